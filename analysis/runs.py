@@ -1,0 +1,124 @@
+"""The frame of runs: one row a run, in pandas, parquet, CSV or JSON.
+
+A row is a `Result`: what a run's log says, with the one final metric that counts. The frame and the list of results
+hold the same; pandas is imported only by the functions that need it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.logs import Metric, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run and its final metric. val_loss in nats per token, val_bpb in bits per byte; unknown is None.
+
+    `state` is `succeeded`, or why a planned run has no result: failed, lost, stopped, pending or running.
+    """
+
+    arm: str
+    seed: int | None
+    state: str
+    val_loss: float | None
+    val_bpb: float | None
+    label: str | None
+    log: str
+    line: int | None
+    steps: int | None = None
+    total_steps: int | None = None
+    train_time_ms: float | None = None
+    artifact_bytes: int | None = None
+    code_bytes: int | None = None
+    model_bytes: int | None = None
+    model_params: int | None = None
+    world_size: int | None = None
+    torch: str | None = None
+    gpu: str | None = None
+    source_sha256: str | None = None
+    source_bytes: int | None = None
+
+
+def from_run(run: Run, metric: Metric | None, log: str, arm: str = "candidate", state: str = "succeeded") -> Result:
+    """The row of a run with the metric that counts; `log` is the path to print."""
+    return Result(
+        arm=arm,
+        seed=run.seed,
+        state=state,
+        val_loss=metric.val_loss if metric else None,
+        val_bpb=metric.val_bpb if metric else None,
+        label=metric.label if metric else None,
+        log=log,
+        line=metric.line if metric else None,
+        steps=run.last_step,
+        total_steps=run.total_steps,
+        train_time_ms=run.train_time_ms,
+        artifact_bytes=run.artifact_bytes,
+        code_bytes=run.code_bytes,
+        model_bytes=run.model_bytes,
+        model_params=run.model_params,
+        world_size=run.world_size,
+        torch=run.torch,
+        gpu=run.gpu,
+        source_sha256=run.source_sha256,
+        source_bytes=run.source_bytes,
+    )
+
+
+_DTYPES = {"int": "Int64", "float": "Float64", "str": "string"}
+COLUMNS = {field.name: _DTYPES[str(field.type).split(" ")[0]] for field in fields(Result)}
+
+
+def to_frame(results: list[Result]) -> pd.DataFrame:
+    """Rows in the given order; nullable column types, so that a seed stays a whole number beside an unknown one."""
+    import pandas as pd
+
+    return pd.DataFrame([asdict(result) for result in results], columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def from_frame(frame: pd.DataFrame, source: str) -> list[Result]:
+    """The results of a frame written by `write_frame`. Raises ValueError when columns are missing."""
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise ValueError(f"{source} is no frame of runs: the columns {', '.join(missing)} are missing.")
+    rows: list[dict[str, Any]] = frame[list(COLUMNS)].astype(COLUMNS).astype(object).to_dict("records")
+    return [Result(**{name: None if _unknown(value) else value for name, value in row.items()}) for row in rows]
+
+
+def _unknown(value: Any) -> bool:
+    import pandas as pd
+
+    return value is pd.NA or value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def read_frame(path: Path) -> list[Result]:
+    """Results from a .parquet, .csv or .json frame. Raises ValueError with the path when it is none of ours."""
+    import pandas as pd
+
+    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".json": pd.read_json}
+    try:
+        frame = readers[path.suffix](path)
+    except Exception as error:  # each reader raises its own kinds
+        raise ValueError(f"{path} cannot be read as a frame of runs: {str(error).splitlines()[0]}") from error
+    return from_frame(frame, str(path))
+
+
+def write_frame(frame: pd.DataFrame, form: str, output: Path | None) -> None:
+    """Write as csv, json or parquet to a file, or (the first two) to stdout."""
+    if form == "parquet":
+        assert output is not None, "parquet needs a file"
+        frame.to_parquet(output, index=False)
+        return
+    text = frame.to_csv(index=False) if form == "csv" else frame.to_json(orient="records", indent=1) + "\n"
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text, encoding="utf-8")

@@ -1,0 +1,151 @@
+"""Does the evidence support the claim?
+
+    python -m analysis.significance report PATH... --sota X     # everything
+    python -m analysis.significance check PATH... --sota X      # the gate: a few lines and an exit code
+
+Exit codes: 0 supported, 1 not supported, 2 usage, 3 the evidence is unusable.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from analysis.verdict import Verdict
+
+PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH...")
+OPTIONS = (
+    click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]"),
+    click.option("--sota", type=float, help="The standing record's metric. There is no default."),
+    click.option("--control", type=click.Path(exists=True, path_type=Path), help="Runs of the standing record: log, folder, sweep or frame."),
+    click.option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
+    click.option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
+    click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),
+    click.option("--metric", "label", metavar="LABEL", help="Use this final metric.  [default: the claimed or last one]"),
+)  # fmt: skip
+
+
+def shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed((PATHS, *OPTIONS)):
+        command = option(command)
+    return command
+
+
+def judge(
+    paths: tuple[Path, ...],
+    rules: str | None = None,
+    sota: float | None = None,
+    control: Path | None = None,
+    margin: float | None = None,
+    unit: str | None = None,
+    alpha: float | None = None,
+    label: str | None = None,
+) -> Verdict:
+    """The verdict on PATHs; unusable evidence is a verdict too. Raises click.UsageError for wrong options."""
+    from dataclasses import replace
+
+    from analysis.evidence import EvidenceError, gather, plan_of
+    from analysis.rules import RulesError, load
+    from analysis.verdict import decide, unusable
+
+    for name, value, low, high in (("--sota", sota, 0.0, math.inf), ("--alpha", alpha, 0.0, 0.5)):
+        if value is not None and not low < value < high:
+            raise click.UsageError(f"{name} is {value:g}; it must lie between {low:g} and {high:g}.")
+    if margin is not None and not 0 <= margin < math.inf:
+        raise click.UsageError(f"--margin is {margin:g}; it must be 0 or more.")
+    plan: dict[str, Any] = {}
+    fault: EvidenceError | None = None
+    try:
+        plan = plan_of(list(paths))
+    except EvidenceError as error:
+        fault = error
+    try:
+        ruleset = load(rules or plan.get("rules") or "parameter-golf")
+    except RulesError as error:
+        raise click.UsageError(f"--rules: {error}") from None
+    asked = {"margin": margin, "unit": unit, "alpha": alpha}
+    settings = {key: plan.get(key) if value is None else value for key, value in asked.items()}
+    ruleset = replace(ruleset, **{key: value for key, value in settings.items() if value is not None})
+    if sota is None and control is None:
+        sota = plan.get("sota")
+    comparable = sota is not None or control is not None or "control" in plan.get("arms", {})
+    if fault is None and not comparable and not any(path.suffix == ".parquet" for path in paths):
+        raise click.UsageError(
+            "What is to be beaten? Give the standing record with --sota X, or its own runs with --control PATH."
+        )
+    try:
+        if fault is not None:
+            raise fault
+        evidence = gather(list(paths), label)
+        control_runs = gather([control], label).results if control is not None else evidence.control
+        return decide(ruleset, evidence.results, evidence.findings, sota, control_runs)
+    except EvidenceError as error:
+        return unusable(ruleset, error)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Does the evidence support the claim? Exit codes: 0 supported, 1 not supported, 2 usage, 3 cannot tell."""
+
+
+@main.command()
+@shared_options
+@click.option("--format", "form", type=click.Choice(["text", "markdown", "json", "html"]), default="text", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
+def report(form: str, output: Path | None, paths: tuple[Path, ...], **options: Any) -> None:
+    """The full report: runs, statistics, verdict."""
+    verdict = judge(paths, **options)
+    content = rendered(verdict, form, paths)
+    if output is None:
+        sys.stdout.write(content)
+    else:
+        output.write_text(content, encoding="utf-8")
+    leave(verdict)
+
+
+def rendered(verdict: Verdict, form: str, paths: tuple[Path, ...]) -> str:
+    """The report in one of its formats; html needs the extra seedproof[report]."""
+    from analysis import render
+
+    if form != "html":
+        return {"text": render.text, "markdown": render.markdown, "json": render.as_json}[form](verdict)
+    try:
+        from analysis.page import page
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
+    return page(verdict, paths[0], shlex.join(["python", "-m", "analysis.significance", *sys.argv[1:]]))
+
+
+@main.command()
+@shared_options
+def check(paths: tuple[Path, ...], **options: Any) -> None:
+    """The gate: a few lines, annotations and a step summary when in GitHub Actions, and the exit code."""
+    from analysis import render
+
+    verdict = judge(paths, **options)
+    sys.stdout.write(render.gate(verdict))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        sys.stdout.write(render.annotations(verdict, str(paths[0])))
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(render.markdown(verdict))
+    leave(verdict)
+
+
+def leave(verdict: Verdict) -> None:
+    """End with the verdict's exit code; unusable evidence also says why on stderr."""
+    if verdict.exit_code == 3:
+        click.echo(f"Cannot tell: {verdict.reason}", err=True)
+    raise SystemExit(verdict.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The plan of a sweep: everything that is decided before the first run, frozen with its SHA-256.
+
+It holds no time of day, so that the same plan has the same digest and so the same derived seeds: starting again does
+not buy other seeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from analysis.sweepdir import CANDIDATE, CONTROL, PLAN, plan_digest
+from orchestration.files import file_digest, write_json
+
+MOST_SEEDS = 1000
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class PlanError(ValueError):
+    """A sweep that cannot be planned, as one sentence that names the option or file."""
+
+
+def read_recipe(path: Path) -> dict[str, str]:
+    """The [env] table of a recipe as environment variables; relative *_PATH values are resolved from here."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} is not TOML: {error}.") from None
+    if set(table) != {"env"} or not isinstance(table["env"], dict):
+        raise PlanError(f"{path} must hold one table, [env]; got {', '.join(table) or 'nothing'}.")
+    return {name: _text(name, value, str(path)) for name, value in table["env"].items()}
+
+
+def parse_env(pairs: tuple[str, ...]) -> dict[str, str]:
+    """KEY=VALUE options as environment variables."""
+    env = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise PlanError(f"--env {pair!r} is not of the form KEY=VALUE.")
+        env[name] = _text(name, value, "--env")
+    return env
+
+
+def _text(name: str, value: Any, where: str) -> str:
+    if not _VARIABLE.fullmatch(name):
+        raise PlanError(f"{where}: {name!r} is no name of an environment variable.")
+    if name == "SEED":
+        raise PlanError(f"{where} sets SEED; seeds belong to --seeds.")
+    if isinstance(value, bool):
+        return str(int(value))
+    if not isinstance(value, (str, int, float)):
+        raise PlanError(f"{where}: {name} must be a text or a number.")
+    return str(Path(str(value)).absolute()) if name.endswith("_PATH") and value else str(value)
+
+
+def parse_seeds(text: str) -> list[int] | int:
+    """`1337,1338` is a list of seeds; a single number is how many to derive."""
+    try:
+        seeds = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise PlanError(f"--seeds {text!r}: give seeds as 1337,1338,1339 or a count as 3.") from None
+    if not seeds or any(seed < 0 for seed in seeds):
+        raise PlanError(f"--seeds {text!r}: give at least one seed, none of them negative.")
+    if "," not in text:
+        if not 1 <= seeds[0] <= MOST_SEEDS:
+            raise PlanError(f"--seeds {text} would derive {text} seeds; for the one seed {text} write '{text},'.")
+        return seeds[0]
+    if len(set(seeds)) < len(seeds):
+        raise PlanError(f"--seeds {text!r} names a seed twice.")
+    return seeds
+
+
+def derive_seeds(digest: str, count: int) -> list[int]:
+    """seed_i = SHA-256(plan digest || i) mod 2^31, in order, without repeats: nobody can pick them."""
+    seeds: list[int] = []
+    index = 0
+    while len(seeds) < count:
+        seed = int(hashlib.sha256(f"{digest}{index}".encode()).hexdigest(), 16) % 2**31
+        if seed not in seeds:
+            seeds.append(seed)
+        index += 1
+    return seeds
+
+
+def make_plan(
+    script: Path,
+    recipe: Path | None,
+    control: Path | None,
+    seeds: list[int] | int,
+    env: dict[str, str],
+    gpus_per_run: int,
+    cpus_per_run: int,
+    claim: dict[str, Any],
+) -> dict[str, Any]:
+    """The plan as it will be written; `claim` holds rules, sota, margin, unit and alpha. Raises PlanError."""
+    if not script.is_file():
+        raise PlanError(f"--script {script} is no file.")
+    arms = {CANDIDATE: _arm(recipe, env)}
+    if control is not None:
+        arms[CONTROL] = _arm(control, env)
+        if arms[CONTROL]["env"] == arms[CANDIDATE]["env"]:
+            raise PlanError(f"--recipe {recipe} and --control {control} set the same variables: nothing to compare.")
+    plan: dict[str, Any] = {
+        "version": 1,
+        "script": {"path": str(script.resolve()), "sha256": file_digest(script), "bytes": script.stat().st_size},
+        "arms": arms,
+        **claim,
+        "gpus_per_run": gpus_per_run,
+        "cpus_per_run": cpus_per_run,
+        "seeds": seeds,
+        "seeds_are": "derived" if isinstance(seeds, int) else "given",
+    }
+    if isinstance(seeds, int):
+        plan["seeds"] = derive_seeds(plan_digest(plan), seeds)
+    return plan | {"sha256": plan_digest(plan)}
+
+
+def _arm(recipe: Path | None, env: dict[str, str]) -> dict[str, Any]:
+    return {"recipe": str(recipe) if recipe else None, "env": (read_recipe(recipe) if recipe else {}) | env}
+
+
+def freeze(plan: dict[str, Any], output: Path) -> None:
+    """Write the plan into a new sweep directory. Raises PlanError when there already is one."""
+    if (output / PLAN).exists():
+        raise PlanError(f"{output} already holds a sweep: choose another --output, or look at it with `sweep status`.")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / PLAN, plan)
+    except OSError as error:
+        raise PlanError(f"--output {output} cannot be written: {error.strerror}.") from None

@@ -1,0 +1,204 @@
+"""Run one script with many seeds and end with the verdict.
+
+    python -m orchestration.sweep run --script S --recipe R --seeds 1337,1338,1339 --sota X --output DIR
+    python -m orchestration.sweep status DIR
+    python -m orchestration.sweep collect DIR --format csv
+
+Exit codes of `run`: those of the verdict (0 supported, 1 not supported, 3 cannot tell), 2 usage, 4 a run failed.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from orchestration.run import RunOrder
+
+EXIT_USAGE, EXIT_RUN_FAILED = 2, 4
+DIRECTORY = click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Seed sweeps: one torchrun a seed, scheduled by Ray, ending in a verdict."""
+
+
+@main.command()
+@click.option("--script", required=True, type=click.Path(path_type=Path), help="Any program that torchrun can start; it reads SEED from its environment.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="TOML file with an [env] table for the candidate.")
+@click.option("--control", type=click.Path(path_type=Path), help="The recipe to beat, run with the same seeds on the same nodes.")
+@click.option("--seeds", default="3", show_default=True, help="1337,1338,1339, or a count of seeds to derive from the plan.")
+@click.option("--sota", type=float, help="The standing record's metric, where it is not rerun as --control.")
+@click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
+@click.option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]")
+@click.option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]")
+@click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]")
+@click.option("--env", "pairs", multiple=True, metavar="KEY=VALUE", help="Add to both recipes; may be repeated.")
+@click.option("--gpus-per-run", type=click.IntRange(min=0), default=0, show_default=True, help="GPUs, and so ranks, of one run; 0 runs on CPUs.")
+@click.option("--cpus-per-run", type=click.IntRange(min=1), help="CPUs of one run; without GPUs also its ranks.  [default: one a GPU, else 1]")
+@click.option("--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The sweep directory to make.")
+def run(
+    script: Path, recipe: Path | None, control: Path | None, seeds: str, sota: float | None, rules: str,
+    margin: float | None, unit: str | None, alpha: float | None, pairs: tuple[str, ...],
+    gpus_per_run: int, cpus_per_run: int | None, output: Path,
+) -> None:  # fmt: skip
+    """Train every seed and test the claim."""
+    from analysis.rules import RulesError, load
+    from orchestration.plan import PlanError, freeze, make_plan, parse_env, parse_seeds
+
+    if sota is None and control is None:
+        raise click.UsageError("What is to be beaten? Give --sota X, or the recipe to beat as --control FILE.")
+    cpus = cpus_per_run or max(gpus_per_run, 1)
+    try:
+        load(rules)
+        claim = {"rules": rules, "sota": sota, "margin": margin, "unit": unit, "alpha": alpha}
+        plan = make_plan(script, recipe, control, parse_seeds(seeds), parse_env(pairs), gpus_per_run, cpus, claim)
+        freeze(plan, output)
+    except (PlanError, RulesError) as error:
+        raise click.UsageError(str(error)) from None
+    raise SystemExit(carry_out(plan, output.resolve()))
+
+
+def carry_out(plan: dict[str, Any], directory: Path) -> int:
+    """Make every run of a frozen plan; returns the exit code."""
+    from analysis.sweepdir import EVENTS, RUN_MANIFEST, attempt_folder
+    from orchestration.engine import EngineError, Size, cluster, run_all
+    from orchestration.files import append_line, write_json
+    from orchestration.progress import Progress
+    from orchestration.run import RunOrder, now
+
+    arms, size = plan["arms"], Size(plan["gpus_per_run"], plan["cpus_per_run"])
+    orders = [
+        RunOrder(arm, seed, 1, attempt_folder(directory, arm, seed, 1), Path(plan["script"]["path"]),
+                 plan["script"]["sha256"], arms[arm]["env"], size.gpus or size.cpus)
+        for seed in plan["seeds"] for arm in arms
+    ]  # fmt: skip
+    click.echo(f"Plan {plan['sha256'][:12]}: {len(orders)} runs ({', '.join(arms)}; {plan['seeds_are']} seeds "
+               f"{', '.join(map(str, plan['seeds']))}), each on {size}. Everything goes to {directory}")  # fmt: skip
+    progress = Progress(orders)
+    states: dict[RunOrder, str] = {}
+
+    def event(order: RunOrder, state: str, reason: str | None = None) -> None:
+        states[order] = state
+        append_line(directory / EVENTS, {"time": now(), "arm": order.arm, "seed": order.seed,
+                                         "attempt": order.attempt, "state": state, "reason": reason})  # fmt: skip
+
+    def ended(order: RunOrder, manifest: dict[str, Any]) -> None:
+        if not manifest.get("ended"):  # the worker could not write its own last word
+            order.folder.mkdir(parents=True, exist_ok=True)
+            write_json(order.folder / RUN_MANIFEST, {"arm": order.arm, "seed": order.seed, "attempt": order.attempt,
+                                                     "ended": now(), **manifest})  # fmt: skip
+        event(order, manifest["state"], manifest["reason"])
+        progress.ended(order, manifest)
+
+    def started(order: RunOrder) -> None:
+        event(order, "running")
+        progress.started(order)
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        click.echo("Starting Ray.")
+        with cluster():
+            run_all(orders, size, started, ended, progress.tick)
+    except EngineError as error:
+        click.echo(f"Error: {error}", err=True)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        for order in orders:
+            if states.get(order) == "running":
+                ended(order, {"state": "stopped", "reason": "the sweep was stopped"})
+        click.echo("Stopped: the sweep is not complete.", err=True)
+        return EXIT_RUN_FAILED
+    return conclude(directory, [order for order in orders if states.get(order) != "succeeded"])
+
+
+def conclude(directory: Path, incomplete: list[RunOrder]) -> int:
+    """Write frame, verdict and reports of a finished sweep and print the verdict; returns the exit code."""
+    from analysis import render
+    from analysis.runs import to_frame, write_frame
+    from analysis.significance import judge, rendered
+    from analysis.sweepdir import FRAME, REPORT_HTML, REPORT_MARKDOWN, VERDICT
+    from orchestration.files import write_whole
+
+    write_frame(to_frame(results(directory)), "parquet", directory / FRAME)
+    verdict = judge((directory,))
+    write_whole(directory / VERDICT, render.as_json(verdict))
+    write_whole(directory / REPORT_MARKDOWN, render.markdown(verdict))
+    written = [FRAME, VERDICT, REPORT_MARKDOWN]
+    try:
+        write_whole(directory / REPORT_HTML, rendered(verdict, "html", (directory,)))
+        written.append(REPORT_HTML)
+    except click.UsageError as error:
+        click.echo(f"No HTML report: {error.message}", err=True)
+    click.echo("")
+    click.echo(render.text(verdict))
+    click.echo("Wrote " + ", ".join(str(directory / name) for name in written))
+    for order in incomplete:
+        click.echo(f"Error: {order.name} has no result: {reason_of(order)}", err=True)
+    return EXIT_RUN_FAILED if incomplete else verdict.exit_code
+
+
+def reason_of(order: RunOrder) -> str:
+    from analysis.sweepdir import RUN_MANIFEST, read_json
+
+    manifest = read_json(order.folder / RUN_MANIFEST)
+    return f"{manifest['state']}: {manifest['reason']}"
+
+
+def results(directory: Path) -> list[Any]:
+    """One row a planned run. Ends the command with exit code 3 when the directory cannot be read."""
+    from analysis.evidence import EvidenceError, sweep_results
+    from analysis.sweepdir import SweepError, read_plan
+
+    try:
+        return sweep_results(directory, read_plan(directory))
+    except (EvidenceError, SweepError) as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(3) from None
+
+
+@main.command()
+@DIRECTORY
+def status(directory: Path) -> None:
+    """Where every run stands, from the files alone."""
+    from analysis.sweepdir import SweepError, planned_runs, read_plan
+    from orchestration.progress import latest
+
+    try:
+        runs = planned_runs(directory, read_plan(directory))
+    except SweepError as error:
+        raise click.UsageError(str(error)) from None
+    for planned in runs:
+        detail = planned.reason or (latest(planned.folder) if planned.folder else "")
+        click.echo(f"{planned.arm:<10} seed {planned.seed:<11} {planned.state:<10} {detail}".rstrip())
+    done = sum(planned.state == "succeeded" for planned in runs)
+    click.echo(f"{done} of {len(runs)} runs succeeded.")
+
+
+@main.command()
+@DIRECTORY
+@click.option("--format", "form", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
+def collect(directory: Path, form: str, output: Path | None) -> None:
+    """The runs of a sweep as a frame, one row a planned run."""
+    from analysis.runs import to_frame, write_frame
+    from analysis.sweepdir import FRAME
+
+    if form == "parquet" and output is None:
+        output = directory / FRAME
+    write_frame(to_frame(results(directory)), form, output)
+    if output is not None:
+        click.echo(f"Wrote {output}", err=True)
+
+
+if __name__ == "__main__":
+    main()

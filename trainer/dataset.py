@@ -1,0 +1,307 @@
+"""Token shards and tokenizer: build them from text that every Python installation carries, and verify them.
+
+    python -m trainer.dataset demo            # data/: a real 1,024-piece tokenizer and about 7 M tokens, offline
+    python -m trainer.dataset verify data     # every file against the digests of data/manifest.json
+
+A dataset directory looks like the published one:
+
+    manifest.json                                what is here: names, counts, sizes, SHA-256
+    tokenizers/NAME.model                        SentencePiece
+    datasets/NAME/fineweb_{train,val}_NNNNNN.bin 256 int32 of header, then uint16 tokens
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+SHARD_MAGIC, SHARD_VERSION, SHARD_HEADER_INTS = 20240520, 1, 256
+MANIFEST = "manifest.json"
+
+DEMO_DATASET = "demo_sp1024"
+DEMO_TOKENIZER = "demo_1024_bpe"
+DEMO_VOCAB_SIZE = 1024
+DEMO_VALIDATION_SHARE = 20  # one document in 20
+EXCERPT_CHARACTERS = 2000
+
+
+class DatasetError(ValueError):
+    """A dataset that is missing, damaged or not writable, as one sentence with the path."""
+
+
+# -- documents ---------------------------------------------------------------------------------------------------------
+
+
+def standard_library_documents(root: Path | None = None) -> Iterator[str]:
+    """The standard library's sources without its tests, and the documentation topics, one document each, in path order.
+
+    Only files that are UTF-8 count. Every Python of one version yields the same documents.
+    """
+    root = root or Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).parts
+        if {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"} & set(parts):
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, OSError):
+            continue
+        if parts == ("pydoc_data", "topics.py"):
+            yield from documentation_topics(text)
+        elif text.strip():
+            yield text
+
+
+def documentation_topics(source: str) -> Iterator[str]:
+    """The values of the one dictionary literal in pydoc_data/topics.py, in its order."""
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Dict):
+            yield from ast.literal_eval(statement.value).values()
+
+
+def digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def is_validation(document: str) -> bool:
+    """Whether a document is held out: decided by its own digest, so that order and neighbours do not matter."""
+    return int.from_bytes(digest(document)[:4], "big") % DEMO_VALIDATION_SHARE == 0
+
+
+def excerpts(documents: list[str]) -> list[str]:
+    """The documents cut at line ends into parts of at most EXCERPT_CHARACTERS, in the order of their digests.
+
+    The trainer reads shards from front to back. A long source would fill whole steps by itself, and the alphabet would
+    decide what a short run sees; short parts in an arbitrary but fixed order make every step a mixture.
+    """
+    parts: list[str] = []
+    for document in documents:
+        part: list[str] = []
+        size = 0
+        for line in document.splitlines(keepends=True):
+            if part and size + len(line) > EXCERPT_CHARACTERS:
+                parts.append("".join(part))
+                part, size = [], 0
+            part.append(line)
+            size += len(line)
+        parts.append("".join(part))
+    return sorted(parts, key=digest)
+
+
+# -- tokenizer and shards ----------------------------------------------------------------------------------------------
+
+
+def train_tokenizer(documents: list[str], vocab_size: int) -> bytes:
+    """A SentencePiece BPE model with byte fallback, as the bytes of its file.
+
+    The text is taken as it is (no normalisation, blanks kept), so that the pieces of a document add up to its bytes
+    and val_bpb is exact. No piece may hold several blanks: the byte count of the recipe knows only a leading one.
+    """
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(line for document in documents for line in document.splitlines(keepends=True)),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocab_size,
+        byte_fallback=True,
+        character_coverage=0.9995,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=True,
+        allow_whitespace_only_pieces=False,
+        split_digits=True,
+        max_sentence_length=1 << 20,
+        num_threads=os.cpu_count() or 1,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def encode(tokenizer_model: bytes, documents: list[str]) -> Any:
+    """All documents as one uint16 array, each after a begin-of-sequence token."""
+    import numpy as np
+    import sentencepiece
+
+    tokenizer = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_model)
+    encoded = tokenizer.encode(documents, add_bos=True, num_threads=os.cpu_count() or 1)
+    return np.concatenate([np.asarray(ids, dtype="<u2") for ids in encoded])
+
+
+def shard_bytes(tokens: Any) -> bytes:
+    """A shard's whole content: header and tokens."""
+    import numpy as np
+
+    header = np.zeros(SHARD_HEADER_INTS, dtype="<i4")
+    header[:3] = SHARD_MAGIC, SHARD_VERSION, len(tokens)
+    return header.tobytes() + tokens.astype("<u2").tobytes()
+
+
+def write_whole(path: Path, content: bytes) -> dict[str, Any]:
+    """Write a file that appears complete or not at all; returns its manifest entry (bytes, SHA-256)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def build_demo(output: Path, say: Any) -> dict[str, Any]:
+    """Build the demo dataset below `output`; returns its manifest. A complete one of the same text is kept."""
+    documents = list(standard_library_documents())
+    text_digest = hashlib.sha256("\0".join(documents).encode()).hexdigest()
+    try:
+        manifest = read_manifest(output)
+        if manifest.get("text_sha256") == text_digest and not list(problems(output, manifest)):
+            say(f"{output} already holds the demo dataset of this Python; kept.")
+            return manifest
+    except DatasetError:
+        pass  # nothing there yet, or not ours to keep
+
+    train = excerpts([document for document in documents if not is_validation(document)])
+    held_out = excerpts([document for document in documents if is_validation(document)])
+    size = sum(len(document.encode()) for document in documents)
+    say(f"Read {len(documents)} documents ({size / 1e6:.1f} MB) of Python {sys.version.split()[0]}'s standard library.")
+
+    say(f"Training a {DEMO_VOCAB_SIZE}-piece BPE tokenizer on those that are not held out.")
+    model = train_tokenizer(train, DEMO_VOCAB_SIZE)
+
+    say("Encoding the documents into shards.")
+    files: dict[str, dict[str, Any]] = {}
+    model_path = f"tokenizers/{DEMO_TOKENIZER}.model"
+    files[model_path] = write_whole(output / model_path, model)
+    counts = {}
+    for split, part in (("train", train), ("val", held_out)):
+        tokens = encode(model, part)
+        counts[split] = len(tokens)
+        name = f"datasets/{DEMO_DATASET}/fineweb_{split}_000000.bin"
+        files[name] = write_whole(output / name, shard_bytes(tokens))
+
+    manifest = {
+        "version": 1,
+        "text_sha256": text_digest,
+        "datasets": [
+            {
+                "name": DEMO_DATASET,
+                "tokenizer_name": DEMO_TOKENIZER,
+                "stats": {
+                    "files_train": 1,
+                    "files_val": 1,
+                    "tokens_train": counts["train"],
+                    "tokens_val": counts["val"],
+                    "excerpts_train": len(train),
+                    "excerpts_val": len(held_out),
+                    "bytes_train": sum(len(document.encode()) for document in train),
+                    "bytes_val": sum(len(document.encode()) for document in held_out),
+                },
+            }
+        ],
+        "tokenizers": [{"name": DEMO_TOKENIZER, "model_path": model_path, "vocab_size": DEMO_VOCAB_SIZE}],
+        "files": files,
+    }
+    write_whole(output / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+    say(f"Wrote {counts['train']:,} training and {counts['val']:,} validation tokens to {output}.")
+    return manifest
+
+
+# -- verification ------------------------------------------------------------------------------------------------------
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"{path} is no file: a dataset directory has one. Build one with `demo`.") from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise DatasetError(f'{path} has no "files" table of digests.')
+    return manifest
+
+
+def problems(directory: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    """One sentence for each file that is missing, cut, changed, or no shard."""
+    for name, entry in manifest["files"].items():
+        path = directory / name
+        if not path.resolve().is_relative_to(directory.resolve()):
+            yield f"{name}: lies outside the dataset directory."
+        elif not path.is_file():
+            yield f"{path}: missing."
+        elif path.stat().st_size != entry.get("bytes"):
+            yield f"{path}: {path.stat().st_size} bytes, the manifest says {entry.get('bytes')}."
+        elif file_digest(path) != entry.get("sha256"):
+            yield f"{path}: SHA-256 differs from the manifest's."
+        elif path.suffix == ".bin" and (fault := shard_fault(path)):
+            yield f"{path}: {fault}"
+
+
+def file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shard_fault(path: Path) -> str | None:
+    """What is wrong with a shard's header, or None."""
+    header_bytes = 4 * SHARD_HEADER_INTS
+    with open(path, "rb") as file:
+        head = file.read(header_bytes)
+    if len(head) < header_bytes:
+        return f"shorter than a shard's header of {header_bytes} bytes."
+    magic, version, count = (int.from_bytes(head[at : at + 4], "little") for at in (0, 4, 8))
+    if (magic, version) != (SHARD_MAGIC, SHARD_VERSION):
+        return f"magic {magic}, version {version}; expected {SHARD_MAGIC}, {SHARD_VERSION}."
+    present = (path.stat().st_size - header_bytes) / 2
+    return None if present == count else f"the header says {count} tokens, the file has {present:g}."
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Token shards and tokenizer for the trainer."""
+
+
+@main.command()
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("data"), show_default=True)
+def demo(output: Path) -> None:
+    """Build a small real dataset from this Python's own standard library, without any network."""
+    try:
+        build_demo(output, click.echo)
+    except OSError as error:
+        raise click.ClickException(f"Cannot write the dataset to {output}: {error}") from None
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False, exists=True), default=Path("data"))
+def verify(directory: Path) -> None:
+    """Check every file of a dataset DIRECTORY: presence, size, SHA-256, shard header."""
+    try:
+        manifest = read_manifest(directory)
+    except DatasetError as error:
+        raise click.ClickException(str(error)) from None
+    found = list(problems(directory, manifest))
+    for sentence in found:
+        click.echo(sentence, err=True)
+    if found:
+        raise click.ClickException(f"{len(found)} of {len(manifest['files'])} files do not fit {directory / MANIFEST}.")
+    click.echo(f"{directory}: {len(manifest['files'])} files fit the manifest.")
+
+
+if __name__ == "__main__":
+    main()

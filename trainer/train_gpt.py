@@ -1,0 +1,926 @@
+"""Train one GPT of one seed and print its exact val_bpb.
+
+    torchrun --standalone --nproc_per_node=8 train_gpt.py        # or plain `python train_gpt.py`
+
+Configured by environment variables only (see Settings), for CUDA (nccl) and CPU (gloo), on 1, 2, 4 or 8 ranks.
+One standalone file, because it is copied into every record: its bytes count in the artifact and its SHA-256 is the
+identity of the program. It needs torch, numpy and sentencepiece and nothing else.
+
+A step always works on the same 8 slots of tokens, whatever the number of ranks: N ranks take 8/N slots each. So one
+gradient step means the same on a laptop and on eight GPUs. The seed sets the initial weights; the order of the data is
+fixed (shards in name order).
+
+The result is not the loss of the weights in memory but of the artifact: int8 weights, zlib, written, read back,
+dequantised and validated again.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+import zlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+import numpy as np
+import sentencepiece
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Log = Callable[[str], None]
+
+SLOTS = 8  # micro-batches in one gradient step, over all ranks
+RULER = "=" * 100
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Settings
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class SettingsError(ValueError):
+    """A setting that cannot work, as one sentence that names the variable and the values."""
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every environment variable of the recipe, in lower case. The defaults are the seq4096 recipe."""
+
+    data_path: str = "./data/datasets/fineweb10B_sp1024"
+    tokenizer_path: str = "./data/tokenizers/fineweb_1024_bpe.model"
+    run_id: str = "final_model"  # names the artifact file: RUN_ID.int8.ptz
+    seed: int = 1337
+
+    vocab_size: int = 1024
+    num_layers: int = 9
+    model_dim: int = 512
+    num_heads: int = 8
+    num_kv_heads: int = 4
+    mlp_mult: int = 2
+    tie_embeddings: bool = True
+    tied_embed_init_std: float = 0.005
+    rope_base: float = 10000.0
+    logit_softcap: float = 30.0
+    qk_gain_init: float = 1.5
+
+    train_seq_len: int = 4096
+    train_batch_tokens: int = 393216  # of one step, all ranks
+    iterations: int = 20000
+    warmup_steps: int = 20
+    warmdown_iters: int = 3000
+    max_wallclock_seconds: float = 600.0  # 0 = no cap
+
+    embed_lr: float = 0.6  # the untied embedding's
+    head_lr: float = 0.008  # the untied head's
+    tied_embed_lr: float = 0.030
+    matrix_lr: float = 0.020
+    scalar_lr: float = 0.020
+    muon_momentum: float = 0.99
+    muon_momentum_warmup_start: float = 0.92
+    muon_momentum_warmup_steps: int = 1500
+    muon_backend_steps: int = 5
+    beta1: float = 0.9
+    beta2: float = 0.95
+    adam_eps: float = 1e-8
+    grad_clip_norm: float = 0.0  # 0 = no clipping
+
+    val_batch_size: int = 524288  # tokens, all ranks
+    val_loss_every: int = 1000  # 0 = only at the end
+    train_log_every: int = 200  # 0 = only steps 1-10
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read the variables that are set; an empty one counts as not set."""
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            text = env.get(field.name.upper(), "")
+            if not text:
+                continue
+            kind = type(field.default)
+            try:
+                if kind is bool:
+                    values[field.name] = {"0": False, "1": True, "false": False, "true": True}[text.lower()]
+                else:
+                    values[field.name] = kind(text)
+            except (KeyError, ValueError):
+                wanted = {bool: "0 or 1", int: "a whole number", float: "a number"}[kind]
+                raise SettingsError(f"{field.name.upper()} must be {wanted}, not {text!r}.") from None
+        return cls(**values)
+
+    def check(self, world_size: int) -> None:
+        """Refuse shapes, batches and rank counts that cannot work, before anything is built."""
+        if SLOTS % world_size:
+            raise SettingsError(
+                f"WORLD_SIZE={world_size} does not divide {SLOTS}: "
+                f"start torchrun with --nproc_per_node of 1, 2, 4 or 8."
+            )
+        counts = ("vocab_size", "num_layers", "model_dim", "num_heads", "num_kv_heads", "mlp_mult", "train_seq_len")
+        for name in counts + ("train_batch_tokens", "val_batch_size", "muon_backend_steps"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name.upper()} must be at least 1, not {getattr(self, name)}.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise SettingsError(f"{field.name.upper()} must be a finite number, not {value}.")
+            if isinstance(value, (int, float)) and value < 0:
+                raise SettingsError(f"{field.name.upper()} must not be negative, got {value}.")
+        if self.logit_softcap == 0:
+            raise SettingsError("LOGIT_SOFTCAP must be more than 0, got 0.0.")
+        if self.model_dim % self.num_heads or self.model_dim // self.num_heads % 2:
+            raise SettingsError(
+                f"MODEL_DIM={self.model_dim} does not split into NUM_HEADS={self.num_heads} heads of an even size."
+            )
+        if self.num_heads % self.num_kv_heads:
+            raise SettingsError(f"NUM_KV_HEADS={self.num_kv_heads} does not divide NUM_HEADS={self.num_heads}.")
+        unit = SLOTS * self.train_seq_len
+        if self.train_batch_tokens < unit or self.train_batch_tokens % unit:
+            raise SettingsError(
+                f"TRAIN_BATCH_TOKENS={self.train_batch_tokens} is not a multiple of {SLOTS} sequences of "
+                f"TRAIN_SEQ_LEN={self.train_seq_len} ({unit} tokens)."
+            )
+        if self.val_batch_size < unit:
+            raise SettingsError(
+                f"VAL_BATCH_SIZE={self.val_batch_size} is smaller than {SLOTS} sequences of "
+                f"TRAIN_SEQ_LEN={self.train_seq_len} ({unit} tokens)."
+            )
+        if Path(self.run_id).name != self.run_id:
+            raise SettingsError(f"RUN_ID must be a plain file name, not {self.run_id!r}.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data: shards of uint16 tokens, and what a token weighs in bytes
+# ---------------------------------------------------------------------------------------------------------------------
+
+SHARD_MAGIC, SHARD_VERSION, SHARD_HEADER_INTS = 20240520, 1, 256
+
+
+def open_shard(path: Path) -> np.ndarray:
+    """Map one shard's tokens (uint16) into memory after checking its header against its size."""
+    header_bytes = 4 * SHARD_HEADER_INTS
+    size = path.stat().st_size
+    header = np.fromfile(path, dtype="<i4", count=3)
+    if len(header) < 3 or size < header_bytes or header[0] != SHARD_MAGIC or header[1] != SHARD_VERSION:
+        raise SettingsError(
+            f"DATA_PATH holds {path}, which does not start with a token shard's header "
+            f"(magic {SHARD_MAGIC}, version {SHARD_VERSION}; got {header[:2].tolist()})."
+        )
+    count, present = int(header[2]), (size - header_bytes) // 2
+    if size != header_bytes + 2 * count:
+        raise SettingsError(f"DATA_PATH holds {path}, whose header says {count} tokens; the file has {present}.")
+    if count == 0:
+        return np.empty(0, dtype="<u2")
+    return np.memmap(path, dtype="<u2", mode="r", offset=header_bytes, shape=(count,))
+
+
+def open_shards(data_path: str, split: str) -> list[np.ndarray]:
+    """All shards of a split ("train" or "val") in name order."""
+    paths = sorted(Path(data_path).glob(f"fineweb_{split}_*.bin"))
+    if not paths:
+        raise SettingsError(f"DATA_PATH={data_path} holds no file fineweb_{split}_*.bin.")
+    return [open_shard(path) for path in paths]
+
+
+def check_tokens(tokens: np.ndarray, vocab_size: int, data_path: str) -> None:
+    """Refuse a shard written with a larger vocabulary than the model's."""
+    top = int(tokens.max(initial=0))
+    if top >= vocab_size:
+        raise SettingsError(
+            f"DATA_PATH={data_path} holds token {top}, outside VOCAB_SIZE={vocab_size}: "
+            f"it was written with another tokenizer."
+        )
+
+
+class TokenStream:
+    """The training tokens as one endless sequence: shards in name order, then from the start again."""
+
+    def __init__(self, shards: list[np.ndarray]) -> None:
+        self.shards = shards
+        self.starts = np.cumsum([0] + [len(shard) for shard in shards])
+        self.total = int(self.starts[-1])
+
+    def read(self, position: int, count: int) -> np.ndarray:
+        """`count` tokens (int64) from `position` on; both may lie past the end and wrap."""
+        out = np.empty(count, dtype=np.int64)
+        done = 0
+        while done < count:
+            at = (position + done) % self.total
+            index = int(np.searchsorted(self.starts, at, side="right")) - 1
+            part = self.shards[index][at - self.starts[index] :][: count - done]
+            out[done : done + len(part)] = part
+            done += len(part)
+        return out
+
+
+def load_tokenizer(settings: Settings) -> sentencepiece.SentencePieceProcessor:
+    """The SentencePiece model, which must have exactly VOCAB_SIZE pieces."""
+    path = Path(settings.tokenizer_path)
+    if not path.is_file():
+        raise SettingsError(f"TOKENIZER_PATH={path} is no file.")
+    tokenizer = sentencepiece.SentencePieceProcessor()
+    try:
+        tokenizer.load(str(path))
+    except (RuntimeError, OSError):
+        raise SettingsError(f"TOKENIZER_PATH={path} is not a SentencePiece model.") from None
+    if tokenizer.vocab_size() != settings.vocab_size:
+        raise SettingsError(
+            f"VOCAB_SIZE={settings.vocab_size}, but TOKENIZER_PATH={path} has {tokenizer.vocab_size()} pieces."
+        )
+    return tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBytes:
+    """What each token id adds to the text, as three tables of vocabulary size.
+
+    A piece weighs its UTF-8 bytes without the leading U+2581; that mark stands for one space, and counts unless the
+    token before is silent (control, unknown, unused), where SentencePiece only put it as a dummy prefix. A
+    byte-fallback piece is one byte; a silent piece is none.
+    """
+
+    size: Tensor  # int16: bytes without the mark
+    marked: Tensor  # bool: begins with U+2581
+    silent: Tensor  # bool: control, unknown or unused
+
+    @classmethod
+    def of(cls, tokenizer: sentencepiece.SentencePieceProcessor, device: torch.device) -> TokenBytes:
+        count = tokenizer.vocab_size()
+        size = np.zeros(count, dtype=np.int16)
+        marked = np.zeros(count, dtype=bool)
+        silent = np.zeros(count, dtype=bool)
+        for token in range(count):
+            if tokenizer.is_control(token) or tokenizer.is_unknown(token) or tokenizer.is_unused(token):
+                silent[token] = True
+            elif tokenizer.is_byte(token):
+                size[token] = 1
+            else:
+                piece = tokenizer.id_to_piece(token)
+                marked[token] = piece.startswith("\u2581")
+                size[token] = len(piece.removeprefix("\u2581").encode())
+        return cls(*(torch.from_numpy(table).to(device) for table in (size, marked, silent)))
+
+    def count(self, previous: Tensor, target: Tensor) -> Tensor:
+        """Bytes of each target token, given the token before it; same shape as `target`."""
+        return self.size[target].long() + (self.marked[target] & ~self.silent[previous]).long()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Model
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    return F.rms_norm(x, (x.size(-1),))
+
+
+def project(x: Tensor, weight: Tensor) -> Tensor:
+    """Matrix product in the activations' bfloat16; the weight itself stays float32."""
+    return F.linear(x, weight.to(x.dtype))
+
+
+def rotary_tables(length: int, head_dim: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin, each (length, head_dim / 2), float32."""
+    frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
+    angle = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequency)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding over the two halves of the head. x: (batch, heads, length, head_dim)."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal grouped-query attention, q and k normalised per head, with a learned gain on q."""
+
+    def __init__(self, s: Settings) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = s.num_heads, s.num_kv_heads, s.model_dim // s.num_heads
+        kv_dim = self.kv_heads * self.head_dim
+        self.q = nn.Linear(s.model_dim, s.model_dim, bias=False)
+        self.k = nn.Linear(s.model_dim, kv_dim, bias=False)
+        self.v = nn.Linear(s.model_dim, kv_dim, bias=False)
+        self.out = nn.Linear(s.model_dim, s.model_dim, bias=False)
+        nn.init.zeros_(self.out.weight)
+        self.q_gain = nn.Parameter(torch.full((s.num_heads,), s.qk_gain_init))
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        q = project(x, self.q.weight).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
+        k = project(x, self.k.weight).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        v = project(x, self.v.weight).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        q = rotate(rms_norm(q), cos, sin) * self.q_gain.to(x.dtype)[:, None, None]
+        k = rotate(rms_norm(k), cos, sin)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.heads != self.kv_heads)
+        return project(y.transpose(1, 2).reshape(batch, length, -1), self.out.weight)
+
+
+class Block(nn.Module):
+    def __init__(self, s: Settings) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.stack((torch.ones(s.model_dim), torch.zeros(s.model_dim))))
+        self.attn = Attention(s)
+        self.attn_scale = nn.Parameter(torch.ones(s.model_dim))
+        self.up = nn.Linear(s.model_dim, s.mlp_mult * s.model_dim, bias=False)
+        self.down = nn.Linear(s.mlp_mult * s.model_dim, s.model_dim, bias=False)
+        nn.init.zeros_(self.down.weight)
+        self.mlp_scale = nn.Parameter(torch.ones(s.model_dim))
+
+    def forward(self, x: Tensor, x0: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        mix = self.mix.to(x.dtype)
+        x = mix[0] * x + mix[1] * x0
+        x = x + self.attn_scale.to(x.dtype) * self.attn(rms_norm(x), cos, sin)
+        hidden = F.relu(project(rms_norm(x), self.up.weight)).square()
+        return x + self.mlp_scale.to(x.dtype) * project(hidden, self.down.weight)
+
+
+class GPT(nn.Module):
+    """A U of blocks: the first half pushes its outputs, the second half adds them back in reverse order."""
+
+    def __init__(self, s: Settings) -> None:
+        super().__init__()
+        self.settings = s
+        self.embed = nn.Embedding(s.vocab_size, s.model_dim)
+        if s.tie_embeddings:
+            nn.init.normal_(self.embed.weight, std=s.tied_embed_init_std)
+        self.embed.to(torch.bfloat16)
+        self.blocks = nn.ModuleList(Block(s) for _ in range(s.num_layers))
+        self.pushes = s.num_layers // 2
+        self.skip_weights = nn.Parameter(torch.ones(min(self.pushes, s.num_layers - self.pushes), s.model_dim))
+        self.head = None if s.tie_embeddings else nn.Linear(s.model_dim, s.vocab_size, bias=False)
+        if self.head is not None:
+            nn.init.zeros_(self.head.weight)
+
+    def forward(self, tokens: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+        """Cross-entropy in nats of `targets` (batch, length) given `tokens` of the same shape, in float32."""
+        s = self.settings
+        cos, sin = rotary_tables(tokens.size(1), s.model_dim // s.num_heads, s.rope_base, tokens.device)
+        x = x0 = rms_norm(self.embed(tokens))
+        cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+        stack: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            if index >= self.pushes and stack:
+                x = x + self.skip_weights[index - self.pushes].to(x.dtype) * stack.pop()
+            x = block(x, x0, cos, sin)
+            if index < self.pushes:
+                stack.append(x)
+        x = rms_norm(x)
+        head = self.embed.weight if self.head is None else self.head.weight
+        logits = s.logit_softcap * torch.tanh(project(x, head).float() / s.logit_softcap)
+        return F.cross_entropy(logits.view(-1, s.vocab_size), targets.reshape(-1), reduction=reduction)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parameters and gradients as banks: one all-reduce a step, one update per shape
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Banks:
+    """Lays the float32 parameters and their gradients out in one flat buffer each.
+
+    Block matrices of one shape lie side by side, so that Muon works on a (count, rows, cols) view; all vectors lie
+    side by side, so that Adam sees one tensor. The gradient buffer ends with the bfloat16 embedding's gradient and
+    SIGNALS numbers that the ranks agree on in the same all-reduce: loss, elapsed time, and whether the cap is reached.
+    """
+
+    SIGNALS = 3
+
+    def __init__(self, model: GPT) -> None:
+        self.embed = model.embed.weight
+        blocks = [p for p in model.blocks.parameters()]
+        shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
+        for p in blocks:
+            # mix (2 x D) is a pair of vectors, not a matrix
+            if p.ndim == 2 and p.shape[0] > 2:
+                shapes.setdefault(tuple(p.shape), []).append(p)
+        matrices = {id(p) for group in shapes.values() for p in group}
+        vectors = [p for p in blocks if id(p) not in matrices] + [model.skip_weights]
+        head = [] if model.head is None else [model.head.weight]
+
+        ordered = [p for group in shapes.values() for p in group] + vectors + head
+        count = sum(p.numel() for p in ordered)
+        device = self.embed.device
+        self.flat = torch.empty(count, device=device)
+        self.grad = torch.zeros(count + self.embed.numel() + self.SIGNALS, device=device)
+        self.signals = self.grad[-self.SIGNALS :]
+        self.embed_tail = self.grad[count : -self.SIGNALS].view_as(self.embed)
+        self.embed.grad = torch.zeros_like(self.embed)
+        at = 0
+        for p in ordered:
+            piece = slice(at, at + p.numel())
+            self.flat[piece] = p.data.reshape(-1)
+            p.data = self.flat[piece].view_as(p)
+            p.grad = self.grad[piece].view_as(p)
+            at += p.numel()
+
+        at = 0
+        self.matrices: list[tuple[Tensor, Tensor]] = []  # (parameters, gradients), each (count, rows, cols)
+        for shape, group in shapes.items():
+            piece = slice(at, at + len(group) * shape[0] * shape[1])
+            self.matrices.append((self.flat[piece].view(-1, *shape), self.grad[piece].view(-1, *shape)))
+            at = piece.stop
+        self.vectors = self._as_parameter(at, sum(p.numel() for p in vectors))
+        at += self.vectors.numel()
+        self.head = self._as_parameter(at, count - at) if head else None
+
+    def _as_parameter(self, start: int, count: int) -> nn.Parameter:
+        p = nn.Parameter(self.flat[start : start + count])
+        p.grad = self.grad[start : start + count]
+        return p
+
+    def zero_grad(self) -> None:
+        self.grad.zero_()
+        self.embed.grad.zero_()
+
+    def reduce(self, world_size: int, clip_norm: float) -> None:
+        """Sum gradients and signals over the ranks, then clip by the global norm if asked."""
+        self.embed_tail.copy_(self.embed.grad)
+        if world_size > 1:
+            dist.all_reduce(self.grad)
+        if clip_norm > 0:
+            gradients = self.grad[: -self.SIGNALS]
+            gradients.mul_((clip_norm / (gradients.norm() + 1e-6)).clamp(max=1.0))
+        self.embed.grad.copy_(self.embed_tail)
+
+    def snapshot(self) -> tuple[Tensor, Tensor]:
+        return self.flat.clone(), self.embed.data.clone()
+
+    def restore(self, saved: tuple[Tensor, Tensor]) -> None:
+        self.flat.copy_(saved[0])
+        self.embed.data.copy_(saved[1])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Optimizers
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def orthogonalise(g: Tensor, steps: int) -> Tensor:
+    """Quintic Newton-Schulz iteration towards the nearest semi-orthogonal matrix. g: (count, rows, cols).
+
+    Runs in bfloat16. The coefficients trade exactness for speed: singular values end between about 0.7 and 1.2.
+    Source: Jordan et al. 2024, Muon.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = g.bfloat16()
+    tall = x.size(-2) > x.size(-1)
+    if tall:
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon:
+    """Momentum, Nesterov, orthogonalised update. Every rank owns a share of each bank and the ranks swap results."""
+
+    def __init__(self, banks: Banks, steps: int, rank: int, world_size: int, compiled: bool) -> None:
+        self.banks, self.steps, self.rank, self.world_size = banks, steps, rank, world_size
+        self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if compiled else orthogonalise
+        self.share = [-(-len(p) // world_size) for p, _ in banks.matrices]  # rounded up
+        self.momentum = [torch.zeros_like(self._own(g, n)) for (_, g), n in zip(banks.matrices, self.share)]
+
+    def _own(self, bank: Tensor, share: int) -> Tensor:
+        return bank[self.rank * share : (self.rank + 1) * share]
+
+    def reset(self) -> None:
+        for momentum in self.momentum:
+            momentum.zero_()
+
+    def step(self, lr: float, momentum: float) -> None:
+        for (p, g), share, buffer in zip(self.banks.matrices, self.share, self.momentum):
+            rows, cols = p.shape[-2:]
+            updates = torch.zeros(share * self.world_size, rows, cols, dtype=torch.bfloat16, device=p.device)
+            own = self._own(g, share)
+            if len(own):
+                buffer.mul_(momentum).add_(own)
+                start = self.rank * share
+                updates[start : start + len(own)] = self.orthogonalise(own.add(buffer, alpha=momentum), self.steps)
+            if self.world_size > 1:
+                # as bytes: gloo does not know bfloat16 in every release
+                mine = updates[self.rank * share : (self.rank + 1) * share].clone()
+                dist.all_gather_into_tensor(updates.view(torch.uint8), mine.view(torch.uint8))
+            p.add_(updates[: len(p)], alpha=-lr * max(1.0, rows / cols) ** 0.5)
+
+
+def lr_scale(s: Settings, step: int, elapsed_ms: float, step_ms: float) -> float:
+    """Constant, then linear to 0 over the warm-down: the last WARMDOWN_ITERS steps, or, where there is a wall-clock
+    cap, the last WARMDOWN_ITERS average step times (`step_ms`) before it."""
+    if s.max_wallclock_seconds > 0:
+        remaining, warmdown = 1000.0 * s.max_wallclock_seconds - elapsed_ms, s.warmdown_iters * step_ms
+    else:
+        remaining, warmdown = float(s.iterations - step), float(s.warmdown_iters)
+    return min(1.0, max(remaining, 0.0) / max(warmdown, 1e-9))
+
+
+def muon_momentum(s: Settings, step: int) -> float:
+    """Linear from the warm-up start to the final momentum."""
+    share = min(step / s.muon_momentum_warmup_steps, 1.0) if s.muon_momentum_warmup_steps > 0 else 1.0
+    return (1 - share) * s.muon_momentum_warmup_start + share * s.muon_momentum
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Artifact: int8 + zlib
+# ---------------------------------------------------------------------------------------------------------------------
+
+INT8_MIN_ELEMENTS = 65536  # tensors of at most this size stay floats
+INT8_CLIP_QUANTILE = 0.9999984
+CONTROL_TENSORS = ("attn_scale", "mlp_scale", "mix", "q_gain", "skip_weights")
+
+
+def quantise(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """int8 with one scale a row for large matrices, one scale for other large tensors; small ones as floats."""
+    packed: dict[str, dict[str, Tensor]] = {"int8": {}, "scale": {}, "float": {}}
+    for name, value in state.items():
+        t = value.detach().float().cpu().contiguous()
+        if t.numel() <= INT8_MIN_ELEMENTS:
+            control = name.rsplit(".", 1)[-1] in CONTROL_TENSORS
+            packed["float"][name] = t.clone() if control else t.half()
+            continue
+        rows = t if t.ndim == 2 else t.reshape(1, -1)
+        clip = torch.quantile(rows.abs(), INT8_CLIP_QUANTILE, dim=1, keepdim=True)
+        scale = (clip / 127.0).clamp(min=1.0 / 127.0)
+        clipped = torch.minimum(torch.maximum(rows, -clip), clip)
+        packed["int8"][name] = torch.round(clipped / scale).clamp(-127, 127).to(torch.int8).view_as(t)
+        packed["scale"][name] = scale.squeeze(1).half()
+    return packed
+
+
+def dequantise(packed: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The state dict back, in float32; loading it casts to each parameter's own type."""
+    state = {name: t.float() for name, t in packed["float"].items()}
+    for name, t in packed["int8"].items():
+        scale = packed["scale"][name].float()
+        state[name] = t.float() * (scale[:, None] if t.ndim == 2 else scale)
+    return state
+
+
+def payload_bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+def torch_bytes(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """The file appears complete or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+ARTIFACT_SETTINGS = (
+    *("vocab_size", "num_layers", "model_dim", "num_heads", "num_kv_heads", "mlp_mult", "tie_embeddings"),
+    *("rope_base", "logit_softcap", "train_seq_len", "val_batch_size"),
+)
+
+
+def load_artifact(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(the settings that rebuild the model, the float32 state dict) of an artifact. Never unpickles code."""
+    try:
+        content = torch.load(io.BytesIO(zlib.decompress(path.read_bytes())), map_location="cpu", weights_only=True)
+        return dict(content["settings"]), dequantise(content)
+    except FileNotFoundError:
+        raise SettingsError(f"{path} is no file.") from None
+    except Exception as error:  # zlib, pickle and torch each raise their own kinds
+        raise SettingsError(f"{path} is not an artifact of this trainer: {str(error).splitlines()[0]}") from error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Validation
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+CPU_VAL_BATCH_TOKENS = 4096  # activations stay in cache: 2.5 times the speed of VAL_BATCH_SIZE's default
+
+
+class Validation:
+    """The whole validation split in windows of TRAIN_SEQ_LEN without overlap.
+
+    Batches are the same whatever the number of ranks (rank r takes batches r, r + N, ...), and the last one is filled
+    up with its first window so that every batch has one shape.
+    """
+
+    def __init__(self, s: Settings, token_bytes: TokenBytes, device: torch.device, rank: int, world_size: int) -> None:
+        tokens = np.concatenate(open_shards(s.data_path, "val"))
+        self.windows = (len(tokens) - 1) // s.train_seq_len
+        if self.windows < 1:
+            raise SettingsError(
+                f"DATA_PATH={s.data_path} holds {len(tokens)} validation tokens, too few for one window of "
+                f"TRAIN_SEQ_LEN={s.train_seq_len} and its target."
+            )
+        check_tokens(tokens, s.vocab_size, s.data_path)
+        self.tokens = self.windows * s.train_seq_len
+        self.flat = torch.from_numpy(tokens[: self.tokens + 1].astype(np.int64)).to(device)
+        self.seq_len, self.token_bytes, self.rank, self.world_size = s.train_seq_len, token_bytes, rank, world_size
+        batch_tokens = s.val_batch_size // SLOTS
+        if device.type == "cpu":
+            batch_tokens = min(batch_tokens, CPU_VAL_BATCH_TOKENS)
+        self.batch = min(max(batch_tokens // s.train_seq_len, 1), self.windows)
+
+    @torch.no_grad()
+    def run(self, model: nn.Module) -> tuple[float, float]:
+        """(val_loss in nats a token, val_bpb in bits a byte), summed in float64 over all ranks."""
+        device = self.flat.device
+        sums = torch.zeros(2, dtype=torch.float64, device=device)  # nats, bytes
+        inputs, targets = self.flat[:-1].view(-1, self.seq_len), self.flat[1:].view(-1, self.seq_len)
+        for first in range(self.rank * self.batch, self.windows, self.world_size * self.batch):
+            x, y = inputs[first : first + self.batch], targets[first : first + self.batch]
+            real = y.numel()
+            if len(x) < self.batch:
+                fill = self.batch - len(x)
+                x, y = torch.cat((x, x[:1].expand(fill, -1))), torch.cat((y, y[:1].expand(fill, -1)))
+            nats = model(x, y, "none")[:real]
+            sums[0] += nats.double().sum()
+            sums[1] += self.token_bytes.count(x.reshape(-1)[:real], y.reshape(-1)[:real]).sum()
+        if self.world_size > 1:
+            dist.all_reduce(sums)
+        nats_total, bytes_total = sums.tolist()
+        return nats_total / self.tokens, nats_total / math.log(2) / bytes_total
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The run
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Training time in ms; it stands still, with the device synchronised, while it is stopped."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.banked_ms = device, 0.0
+        self.since: float | None = None
+
+    def start(self) -> None:
+        """Go on counting; nothing happens to a clock that runs."""
+        if self.since is None:
+            self.since = time.perf_counter()
+
+    def stop(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.banked_ms, self.since = self.elapsed_ms(), None
+
+    def elapsed_ms(self) -> float:
+        return self.banked_ms + (1000.0 * (time.perf_counter() - self.since) if self.since is not None else 0.0)
+
+
+def spent(clock: Clock, step: int) -> str:
+    elapsed_ms = clock.elapsed_ms()
+    return f"train_time:{elapsed_ms:.0f}ms step_avg:{elapsed_ms / max(step, 1):.2f}ms"
+
+
+class Trainer:
+    """Model, optimizers and data of one rank, and the step that joins them."""
+
+    def __init__(self, s: Settings, rank: int, world_size: int, device: torch.device) -> None:
+        self.s, self.rank, self.world_size, self.device = s, rank, world_size, device
+        cuda = device.type == "cuda"
+        shards = open_shards(s.data_path, "train")
+        check_tokens(shards[0], s.vocab_size, s.data_path)
+        self.train_shards, self.stream = len(shards), TokenStream(shards)
+        if self.stream.total <= s.train_seq_len:
+            raise SettingsError(
+                f"DATA_PATH={s.data_path} holds {self.stream.total} training tokens, too few for one sequence of "
+                f"TRAIN_SEQ_LEN={s.train_seq_len}."
+            )
+        self.validation = Validation(s, TokenBytes.of(load_tokenizer(s), device), device, rank, world_size)
+
+        torch.manual_seed(s.seed)
+        self.raw = GPT(s).to(device)  # built on the CPU: one seed gives the same weights everywhere
+        self.model = torch.compile(self.raw, dynamic=False, fullgraph=True) if cuda else self.raw
+        self.banks = Banks(self.raw)
+        self.muon = Muon(self.banks, s.muon_backend_steps, rank, world_size, compiled=cuda)
+        embed_lr = s.tied_embed_lr if s.tie_embeddings else s.embed_lr
+        groups = [{"params": [self.banks.embed], "lr": embed_lr}, {"params": [self.banks.vectors], "lr": s.scalar_lr}]
+        if self.banks.head is not None:
+            groups.append({"params": [self.banks.head], "lr": s.head_lr})
+        for group in groups:
+            group["base_lr"] = group["lr"]
+        self.adam = torch.optim.Adam(groups, betas=(s.beta1, s.beta2), eps=s.adam_eps, fused=True)
+        self.pending: tuple[int, Tensor, torch.cuda.Event] | None = None
+
+    def micro_batches(self, step: int) -> tuple[Tensor, Tensor]:
+        """This rank's inputs and targets of a step: (slots of this rank, sequences, TRAIN_SEQ_LEN) each."""
+        s, slots = self.s, SLOTS // self.world_size
+        slot = s.train_batch_tokens // SLOTS
+        span = self.stream.read(step * s.train_batch_tokens + self.rank * slots * slot, slots * slot + 1)
+        tokens = torch.from_numpy(span)
+        if self.device.type == "cuda":
+            tokens = tokens.pin_memory().to(self.device, non_blocking=True)
+        return tuple(t.view(slots, -1, s.train_seq_len) for t in (tokens[:-1], tokens[1:]))  # type: ignore[return-value]
+
+    def step(self, step: int, scale: float, clock: Clock) -> None:
+        """One gradient step. Afterwards `banks.signals` holds what all ranks agree on (see `agreed`)."""
+        s = self.s
+        self.banks.zero_grad()
+        losses = []
+        for x, y in zip(*self.micro_batches(step)):
+            loss = self.model(x, y) / SLOTS
+            loss.backward()
+            losses.append(loss.detach())
+        elapsed_ms = clock.elapsed_ms()
+        capped = 0 < 1000.0 * s.max_wallclock_seconds <= elapsed_ms
+        self.banks.signals[0] = torch.stack(losses).sum()
+        self.banks.signals[1:].copy_(torch.tensor((elapsed_ms / self.world_size, float(capped))))
+        self.banks.reduce(self.world_size, s.grad_clip_norm)
+        for group in self.adam.param_groups:
+            group["lr"] = group["base_lr"] * scale
+        self.adam.step()
+        self.muon.step(s.matrix_lr * scale, muon_momentum(s, step))
+
+    def agreed(self, steps: int) -> tuple[int, float, bool]:
+        """(steps done, mean elapsed ms, cap reached by any rank) after `steps` steps, the same on every rank.
+
+        On CUDA this is the answer of the step before: waiting for it keeps the host at most one step ahead of the
+        device, so its clock stays true, without a stall in every step.
+        """
+        if self.device.type != "cuda":
+            signals = self.banks.signals
+        else:
+            copy = torch.empty(Banks.SIGNALS, pin_memory=True).copy_(self.banks.signals, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+            before, self.pending = self.pending, (steps, copy, event)
+            if before is None:
+                return 0, 0.0, False
+            steps, signals, event = before
+            event.synchronize()
+        _, elapsed_ms, capped = signals.tolist()
+        return steps, elapsed_ms, capped > 0
+
+    def warm_up(self, log: Log) -> None:
+        """Real steps that prime compilation and memory, then everything back to the start."""
+        saved, clock = self.banks.snapshot(), Clock(self.device)
+        for step in range(self.s.warmup_steps):
+            self.step(step, 1.0, clock)
+            log(f"warmup_step:{step + 1}/{self.s.warmup_steps}")
+        self.banks.restore(saved)
+        self.muon.reset()
+        self.adam.state.clear()
+
+    def train(self, log: Log) -> None:
+        """Train to the last step or the cap; log as it goes."""
+        s, clock, total = self.s, Clock(self.device), self.s.iterations
+        step, timed_steps, timed_ms, capped = 0, 0, 0.0, False
+        while True:
+            last = capped or step == total
+            if last or (s.val_loss_every > 0 and step % s.val_loss_every == 0):
+                clock.stop()
+                val_loss, val_bpb = self.validation.run(self.model)
+                log(f"step:{step}/{total} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} {spent(clock, step)}")
+            if last:
+                break
+            clock.start()
+            self.step(step, lr_scale(s, step, timed_ms, timed_ms / max(timed_steps, 1)), clock)
+            step += 1
+            if step <= 10 or (s.train_log_every > 0 and step % s.train_log_every == 0):
+                loss = float(self.banks.signals[0])
+                log(f"step:{step}/{total} train_loss:{loss:.4f} {spent(clock, step)}")
+                if not math.isfinite(loss):
+                    raise DivergedError(f"The training loss at step {step} is {loss}: the run has diverged.")
+            timed_steps, timed_ms, capped = self.agreed(step)
+        if step < total:
+            log(f"stopping_early: wallclock_cap train_time:{clock.elapsed_ms():.0f}ms step:{step}/{total}")
+
+    def finish(self, log: Log, code_bytes: int) -> None:
+        """Write the artifact, read it back, validate what was read: that is the result."""
+        s = self.s
+        allocated, reserved = peak_memory_mib(self.device)
+        log(f"peak memory allocated: {allocated} MiB reserved: {reserved} MiB")
+        path = Path(f"{s.run_id}.int8.ptz")
+        if self.rank == 0:
+            state = {name: t.detach().cpu().clone() for name, t in self.raw.state_dict().items()}
+            serialized = len(torch_bytes(state))
+            log(f"Serialized model: {serialized} bytes")
+            log(f"Code size: {code_bytes} bytes")
+            log(f"Total submission size: {serialized + code_bytes} bytes")
+            packed = quantise(state)
+            content = {"settings": {name: getattr(s, name) for name in ARTIFACT_SETTINGS}, **packed}
+            raw = torch_bytes(content)
+            compressed = zlib.compress(raw, 9)
+            write_whole(path, compressed)
+            payload = sum(payload_bytes(part) for part in packed.values())
+            log(
+                f"Serialized model int8+zlib: {len(compressed)} bytes (payload:{payload} raw_torch:{len(raw)} "
+                f"payload_ratio:{payload_bytes(state) / payload:.2f}x)"
+            )
+            log(f"Total submission size int8+zlib: {len(compressed) + code_bytes} bytes")
+            log(f"artifact:{path}")
+        if self.world_size > 1:
+            dist.barrier()
+        self.raw.load_state_dict(load_artifact(path)[1])
+        start = time.perf_counter()
+        val_loss, val_bpb = self.validation.run(self.model)
+        eval_ms = 1000.0 * (time.perf_counter() - start)
+        name = "final_int8_zlib_roundtrip"
+        log(f"{name} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} eval_time:{eval_ms:.0f}ms")
+        log(f"{name}_exact val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")
+
+
+def peak_memory_mib(device: torch.device) -> tuple[int, int]:
+    """(allocated, reserved); on a CPU both are the process's peak resident size."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() >> 20, torch.cuda.max_memory_reserved() >> 20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+    return peak, peak
+
+
+def log_machine(log: Log, device: torch.device) -> None:
+    log(f"Running Python {sys.version}")
+    log(f"Running PyTorch {torch.__version__}")
+    if device.type == "cuda":
+        try:
+            found = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=60, check=False).stdout
+        except (OSError, subprocess.TimeoutExpired) as error:
+            found = f"nvidia-smi: {error}"
+        log(found)
+    else:
+        log(f"Running on CPU {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads a rank")
+
+
+def log_settings(log: Log, t: Trainer) -> None:
+    s = t.s
+    embed_lr, head_lr = (s.tied_embed_lr, 0.0) if s.tie_embeddings else (s.embed_lr, s.head_lr)
+    log(f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={s.tokenizer_path}")
+    log(f"train_loader:dataset:{Path(s.data_path).name} train_shards:{t.train_shards}")
+    log(f"val_loader:shards pattern={s.data_path}/fineweb_val_*.bin tokens:{t.validation.tokens}")
+    log(f"model_params:{sum(p.numel() for p in t.raw.parameters())}")
+    log(f"world_size:{t.world_size} grad_accum_steps:{SLOTS // t.world_size}")
+    log(f"attention_mode:gqa num_heads:{s.num_heads} num_kv_heads:{s.num_kv_heads}")
+    log(
+        f"tie_embeddings:{s.tie_embeddings} embed_lr:{embed_lr} head_lr:{head_lr} "
+        f"matrix_lr:{s.matrix_lr} scalar_lr:{s.scalar_lr}"
+    )
+    log(
+        f"train_batch_tokens:{s.train_batch_tokens} train_seq_len:{s.train_seq_len} iterations:{s.iterations} "
+        f"warmup_steps:{s.warmup_steps} max_wallclock_seconds:{s.max_wallclock_seconds:.3f}"
+    )
+    log(f"seed:{s.seed}")
+
+
+def run(rank: int, world_size: int, local_rank: int) -> None:
+    """The whole run of one rank."""
+    cuda = torch.cuda.is_available()
+    settings = Settings.from_env(os.environ)
+    settings.check(world_size)
+    load_tokenizer(settings)
+    if cuda and local_rank >= torch.cuda.device_count():
+        raise SettingsError(f"LOCAL_RANK={local_rank} has no GPU: this machine has {torch.cuda.device_count()}.")
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+    if world_size > 1:
+        dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
+    trainer = Trainer(settings, rank, world_size, device)
+
+    source = Path(__file__).read_bytes()
+    log: Log = (lambda line: print(line, flush=True)) if rank == 0 else (lambda line: None)
+    log(source.decode())
+    log(RULER)
+    log_machine(log, device)
+    log(RULER)
+    log_settings(log, trainer)
+    trainer.warm_up(log)
+    trainer.train(log)
+    trainer.finish(log, len(source))
+    if world_size > 1:
+        dist.destroy_process_group()
+
+
+def main() -> None:
+    rank, world_size, local_rank = (
+        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
+    try:
+        run(rank, world_size, local_rank)
+    except (SettingsError, DivergedError) as error:
+        if rank > 0:
+            time.sleep(10)  # rank 0 says it once; torchrun then ends the others
+        print(f"train_gpt.py: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(2 if isinstance(error, SettingsError) else 1) from None
+
+
+if __name__ == "__main__":
+    main()
