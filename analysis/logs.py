@@ -30,6 +30,10 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _PREFIX = re.compile(r"(?:\[(?:rank|default)\d+\]:\s*|\(\w+ pid=\d+[^)]*\)\s*|\d{10,13}(?:\.\d+)?[:\s]\s*)+")
 _RULER = re.compile(rb"^=[=]{19,}[ \t]*\r?$", re.MULTILINE)
 _CODE = re.compile(rb"^(?:import|from)[ \t]+\w", re.MULTILINE)
+_LOGGED = re.compile(
+    rb"^(?:(?:step[:= \t]\s*)?\d+/\d+[ \t:]|\w*step:\d|[\w ./-]+[: ]val_loss\s*[:=]\s*[\d.]+|[\w +]+: \d+ bytes)[^\n]*\n",
+    re.MULTILINE | re.IGNORECASE,
+)
 _LAUNCHER = re.compile(rb"(?:[WEI]\d{4} |\*{5,}|\s*$|\S*Warning:)")
 _STEP = re.compile(r"(?:step[:=\s]\s*)?(\d+)/(\d+)(?=[\s:,]|$)", re.IGNORECASE)
 _WARMUP = re.compile(r"warmup_step[:=]\s*1/")
@@ -138,14 +142,16 @@ def _cut_sources(data: bytes) -> tuple[dict[int, tuple[str, int]], bytes]:
     start = 0
     for ruler in _RULER.finditer(data):
         block = data[start : ruler.start()]
-        if _CODE.search(block):
-            lead = 0
+        lead = 0
+        for logged in _LOGGED.finditer(block):
+            lead = logged.end()  # the source of a second run follows the lines of the first
+        if _CODE.search(block, lead):
             while (end := block.find(b"\n", lead) + 1) and _LAUNCHER.match(block[lead:end]):
                 lead = end
             source = block[lead:].removesuffix(b"\n")
             after = data.count(b"\n", 0, ruler.start()) + 1
             sources[after] = hashlib.sha256(source).hexdigest(), len(source)
-            block = b"\n" * block.count(b"\n")
+            block = block[:lead] + b"\n" * block.count(b"\n", lead)
         kept += (block, data[ruler.start() : ruler.end()])
         start = ruler.end()
     return sources, b"".join(kept) + data[start:]

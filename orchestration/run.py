@@ -48,17 +48,22 @@ class RunOrder:
 
 
 def command(order: RunOrder) -> list[str]:
-    """torchrun of the order's script; ranks die with torchrun where the system can arrange it."""
+    """torchrun of the order's script. Where the system can arrange it, torchrun dies with its supervisor and the ranks
+    with torchrun, whatever kills them."""
+    setpriv = shutil.which("setpriv")
+    tied = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={order.ranks}"]
-    if setpriv := shutil.which("setpriv"):
-        return [*torchrun, "--no-python", setpriv, "--pdeathsig", "KILL", sys.executable, "-u", str(order.script)]
-    return [*torchrun, str(order.script)]
+    return [*tied, *torchrun, "--no-python", *tied, sys.executable, "-u", str(order.script)]
 
 
 def run_environment(order: RunOrder) -> dict[str, str]:
-    """The worker's environment as a bare torchrun would see it, with the recipe and the seed."""
+    """The worker's environment as a bare torchrun would see it, with the recipe and the seed.
+
+    One thread a rank, as torchrun itself sets for several ranks: runs side by side with a thread a core each would
+    slow each other down fivefold.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(RAY_SETTINGS)}
-    return {**kept, "PYTHONUNBUFFERED": "1", **order.env, "SEED": str(order.seed)}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **order.env, "SEED": str(order.seed)}
 
 
 def execute(order: RunOrder, node_id: str) -> dict[str, Any]:

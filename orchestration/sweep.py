@@ -104,10 +104,10 @@ def carry_out(plan: dict[str, Any], directory: Path) -> int:
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
     try:
         click.echo("Starting Ray.")
         with cluster():
+            signal.signal(signal.SIGTERM, stop)  # after Ray has set its own
             run_all(orders, size, started, ended, progress.tick)
     except EngineError as error:
         click.echo(f"Error: {error}", err=True)

@@ -1,0 +1,48 @@
+# make demo: from an empty machine to a verdict.  make test: all tests.  Both need only python3 (3.11 or later) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+SWEEP := sweeps/demo
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	@echo "[1/3] Data: text of this Python's standard library, a tokenizer, token shards."
+	@$(BIN)/python -m trainer.dataset demo --output data
+	@echo "[2/3] Sweep: three seeds of the candidate and three of the control, one torchrun each, on a local Ray."
+	@rm -rf $(SWEEP)
+	@$(BIN)/python -m orchestration.sweep run --script trainer/train_gpt.py \
+		--recipe trainer/recipes/demo-candidate.toml --control trainer/recipes/demo-baseline.toml \
+		--seeds 1337,1338,1339 --output $(SWEEP)
+	@echo "[3/3] The gate, as a reviewer or a CI job calls it, from the files alone:"
+	@$(BIN)/python -m analysis.significance check $(SWEEP)
+	@echo "Open $(SWEEP)/report.html for the full report."
+
+test: $(READY)
+	@echo "Fast tests."
+	@$(BIN)/python -m pytest -n auto -m "not slow" -q
+	@echo "Slow tests: Ray, torchrun, training."
+	@$(BIN)/python -m pytest -m slow -q
+
+lint: $(READY)
+	@echo "ruff check, ruff format, mypy."
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(READY)
+	@echo "What people wait for, as ratios; results go to benchmarks/results."
+	@$(BIN)/python -m benchmarks.waiting
+
+clean:
+	@echo "Removing .venv, data, sweeps and caches."
+	@rm -rf .venv data sweeps build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "seedproof needs Python 3.11 or later; got $$($(PYTHON) --version). Name one with make PYTHON=..."; exit 2; }
+	@echo "Setting up .venv with the exact versions of constraints.txt (a minute or two, once)."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	@touch $(READY)

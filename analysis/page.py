@@ -1,0 +1,61 @@
+"""A verdict as one HTML file that needs no network and no script. Needs the extra seedproof[report]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from analysis import render
+from analysis.evidence import FRAME_SUFFIXES
+from analysis.logs import read_log
+from analysis.plots import Curve, curves_plot, seeds_plot
+from analysis.verdict import UNUSABLE, Verdict, format_p
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def page(verdict: Verdict, path: Path, command: str) -> str:
+    """The page; `path` is where the runs' logs lie, `command` is what makes the page again."""
+    curves = [] if verdict.verdict == UNUSABLE else read_curves(verdict, path)
+    plots = []
+    if verdict.threshold is not None:
+        plots.append(("Seeds", Markup(seeds_plot(verdict))))
+    if curves:
+        plots.append(("Training", Markup(curves_plot(curves))))
+    return _TEMPLATES.get_template("report.html").render(
+        verdict=verdict,
+        word=render.WORDS[verdict.verdict].lower(),
+        reason=render.printable(verdict.reason),
+        facts=render.facts(verdict),
+        columns=render.RUN_COLUMNS,
+        arms=[(name, [render.run_cells(run) for run in runs])
+              for name, runs in (("Runs", verdict.runs), ("Control", verdict.control)) if runs],
+        plots=plots,
+        assumptions=render.assumptions(verdict),
+        words=render.WORDS,
+        format_p=format_p,
+        command=command,
+    )  # fmt: skip
+
+
+def read_curves(verdict: Verdict, path: Path) -> list[Curve]:
+    """The training losses that the runs' logs hold, where the logs are still there."""
+    base = path.parent if path.suffix in FRAME_SUFFIXES else path
+    curves = []
+    for result in (*verdict.control, *verdict.runs):
+        log = base / result.log if base.is_dir() else base
+        if not log.is_file():
+            continue
+        steps = [step for run in read_log(log)[-1:] for step in run.steps if step.train_loss is not None]
+        if len(steps) > 1:
+            losses = [step.train_loss for step in steps if step.train_loss is not None]
+            curves.append(Curve(result.arm, f"{result.arm} seed {result.seed}", [s.step for s in steps], losses))
+    return curves

@@ -1,0 +1,113 @@
+"""Which logs, which run of a log and which of its metrics a verdict rests on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.evidence import EvidenceError, gather
+from analysis.runs import from_frame, read_frame, to_frame, write_frame
+from tests.conftest import make_log
+
+Record = Callable[..., Path]
+
+
+def test_a_folder_of_seeds(record: Record) -> None:
+    evidence = gather([record({1: 1.20, 2: 1.21})])
+    assert [(r.seed, r.val_bpb, r.log) for r in evidence.results] == [
+        (1, 1.20, "train_seed1.log"),
+        (2, 1.21, "train_seed2.log"),
+    ]
+    assert evidence.findings == []
+
+
+def test_a_log_under_two_names_is_one_run_and_is_said(record: Record) -> None:
+    folder = record({1: 1.20, 2: 1.21})
+    (folder / "train.log").write_bytes((folder / "train_seed1.log").read_bytes())
+    evidence = gather([folder])
+    assert [r.seed for r in evidence.results] == [1, 2]
+    assert [f.code for f in evidence.findings] == ["duplicate-log"]
+
+
+def test_the_last_run_of_a_log_counts_and_is_said(record: Record) -> None:
+    folder = record({1: 1.20, 2: 1.21})
+    (folder / "train_seed2.log").write_text(make_log(2, 1.5) + make_log(2, 1.22))
+    evidence = gather([folder])
+    assert evidence.results[1].val_bpb == 1.22
+    assert [(f.code, f.severity) for f in evidence.findings] == [("several-runs-in-log", "warning")]
+
+
+def test_the_claim_selects_the_metric(record: Record) -> None:
+    folder = record({1: 1.20, 2: 1.21})
+    for log in folder.glob("*.log"):
+        log.write_text(log.read_text() + "final_later val_loss:1.5 val_bpb:0.9\n")
+    assert gather([folder]).results[0].label == "final_later"
+    (folder / "submission.json").write_text(json.dumps({"val_bpb": 1.205}))
+    assert gather([folder]).results[0].label == "final_int8_zlib_roundtrip_exact"
+
+
+def test_a_metric_can_be_asked_for(record: Record) -> None:
+    folder = record({1: 1.20001, 2: 1.21})
+    assert gather([folder], "final_int8_zlib_roundtrip").results[0].val_bpb == 1.2
+    with pytest.raises(EvidenceError, match="no final metric 'nope'; it has final_int8_zlib_roundtrip"):
+        gather([folder], "nope")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda folder: [log.unlink() for log in folder.glob("*.log")], ["No training log", "record"]),
+        (lambda folder: (folder / "train_seed2.log").unlink(), ["one run", "train_seed1.log"]),
+        (lambda folder: (folder / "train_seed2.log").write_text(make_log(1, 1.3)), ["Seed 1 stands twice"]),
+        (lambda folder: (folder / "x.log").write_text("step:1/2 train_loss:3\n"), ["x.log", "without a final metric"]),
+        (lambda folder: (folder / "x.log").write_text("final_z val_loss:2 val_bpb:1\n"), ["different metrics"]),
+        (lambda folder: (folder / "x.log").write_text(make_log(3, float("nan"))), ["x.log, line", "nan"]),
+        (lambda folder: (folder / "x.log").write_text(make_log(3, float("inf"))), ["x.log, line", "inf"]),
+    ],
+)
+def test_unusable_evidence_is_refused_with_a_sentence(
+    record: Record, change: Callable[[Path], object], words: list[str]
+) -> None:
+    folder = record({1: 1.20, 2: 1.21})
+    change(folder)
+    with pytest.raises(EvidenceError) as error:
+        gather([folder])
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_broken_claim_is_ignored(record: Record) -> None:
+    folder = record({1: 1.20, 2: 1.21})
+    for content in ("{", "[]", '{"val_bpb": null}', '{"val_bpb": "x"}', "[" * 100_000):
+        (folder / "submission.json").write_text(content)
+        assert len(gather([folder]).results) == 2
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "json"])
+def test_a_frame_gives_back_what_was_written(record: Record, tmp_path: Path, suffix: str) -> None:
+    results = gather([record({1: 1.20, 2**31 - 1: 1.21})]).results
+    path = tmp_path / f"runs.{suffix}"
+    write_frame(to_frame(results), suffix, path)
+    assert read_frame(path) == results
+    assert gather([path]).results == results
+
+
+def test_a_foreign_frame_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(EvidenceError, match="columns arm, seed"):
+        gather([path])
+    path.with_suffix(".parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(EvidenceError, match="cannot be read as a frame"):
+        gather([path.with_suffix(".parquet")])
+
+
+def test_unknown_values_stay_unknown_in_a_frame(record: Record) -> None:
+    folder = record({1: 1.20, 2: 1.21})
+    (folder / "train_seed2.log").write_text("seed:2\nfinal_int8_zlib_roundtrip_exact val_loss:2.0 val_bpb:1.21\n")
+    results = gather([folder]).results
+    assert results[1].steps is None
+    assert from_frame(to_frame(results), "memory") == results

@@ -1,0 +1,193 @@
+"""`report` and `check` as a reviewer calls them: numbers, formats, exit codes, sentences."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.render import annotations, escape_markdown, printable
+from analysis.verdict import format_p
+from tests.conftest import RATIO, make_log
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Record = Callable[..., Path]
+SEEDS = {1337: 1.20143417, 1338: 1.19945102, 1339: 1.20319508}
+CONTROL = {1: 1.20576485, 2: 1.20617460, 3: 1.20715923}
+
+
+def report(python: Run, *arguments: str | Path) -> tuple[int, dict]:
+    found = python("-m", "analysis.significance", "report", *arguments, "--format", "json")
+    return found.returncode, json.loads(found.stdout)
+
+
+def test_json_of_a_supported_claim(python: Run, record: Record) -> None:
+    code, table = report(python, record(SEEDS), "--sota", "1.21613611")
+    assert code == 0
+    assert table["schema_version"] == 1
+    assert (table["verdict"], table["rules"], table["metric"], table["unit"]) == (
+        "supported", "parameter-golf", "val_bpb", "bpb",
+    )  # fmt: skip
+    assert table["threshold"] == pytest.approx(1.21113611, abs=1e-12)
+    assert table["test"]["name"] == "one-sample t"
+    assert table["test"]["statistic"] == pytest.approx(-9.039720939803, abs=1e-9)
+    assert table["test"]["p_value"] == pytest.approx(0.006008638100610, abs=1e-9)
+    assert table["upper_bound"] == pytest.approx(1.2088919205, abs=1e-9)
+    assert (table["n"], table["test"]["df"], table["sota"], table["margin"], table["alpha"]) == (
+        3, 2, 1.21613611, 0.005, 0.01,
+    )  # fmt: skip
+    run = table["runs"][0]
+    assert (run["seed"], run["log"], run["label"]) == (1337, "train_seed1337.log", "final_int8_zlib_roundtrip_exact")
+    assert (run["val_bpb"], run["steps"], run["train_time_ms"], run["artifact_bytes"]) == (1.20143417, 100, 6000, 15870)
+    assert table["findings"] == []
+
+
+def test_the_other_unit_is_always_printed_beside(python: Run, record: Record) -> None:
+    folder = record(SEEDS)
+    _, in_bpb = report(python, folder, "--sota", "1.21613611")
+    (nats,) = in_bpb["also"]
+    assert nats["unit"] == "nats"
+    assert nats["threshold"] == pytest.approx(1.21613611 - 0.005 * RATIO, abs=1e-8)
+    _, in_nats = report(python, folder, "--sota", "1.21613611", "--unit", "nats")
+    assert in_nats["threshold"] == pytest.approx(nats["threshold"], abs=1e-15)
+    assert in_nats["also"][0]["threshold"] == pytest.approx(in_bpb["threshold"], abs=1e-15)
+
+
+def test_against_control_runs(python: Run, record: Record) -> None:
+    folder, control = record(SEEDS), record(CONTROL, "control")
+    code, table = report(python, folder, "--control", control)
+    assert code == 1
+    assert table["sota"] == pytest.approx(math.fsum(CONTROL.values()) / 3)
+    readings = {(also["test"]["name"], also["unit"]): also for also in table["also"]}
+    assert readings["Welch t", "bpb"]["test"]["p_value"] == pytest.approx(0.498, abs=5e-4)
+    assert readings["Welch t", "nats"]["test"]["p_value"] == pytest.approx(0.095, abs=5e-4)
+    assert ("pooled t", "bpb") in readings
+    _, both = report(python, folder, "--control", control, "--sota", "1.21613611")
+    assert both["verdict"] == "supported"
+    assert len(both["also"]) == 5
+
+
+def test_options_override_the_ruleset(python: Run, record: Record) -> None:
+    folder = record(SEEDS)
+    assert report(python, folder, "--sota", "1.21613611", "--alpha", "0.005")[0] == 1
+    assert report(python, folder, "--sota", "1.21613611", "--margin", "0.012")[0] == 1
+    assert report(python, folder, "--sota", "1.21613611", "--margin", "0")[1]["threshold"] == 1.21613611
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ["What is to be beaten", "--sota", "--control"]),
+        (("--sota", "nan"), ["--sota"]),
+        (("--sota", "1.2", "--alpha", "7"), ["--alpha"]),
+        (("--sota", "1.2", "--margin", "-1"), ["--margin", "0 or more"]),
+        (("--sota", "1.2", "--rules", "nope"), ["--rules", "'nope'", "parameter-golf"]),
+        (("--sota", "1.2", "--unit", "bits"), ["bits", "nats"]),
+        (("--control", "/does/not/exist"), ["/does/not/exist"]),
+    ],
+)
+def test_usage_errors(python: Run, record: Record, arguments: tuple[str, ...], words: list[str]) -> None:
+    for verb in ("report", "check"):
+        found = python("-m", "analysis.significance", verb, record(SEEDS, verb), *arguments)
+        assert found.returncode == 2
+        assert found.stdout == ""
+        for word in words:
+            assert word in found.stderr
+
+
+def test_a_path_that_does_not_exist_is_a_usage_error(python: Run) -> None:
+    found = python("-m", "analysis.significance", "check", "/nope", "--sota", "1")
+    assert (found.returncode, "/nope" in found.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("logs", "word"),
+    [
+        ([], "No training log"),
+        ([make_log(1, 1.2)], "one run"),
+        ([make_log(1, 1.2), make_log(2, float("nan"))], "nan"),
+        ([make_log(1, 1.2), make_log(2, 1.2)], "no spread"),
+        ([make_log(1, 1.2), make_log(1, 1.3)], "Seed 1 stands twice"),
+    ],
+)
+def test_unusable_evidence_leaves_with_3_and_a_sentence(python: Run, tmp_path: Path, logs: list[str], word: str) -> None:
+    for index, log in enumerate(logs):
+        (tmp_path / f"{index}.log").write_text(log)
+    code, table = report(python, tmp_path, "--sota", "1.3")
+    assert (code, table["verdict"], table["test"]) == (3, "unusable", None)
+    assert word in table["reason"]
+    found = python("-m", "analysis.significance", "check", tmp_path, "--sota", "1.3")
+    assert found.returncode == 3
+    assert word in found.stderr
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "html"])
+def test_every_format_shows_verdict_numbers_and_places(python: Run, record: Record, tmp_path: Path, form: str) -> None:
+    output = tmp_path / "out"
+    found = python(
+        "-m", "analysis.significance", "report", record(SEEDS), "--sota", "1.21613611", "--control",
+        record(CONTROL, "control"), "--format", form, "--output", output,
+    )  # fmt: skip
+    assert (found.returncode, found.stdout) == (0, "")
+    text = output.read_text().replace("\\", "")
+    for word in ("upported", "1.21113611", "0.006009", "-9.0397", "1.20889192", "train_seed1338.log:26", "Welch"):
+        assert word in text or word.upper() in text, word
+
+
+def test_the_page_needs_no_network_and_escapes_what_it_shows(python: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "<script>alert(1)</script>"
+    folder.mkdir()
+    for seed in (1, 2):
+        (folder / f"<b>{seed}.log").write_text(make_log(seed, 1.2 + seed / 1000))
+    found = python("-m", "analysis.significance", "report", folder, "--sota", "1.3", "--format", "html")
+    assert found.returncode in (0, 1)
+    assert "<script" not in found.stdout
+    assert "<b>" not in found.stdout
+    assert "http" not in found.stdout.replace("http://www.w3.org/", "")
+
+
+def test_check_in_github_actions(python: Run, record: Record, tmp_path: Path) -> None:
+    folder, summary = record(SEEDS), tmp_path / "summary.md"
+    (folder / "train.log").write_bytes((folder / "train_seed1337.log").read_bytes())
+    env = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+    found = python("-m", "analysis.significance", "check", folder, "--sota", "1.21613611", env=env)
+    assert found.returncode == 0
+    assert "::notice title=seedproof::SUPPORTED" in found.stdout
+    assert f"file={folder}/train_seed1337.log,line=1,title=duplicate-log::" in found.stdout
+    assert summary.read_text().startswith("## seedproof: supported")
+    assert "::" not in python("-m", "analysis.significance", "check", folder, "--sota", "1.21613611").stdout
+
+
+def test_text_from_outside_is_shown_and_not_obeyed(python: Run, tmp_path: Path) -> None:
+    assert printable("a\x1b[31mb\u202ec") == "a\\x1b[31mb\\x202ec"
+    assert escape_markdown("`x` <b> @you [a](b)|") == r"\`x\` &lt;b&gt; &\#64;you \[a\]\(b\)\|"
+    name = "a\n::error::x%.log"
+    for seed, log in ((1, name), (2, "b.log")):
+        (tmp_path / log).write_text(make_log(seed, 1.2) + make_log(seed, 1.2 + seed / 1000))
+    found = python("-m", "analysis.significance", "check", tmp_path, "--sota", "1.3", env={"GITHUB_ACTIONS": "true"})
+    commands = [line for line in found.stdout.splitlines() if line.startswith("::")]
+    assert len(commands) == 3
+    assert not any(line.startswith("::error::") for line in found.stdout.splitlines())
+    assert annotations.__doc__
+
+
+def test_p_is_never_printed_as_zero() -> None:
+    assert format_p(0.0060086) == "= 0.006009"
+    assert format_p(2.4e-5) == "< 1e-4"
+    assert format_p(9.9e-13) == "< 1e-12"
+    assert format_p(0.0) == "< 1e-300"
+
+
+def test_the_source_record(python: Run, reference: Path) -> None:
+    folder = reference / "logs" / "parameter-golf" / "2026-03-19_TrainingOptSeq4096"
+    code, table = report(python, folder, "--sota", "1.21613611")
+    assert code == 0
+    assert table["test"]["statistic"] == pytest.approx(-9.039720939803, abs=1e-9)
+    assert table["test"]["p_value"] == pytest.approx(0.006008638100610, abs=1e-9)
+    assert [(run["log"], run["line"]) for run in table["runs"]] == [
+        ("train.log", 632), ("train_seed1338.log", 679), ("train_seed1339.log", 675),
+    ]  # fmt: skip

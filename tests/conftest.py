@@ -1,0 +1,129 @@
+"""Shared fixtures: small logs of our own, the optional reference material, private Ray instances."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Reference numbers and real logs that lie beside some checkouts and are not part of the project."""
+    if not (REFERENCE / "vectors.json").is_file():
+        pytest.skip("the reference material is not beside this checkout; the project's own cases still run")
+    return REFERENCE
+
+
+@pytest.fixture
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python ARGUMENTS` from the project's root, as a user would."""
+
+    def run(*arguments: str | Path, env: dict[str, str] | None = None, timeout: float = 120, cwd: Path = ROOT):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=clean_environment() | (env or {}),
+            timeout=timeout,
+            cwd=cwd,
+            check=False,
+        )
+
+    return run
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what CI, a cluster or a recipe may have set."""
+    unwanted = ("GITHUB_", "RAY_", "SEED", "DATA_PATH", "TOKENIZER_PATH", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    return kept | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+
+
+@pytest.fixture
+def private_ray() -> Iterator[dict[str, str]]:
+    """Environment for a Ray of this test alone; whatever is left of it afterwards is killed."""
+    folder = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))  # short: Ray's sockets live below it
+    try:
+        yield {"RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
+    finally:
+        for pid in processes_of(str(folder)):
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def processes_of(marker: str) -> list[int]:
+    """Living processes with `marker` in their command line or environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            text = (entry / "cmdline").read_bytes() + b"\0" + (entry / "environ").read_bytes()
+            if marker.encode() in text and b") Z" not in (entry / "stat").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+LOG_TEMPLATE = '''\
+"""A made-up trainer."""
+import os
+print("hello")
+
+{ruler}
+Running Python 3.12.3 (main)
+Running PyTorch 2.8.0+cu128
+| N/A   25C    P0            115W /  700W |    1519MiB /  81559MiB |
+|   0  NVIDIA H100 80GB HBM3          On  |   00000000:18:00.0 Off |
+{ruler}
+val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=./t.model
+model_params:1234
+world_size:8 grad_accum_steps:1
+seed:{seed}
+warmup_step:1/2
+warmup_step:2/2
+step:0/100 val_loss:6.9357 val_bpb:4.1077 train_time:0ms step_avg:0.01ms
+step:1/100 train_loss:6.9 train_time:60ms step_avg:60.00ms
+step:50/100 train_loss:2.5 train_time:3000ms step_avg:60.00ms
+step:100/100 val_loss:2.1 val_bpb:1.25 train_time:6000ms step_avg:60.00ms
+peak memory allocated: 7748 MiB reserved: 8070 MiB
+Serialized model: 67224 bytes
+Code size: 50 bytes
+Total submission size: 67274 bytes
+Serialized model int8+zlib: 15820 bytes (payload:17178 raw_torch:17224 payload_ratio:3.91x)
+Total submission size int8+zlib: 15870 bytes
+final_int8_zlib_roundtrip val_loss:{loss:.4f} val_bpb:{bpb:.4f} eval_time:2107ms
+final_int8_zlib_roundtrip_exact val_loss:{loss:.8f} val_bpb:{bpb:.8f}
+'''
+RATIO = 0.592256
+
+
+def make_log(seed: int, bpb: float) -> str:
+    """A small complete log of our own trainer's dialect."""
+    return LOG_TEMPLATE.format(ruler="=" * 100, seed=seed, bpb=bpb, loss=bpb / RATIO)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Callable[..., Path]:
+    """Make a folder with one log a seed: record({1: 1.20, 2: 1.21})."""
+
+    def make(values: dict[int, float], name: str = "record") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for seed, bpb in values.items():
+            (folder / f"train_seed{seed}.log").write_text(make_log(seed, bpb))
+        return folder
+
+    return make

@@ -1,0 +1,125 @@
+"""The shape of the project: import directions, load times by module, the README's commands, the Makefile."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.render import WORDS
+from analysis.verdict import EXIT_CODES
+from tests.conftest import ROOT
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+FORBIDDEN = {
+    "trainer": {"analysis", "orchestration", "ray"},
+    "analysis": {"trainer", "orchestration", "torch", "ray"},
+    "orchestration": {"trainer", "torch"},
+}
+STANDALONE = {"torch", "numpy", "sentencepiece"}
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_packages_import_in_one_direction(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        assert not imported(path) & FORBIDDEN[package], path
+
+
+def test_the_trainer_is_one_standalone_file() -> None:
+    assert imported(ROOT / "trainer" / "train_gpt.py") - set(sys.stdlib_module_names) == STANDALONE
+
+
+def test_only_the_engine_imports_ray() -> None:
+    users = [path.name for path in (ROOT / "orchestration").glob("*.py") if "ray" in imported(path)]
+    assert users == ["engine.py"]
+
+
+def test_the_supervisor_needs_the_standard_library_alone() -> None:
+    assert imported(ROOT / "orchestration" / "supervisor.py") <= set(sys.stdlib_module_names)
+
+
+def modules_after(code: str) -> set[str]:
+    program = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint(*sys.modules, file=sys.stderr)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    return {name.split(".")[0] for name in found.stderr.split()}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    loaded = modules_after("from analysis.significance import main; main(['--help'])")
+    assert not loaded & {"scipy", "pandas", "numpy", "torch", "ray"}
+
+
+def test_check_loads_neither_torch_nor_ray_nor_pandas(record: Callable[..., Path]) -> None:
+    folder = record({1: 1.2, 2: 1.201, 3: 1.202})
+    loaded = modules_after(f"from analysis.significance import main; main(['check', {str(folder)!r}, '--sota', '1.3'])")
+    assert "scipy" in loaded
+    assert not loaded & {"torch", "ray", "pandas", "matplotlib"}
+
+
+def test_readme_names_every_make_target_and_only_commands_that_exist(python: Run) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)\b", readme)) == targets
+    commands = set(re.findall(r"python -m ((?:analysis|orchestration|trainer|benchmarks)\.\w+(?: [a-z]+)?)", readme))
+    assert len(commands) >= 6
+    for command in commands:
+        module, *verb = command.split()
+        arguments = verb if verb in (["run"], ["status"], ["collect"], ["report"], ["check"], ["demo"], ["verify"]) else []
+        found = python("-m", module, *arguments, "--help")
+        assert found.returncode == 0, f"{command}: {found.stderr}"
+
+
+def test_readme_options_exist(python: Run) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    helps = "".join(
+        python("-m", *command, "--help").stdout
+        for command in (
+            ("analysis.significance", "report"), ("analysis.significance", "check"), ("analysis.logs",),
+            ("orchestration.sweep", "run"), ("orchestration.sweep", "collect"), ("trainer.dataset", "demo"),
+            ("trainer.evaluate",),
+        )
+    )  # fmt: skip
+    foreign = {"--standalone", "--nproc_per_node", "--address", "--working-dir", "--head", "--metric-name"}
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", readme)) - foreign:
+        assert option in helps, option
+
+
+def test_readme_tree_names_files_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = readme.split("<!-- tree -->")[1]
+    names = re.findall(r"^ *((?:trainer|orchestration|analysis)/[\w./-]+)", tree, re.MULTILINE)
+    assert len(names) > 15
+    for name in names:
+        assert (ROOT / name).exists(), name
+    for package in ("trainer", "orchestration", "analysis"):
+        for path in (ROOT / package).glob("*.py"):
+            if path.name != "__init__.py":
+                assert f"{package}/{path.name}" in names
+
+
+def test_every_verdict_has_an_exit_code_and_a_word() -> None:
+    assert set(EXIT_CODES) == set(WORDS)
+
+
+def test_constraints_pin_every_requirement() -> None:
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    names = {name.lower().replace("_", "-") for name in pinned}
+    assert pinned["torch"] == "2.13.0"
+    for name in re.findall(r'^\s+"([a-z-]+)(?:\[\w+\])?(?:>=|")', (ROOT / "pyproject.toml").read_text(), re.MULTILINE):
+        assert name in names | {"seedproof"}, name
