@@ -38,7 +38,7 @@ _LAUNCHER = re.compile(rb"(?:[WEI]\d{4} |\*{5,}|\s*$|\S*Warning:)")
 _STEP = re.compile(r"(?:step[:=\s]\s*)?(\d+)/(\d+)(?=[\s:,]|$)", re.IGNORECASE)
 _WARMUP = re.compile(r"warmup_step[:=]\s*1/")
 _PAIR = re.compile(rf"([A-Za-z_]\w*)\s*[:=]\s*({_NUMBER})(ms|s)?(?![\w.])", re.IGNORECASE)
-_LABEL = re.compile(r"([A-Za-z][\w.+/-]*(?:[ \t]+[A-Za-z][\w.+/-]*)*?)[ \t]*(?::|(?=[ \t(]))(?=.*val_loss)")
+_LABEL = re.compile(r"[A-Za-z][\w.+/-]*(?:[ \t]+[\w.+/-]+)*")
 _PROGRESS = re.compile(r"step|iter|epoch|chunk|batch|running|progress|sliding_eval\b|tt[tp]:|ttt_chunk", re.IGNORECASE)
 _DIAGNOSTIC = re.compile(r"diagnostic|pre[-_ ]?quant", re.IGNORECASE)
 _SIZES = {
@@ -210,18 +210,19 @@ def _take_step(run: Run, total: int, step: Step) -> None:
 def _metric(line: str, number: int) -> Metric | None:
     if "val_bpb" not in line or _PROGRESS.match(line):
         return None
-    label = _LABEL.match(line)
+    first = _PAIR.search(line)
+    label = line[: first.start()].rstrip(" \t:") if first else ""
     pairs = _pairs(line)
-    if label is None or label[1] in ("val_loss", "val_bpb") or "val_loss" not in pairs or "val_bpb" not in pairs:
+    if not _LABEL.fullmatch(label) or "val_loss" not in pairs or "val_bpb" not in pairs:
         return None
     printed = re.search(r"val_bpb\s*[:=]\s*[-+]?\d+\.(\d+)", line)
     return Metric(
-        label=label[1],
+        label=label,
         val_loss=pairs["val_loss"][0],
         val_bpb=pairs["val_bpb"][0],
         decimals=len(printed[1]) if printed else 0,
         line=number,
-        diagnostic=bool(_DIAGNOSTIC.search(label[1])),
+        diagnostic=bool(_DIAGNOSTIC.search(label)),
     )
 
 

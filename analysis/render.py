@@ -10,7 +10,7 @@ from analysis.runs import Result
 from analysis.verdict import SUPPORTED, UNUSABLE, Verdict, format_p
 
 WORDS = {"supported": "SUPPORTED", "not_supported": "NOT SUPPORTED", "unusable": "CANNOT TELL"}
-_CONTROL_CODES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL_CODES = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 RUN_COLUMNS = ("seed", "val_bpb", "val_loss", "steps", "train time", "artifact", "log")
 
 
@@ -103,7 +103,7 @@ def text(verdict: Verdict) -> str:
         lines += ["", "read in other ways", *_table(("reading", "verdict", "t", "df", "p"), rows)]
     if verdict.findings:
         lines += ["", "findings"]
-        lines += [f"{f.severity}: {f.code}: {printable(f.file)}:{f.line}: {f.message}" for f in verdict.findings]
+        lines += [f"{f.severity}: {f.code}: {printable(f.file)}:{f.line}: {printable(f.message)}" for f in verdict.findings]
     lines += ["", *(f"assumes: {sentence}" for sentence in assumptions(verdict))]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -118,7 +118,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
 
 def escape_markdown(content: str) -> str:
     """Text from outside as literal text in a Markdown table cell or paragraph."""
-    content = printable(content).replace("\n", " ")
+    content = printable(content)
     content = content.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
     return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", content)
 
@@ -169,7 +169,7 @@ def as_json(verdict: Verdict) -> str:
 def gate(verdict: Verdict) -> str:
     """The few lines of `check`."""
     lines = [f"{WORDS[verdict.verdict]}: {printable(verdict.reason)}"]
-    lines += [f"  {f.severity}: {f.code}: {printable(f.file)}:{f.line}: {f.message}" for f in verdict.findings]
+    lines += [f"  {f.severity}: {f.code}: {printable(f.file)}:{f.line}: {printable(f.message)}" for f in verdict.findings]
     return "\n".join(lines) + "\n"
 
 

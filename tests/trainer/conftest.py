@@ -1,0 +1,49 @@
+"""A tiny real dataset and model settings that train in a second."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer import dataset
+
+TINY_VOCAB = 400
+TINY_MODEL = {
+    "VOCAB_SIZE": str(TINY_VOCAB), "NUM_LAYERS": "3", "MODEL_DIM": "32", "NUM_HEADS": "4", "NUM_KV_HEADS": "2",
+    "TRAIN_SEQ_LEN": "32", "TRAIN_BATCH_TOKENS": "512", "VAL_BATCH_SIZE": "1024", "ITERATIONS": "12",
+    "WARMUP_STEPS": "2", "WARMDOWN_ITERS": "4", "MAX_WALLCLOCK_SECONDS": "0", "VAL_LOSS_EVERY": "6",
+    "OMP_NUM_THREADS": "1",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class TinyData:
+    folder: Path
+    tokenizer: Path
+    documents: list[str]
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**TINY_MODEL, "DATA_PATH": str(self.folder), "TOKENIZER_PATH": str(self.tokenizer)}
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+    """Shards and tokenizer of one module of the standard library."""
+    root = tmp_path_factory.mktemp("tiny")
+    documents = dataset.excerpts([Path(json.__file__).read_text(), Path(dataset.ast.__file__).read_text()])
+    model = dataset.train_tokenizer(documents, TINY_VOCAB)
+    dataset.write_whole(root / "t.model", model)
+    for split, part in (("train", documents[4:]), ("val", documents[:2])):
+        tokens = dataset.encode(model, part)
+        dataset.write_whole(root / f"fineweb_{split}_000000.bin", dataset.shard_bytes(tokens))
+    return TinyData(root, root / "t.model", documents)

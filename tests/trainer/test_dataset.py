@@ -1,0 +1,118 @@
+"""The demo dataset: same bytes every time, and damage is found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trainer import dataset
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small standard library in place of the real one."""
+    root = tmp_path / "lib"
+    (root / "pydoc_data").mkdir(parents=True)
+    (root / "test").mkdir()
+    (root / "test" / "test_x.py").write_text("never = 1\n")
+    source = Path(json.__file__).read_text() + Path(dataset.__file__).read_text()
+    for index in range(40):
+        (root / f"m{index}.py").write_text(f"# module {index}\n{source}")
+    (root / "bad.py").write_bytes(b"\xff\xfe")
+    (root / "empty.py").write_text("\n")
+    (root / "pydoc_data" / "topics.py").write_text("topics = {'assert': 'The assert statement', 'if': 'The if one'}\n")
+    monkeypatch.setattr(dataset.sysconfig, "get_paths", lambda: {"stdlib": str(root)})
+    monkeypatch.setattr(dataset, "DEMO_VOCAB_SIZE", 400)
+    return root
+
+
+def test_documents_are_sources_and_topics_without_tests(library: Path) -> None:
+    documents = list(dataset.standard_library_documents())
+    assert len(documents) == 42
+    assert "The assert statement" in documents
+    assert not any("never" in document for document in documents)
+
+
+def test_excerpts_lose_nothing_and_mix_the_documents() -> None:
+    documents = ["".join(f"{name} line {i}\n" for i in range(500)) for name in "abc"]
+    parts = dataset.excerpts(documents)
+    assert sum(map(len, parts)) == sum(map(len, documents))
+    assert max(map(len, parts)) <= dataset.EXCERPT_CHARACTERS
+    assert sorted("".join(parts)) == sorted("".join(documents))
+    assert dataset.excerpts(documents[::-1]) == parts
+
+
+def test_the_demo_dataset_is_the_same_every_time(library: Path, tmp_path: Path) -> None:
+    one = dataset.build_demo(tmp_path / "one", lambda line: None)
+    two = dataset.build_demo(tmp_path / "two", lambda line: None)
+    assert one == two
+    stats = one["datasets"][0]["stats"]
+    assert stats["tokens_train"] > stats["tokens_val"] > 0
+    assert list(dataset.problems(tmp_path / "one", dataset.read_manifest(tmp_path / "one"))) == []
+    said: list[str] = []
+    dataset.build_demo(tmp_path / "one", said.append)
+    assert said == [f"{tmp_path / 'one'} already holds the demo dataset of this Python; kept."]
+
+
+def test_no_held_out_text_is_trained_on(library: Path) -> None:
+    documents = list(dataset.standard_library_documents())
+    held_out = [document for document in documents if dataset.is_validation(document)]
+    assert 0 < len(held_out) < len(documents) / 5
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    import numpy as np
+
+    folder = tmp_path / "data"
+    name = "datasets/x/fineweb_val_000000.bin"
+    entry = dataset.write_whole(folder / name, dataset.shard_bytes(np.arange(9)))
+    dataset.write_whole(folder / "manifest.json", json.dumps({"files": {name: entry}}).encode())
+    return folder
+
+
+def test_verify_accepts_what_is_whole(python: Run, small: Path) -> None:
+    found = python("-m", "trainer.dataset", "verify", small)
+    assert (found.returncode, found.stdout) == (0, f"{small}: 1 files fit the manifest.\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-2]), "1040 bytes, the manifest says 1042"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-2] + b"xx"), "SHA-256"),
+    ],
+)
+def test_verify_finds_damage(python: Run, small: Path, change: Callable[[Path], object], word: str) -> None:
+    change(small / "datasets/x/fineweb_val_000000.bin")
+    found = python("-m", "trainer.dataset", "verify", small)
+    assert found.returncode == 1
+    assert word in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("tokens", "header", "word"), [(9, (20240520, 1, 8), "8 tokens"), (9, (1, 1, 9), "magic 1"), (None, None, "shorter")]
+)
+def test_verify_reads_headers(small: Path, tokens: int | None, header: tuple[int, ...] | None, word: str) -> None:
+    path = small / "datasets/x/fineweb_val_000000.bin"
+    content = b"short"
+    if tokens and header:
+        content = b"".join(n.to_bytes(4, "little") for n in header).ljust(1024, b"\0") + b"\0\0" * tokens
+    entry = dataset.write_whole(path, content)
+    (sentence,) = dataset.problems(small, {"files": {"datasets/x/fineweb_val_000000.bin": entry}})
+    assert word in sentence
+
+
+def test_verify_stays_inside_the_folder_and_needs_a_manifest(python: Run, tmp_path: Path) -> None:
+    (sentence,) = dataset.problems(tmp_path, {"files": {"../x": {}}})
+    assert "outside" in sentence
+    found = python("-m", "trainer.dataset", "verify", tmp_path)
+    assert found.returncode == 1
+    assert "manifest.json is no file" in found.stderr

@@ -1,0 +1,155 @@
+"""Whole runs of the program on a tiny model: log contract, seeds, ranks, clock, artifact."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.logs import read_log
+from tests.conftest import ROOT
+from tests.trainer.conftest import TinyData
+
+pytestmark = pytest.mark.slow
+Run = Callable[..., subprocess.CompletedProcess[str]]
+TRAINER = ROOT / "trainer" / "train_gpt.py"
+
+NUMBER = r"\d+(?:\.\d+)?"
+CONTRACT = [
+    r"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=\S+",
+    r"train_loader:dataset:\S+ train_shards:\d+",
+    r"val_loader:shards pattern=\S+ tokens:\d+",
+    r"model_params:\d+",
+    r"world_size:\d grad_accum_steps:\d",
+    r"attention_mode:gqa num_heads:\d+ num_kv_heads:\d+",
+    rf"tie_embeddings:True embed_lr:{NUMBER} head_lr:0\.0 matrix_lr:{NUMBER} scalar_lr:{NUMBER}",
+    rf"train_batch_tokens:\d+ train_seq_len:\d+ iterations:\d+ warmup_steps:\d+ max_wallclock_seconds:\d+\.\d{{3}}",
+    r"seed:\d+",
+    r"warmup_step:1/2",
+    r"warmup_step:2/2",
+    rf"step:0/12 val_loss:\d+\.\d{{4}} val_bpb:\d+\.\d{{4}} train_time:\d+ms step_avg:\d+\.\d\dms",
+    *[rf"step:{i}/12 train_loss:\d+\.\d{{4}} train_time:\d+ms step_avg:\d+\.\d\dms" for i in range(1, 7)],
+    r"step:6/12 val_loss:\d+\.\d{4} val_bpb:\d+\.\d{4} train_time:\d+ms step_avg:\d+\.\d\dms",
+    *[rf"step:{i}/12 train_loss:\d+\.\d{{4}} train_time:\d+ms step_avg:\d+\.\d\dms" for i in range(7, 11)],
+    r"step:12/12 val_loss:\d+\.\d{4} val_bpb:\d+\.\d{4} train_time:\d+ms step_avg:\d+\.\d\dms",
+    r"peak memory allocated: \d+ MiB reserved: \d+ MiB",
+    r"Serialized model: \d+ bytes",
+    r"Code size: \d+ bytes",
+    r"Total submission size: \d+ bytes",
+    r"Serialized model int8\+zlib: \d+ bytes \(payload:\d+ raw_torch:\d+ payload_ratio:\d+\.\d\dx\)",
+    r"Total submission size int8\+zlib: \d+ bytes",
+    r"artifact:final_model\.int8\.ptz",
+    r"final_int8_zlib_roundtrip val_loss:\d+\.\d{4} val_bpb:\d+\.\d{4} eval_time:\d+ms",
+    r"final_int8_zlib_roundtrip_exact val_loss:\d+\.\d{8} val_bpb:\d+\.\d{8}",
+]
+
+
+def train(python: Run, tiny_data: TinyData, folder: Path, ranks: int = 0, **env: str) -> str:
+    """One run in `folder` on `ranks` ranks (0: without torchrun); returns its log."""
+    folder.mkdir(parents=True)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks else []
+    found = python(*launcher, TRAINER, env=tiny_data.env | env, cwd=folder)
+    assert found.returncode == 0, found.stderr
+    (folder / "train.log").write_text(found.stdout)
+    return found.stdout
+
+
+def losses(log: str) -> list[str]:
+    return re.findall(r"step:\d+/\d+ (?:train|val)_loss:(\S+)", log)
+
+
+def last_line(log: str) -> tuple[float, float]:
+    found = re.fullmatch(r"final_int8_zlib_roundtrip_exact val_loss:(\S+) val_bpb:(\S+)", log.strip().split("\n")[-1])
+    assert found
+    return float(found[1]), float(found[2])
+
+
+def test_the_log_is_the_contract_and_our_reader_reads_it(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
+    log = train(python, tiny_data, tmp_path / "run", SEED="42")
+    source = TRAINER.read_text()
+    assert log.startswith(source)
+    head, machine, body = log[len(source) :].split("=" * 100 + "\n", 2)
+    assert head == "\n"
+    assert machine.startswith("Running Python 3.")
+    assert "Running PyTorch 2." in machine
+    lines = body.strip().split("\n")
+    assert len(lines) == len(CONTRACT)
+    for line, pattern in zip(lines, CONTRACT, strict=True):
+        assert re.fullmatch(pattern, line), (line, pattern)
+
+    (run,) = read_log(tmp_path / "run" / "train.log")
+    artifact = tmp_path / "run" / "final_model.int8.ptz"
+    assert (run.seed, run.last_step, run.total_steps, run.world_size) == (42, 12, 12, 1)
+    assert run.source_sha256 == hashlib.sha256(source.encode()).hexdigest()
+    assert run.source_bytes == run.code_bytes == len(source.encode())
+    assert run.model_bytes == artifact.stat().st_size
+    assert run.artifact_bytes == artifact.stat().st_size + run.code_bytes
+    assert (run.finals[-1].val_loss, run.finals[-1].val_bpb) == last_line(log)
+    assert float(losses(log)[-1]) < float(losses(log)[0]) - 0.5  # it learns
+
+
+def test_one_seed_is_one_trajectory_and_another_seed_another(
+    python: Run, tiny_data: TinyData, tmp_path: Path
+) -> None:
+    one, again, other = (
+        train(python, tiny_data, tmp_path / name, SEED=seed) for name, seed in (("a", "1"), ("b", "1"), ("c", "2"))
+    )
+    assert losses(one) == losses(again)
+    assert last_line(one) == last_line(again)
+    assert losses(one) != losses(other)
+    assert (tmp_path / "a/final_model.int8.ptz").read_bytes() == (tmp_path / "b/final_model.int8.ptz").read_bytes()
+
+
+def test_any_number_of_ranks_makes_the_same_steps(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
+    logs = {ranks: train(python, tiny_data, tmp_path / str(ranks), ranks=ranks) for ranks in (1, 2, 4)}
+    alone = [float(loss) for loss in losses(logs[1])]
+    for ranks in (2, 4):
+        assert f"world_size:{ranks} grad_accum_steps:{8 // ranks}" in logs[ranks]
+        assert [float(loss) for loss in losses(logs[ranks])] == pytest.approx(alone, abs=0.02)
+        assert last_line(logs[ranks]) == pytest.approx(last_line(logs[1]), abs=0.02)
+    assert [float(loss) for loss in losses(logs[2])][:3] == pytest.approx(alone[:3], abs=2e-3)
+
+
+def test_warm_up_steps_leave_no_trace(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
+    cold = train(python, tiny_data, tmp_path / "cold", WARMUP_STEPS="0")
+    warm = train(python, tiny_data, tmp_path / "warm", WARMUP_STEPS="5")
+    assert losses(cold) == losses(warm)
+
+
+def test_the_wall_clock_cap_stops_all_ranks_in_time(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
+    log = train(
+        python, tiny_data, tmp_path / "cap", ranks=2,
+        MAX_WALLCLOCK_SECONDS="2", ITERATIONS="100000", WARMDOWN_ITERS="10", VAL_LOSS_EVERY="0", RUN_ID="capped",
+    )  # fmt: skip
+    (found,) = re.findall(r"^stopping_early: wallclock_cap train_time:(\d+)ms step:(\d+)/100000$", log, re.MULTILINE)
+    assert 2000 <= int(found[0]) < 3000
+    assert re.search(rf"^step:{found[1]}/100000 val_loss", log, re.MULTILINE)
+    assert (tmp_path / "cap" / "capped.int8.ptz").is_file()
+
+
+def test_untied_embeddings_and_clipping(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
+    log = train(python, tiny_data, tmp_path / "x", TIE_EMBEDDINGS="0", GRAD_CLIP_NORM="1.0", NUM_KV_HEADS="4")
+    assert "tie_embeddings:False embed_lr:0.6 head_lr:0.008 " in log
+    assert float(losses(log)[-1]) < float(losses(log)[0]) - 0.1
+
+
+def test_a_run_that_diverges_says_so_and_fails(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
+    found = python(TRAINER, env=tiny_data.env | {"SCALAR_LR": "1e30", "TIED_EMBED_LR": "1e30"}, cwd=tmp_path)
+    assert found.returncode == 1
+    assert re.search(r"train_gpt.py: The training loss at step \d+ is nan: the run has diverged", found.stderr)
+
+
+def test_the_artifact_alone_gives_the_result_again(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
+    log = train(python, tiny_data, tmp_path / "run", ranks=2)
+    artifact = tmp_path / "run" / "final_model.int8.ptz"
+    found = python("-m", "trainer.evaluate", artifact, "--data", tiny_data.folder, "--tokenizer", tiny_data.tokenizer)
+    assert found.returncode == 0, found.stderr
+    values = tuple(map(float, re.fullmatch(r"evaluated val_loss:(\S+) val_bpb:(\S+)\n", found.stdout).groups()))
+    assert values == pytest.approx(last_line(log), abs=1e-6)
+    broken = python("-m", "trainer.evaluate", TRAINER, "--data", tiny_data.folder, "--tokenizer", tiny_data.tokenizer)
+    assert broken.returncode == 2
+    assert "is not an artifact" in broken.stderr
