@@ -119,7 +119,7 @@ def sweep_results(directory: Path, plan: dict[str, Any], label: str | None = Non
 def _folder_results(paths: list[Path], label: str | None, findings: list[Finding]) -> list[Result]:
     runs: list[Run] = []
     digests: dict[str, Path] = {}
-    shown = {}
+    shown: dict[Path, str] = {}
     base = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
     for path in paths:
         for log in log_files(path):
@@ -134,9 +134,7 @@ def _folder_results(paths: list[Path], label: str | None, findings: list[Finding
             digest = hashlib.sha256(content).hexdigest()
             if digest in digests:
                 other = shown[digests[digest]]
-                findings.append(
-                    Finding("duplicate-log", "info", name, 1, f"The same bytes as {other}; counted once.")
-                )
+                findings.append(Finding("duplicate-log", "info", name, 1, f"The same bytes as {other}; counted once."))
                 continue
             digests[digest], shown[log] = log, name
             if len(found) > 1:
@@ -151,8 +149,7 @@ def _folder_results(paths: list[Path], label: str | None, findings: list[Finding
             runs.append(complete[-1])
     claims = [value for path in paths if path.is_dir() for value in _claimed_values(path)]
     return [
-        from_run(run, metric, shown[run.log])
-        for run, metric in zip(runs, _select(runs, label, claims), strict=True)
+        from_run(run, metric, shown[run.log]) for run, metric in zip(runs, _select(runs, label, claims), strict=True)
     ]
 
 

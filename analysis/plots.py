@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
+from matplotlib.figure import Figure
 
 matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402 (the backend comes first)
+import matplotlib.pyplot as plt
 
-from analysis.verdict import Verdict  # noqa: E402
+from analysis.verdict import Verdict
 
 CANDIDATE_COLOUR, CONTROL_COLOUR, THRESHOLD_COLOUR = "#0072B2", "#E69F00", "#D55E00"
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "seedproof", "font.size": 10, "axes.spines.top": False,
+STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "seedproof", "font.size": 10, "axes.spines.top": False,
          "axes.spines.right": False, "figure.constrained_layout.use": True}  # fmt: skip
 
 
@@ -72,7 +74,7 @@ def curves_plot(curves: list[Curve]) -> str:
         return _svg(figure, "Training loss of every run by step")
 
 
-def _svg(figure: plt.Figure, title: str) -> str:
+def _svg(figure: Figure, title: str) -> str:
     """The figure as an <svg> element with an accessible name, drawn in the page's own text colour."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 
 from analysis.runs import Result
 from analysis.verdict import SUPPORTED, UNUSABLE, Verdict, format_p
@@ -103,14 +104,18 @@ def text(verdict: Verdict) -> str:
         lines += ["", "read in other ways", *_table(("reading", "verdict", "t", "df", "p"), rows)]
     if verdict.findings:
         lines += ["", "findings"]
-        lines += [f"{f.severity}: {f.code}: {printable(f.file)}:{f.line}: {printable(f.message)}" for f in verdict.findings]
+        lines += [
+            f"{f.severity}: {f.code}: {printable(f.file)}:{f.line}: {printable(f.message)}" for f in verdict.findings
+        ]
     lines += ["", *(f"assumes: {sentence}" for sentence in assumptions(verdict))]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+    ]
 
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------
@@ -146,7 +151,14 @@ def markdown(verdict: Verdict) -> str:
             for also in verdict.also
         ]  # fmt: skip
         head = ("reading", "verdict", "t", "df", "p", "assumes")
-        lines += ["", "<details><summary>Read in other ways</summary>", "", *_markdown_table(head, rows), "", "</details>"]
+        lines += [
+            "",
+            "<details><summary>Read in other ways</summary>",
+            "",
+            *_markdown_table(head, rows),
+            "",
+            "</details>",
+        ]
     lines += ["", *(f"- Assumes: {sentence}" for sentence in assumptions(verdict))]
     return "\n".join(lines) + "\n"
 
@@ -155,7 +167,7 @@ def _escaped(cells: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(escape_markdown(cell) for cell in cells)
 
 
-def _markdown_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)]
 
 
@@ -169,18 +181,22 @@ def as_json(verdict: Verdict) -> str:
 def gate(verdict: Verdict) -> str:
     """The few lines of `check`."""
     lines = [f"{WORDS[verdict.verdict]}: {printable(verdict.reason)}"]
-    lines += [f"  {f.severity}: {f.code}: {printable(f.file)}:{f.line}: {printable(f.message)}" for f in verdict.findings]
+    lines += [
+        f"  {f.severity}: {f.code}: {printable(f.file)}:{f.line}: {printable(f.message)}" for f in verdict.findings
+    ]
     return "\n".join(lines) + "\n"
 
 
-def annotations(verdict: Verdict, folder: str) -> str:
+def workflow_commands(verdict: Verdict, folder: str) -> str:
     """GitHub workflow commands: the verdict, then each finding at its file and line (paths below `folder`)."""
     kind = {SUPPORTED: "notice"}.get(verdict.verdict, "error")
     lines = [f"::{kind} title=seedproof::{_command_data(f'{WORDS[verdict.verdict]}: {verdict.reason}')}"]
     for finding in verdict.findings:
         kind = {"error": "error", "warning": "warning"}.get(finding.severity, "notice")
         place = _command_property(os.path.normpath(os.path.join(folder, finding.file)))
-        lines.append(f"::{kind} file={place},line={finding.line},title={finding.code}::{_command_data(finding.message)}")
+        lines.append(
+            f"::{kind} file={place},line={finding.line},title={finding.code}::{_command_data(finding.message)}"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -89,8 +89,9 @@ def from_frame(frame: pd.DataFrame, source: str) -> list[Result]:
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise ValueError(f"{source} is no frame of runs: the columns {', '.join(missing)} are missing.")
-    rows: list[dict[str, Any]] = frame[list(COLUMNS)].astype(COLUMNS).astype(object).to_dict("records")
-    return [Result(**{name: None if _unknown(value) else value for name, value in row.items()}) for row in rows]
+    rows: Any = frame[list(COLUMNS)].astype(COLUMNS).astype(object).to_dict("records")
+    known: list[dict[str, Any]] = [{k: None if _unknown(v) else v for k, v in row.items()} for row in rows]
+    return [Result(**row) for row in known]
 
 
 def _unknown(value: Any) -> bool:
@@ -103,7 +104,7 @@ def read_frame(path: Path) -> list[Result]:
     """Results from a .parquet, .csv or .json frame. Raises ValueError with the path when it is none of ours."""
     import pandas as pd
 
-    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".json": pd.read_json}
+    readers: dict[str, Any] = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".json": pd.read_json}
     try:
         frame = readers[path.suffix](path)
     except Exception as error:  # each reader raises its own kinds

@@ -21,7 +21,9 @@ import click
 if TYPE_CHECKING:
     from analysis.verdict import Verdict
 
-PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH...")
+PATHS = click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH..."
+)
 OPTIONS = (
     click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]"),
     click.option("--sota", type=float, help="The standing record's metric. There is no default."),
@@ -72,7 +74,7 @@ def judge(
     except RulesError as error:
         raise click.UsageError(f"--rules: {error}") from None
     asked = {"margin": margin, "unit": unit, "alpha": alpha}
-    settings = {key: plan.get(key) if value is None else value for key, value in asked.items()}
+    settings: dict[str, Any] = {key: plan.get(key) if value is None else value for key, value in asked.items()}
     ruleset = replace(ruleset, **{key: value for key, value in settings.items() if value is not None})
     if sota is None and control is None:
         sota = plan.get("sota")
@@ -98,7 +100,9 @@ def main() -> None:
 
 @main.command()
 @shared_options
-@click.option("--format", "form", type=click.Choice(["text", "markdown", "json", "html"]), default="text", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["text", "markdown", "json", "html"]), default="text", show_default=True
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
 def report(form: str, output: Path | None, paths: tuple[Path, ...], **options: Any) -> None:
     """The full report: runs, statistics, verdict."""
@@ -133,7 +137,7 @@ def check(paths: tuple[Path, ...], **options: Any) -> None:
     verdict = judge(paths, **options)
     sys.stdout.write(render.gate(verdict))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        sys.stdout.write(render.annotations(verdict, str(paths[0])))
+        sys.stdout.write(render.workflow_commands(verdict, str(paths[0])))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
             file.write(render.markdown(verdict))

@@ -1,9 +1,9 @@
 """The files of a sweep directory. The one owner of their names: orchestration writes them, analysis reads them.
 
-    plan.json                              frozen before the first run, with its SHA-256
-    events.jsonl                           every change of state
-    {candidate,control}/seed-N/attempt-M/  one torchrun: train.log, run.json, and what the script wrote
-    runs.parquet, verdict.json, report.md, report.html
+plan.json                              frozen before the first run, with its SHA-256
+events.jsonl                           every change of state
+{candidate,control}/seed-N/attempt-M/  one torchrun: train.log, run.json, and what the script wrote
+runs.parquet, verdict.json, report.md, report.html
 """
 
 from __future__ import annotations

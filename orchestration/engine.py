@@ -7,6 +7,7 @@ control in turns, so that both see the same hardware. Nothing is retried here.
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ class Size:
 
     @property
     def bundle(self) -> dict[str, float]:
-        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        return {"CPU": float(self.cpus)} | ({"GPU": float(self.gpus)} if self.gpus else {})
 
     def __str__(self) -> str:
         return (f"{self.gpus} GPUs and " if self.gpus else "") + f"{self.cpus} CPUs"
@@ -47,6 +48,10 @@ def cluster() -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = not os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"address": "local", "include_dashboard": False} if own else {}
+    if own and "RAY_AUTH_MODE" not in os.environ:
+        # a secret for this instance alone; by itself Ray would leave one in the home folder, and from then on
+        # `ray start` would ask for it while `ray job submit` does not send it
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     # a run must not be nice to other processes: a bare torchrun is not
     runtime_env = {"env_vars": {"RAY_worker_niceness": "0"}}
     try:

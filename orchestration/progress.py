@@ -90,7 +90,9 @@ class Progress:
             for order, bar in self.running.items():
                 run = tail(order.folder)
                 if bar is not None and run is not None:
-                    self.bars.update(bar, total=run.total_steps, completed=run.last_step or 0, detail=latest(order.folder))
+                    self.bars.update(
+                        bar, total=run.total_steps, completed=run.last_step or 0, detail=latest(order.folder)
+                    )
         elif time.monotonic() >= self.next_line:
             self.next_line += PLAIN_INTERVAL_S
             for order in self.running:

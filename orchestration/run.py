@@ -84,7 +84,11 @@ def execute(order: RunOrder, node_id: str) -> dict[str, Any]:
         "command": command(order),
         "ranks": order.ranks,
         "env": dict(sorted(recorded.items())),
-        "script": {"path": str(order.script), "sha256": file_digest(order.script), "bytes": order.script.stat().st_size},
+        "script": {
+            "path": str(order.script),
+            "sha256": file_digest(order.script),
+            "bytes": order.script.stat().st_size,
+        },
         "versions": versions(),
         "gpus": gpu_names(environment),
     }
@@ -93,15 +97,17 @@ def execute(order: RunOrder, node_id: str) -> dict[str, Any]:
         return finish(order, manifest, "failed", f"{order.script} was changed after the plan was frozen.")
     log = order.folder / TRAIN_LOG
     started = time.monotonic()
-    with open(log, "wb") as out:
-        process = subprocess.Popen(
+    with (
+        open(log, "wb") as out,
+        subprocess.Popen(
             [sys.executable, supervisor.__file__, *manifest["command"]],
             stdin=subprocess.PIPE,  # its end tells the supervisor that this worker is gone
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=order.folder,
             env=environment,
-        )
+        ) as process,
+    ):
         code = process.wait()
     manifest |= {"exit_code": code, "wall_s": round(time.monotonic() - started, 3)}
     state, reason, best = judge(log, code)

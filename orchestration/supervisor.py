@@ -33,8 +33,8 @@ def become_reaper() -> bool:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
     parent = os.getppid()
-    done = libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    done = libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) == 0 and done
+    done = bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    done &= bool(libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) == 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)  # it died before the request was in place
     return done

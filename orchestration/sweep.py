@@ -10,8 +10,6 @@ Exit codes of `run`: those of the verdict (0 supported, 1 not supported, 3 canno
 from __future__ import annotations
 
 import signal
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,19 +28,40 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--script", required=True, type=click.Path(path_type=Path), help="Any program that torchrun can start; it reads SEED from its environment.")
+@click.option(
+    "--script",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Any program that torchrun can start; it reads SEED from its environment.",
+)
 @click.option("--recipe", type=click.Path(path_type=Path), help="TOML file with an [env] table for the candidate.")
-@click.option("--control", type=click.Path(path_type=Path), help="The recipe to beat, run with the same seeds on the same nodes.")
-@click.option("--seeds", default="3", show_default=True, help="1337,1338,1339, or a count of seeds to derive from the plan.")
+@click.option(
+    "--control", type=click.Path(path_type=Path), help="The recipe to beat, run with the same seeds on the same nodes."
+)
+@click.option(
+    "--seeds", default="3", show_default=True, help="1337,1338,1339, or a count of seeds to derive from the plan."
+)
 @click.option("--sota", type=float, help="The standing record's metric, where it is not rerun as --control.")
 @click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
 @click.option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]")
 @click.option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]")
 @click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]")
 @click.option("--env", "pairs", multiple=True, metavar="KEY=VALUE", help="Add to both recipes; may be repeated.")
-@click.option("--gpus-per-run", type=click.IntRange(min=0), default=0, show_default=True, help="GPUs, and so ranks, of one run; 0 runs on CPUs.")
-@click.option("--cpus-per-run", type=click.IntRange(min=1), help="CPUs of one run; without GPUs also its ranks.  [default: one a GPU, else 1]")
-@click.option("--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The sweep directory to make.")
+@click.option(
+    "--gpus-per-run",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="GPUs, and so ranks, of one run; 0 runs on CPUs.",
+)
+@click.option(
+    "--cpus-per-run",
+    type=click.IntRange(min=1),
+    help="CPUs of one run; without GPUs also its ranks.  [default: one a GPU, else 1]",
+)
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The sweep directory to make."
+)
 def run(
     script: Path, recipe: Path | None, control: Path | None, seeds: str, sota: float | None, rules: str,
     margin: float | None, unit: str | None, alpha: float | None, pairs: tuple[str, ...],

@@ -80,7 +80,9 @@ def test_readme_names_every_make_target_and_only_commands_that_exist(python: Run
     assert len(commands) >= 6
     for command in commands:
         module, *verb = command.split()
-        arguments = verb if verb in (["run"], ["status"], ["collect"], ["report"], ["check"], ["demo"], ["verify"]) else []
+        arguments = (
+            verb if verb in (["run"], ["status"], ["collect"], ["report"], ["check"], ["demo"], ["verify"]) else []
+        )
         found = python("-m", module, *arguments, "--help")
         assert found.returncode == 0, f"{command}: {found.stderr}"
 

@@ -127,7 +127,7 @@ class Settings:
                 f"start torchrun with --nproc_per_node of 1, 2, 4 or 8."
             )
         counts = ("vocab_size", "num_layers", "model_dim", "num_heads", "num_kv_heads", "mlp_mult", "train_seq_len")
-        for name in counts + ("train_batch_tokens", "val_batch_size", "muon_backend_steps"):
+        for name in (*counts, "train_batch_tokens", "val_batch_size", "muon_backend_steps"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name.upper()} must be at least 1, not {getattr(self, name)}.")
         for field in fields(self):
@@ -399,7 +399,7 @@ class Banks:
 
     def __init__(self, model: GPT) -> None:
         self.embed = model.embed.weight
-        blocks = [p for p in model.blocks.parameters()]
+        blocks = list(model.blocks.parameters())
         shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
         for p in blocks:
             # mix (2 x D) is a pair of vectors, not a matrix
@@ -492,7 +492,9 @@ class Muon:
         self.banks, self.steps, self.rank, self.world_size = banks, steps, rank, world_size
         self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if compiled else orthogonalise
         self.share = [-(-len(p) // world_size) for p, _ in banks.matrices]  # rounded up
-        self.momentum = [torch.zeros_like(self._own(g, n)) for (_, g), n in zip(banks.matrices, self.share)]
+        self.momentum = [
+            torch.zeros_like(self._own(g, n)) for (_, g), n in zip(banks.matrices, self.share, strict=True)
+        ]
 
     def _own(self, bank: Tensor, share: int) -> Tensor:
         return bank[self.rank * share : (self.rank + 1) * share]
@@ -502,7 +504,7 @@ class Muon:
             momentum.zero_()
 
     def step(self, lr: float, momentum: float) -> None:
-        for (p, g), share, buffer in zip(self.banks.matrices, self.share, self.momentum):
+        for (p, g), share, buffer in zip(self.banks.matrices, self.share, self.momentum, strict=True):
             rows, cols = p.shape[-2:]
             updates = torch.zeros(share * self.world_size, rows, cols, dtype=torch.bfloat16, device=p.device)
             own = self._own(g, share)
@@ -735,7 +737,7 @@ class Trainer:
         s = self.s
         self.banks.zero_grad()
         losses = []
-        for x, y in zip(*self.micro_batches(step)):
+        for x, y in zip(*self.micro_batches(step), strict=True):
             loss = self.model(x, y) / SLOTS
             loss.backward()
             losses.append(loss.detach())

@@ -34,7 +34,9 @@ def test_a_ruleset_of_ones_own(tmp_path: Path) -> None:
         (("test", "= ="), ["not TOML"]),
     ],
 )
-def test_a_wrong_ruleset_is_refused_with_file_and_key(tmp_path: Path, change: tuple[str, str], words: list[str]) -> None:
+def test_a_wrong_ruleset_is_refused_with_file_and_key(
+    tmp_path: Path, change: tuple[str, str], words: list[str]
+) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text("\n".join(change[1] if line.startswith(change[0]) else line for line in GOOD.splitlines()))
     with pytest.raises(RulesError) as error:

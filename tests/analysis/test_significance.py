@@ -115,7 +115,9 @@ def test_a_path_that_does_not_exist_is_a_usage_error(python: Run) -> None:
         ([make_log(1, 1.2), make_log(1, 1.3)], "Seed 1 stands twice"),
     ],
 )
-def test_unusable_evidence_leaves_with_3_and_a_sentence(python: Run, tmp_path: Path, logs: list[str], word: str) -> None:
+def test_unusable_evidence_leaves_with_3_and_a_sentence(
+    python: Run, tmp_path: Path, logs: list[str], word: str
+) -> None:
     for index, log in enumerate(logs):
         (tmp_path / f"{index}.log").write_text(log)
     code, table = report(python, tmp_path, "--sota", "1.3")
@@ -135,7 +137,15 @@ def test_every_format_shows_verdict_numbers_and_places(python: Run, record: Reco
     )  # fmt: skip
     assert (found.returncode, found.stdout) == (0, "")
     text = output.read_text().replace("\\", "")
-    for word in ("upported", "1.21113611", "0.006009", "-9.0397", "1.20889192", f"train_seed1338.log:{METRIC_LINE}", "Welch"):
+    for word in (
+        "upported",
+        "1.21113611",
+        "0.006009",
+        "-9.0397",
+        "1.20889192",
+        f"train_seed1338.log:{METRIC_LINE}",
+        "Welch",
+    ):
         assert word in text or word.upper() in text, word
 
 

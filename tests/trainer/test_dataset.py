@@ -98,7 +98,8 @@ def test_verify_finds_damage(python: Run, small: Path, change: Callable[[Path], 
 
 
 @pytest.mark.parametrize(
-    ("tokens", "header", "word"), [(9, (20240520, 1, 8), "8 tokens"), (9, (1, 1, 9), "magic 1"), (None, None, "shorter")]
+    ("tokens", "header", "word"),
+    [(9, (20240520, 1, 8), "8 tokens"), (9, (1, 1, 9), "magic 1"), (None, None, "shorter")],
 )
 def test_verify_reads_headers(small: Path, tokens: int | None, header: tuple[int, ...] | None, word: str) -> None:
     path = small / "datasets/x/fineweb_val_000000.bin"

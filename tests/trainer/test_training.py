@@ -27,11 +27,11 @@ CONTRACT = [
     r"world_size:\d grad_accum_steps:\d",
     r"attention_mode:gqa num_heads:\d+ num_kv_heads:\d+",
     rf"tie_embeddings:True embed_lr:{NUMBER} head_lr:0\.0 matrix_lr:{NUMBER} scalar_lr:{NUMBER}",
-    rf"train_batch_tokens:\d+ train_seq_len:\d+ iterations:\d+ warmup_steps:\d+ max_wallclock_seconds:\d+\.\d{{3}}",
+    r"train_batch_tokens:\d+ train_seq_len:\d+ iterations:\d+ warmup_steps:\d+ max_wallclock_seconds:\d+\.\d{3}",
     r"seed:\d+",
     r"warmup_step:1/2",
     r"warmup_step:2/2",
-    rf"step:0/12 val_loss:\d+\.\d{{4}} val_bpb:\d+\.\d{{4}} train_time:\d+ms step_avg:\d+\.\d\dms",
+    r"step:0/12 val_loss:\d+\.\d{4} val_bpb:\d+\.\d{4} train_time:\d+ms step_avg:\d+\.\d\dms",
     *[rf"step:{i}/12 train_loss:\d+\.\d{{4}} train_time:\d+ms step_avg:\d+\.\d\dms" for i in range(1, 7)],
     r"step:6/12 val_loss:\d+\.\d{4} val_bpb:\d+\.\d{4} train_time:\d+ms step_avg:\d+\.\d\dms",
     *[rf"step:{i}/12 train_loss:\d+\.\d{{4}} train_time:\d+ms step_avg:\d+\.\d\dms" for i in range(7, 11)],
@@ -92,9 +92,7 @@ def test_the_log_is_the_contract_and_our_reader_reads_it(python: Run, tiny_data:
     assert float(losses(log)[-1]) < float(losses(log)[0]) - 0.5  # it learns
 
 
-def test_one_seed_is_one_trajectory_and_another_seed_another(
-    python: Run, tiny_data: TinyData, tmp_path: Path
-) -> None:
+def test_one_seed_is_one_trajectory_and_another_seed_another(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
     one, again, other = (
         train(python, tiny_data, tmp_path / name, SEED=seed) for name, seed in (("a", "1"), ("b", "1"), ("c", "2"))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_bytes_of_every_token(tiny_data: TinyData, documents: list[str]) -> None
     ids = [token for text in documents for token in (tokenizer.bos_id(), *tokenizer.encode(text), tokenizer.eos_id())]
     tokens = torch.tensor(ids)
     counted = TokenBytes.of(tokenizer, CPU).count(tokens[:-1], tokens[1:]).tolist()
-    assert counted == [slow_bytes(tokenizer, a, b) for a, b in zip(ids[:-1], ids[1:], strict=True)]
+    assert counted == [slow_bytes(tokenizer, a, b) for a, b in pairwise(ids)]
 
 
 @given(texts)
@@ -76,7 +77,7 @@ def test_val_loss_and_val_bpb_against_a_loop(tiny_data: TinyData) -> None:
         with torch.no_grad():
             losses = model(torch.tensor([window[:-1]]), torch.tensor([window[1:]]), "none")
         nats += math.fsum(losses.tolist())
-        size += sum(slow_bytes(tokenizer, a, b) for a, b in zip(window[:-1], window[1:], strict=True))
+        size += sum(slow_bytes(tokenizer, a, b) for a, b in pairwise(window))
         count += s.train_seq_len
     assert found[0] == pytest.approx(nats / count, rel=1e-5)
     assert found[1] == pytest.approx(nats / math.log(2) / size, rel=1e-5)

@@ -1,0 +1,128 @@
+"""Plans and recipes: what is decided before the first run, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from analysis.sweepdir import SweepError, plan_digest, planned_runs, read_plan
+from orchestration.plan import PlanError, derive_seeds, freeze, make_plan, parse_env, parse_seeds, read_recipe
+from tests.conftest import ROOT
+
+CLAIM = {"rules": "parameter-golf", "sota": 1.2, "margin": None, "unit": None, "alpha": None}
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text("print(1)\n")
+    return path
+
+
+def plan(script: Path, seeds: list[int] | int = 3, **env: str) -> dict:
+    return make_plan(script, None, None, seeds, env, 0, 1, CLAIM)
+
+
+def test_seeds_are_a_list_or_a_count() -> None:
+    assert parse_seeds("1337,1338,1339") == [1337, 1338, 1339]
+    assert parse_seeds("7,") == [7]
+    assert parse_seeds("3") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("a,b", "1337,1338"), ("1,1", "twice"), ("1337", "'1337,'"), ("0", "0"), ("-1,2", "negative"), ("", "at least")]
+)  # fmt: skip
+def test_bad_seeds(text: str, word: str) -> None:
+    with pytest.raises(PlanError, match=word):
+        parse_seeds(text)
+
+
+def test_derived_seeds_follow_from_the_plan_alone(script: Path) -> None:
+    one, two = plan(script), plan(script)
+    assert one == two
+    assert one["seeds_are"] == "derived"
+    assert one["seeds"] == derive_seeds(plan_digest({**one, "seeds": 3}), 3)
+    assert len(set(one["seeds"])) == 3
+    assert all(0 <= seed < 2**31 for seed in one["seeds"])
+    assert plan(script, A="1")["seeds"] != one["seeds"]
+    assert plan(script, seeds=5)["seeds"][:3] != one["seeds"]
+    digest = "ab"
+    assert derive_seeds(digest, 1) == [int(hashlib.sha256(b"ab0").hexdigest(), 16) % 2**31]
+
+
+def test_a_frozen_plan_is_read_back_and_a_changed_one_refused(script: Path, tmp_path: Path) -> None:
+    made = plan(script)
+    freeze(made, tmp_path / "sweep")
+    assert read_plan(tmp_path / "sweep") == made
+    assert [run.state for run in planned_runs(tmp_path / "sweep", made)] == ["pending"] * 3
+    with pytest.raises(PlanError, match="already holds a sweep"):
+        freeze(made, tmp_path / "sweep")
+    path = tmp_path / "sweep" / "plan.json"
+    path.write_text(json.dumps({**made, "sota": 2.0}))
+    with pytest.raises(SweepError, match="changed after it was frozen"):
+        read_plan(tmp_path / "sweep")
+
+
+def test_recipes_become_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "r.toml"
+    path.write_text('[env]\nDATA_PATH = "data/x"\nITERATIONS = 3\nMATRIX_LR = 0.5\nTIE_EMBEDDINGS = true\n')
+    assert read_recipe(path) == {
+        "DATA_PATH": str(tmp_path / "data/x"), "ITERATIONS": "3", "MATRIX_LR": "0.5", "TIE_EMBEDDINGS": "1",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ("x =", "not TOML"),
+        ("A = 1", r"\[env\]"),
+        ("[env]\nSEED = 1", "--seeds"),
+        ("[env]\n'A B' = 1", "'A B'"),
+        ("[env]\nA = [1]", "A must be"),
+    ],
+)
+def test_bad_recipes(tmp_path: Path, content: str, word: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(content)
+    with pytest.raises(PlanError, match=word):
+        read_recipe(path)
+    with pytest.raises(PlanError, match="missing.toml"):
+        read_recipe(tmp_path / "missing.toml")
+
+
+def test_bad_plans(script: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="KEY=VALUE"):
+        parse_env(("A",))
+    with pytest.raises(PlanError, match="is no file"):
+        plan(tmp_path / "nope.py")
+    recipe = tmp_path / "same.toml"
+    recipe.write_text("[env]\nA = 1\n")
+    with pytest.raises(PlanError, match="nothing to compare"):
+        make_plan(script, recipe, recipe, 3, {}, 0, 1, CLAIM)
+
+
+def test_the_shipped_recipes_are_the_published_ones() -> None:
+    table = {
+        name: tomllib.loads((ROOT / "trainer" / "recipes" / f"{name}.toml").read_text())["env"]
+        for name in ("seq4096", "seq2048", "baseline")
+    }
+    columns = ("TRAIN_SEQ_LEN", "TRAIN_BATCH_TOKENS", "TIED_EMBED_LR", "MATRIX_LR", "SCALAR_LR", "MUON_MOMENTUM",
+               "MUON_MOMENTUM_WARMUP_START", "MUON_MOMENTUM_WARMUP_STEPS", "WARMDOWN_ITERS")  # fmt: skip
+    assert [table["seq4096"][c] for c in columns] == [4096, 393216, 0.03, 0.02, 0.02, 0.99, 0.92, 1500, 3000]
+    assert [table["seq2048"][c] for c in columns] == [2048, 524288, 0.04, 0.032, 0.032, 0.95, 0.85, 500, 1200]
+    assert [table["baseline"][c] for c in columns] == [1024, 524288, 0.05, 0.04, 0.04, 0.95, 0.85, 500, 1200]
+
+
+def test_the_demo_pair_differs_in_batch_alone() -> None:
+    base, candidate = (
+        read_recipe(ROOT / "trainer" / "recipes" / f"demo-{name}.toml") for name in ("baseline", "candidate")
+    )
+    differing = {name for name in base if base[name] != candidate[name]}
+    assert differing == {"TRAIN_BATCH_TOKENS", "ITERATIONS", "WARMDOWN_ITERS", "MUON_MOMENTUM_WARMUP_STEPS"}
+    tokens = [int(r["TRAIN_BATCH_TOKENS"]) * int(r["ITERATIONS"]) for r in (base, candidate)]
+    assert tokens[0] == tokens[1]

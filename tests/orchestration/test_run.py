@@ -1,0 +1,194 @@
+"""One run without Ray: what it sees, what it leaves, and that nothing outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration import supervisor
+from orchestration.files import append_line, file_digest, write_whole
+from orchestration.run import RunOrder, command, execute, judge, run_environment
+from tests.conftest import clean_environment, make_log, processes_of
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the supervisor's guarantees need Linux")
+
+# a command that starts a child in a session of its own; both ignore SIGTERM when asked
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[1] == "stubborn" else signal.SIG_DFL)
+subprocess.Popen([sys.executable, "-c", "import signal, sys, time\\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[1] == 'stubborn' else signal.SIG_DFL)\\n"
+    "time.sleep(60)", sys.argv[1], sys.argv[2]], start_new_session=True)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def marker() -> Iterator[str]:
+    """A word in the command lines of a test's processes; what is left of them is killed."""
+    word = f"seedproof-test-{os.getpid()}-{time.monotonic_ns()}"
+    yield word
+    for pid in processes_of(word):
+        os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def supervised(*command: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """The supervisor with its command; what is left of it is killed."""
+    arguments = [sys.executable, supervisor.__file__, *command]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def gone(marker: str, within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while processes_of(marker):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize("manner", ["polite", "stubborn"])
+@pytest.mark.parametrize("event", ["end of pipe", "SIGTERM"])
+def test_nothing_outlives_the_supervisor(marker: str, manner: str, event: str) -> None:
+    with supervised(sys.executable, "-c", STUBBORN, manner, marker) as process:
+        assert process.stdout
+        assert process.stdin
+        assert process.stdout.readline() == b"ready\n"
+        assert len(processes_of(marker)) == 3
+        if event == "SIGTERM":
+            process.terminate()
+        else:
+            process.stdin.close()
+        assert process.wait(10) == 128 + (signal.SIGTERM if manner == "polite" else signal.SIGKILL)
+        assert gone(marker, 0.5)
+
+
+def test_leftovers_of_a_command_that_ended_are_killed(marker: str) -> None:
+    code = f"import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True, env={{'M': '{marker}'}})"
+    with supervised(sys.executable, "-c", code) as process:
+        assert process.wait(10) == 0
+    assert gone(marker, 0.5)
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs util-linux's setpriv")
+def test_a_killed_supervisor_takes_torchrun_and_ranks_along(marker: str, tmp_path: Path) -> None:
+    script = tmp_path / "s.py"
+    script.write_text("import time; print('ready', flush=True); time.sleep(60)")
+    run = command(order(script, tmp_path, ranks=2))
+    with supervised(*run, env=clean_environment() | {"MARKER": marker}, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
+        assert gone(marker, 5)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)]
+)
+def test_the_exit_code_is_passed_on(code: str, expected: int) -> None:
+    with supervised(sys.executable, "-c", code) as process:
+        assert process.wait(10) == expected
+
+
+def test_a_run_sees_what_a_bare_torchrun_would() -> None:
+    code = "import os, signal; print(os.nice(0), signal.SIGINT in signal.pthread_sigmask(0, []))"
+
+    def as_ray_does() -> None:
+        os.nice(15)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+
+    with supervised(sys.executable, "-c", code, preexec_fn=as_ray_does) as process:
+        assert process.stdout
+        output = process.stdout.read().split()
+    assert output[1] == b"False"
+    if os.geteuid() == 0:
+        assert output[0] == b"0"
+
+
+def order(script: Path, folder: Path, ranks: int = 1, **env: str) -> RunOrder:
+    digest = file_digest(script) if script.exists() else ""
+    return RunOrder("candidate", 7, 1, folder / "attempt-1", script, digest, env, ranks)
+
+
+def test_the_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_ID", "x")
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    env = run_environment(order(tmp_path / "s.py", tmp_path, A="1"))
+    assert (env["SEED"], env["A"], env["OMP_NUM_THREADS"]) == ("7", "1", "1")
+    assert "RAY_JOB_ID" not in env
+    assert run_environment(order(tmp_path / "s.py", tmp_path, OMP_NUM_THREADS="4"))["OMP_NUM_THREADS"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("log", "code", "state", "word"),
+    [
+        (make_log(1, 1.2), 0, "succeeded", None),
+        (make_log(1, 1.2), 1, "failed", "exit code 1"),
+        ("step:1/2 train_loss:3\n", 0, "failed", "no final metric"),
+        (make_log(1, float("nan")), 0, "failed", "not a finite number"),
+        ("", 0, "failed", "no final metric"),
+    ],
+)
+def test_the_state_of_a_run_that_ended(tmp_path: Path, log: str, code: int, state: str, word: str | None) -> None:
+    path = tmp_path / "train.log"
+    path.write_text(log)
+    found, reason, _ = judge(path, code)
+    assert found == state
+    assert reason is None if word is None else word in str(reason) and str(path) in str(reason)
+
+
+@pytest.mark.slow
+def test_a_run_leaves_its_log_its_files_and_its_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-write-this")
+    script = tmp_path / "s.py"
+    script.write_text(
+        "import os\n"
+        "open('weights.bin', 'w').write('x')\n"
+        "print('final_x val_loss:2.0 val_bpb:1.2', os.environ['SEED'], os.environ['A'], flush=True)\n"
+    )
+    manifest = execute(order(script, tmp_path, A="b"), "node")
+    folder = tmp_path / "attempt-1"
+    assert (manifest["state"], manifest["exit_code"], manifest["metric"]["val_bpb"]) == ("succeeded", 0, 1.2)
+    assert manifest["files"]["weights.bin"] == {"bytes": 1, "sha256": file_digest(folder / "weights.bin")}
+    assert manifest["env"] == {"A": "b", "OMP_NUM_THREADS": "1", "SEED": "7"}
+    assert "do-not-write-this" not in (folder / "run.json").read_text()
+    assert "final_x val_loss:2.0 val_bpb:1.2 7 b" in (folder / "train.log").read_text()
+
+
+def test_a_script_that_changed_after_the_plan_is_not_run(tmp_path: Path) -> None:
+    script = tmp_path / "s.py"
+    script.write_text("print(1)\n")
+    planned = order(script, tmp_path)
+    script.write_text("print(2)\n")
+    manifest = execute(planned, "node")
+    assert manifest["state"] == "failed"
+    assert "changed after the plan was frozen" in manifest["reason"]
+    assert not (tmp_path / "attempt-1" / "train.log").exists()
+
+
+def test_files_appear_whole(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    write_whole(path, "one")
+    write_whole(path, b"two")
+    append_line(tmp_path / "events", {"a": 1})
+    append_line(tmp_path / "events", {"a": 2})
+    assert path.read_text() == "two"
+    assert (tmp_path / "events").read_text() == '{"a": 1}\n{"a": 2}\n'
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["events", "f"]

@@ -1,0 +1,205 @@
+"""Whole sweeps on a private Ray: foreign scripts, failures, jobs, interruption, and the files they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, clean_environment, processes_of
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+FOREIGN = '''\
+"""Somebody else's trainer, which knows nothing of us."""
+import os
+import random
+import time
+
+import torch.distributed as dist
+
+dist.init_process_group("gloo")
+random.seed(int(os.environ["SEED"]))
+fault = os.environ.get("FAULT")
+value = float(os.environ.get("BASE", "1.2")) + random.gauss(0, 0.001)
+for step in range(3):
+    if dist.get_rank() == 0:
+        print(f"step:{step}/3 train_loss:{3 - step}", flush=True)
+    time.sleep(float(os.environ.get("PAUSE", "0")))
+if fault == "exit" and os.environ["SEED"] == "2":
+    raise SystemExit(3)
+if dist.get_rank() == 0 and fault != "silent":
+    print(f"my_final_score val_loss: {value / 0.6:.8f} val_bpb: {value:.8f}", flush=True)
+dist.destroy_process_group()
+'''
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "foreign.py"
+    path.write_text(FOREIGN)
+    return path
+
+
+def sweep_arguments(script: Path, output: Path, *more: str) -> list[str]:
+    return ["-m", "orchestration.sweep", "run", "--script", str(script), "--output", str(output), *more]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ((), ["What is to be beaten", "--sota", "--control"]),
+        (("--sota", "1.2", "--script", "/nope.py"), ["--script", "/nope.py"]),
+        (("--sota", "1.2", "--recipe", "/nope.toml"), ["/nope.toml"]),
+        (("--sota", "1.2", "--seeds", "x"), ["--seeds", "'x'"]),
+        (("--sota", "1.2", "--rules", "golf"), ["'golf'", "parameter-golf"]),
+        (("--sota", "1.2", "--env", "A"), ["KEY=VALUE"]),
+    ],
+)
+def test_usage_errors_come_before_ray(
+    python: Run, script: Path, tmp_path: Path, more: tuple[str, ...], words: list[str]
+) -> None:
+    found = python(*sweep_arguments(script, tmp_path / "out", *more))
+    assert found.returncode == 2
+    for word in words:
+        assert word in found.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_foreign_script_through_to_the_verdict(
+    python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
+) -> None:
+    output, control = tmp_path / "out", tmp_path / "control.toml"
+    control.write_text("[env]\nBASE = 1.3\n")
+    arguments = sweep_arguments(script, output, "--control", str(control), "--seeds", "1,2,3", "--cpus-per-run", "2")
+    found = python(*arguments, env=private_ray)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "SUPPORTED: The mean val_bpb of 3 seeds" in found.stdout
+    assert "candidate seed 1: succeeded" in found.stdout
+    verdict = json.loads((output / "verdict.json").read_text())
+    assert (verdict["verdict"], verdict["n"], len(verdict["control"])) == ("supported", 3, 3)
+    assert verdict["runs"][0]["label"] == "my_final_score"
+    for name in ("runs.parquet", "report.md", "report.html", "candidate/seed-1/attempt-1/train.log"):
+        assert (output / name).is_file(), name
+    manifest = json.loads((output / "control/seed-2/attempt-1/run.json").read_text())
+    assert (manifest["state"], manifest["ranks"], manifest["env"]["BASE"]) == ("succeeded", 2, "1.3")
+    events = [json.loads(line) for line in (output / "events.jsonl").read_text().splitlines()]
+    started = [(event["arm"], event["seed"]) for event in events if event["state"] == "running"]
+    assert started == [(arm, seed) for seed in (1, 2, 3) for arm in ("candidate", "control")]  # in turns
+
+    for command, word in (("report", "SUPPORTED"), ("check", "SUPPORTED")):
+        again = python("-m", "analysis.significance", command, output)
+        assert (again.returncode, word in again.stdout) == (0, True)
+    frame = python("-m", "analysis.significance", "report", output / "runs.parquet", "--format", "json")
+    assert json.loads(frame.stdout)["test"] == verdict["test"]
+    status = python("-m", "orchestration.sweep", "status", output)
+    assert "6 of 6 runs succeeded." in status.stdout
+    collected = python("-m", "orchestration.sweep", "collect", output, "--format", "json")
+    assert len(json.loads(collected.stdout)) == 6
+    assert python(*arguments, env=private_ray).returncode == 2  # never twice into one directory
+    assert not processes_of(str(output))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fault", "reason"), [("exit", "exit code 1"), ("silent", "no final metric")])
+def test_failed_runs_leave_with_4_and_name_the_log(
+    python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path, fault: str, reason: str
+) -> None:
+    output = tmp_path / "out"
+    more = ("--sota", "1.3", "--seeds", "1,2", "--env", f"FAULT={fault}")
+    found = python(*sweep_arguments(script, output, *more), env=private_ray)
+    assert found.returncode == 4, found.stdout + found.stderr
+    log = output / "candidate/seed-2/attempt-1/train.log"
+    assert re.search(rf"Error: candidate seed 2 has no result: failed: .*{reason}.*{log}", found.stderr)
+    check = python("-m", "analysis.significance", "check", output)
+    assert check.returncode == 1
+    assert "counts as a loss" in check.stdout
+
+
+@pytest.mark.slow
+def test_a_run_larger_than_every_node_is_refused_with_the_sizes(
+    python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
+) -> None:
+    more = ("--sota", "1.3", "--gpus-per-run", "8")
+    found = python(*sweep_arguments(script, tmp_path / "out", *more), env=private_ray | {"CUDA_VISIBLE_DEVICES": ""})
+    assert found.returncode == 2
+    assert "8 GPUs and 8 CPUs on one node" in found.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_sweep_leaves_no_process(
+    private_ray: dict[str, str], script: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    output = tmp_path / "out"
+    arguments = sweep_arguments(script, output, "--sota", "1.3", "--seeds", "1,2", "--env", "PAUSE=60")
+    environment = clean_environment() | private_ray
+    process = subprocess.Popen([sys.executable, *arguments], env=environment, cwd=ROOT, stderr=subprocess.PIPE)
+    log = output / "candidate/seed-1/attempt-1/train.log"
+    deadline = time.monotonic() + 60
+    while not (log.is_file() and b"step:0" in log.read_bytes()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    ranks = "PAUSE=60"
+    assert processes_of(ranks)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert process.returncode == 4
+        assert b"Stopped: the sweep is not complete." in stderr
+        assert json.loads((log.parent / "run.json").read_text())["state"] == "stopped"
+    deadline = time.monotonic() + 15
+    while left := [pid for pid in processes_of(ranks) if pid != process.pid]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def dashboard(private_ray: dict[str, str]):
+    """A local cluster with a dashboard on private ports, as `ray start --head` makes it; yields its environment."""
+    ports = []
+    for _ in range(4):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    environment = clean_environment() | private_ray
+    ray = Path(sys.executable).with_name("ray")
+    command = [
+        ray, "start", "--head", "--num-cpus=2", f"--port={ports[0]}", f"--dashboard-port={ports[1]}",
+        f"--dashboard-agent-listen-port={ports[2]}", f"--ray-client-server-port={ports[3]}", "--temp-dir", private_ray["RAY_TMPDIR"],
+    ]  # fmt: skip
+    started = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert started.returncode == 0, started.stdout + started.stderr
+    yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{ports[1]}"}
+    for pid in processes_of(private_ray["RAY_TMPDIR"]):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_ray_job_submit_leaves_with_the_verdicts_exit_code(
+    dashboard: dict[str, str], script: Path, tmp_path: Path
+) -> None:
+    submit = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--", sys.executable]
+    for name, more, code in (
+        ("good", ("--sota", "1.3"), 0),
+        ("weak", ("--sota", "1.1"), 1),
+        ("bad", ("--sota", "1.3", "--env", "FAULT=silent"), 4),
+    ):
+        arguments = sweep_arguments(script, tmp_path / name, "--seeds", "1,2,3", *more)
+        found = subprocess.run(
+            [*submit, *arguments], env=dashboard, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False
+        )
+        output = found.stdout + found.stderr
+        assert found.returncode == min(code, 1), output  # all that the client tells is whether the job failed
+        assert code == 0 or f"failed with exit code {code}" in output
+        assert (tmp_path / name / "verdict.json").is_file()
