@@ -7,7 +7,6 @@ control in turns, so that both see the same hardware. Nothing is retried here.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,13 +44,8 @@ class Size:
 @contextmanager
 def cluster() -> Iterator[None]:
     """Ray for the time of a sweep: the cluster that RAY_ADDRESS names, or one of our own on this machine."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = not os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"address": "local", "include_dashboard": False} if own else {}
-    if own and "RAY_AUTH_MODE" not in os.environ:
-        # a secret for this instance alone; by itself Ray would leave one in the home folder, and from then on
-        # `ray start` would ask for it while `ray job submit` does not send it
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     # a run must not be nice to other processes: a bare torchrun is not
     runtime_env = {"env_vars": {"RAY_worker_niceness": "0"}}
     try:

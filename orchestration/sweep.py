@@ -9,6 +9,8 @@ Exit codes of `run`: those of the verdict (0 supported, 1 not supported, 3 canno
 
 from __future__ import annotations
 
+import os
+import secrets
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +86,20 @@ def run(
     raise SystemExit(carry_out(plan, output.resolve()))
 
 
+def prepare_ray() -> None:
+    """What Ray reads once, when it is imported: no usage reports, and a secret for a Ray of our own.
+
+    Left to itself Ray writes a secret to the home folder, and from then on every `ray start` asks for it while
+    `ray job submit` does not send it.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
 def carry_out(plan: dict[str, Any], directory: Path) -> int:
     """Make every run of a frozen plan; returns the exit code."""
+    prepare_ray()
     from analysis.sweepdir import EVENTS, RUN_MANIFEST, attempt_folder
     from orchestration.engine import EngineError, Size, cluster, run_all
     from orchestration.files import append_line, write_json
