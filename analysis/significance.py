@@ -107,7 +107,8 @@ def main() -> None:
 def report(form: str, output: Path | None, paths: tuple[Path, ...], **options: Any) -> None:
     """The full report: runs, statistics, verdict."""
     verdict = judge(paths, **options)
-    content = rendered(verdict, form, paths)
+    command = shlex.join(["python", "-m", "analysis.significance", *sys.argv[1:]])
+    content = rendered(verdict, form, paths[0], command)
     if output is None:
         sys.stdout.write(content)
     else:
@@ -115,8 +116,8 @@ def report(form: str, output: Path | None, paths: tuple[Path, ...], **options: A
     leave(verdict)
 
 
-def rendered(verdict: Verdict, form: str, paths: tuple[Path, ...]) -> str:
-    """The report in one of its formats; html needs the extra seedproof[report]."""
+def rendered(verdict: Verdict, form: str, path: Path, command: str) -> str:
+    """The report in one of its formats; html needs the extra seedproof[report]. `command` makes it again."""
     from analysis import render
 
     if form != "html":
@@ -125,7 +126,7 @@ def rendered(verdict: Verdict, form: str, paths: tuple[Path, ...]) -> str:
         from analysis.page import page
     except ModuleNotFoundError as error:
         raise click.UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
-    return page(verdict, paths[0], shlex.join(["python", "-m", "analysis.significance", *sys.argv[1:]]))
+    return page(verdict, path, command)
 
 
 @main.command()

@@ -29,7 +29,9 @@ def make_record(folder: Path) -> None:
     for seed in (1337, 1338, 1339):
         loss = 2.03 + math.sin(seed) / 500
         source = "import os\n" + "# a line of the trainer's source\n" * 1400
-        steps = "".join(f"step:{i}/9000 train_loss:2.5 train_time:{60 * i}ms step_avg:60.00ms\n" for i in range(1, 9001, 25))
+        steps = "".join(
+            f"step:{i}/9000 train_loss:2.5 train_time:{60 * i}ms step_avg:60.00ms\n" for i in range(1, 9001, 25)
+        )
         final = f"final_int8_zlib_roundtrip_exact val_loss:{loss:.8f} val_bpb:{loss * 0.592256:.8f}\n"
         (folder / f"train_seed{seed}.log").write_text(f"{source}\n{'=' * 100}\nseed:{seed}\n{steps}{final}")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,9 +167,10 @@ def conclude(directory: Path, incomplete: list[RunOrder]) -> int:
     verdict = judge((directory,))
     write_whole(directory / VERDICT, render.as_json(verdict))
     write_whole(directory / REPORT_MARKDOWN, render.markdown(verdict))
+    command = shlex.join(["python", "-m", "analysis.significance", "report", str(directory), "--format", "html"])
     written = [FRAME, VERDICT, REPORT_MARKDOWN]
     try:
-        write_whole(directory / REPORT_HTML, rendered(verdict, "html", (directory,)))
+        write_whole(directory / REPORT_HTML, rendered(verdict, "html", directory, command))
         written.append(REPORT_HTML)
     except click.UsageError as error:
         click.echo(f"No HTML report: {error.message}", err=True)
