@@ -15,7 +15,7 @@ The rules, in order:
 from __future__ import annotations
 
 import hashlib
-import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -39,7 +39,9 @@ _STEP = re.compile(r"(?:step[:=\s]\s*)?(\d+)/(\d+)(?=[\s:,]|$)", re.IGNORECASE)
 _WARMUP = re.compile(r"warmup_step[:=]\s*1/")
 _PAIR = re.compile(rf"([A-Za-z_]\w*)\s*[:=]\s*({_NUMBER})(ms|s)?(?![\w.])", re.IGNORECASE)
 _LABEL = re.compile(r"[A-Za-z][\w.+/-]*(?:[ \t]+[\w.+/-]+)*")
-_PROGRESS = re.compile(r"step|iter|epoch|chunk|batch|running|progress|sliding_eval\b|tt[tp]:|ttt_chunk", re.IGNORECASE)
+_PROGRESS = re.compile(
+    r"(?:step|iter|epoch|chunk|batch|progress|sliding_eval)\b|running_|tt[tp]:|ttt_chunk", re.IGNORECASE
+)
 _DIAGNOSTIC = re.compile(r"diagnostic|pre[-_ ]?quant", re.IGNORECASE)
 _SIZES = {
     "Code size": "code_bytes",
@@ -100,27 +102,34 @@ class Run:
 
     @property
     def finals(self) -> list[Metric]:
-        """Final metrics that are no diagnostics; of one label's twins, the one with more decimals stands last."""
-        return [metric for metric in self.metrics if not metric.diagnostic]
+        """Final metrics that are no diagnostics, without those that an `_exact` twin gives with more decimals."""
+        plain = [metric for metric in self.metrics if not metric.diagnostic]
+        exact = {metric.label: metric.decimals for metric in plain}
+        return [metric for metric in plain if exact.get(f"{metric.label}_exact", 0) <= metric.decimals]
+
+    @property
+    def trained(self) -> bool:
+        """Whether the run came as far as a step or a metric."""
+        return bool(self.steps or self.metrics)
 
 
 # -- one log -----------------------------------------------------------------------------------------------------------
 
 
 def read_log(path: Path, content: bytes | None = None) -> list[Run]:
-    """The runs of one log, in order. Empty when the file holds neither a step nor a final metric."""
+    """The runs of one log, in order, those that ended before the first step too. Empty when it is no training log."""
     data = path.read_bytes() if content is None else content
     sources, text = _cut_sources(data)
     runs = [Run(path, 1)]
     for number, raw in enumerate(text.split(b"\n"), start=1):
         if number in sources:
-            if runs[-1].steps or runs[-1].metrics:
+            if runs[-1].trained:
                 runs.append(Run(path, number))
             runs[-1].source_sha256, runs[-1].source_bytes = sources[number]
         line = _normalised(raw)
         if not line:
             continue
-        if _WARMUP.match(line) and (runs[-1].steps or runs[-1].metrics):
+        if runs[-1].trained and (_WARMUP.match(line) or _other_seed(runs[-1], line)):
             runs.append(_again(runs[-1], number))
         step = _step(line, number)
         if step is not None:
@@ -132,7 +141,7 @@ def read_log(path: Path, content: bytes | None = None) -> list[Run]:
             runs[-1].metrics.append(metric)
         else:
             _take_fact(runs[-1], line)
-    return [run for run in runs if run.steps or run.metrics]
+    return [run for run in runs if run.trained or run.seed is not None or run.source_sha256 or run.model_params]
 
 
 def _cut_sources(data: bytes) -> tuple[dict[int, tuple[str, int]], bytes]:
@@ -226,11 +235,16 @@ def _metric(line: str, number: int) -> Metric | None:
     )
 
 
-_SEED = re.compile(r"seed\s*[:=]\s*(\d+)(?:\s|$)", re.IGNORECASE)
+_SEED = re.compile(r"seed\s*[:=]\s*(\d{1,18})(?:\s|$)", re.IGNORECASE)
 _PARAMS = re.compile(r"model_params\s*[:=]\s*(\d+)")
 _WORLD = re.compile(r"world_size\s*[:=]\s*(\d+)")
 _TORCH = re.compile(r"Running PyTorch (\S+)")
 _GPU = re.compile(r"\|\s+\d+\s+(NVIDIA [\w .-]+?)\s{2,}")
+
+
+def _other_seed(run: Run, line: str) -> bool:
+    seed = _SEED.match(line)
+    return seed is not None and int(seed[1]) != run.seed
 
 
 def _take_fact(run: Run, line: str) -> None:
@@ -253,17 +267,24 @@ def _take_fact(run: Run, line: str) -> None:
 
 
 def log_files(path: Path) -> Iterator[Path]:
-    """A log itself, or every .log and .txt file below a folder, in name order."""
-    if path.is_file():
+    """A log itself, or every .log and .txt file below a folder, in name order. Raises OSError for what it may not see."""
+    if not path.is_dir():
         yield path
         return
-    for child in sorted(path.rglob("*")):
-        if child.suffix in SUFFIXES and child.is_file():
-            yield child
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(path, onerror=refuse):
+        folders.sort()
+        for name in sorted(names):
+            if name.endswith(SUFFIXES):
+                yield Path(folder, name)
 
 
-def finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def printable_path(path: Path) -> str:
+    """A path as text that every format can hold, whatever bytes it is made of."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -276,16 +297,22 @@ def main(paths: tuple[Path, ...], form: str, output: Path | None) -> None:
         raise click.UsageError("--format parquet is binary: name a file with --output FILE.")
     from analysis.runs import from_run, to_frame, write_frame
 
-    rows = [
-        from_run(run, run.finals[-1] if run.finals else None, str(file))
-        for path in paths
-        for file in log_files(path)
-        for run in read_log(file)
-    ]
+    rows = []
+    try:
+        for file in (file for path in paths for file in log_files(path)):
+            for run in read_log(file):
+                final = run.finals[-1] if run.finals else None
+                rows.append(from_run(run, final, printable_path(file), state="succeeded" if final else "failed"))
+    except OSError as error:
+        click.echo(f"{error.filename} cannot be read: {error.strerror}.", err=True)
+        raise SystemExit(3) from None
     if not rows:
         click.echo(f"No training log in {', '.join(map(str, paths))}: no step and no final metric was found.", err=True)
         raise SystemExit(3)
-    write_frame(to_frame(rows), form, output)
+    try:
+        write_frame(to_frame(rows), form, output)
+    except OSError as error:
+        raise click.UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
 
 
 if __name__ == "__main__":

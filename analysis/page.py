@@ -52,10 +52,12 @@ def read_curves(verdict: Verdict, path: Path) -> list[Curve]:
     curves = []
     for result in (*verdict.control, *verdict.runs):
         log = base / result.log if base.is_dir() else base
+        if not log.is_file():  # a control from elsewhere is named from the working directory
+            log = Path(result.log)
         if not log.is_file():
             continue
         steps = [step for run in read_log(log)[-1:] for step in run.steps if step.train_loss is not None]
         if len(steps) > 1:
             losses = [step.train_loss for step in steps if step.train_loss is not None]
-            curves.append(Curve(result.arm, f"{result.arm} seed {result.seed}", [s.step for s in steps], losses))
+            curves.append(Curve(result.arm, [s.step for s in steps], losses))
     return curves

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-from analysis.verdict import Verdict
+from analysis.verdict import Verdict, percent
 
 CANDIDATE_COLOUR, CONTROL_COLOUR, THRESHOLD_COLOUR = "#0072B2", "#E69F00", "#D55E00"
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "seedproof", "font.size": 10, "axes.spines.top": False,
@@ -25,7 +25,6 @@ class Curve:
     """The in-training losses of one run: steps against nats per token."""
 
     arm: str
-    name: str
     steps: list[int]
     losses: list[float]
 
@@ -42,7 +41,7 @@ def seeds_plot(verdict: Verdict) -> str:
             axes.plot(values, [height] * len(values), "o", color=colour, alpha=0.75, clip_on=False)
         if verdict.mean is not None and verdict.upper_bound is not None:
             axes.plot([verdict.mean, verdict.upper_bound], [0.3, 0.3], "-|", color=CANDIDATE_COLOUR, linewidth=2)
-            bound = f"mean to {1 - verdict.alpha:.0%} upper bound"
+            bound = f"mean to {percent(1 - verdict.alpha)} upper bound"
             axes.annotate(bound, (verdict.mean, 0.34), color=CANDIDATE_COLOUR, fontsize=9, va="bottom")
         for value, name, style in ((verdict.threshold, "threshold", "-"), (verdict.sota, "to beat", ":")):
             if value is not None:

@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 
 from analysis.runs import Result
-from analysis.verdict import SUPPORTED, UNUSABLE, Verdict, format_p
+from analysis.verdict import SUPPORTED, UNUSABLE, Verdict, format_p, percent
 
 WORDS = {"supported": "SUPPORTED", "not_supported": "NOT SUPPORTED", "unusable": "CANNOT TELL"}
-_CONTROL_CODES = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL_CODES = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 RUN_COLUMNS = ("seed", "val_bpb", "val_loss", "steps", "train time", "artifact", "log")
 
 
@@ -42,9 +42,9 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
     """The numbers behind the verdict, by name."""
     if verdict.sota is None or verdict.threshold is None:
         return []
-    origin = "the control's mean" if verdict.control and verdict.sota == _mean(verdict.control) else "SOTA"
-    margin = f"{verdict.margin:g} {verdict.unit}"
-    rows = [(f"threshold ({origin} - {margin})", f"{verdict.sota:.8f} - {margin} = {verdict.threshold:.8f}")]
+    origin = "SOTA" if verdict.sota_is == "given" else f"the {verdict.sota_is}"
+    name = f"threshold ({origin} - {verdict.margin:g} {verdict.unit})"
+    rows = [(name, f"{verdict.sota:.8f} - {verdict.sota - verdict.threshold:.8f} = {verdict.threshold:.8f}")]
     if verdict.test is not None:
         rows += [
             ("n", str(verdict.n)),
@@ -53,16 +53,9 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
             ("t", f"{verdict.test.statistic:.6f}"),
             ("df", f"{verdict.test.df:g}"),
             ("p", format_p(verdict.test.p_value).removeprefix("= ")),
-            (f"{1 - verdict.alpha:.0%} upper bound of the mean", f"{verdict.upper_bound:.8f}"),
+            (f"{percent(1 - verdict.alpha)} upper bound of the mean", f"{verdict.upper_bound:.8f}"),
         ]
     return rows
-
-
-def _mean(results: list[Result]) -> float | None:
-    from math import fsum
-
-    values = [result.val_bpb for result in results if result.val_bpb is not None]
-    return fsum(values) / len(values) if values else None
 
 
 def assumptions(verdict: Verdict) -> list[str]:
@@ -70,12 +63,16 @@ def assumptions(verdict: Verdict) -> list[str]:
     if verdict.test is None:
         return []
     lines = ["The seeds are independent runs of one program, and were chosen before their results were known."]
-    if not verdict.control:
+    if verdict.sota_is == "given":
         lines.append(
             "The SOTA is taken as an exact number: its own noise and its hardware are ignored. "
-            "Rerunning it as a control would count both."
+            + (
+                "The readings against the control count both."
+                if verdict.control
+                else "Rerunning it as a control would count both."
+            )
         )
-    elif verdict.sota == _mean(verdict.control):
+    else:
         lines.append("The control's mean is taken as an exact number; the Welch and pooled readings count its noise.")
     if verdict.n < 5:
         lines.append(f"With {verdict.n} seeds the sd is barely known: the test leans on the values being near normal.")

@@ -52,10 +52,11 @@ def load(name_or_file: str) -> Ruleset:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RulesError(f"{path} is not TOML: {error}.") from None
-    return _checked(path, table)
+    return from_table(path.stem, table, str(path))
 
 
-def _checked(path: Path, table: dict[str, Any]) -> Ruleset:
+def from_table(name: str, table: dict[str, Any], path: str) -> Ruleset:
+    """A ruleset from its keys, checked; `path` is where they stand. Raises RulesError."""
     kinds = {field.name: field.type for field in fields(Ruleset) if field.name != "name"}
     for key in table:
         if key not in kinds:
@@ -72,4 +73,4 @@ def _checked(path: Path, table: dict[str, Any]) -> Ruleset:
         raise RulesError(f"{path}: alpha is {table['alpha']}; it must lie between 0 and 0.5.")
     if not 0 <= table["margin"] < float("inf"):
         raise RulesError(f"{path}: margin is {table['margin']}; it must be a finite number, 0 or more.")
-    return Ruleset(name=path.stem, **table)
+    return Ruleset(name=name, **table)

@@ -6,6 +6,7 @@ hold the same; pandas is imported only by the functions that need it.
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +17,10 @@ from analysis.logs import Metric, Run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class FrameError(ValueError):
+    """A file that is no frame of runs, as one sentence with the path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +90,14 @@ def to_frame(results: list[Result]) -> pd.DataFrame:
 
 
 def from_frame(frame: pd.DataFrame, source: str) -> list[Result]:
-    """The results of a frame written by `write_frame`. Raises ValueError when columns are missing."""
+    """The results of a frame written by `write_frame`. Raises FrameError for other columns or arms."""
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
-        raise ValueError(f"{source} is no frame of runs: the columns {', '.join(missing)} are missing.")
+        raise FrameError(f"{source} is no frame of runs: the columns {', '.join(missing)} are missing.")
     rows: Any = frame[list(COLUMNS)].astype(COLUMNS).astype(object).to_dict("records")
     known: list[dict[str, Any]] = [{k: None if _unknown(v) else v for k, v in row.items()} for row in rows]
+    if strange := {row["arm"] for row in known} - {"candidate", "control"}:
+        raise FrameError(f"{source} has rows of the arm {strange.pop()!r}; allowed: 'candidate', 'control'.")
     return [Result(**row) for row in known]
 
 
@@ -101,15 +108,20 @@ def _unknown(value: Any) -> bool:
 
 
 def read_frame(path: Path) -> list[Result]:
-    """Results from a .parquet, .csv or .json frame. Raises ValueError with the path when it is none of ours."""
+    """Results from a .parquet, .csv or .json frame. Raises FrameError when it is none of ours."""
     import pandas as pd
 
-    readers: dict[str, Any] = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".json": pd.read_json}
+    readers: dict[str, Any] = {
+        ".parquet": pd.read_parquet,
+        ".csv": pd.read_csv,
+        ".json": lambda file: pd.DataFrame(json.loads(file.read_text(encoding="utf-8"))),
+    }
     try:
-        frame = readers[path.suffix](path)
+        return from_frame(readers[path.suffix](path), str(path))
+    except FrameError:
+        raise
     except Exception as error:  # each reader raises its own kinds
-        raise ValueError(f"{path} cannot be read as a frame of runs: {str(error).splitlines()[0]}") from error
-    return from_frame(frame, str(path))
+        raise FrameError(f"{path} cannot be read as a frame of runs: {str(error).splitlines()[0]}") from error
 
 
 def write_frame(frame: pd.DataFrame, form: str, output: Path | None) -> None:
@@ -118,7 +130,11 @@ def write_frame(frame: pd.DataFrame, form: str, output: Path | None) -> None:
         assert output is not None, "parquet needs a file"
         frame.to_parquet(output, index=False)
         return
-    text = frame.to_csv(index=False) if form == "csv" else frame.to_json(orient="records", indent=1) + "\n"
+    if form == "csv":
+        text = frame.to_csv(index=False)
+    else:  # pandas' own JSON cuts numbers to 10 or 15 decimals
+        rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        text = json.dumps(rows, indent=1) + "\n"
     if output is None:
         sys.stdout.write(text)
     else:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from analysis.rules import Ruleset
+    from analysis.runs import Result
     from analysis.verdict import Verdict
 
 PATHS = click.argument(
@@ -54,43 +56,76 @@ def judge(
     """The verdict on PATHs; unusable evidence is a verdict too. Raises click.UsageError for wrong options."""
     from dataclasses import replace
 
-    from analysis.evidence import EvidenceError, gather, plan_of
+    from analysis.evidence import Evidence, EvidenceError, check_one_metric, check_results, gather, plan_of
     from analysis.rules import RulesError, load
     from analysis.verdict import decide, unusable
 
-    for name, value, low, high in (("--sota", sota, 0.0, math.inf), ("--alpha", alpha, 0.0, 0.5)):
-        if value is not None and not low < value < high:
-            raise click.UsageError(f"{name} is {value:g}; it must lie between {low:g} and {high:g}.")
-    if margin is not None and not 0 <= margin < math.inf:
-        raise click.UsageError(f"--margin is {margin:g}; it must be 0 or more.")
+    if fault := out_of_range(sota, margin, alpha):
+        raise click.UsageError(fault)
     plan: dict[str, Any] = {}
-    fault: EvidenceError | None = None
+    evidence, broken = Evidence(), None
     try:
         plan = plan_of(list(paths))
+        evidence = gather(list(paths), label)
     except EvidenceError as error:
-        fault = error
+        broken = error
     try:
-        ruleset = load(rules or plan.get("rules") or "parameter-golf")
+        ruleset = _planned_rules(plan) if plan and rules is None else load(rules or "parameter-golf")
     except RulesError as error:
         raise click.UsageError(f"--rules: {error}") from None
-    asked = {"margin": margin, "unit": unit, "alpha": alpha}
-    settings: dict[str, Any] = {key: plan.get(key) if value is None else value for key, value in asked.items()}
-    ruleset = replace(ruleset, **{key: value for key, value in settings.items() if value is not None})
+    asked: dict[str, Any] = {"margin": margin, "unit": unit, "alpha": alpha}
+    ruleset = replace(ruleset, **{key: value for key, value in asked.items() if value is not None})
     if sota is None and control is None:
         sota = plan.get("sota")
-    comparable = sota is not None or control is not None or "control" in plan.get("arms", {})
-    if fault is None and not comparable and not any(path.suffix == ".parquet" for path in paths):
+    if sota is None and control is None and not evidence.control and "control" not in plan.get("arms", {}):
         raise click.UsageError(
             "What is to be beaten? Give the standing record with --sota X, or its own runs with --control PATH."
         )
     try:
-        if fault is not None:
-            raise fault
-        evidence = gather(list(paths), label)
-        control_runs = gather([control], label).results if control is not None else evidence.control
-        return decide(ruleset, evidence.results, evidence.findings, sota, control_runs)
+        if broken is not None:
+            raise broken
+        if fault := out_of_range(sota, ruleset.margin, ruleset.alpha):
+            raise EvidenceError(f"The plan cannot be meant: {fault}")
+        standing = evidence.control
+        check_results(evidence.results, ", ".join(map(str, paths)))
+        if control is not None:
+            other = gather([control], label)
+            standing = [_of_control(row, control) for row in other.results or other.control]
+            evidence.findings += [replace(f, file=_below(control, f.file)) for f in other.findings]
+        if standing:
+            check_results(standing, str(control or paths[0]))
+            check_one_metric(evidence.results + standing)
+        return decide(ruleset, evidence.results, evidence.findings, sota, standing)
     except EvidenceError as error:
-        return unusable(ruleset, error)
+        return unusable(ruleset, error, sota, evidence.results, evidence.findings)
+
+
+def _planned_rules(plan: dict[str, Any]) -> Ruleset:
+    from analysis.rules import from_table
+
+    table = dict(plan["ruleset"])
+    return from_table(str(table.pop("name", "plan.json")), table, "plan.json, ruleset")
+
+
+def out_of_range(sota: float | None, margin: float | None, alpha: float | None) -> str | None:
+    """What is wrong with the numbers of a claim, or None."""
+    for name, value, low, high in (("--sota", sota, 0.0, math.inf), ("--alpha", alpha, 0.0, 0.5)):
+        if value is not None and not low < value < high:
+            return f"{name} is {value:g}; it must lie between {low:g} and {high:g}."
+    if margin is not None and not 0 <= margin < math.inf:
+        return f"--margin is {margin:g}; it must be 0 or more."
+    return None
+
+
+def _of_control(row: Result, control: Path) -> Result:
+    from dataclasses import replace
+
+    return replace(row, arm="control", log=_below(control, row.log))
+
+
+def _below(control: Path, name: str) -> str:
+    """A control's file as named from the working directory."""
+    return str(control / name) if control.is_dir() else name
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -112,7 +147,10 @@ def report(form: str, output: Path | None, paths: tuple[Path, ...], **options: A
     if output is None:
         sys.stdout.write(content)
     else:
-        output.write_text(content, encoding="utf-8")
+        try:
+            output.write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise click.UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
     leave(verdict)
 
 
@@ -138,7 +176,8 @@ def check(paths: tuple[Path, ...], **options: Any) -> None:
     verdict = judge(paths, **options)
     sys.stdout.write(render.gate(verdict))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        sys.stdout.write(render.workflow_commands(verdict, str(paths[0])))
+        folder = str(paths[0]) if len(paths) == 1 and paths[0].is_dir() else ""
+        sys.stdout.write(render.workflow_commands(verdict, folder))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
             file.write(render.markdown(verdict))
@@ -147,8 +186,10 @@ def check(paths: tuple[Path, ...], **options: Any) -> None:
 
 def leave(verdict: Verdict) -> None:
     """End with the verdict's exit code; unusable evidence also says why on stderr."""
+    from analysis.render import printable
+
     if verdict.exit_code == 3:
-        click.echo(f"Cannot tell: {verdict.reason}", err=True)
+        click.echo(f"Cannot tell: {printable(verdict.reason)}", err=True)
     raise SystemExit(verdict.exit_code)
 
 

@@ -19,6 +19,7 @@ PLAN, EVENTS = "plan.json", "events.jsonl"
 TRAIN_LOG, RUN_MANIFEST = "train.log", "run.json"
 FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML = "runs.parquet", "verdict.json", "report.md", "report.html"
 CANDIDATE, CONTROL = "candidate", "control"
+PLAN_KEYS = {"ruleset": dict, "arms": dict, "seeds": list, "script": dict}
 STATES = ("pending", "running", "succeeded", "failed", "lost", "stopped")
 
 
@@ -54,6 +55,8 @@ def read_plan(directory: Path) -> dict[str, Any]:
     plan = read_json(path)
     if plan.get("sha256") != plan_digest(plan):
         raise SweepError(f"{path} was changed after it was frozen: its content does not match its sha256.")
+    if not all(isinstance(plan.get(key), kind) for key, kind in PLAN_KEYS.items()):
+        raise SweepError(f"{path} is no plan of this version: it needs {', '.join(PLAN_KEYS)}.")
     return plan
 
 

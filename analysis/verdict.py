@@ -30,7 +30,8 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What DESIGN calls the JSON of a verdict. sota and threshold are in the metric's unit, margin in `unit`."""
+    """The answer and all its numbers. sota and threshold are in the metric's unit, margin in `unit`; `sota_is` says
+    whether sota was given or is the control's mean."""
 
     rules: str
     metric: str
@@ -40,6 +41,7 @@ class Verdict:
     margin: float
     unit: str
     sota: float | None = None
+    sota_is: str = "given"
     threshold: float | None = None
     n: int = 0
     mean: float | None = None
@@ -90,6 +92,7 @@ def decide(
         "runs": results,
         "control": control,
         "findings": findings,
+        "sota_is": "control's mean" if sota is None else "given",
     }
     control_sample = _sample(rules, control) if control else None
     if sota is None:
@@ -113,7 +116,7 @@ def decide(
     outcome = _outcome(test, rules.alpha)
     return Verdict(
         verdict=outcome,
-        reason=_reason(rules, sample, threshold, test, upper, outcome),
+        reason=_reason(rules, results, sample, threshold, test, upper, outcome),
         sota=sota,
         threshold=threshold,
         mean=sample.mean,
@@ -125,9 +128,19 @@ def decide(
     )
 
 
-def unusable(rules: Ruleset, error: Exception) -> Verdict:
-    """The verdict *cannot tell*, with the sentence that says why."""
-    return Verdict(rules.name, rules.metric, UNUSABLE, str(error), rules.alpha, rules.margin, rules.unit)
+def unusable(
+    rules: Ruleset, error: Exception, sota: float | None, results: list[Result], findings: list[Finding]
+) -> Verdict:
+    """The verdict *cannot tell*, with the sentence that says why and what was read."""
+    return Verdict(
+        rules.name, rules.metric, UNUSABLE, str(error), rules.alpha, rules.margin, rules.unit, sota,
+        n=len(results), runs=results, findings=findings,
+    )  # fmt: skip
+
+
+def percent(level: float) -> str:
+    """A confidence level as printed: 0.999 is 99.9%."""
+    return f"{100 * level:.6g}%"
 
 
 def format_p(p: float) -> str:
@@ -177,13 +190,20 @@ def _margin_in_metric(rules: Ruleset, results: list[Result], unit: str) -> float
 
 
 def _reason(
-    rules: Ruleset, sample: stats.Sample, threshold: float, test: stats.Test, upper: float, outcome: str
+    rules: Ruleset,
+    results: list[Result],
+    sample: stats.Sample,
+    threshold: float,
+    test: stats.Test,
+    upper: float,
+    outcome: str,
 ) -> str:
+    what = "seeds" if all(result.seed is not None for result in results) else "runs"
     relation = "below" if outcome == SUPPORTED else "not below"
     return (
-        f"The mean {rules.metric} of {sample.n} seeds, {sample.mean:.8f}, is {relation} {threshold:.8f} at "
+        f"The mean {rules.metric} of {sample.n} {what}, {sample.mean:.8f}, is {relation} {threshold:.8f} at "
         f"p < {rules.alpha:g}: t = {test.statistic:.4f}, df {test.df:g}, p {format_p(test.p_value)}; "
-        f"{1 - rules.alpha:.0%} upper bound {upper:.8f}."
+        f"{percent(1 - rules.alpha)} upper bound {upper:.8f}."
     )
 
 

@@ -109,7 +109,8 @@ def run_all(
                 except ray.exceptions.RayTaskError as error:
                     manifest = {"state": "failed", "reason": f"the run could not be made: {error.cause!r}"}
                 except ray.exceptions.RayError as error:
-                    manifest = {"state": "lost", "reason": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+                    reason = f"its Ray worker or node went away ({type(error).__name__})"
+                    manifest = {"state": "lost", "reason": reason}
                 ended(order, manifest)
             tick()
     finally:

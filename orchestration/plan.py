@@ -16,6 +16,7 @@ from analysis.sweepdir import CANDIDATE, CONTROL, PLAN, plan_digest
 from orchestration.files import file_digest, write_json
 
 MOST_SEEDS = 1000
+_SECRET = re.compile(r"(?:^|_)(?:API_?KEY|ACCESS_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(?:_|$)", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -50,6 +51,9 @@ def parse_env(pairs: tuple[str, ...]) -> dict[str, str]:
 def _text(name: str, value: Any, where: str) -> str:
     if not _VARIABLE.fullmatch(name):
         raise PlanError(f"{where}: {name!r} is no name of an environment variable.")
+    if _SECRET.search(name):
+        raise PlanError(f"{where} sets {name}: values go into plan.json and run.json, which are meant to be published. "
+                        f"Let the script read secrets from a file.")  # fmt: skip
     if name == "SEED":
         raise PlanError(f"{where} sets SEED; seeds belong to --seeds.")
     if isinstance(value, bool):
@@ -98,7 +102,7 @@ def make_plan(
     cpus_per_run: int,
     claim: dict[str, Any],
 ) -> dict[str, Any]:
-    """The plan as it will be written; `claim` holds rules, sota, margin, unit and alpha. Raises PlanError."""
+    """The plan as it will be written; `claim` holds the ruleset as a table and the SOTA. Raises PlanError."""
     if not script.is_file():
         raise PlanError(f"--script {script} is no file.")
     arms = {CANDIDATE: _arm(recipe, env)}
@@ -117,8 +121,17 @@ def make_plan(
         "seeds_are": "derived" if isinstance(seeds, int) else "given",
     }
     if isinstance(seeds, int):
-        plan["seeds"] = derive_seeds(plan_digest(plan), seeds)
+        plan["seeds"] = derive_seeds(plan_digest(seed_basis(plan)), seeds)
     return plan | {"sha256": plan_digest(plan)}
+
+
+def seed_basis(plan: dict[str, Any]) -> dict[str, Any]:
+    """What derived seeds depend on: the plan without any path, so that moving files does not buy other seeds."""
+    arms = {
+        arm: {name: value for name, value in table["env"].items() if not name.endswith("_PATH")}
+        for arm, table in plan["arms"].items()
+    }
+    return plan | {"script": plan["script"]["sha256"], "arms": arms}
 
 
 def _arm(recipe: Path | None, env: dict[str, str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -23,10 +24,27 @@ from analysis.sweepdir import RUN_MANIFEST, TRAIN_LOG
 from orchestration import supervisor
 from orchestration.files import file_digest, write_json
 
-# what a run's environment may put into run.json; anything else might be a secret
-RECORDED_PREFIXES = ("OMP_", "NCCL_", "GLOO_", "CUDA_VISIBLE_DEVICES", "TORCH_")
-# what Ray sets in its workers and a bare torchrun would not see
-RAY_SETTINGS = ("RAY_", "OMP_NUM_THREADS")
+# what a run inherits; a recipe or --env gives the rest, so that the plan says all that may change a result
+INHERITED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_", "TZ", "TMPDIR", "VIRTUAL_ENV", "CONDA_", "XDG_"),
+    *(
+        "LD_LIBRARY_PATH",
+        "PYTHONPATH",
+        "CUDA_",
+        "NVIDIA_",
+        "NCCL_",
+        "GLOO_",
+        "TORCH_",
+        "TRITON_",
+        "HF_HOME",
+        "SSL_CERT_",
+    ),
+)
+# and what of that goes into run.json; anything else might be a secret
+RECORDED = ("OMP_", "NCCL_", "GLOO_", "CUDA_VISIBLE_DEVICES", "TORCH_", "TRITON_")
+
+
+HINT_BYTES = 16384
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # an order is itself: it keys the states of a sweep
@@ -57,12 +75,12 @@ def command(order: RunOrder) -> list[str]:
 
 
 def run_environment(order: RunOrder) -> dict[str, str]:
-    """The worker's environment as a bare torchrun would see it, with the recipe and the seed.
+    """The machine's part of the worker's environment, the recipe and the seed; nothing that Ray set for itself.
 
     One thread a rank, as torchrun itself sets for several ranks: runs side by side with a thread a core each would
     slow each other down fivefold.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(RAY_SETTINGS)}
+    kept = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **order.env, "SEED": str(order.seed)}
 
 
@@ -70,7 +88,7 @@ def execute(order: RunOrder, node_id: str) -> dict[str, Any]:
     """Make the run and return its manifest, which is also in run.json; its state is succeeded or failed."""
     order.folder.mkdir(parents=True)
     environment = run_environment(order)
-    recorded = {n: v for n, v in environment.items() if n in order.env or n.startswith((*RECORDED_PREFIXES, "SEED"))}
+    recorded = {n: v for n, v in environment.items() if n in order.env or n.startswith((*RECORDED, "SEED"))}
     manifest: dict[str, Any] = {
         "state": "running",
         "reason": None,
@@ -110,7 +128,7 @@ def execute(order: RunOrder, node_id: str) -> dict[str, Any]:
     ):
         code = process.wait()
     manifest |= {"exit_code": code, "wall_s": round(time.monotonic() - started, 3)}
-    state, reason, best = judge(log, code)
+    state, reason, best = judge(log, code, order.seed)
     if best is not None:
         final = best.finals[-1]
         manifest["metric"] = {"label": final.label, "val_loss": _json(final.val_loss), "val_bpb": _json(final.val_bpb),
@@ -119,19 +137,31 @@ def execute(order: RunOrder, node_id: str) -> dict[str, Any]:
     return finish(order, manifest, state, reason)
 
 
-def judge(log: Path, code: int) -> tuple[str, str | None, Run | None]:
+def judge(log: Path, code: int, seed: int) -> tuple[str, str | None, Run | None]:
     """(state, why, the run as read) of a torchrun that has ended."""
     if code != 0:
-        return "failed", f"torchrun left with exit code {code}; see {log}", None
+        return "failed", f"torchrun left with exit code {code}{failure_hint(log)}; see {log}", None
     finals = [run for run in read_log(log) if run.finals]
     if not finals:
-        return "failed", (
-            f'no final metric, a line such as "LABEL val_loss:2.0286 val_bpb:1.2014", was printed; see {log}'
-        ), None  # fmt: skip
-    metric = finals[-1].finals[-1]
+        expected = '"LABEL val_loss:2.0286 val_bpb:1.2014"'
+        return "failed", f"no final metric, a line such as {expected}, was printed; see {log}", None
+    run = finals[-1]
+    metric = run.finals[-1]
+    if run.seed not in (None, seed):
+        return "failed", f"the script printed seed {run.seed}, SEED was {seed}; see {log}", run
     if not (math.isfinite(metric.val_loss) and math.isfinite(metric.val_bpb)):
-        return "failed", f"the final metric is not a finite number; see {log}, line {metric.line}", finals[-1]
-    return "succeeded", None, finals[-1]
+        return "failed", f"the final metric is not a finite number; see {log}, line {metric.line}", run
+    return "succeeded", None, run
+
+
+def failure_hint(log: Path) -> str:
+    """What the log's end says of the cause: the script's exit code and the last error that is not torchrun's own."""
+    end = log.read_bytes()[-HINT_BYTES:].decode("utf-8", "replace")
+    codes = re.findall(r"exitcode\s*:\s*(-?\d+)", end)
+    errors = re.findall(
+        r"^(?:\[rank\d+\]: ?)?(?!torch\.distributed)([\w.]*(?:Error|Exception): .*|\S+\.py: .*)$", end, re.MULTILINE
+    )
+    return (f", the script with {codes[-1]}" if codes else "") + (f" ({errors[-1][:200]})" if errors else "")
 
 
 def finish(order: RunOrder, manifest: dict[str, Any], state: str, reason: str | None) -> dict[str, Any]:

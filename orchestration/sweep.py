@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestration.run import RunOrder
 
 EXIT_USAGE, EXIT_RUN_FAILED = 2, 4
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DIRECTORY = click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
 
@@ -71,15 +72,21 @@ def run(
     gpus_per_run: int, cpus_per_run: int | None, output: Path,
 ) -> None:  # fmt: skip
     """Train every seed and test the claim."""
+    from dataclasses import asdict, replace
+
     from analysis.rules import RulesError, load
+    from analysis.significance import out_of_range
     from orchestration.plan import PlanError, freeze, make_plan, parse_env, parse_seeds
 
     if sota is None and control is None:
         raise click.UsageError("What is to be beaten? Give --sota X, or the recipe to beat as --control FILE.")
     cpus = cpus_per_run or max(gpus_per_run, 1)
     try:
-        load(rules)
-        claim = {"rules": rules, "sota": sota, "margin": margin, "unit": unit, "alpha": alpha}
+        asked: dict[str, Any] = {"margin": margin, "unit": unit, "alpha": alpha}
+        ruleset = replace(load(rules), **{key: value for key, value in asked.items() if value is not None})
+        if fault := out_of_range(sota, ruleset.margin, ruleset.alpha):
+            raise click.UsageError(fault)
+        claim = {"ruleset": asdict(ruleset), "sota": sota}
         plan = make_plan(script, recipe, control, parse_seeds(seeds), parse_env(pairs), gpus_per_run, cpus, claim)
         freeze(plan, output)
     except (PlanError, RulesError) as error:
@@ -101,7 +108,7 @@ def prepare_ray() -> None:
 def carry_out(plan: dict[str, Any], directory: Path) -> int:
     """Make every run of a frozen plan; returns the exit code."""
     prepare_ray()
-    from analysis.sweepdir import EVENTS, RUN_MANIFEST, attempt_folder
+    from analysis.sweepdir import EVENTS, PLAN, RUN_MANIFEST, attempt_folder, read_json
     from orchestration.engine import EngineError, Size, cluster, run_all
     from orchestration.files import append_line, write_json
     from orchestration.progress import Progress
@@ -124,10 +131,14 @@ def carry_out(plan: dict[str, Any], directory: Path) -> int:
                                          "attempt": order.attempt, "state": state, "reason": reason})  # fmt: skip
 
     def ended(order: RunOrder, manifest: dict[str, Any]) -> None:
-        if not manifest.get("ended"):  # the worker could not write its own last word
+        if not manifest.get("ended"):  # the worker did not come to say it
             order.folder.mkdir(parents=True, exist_ok=True)
-            write_json(order.folder / RUN_MANIFEST, {"arm": order.arm, "seed": order.seed, "attempt": order.attempt,
-                                                     "ended": now(), **manifest})  # fmt: skip
+            path = order.folder / RUN_MANIFEST
+            written = (
+                read_json(path) if path.is_file() else {"arm": order.arm, "seed": order.seed, "attempt": order.attempt}
+            )
+            manifest = written if written.get("ended") else written | {"ended": now()} | manifest
+            write_json(path, manifest)
         event(order, manifest["state"], manifest["reason"])
         progress.ended(order, manifest)
 
@@ -136,15 +147,20 @@ def carry_out(plan: dict[str, Any], directory: Path) -> int:
         progress.started(order)
 
     def stop(number: int, frame: Any) -> None:
+        for other in STOP_SIGNALS:
+            signal.signal(other, signal.SIG_IGN)  # stopping has begun
         raise KeyboardInterrupt
 
     try:
         click.echo("Starting Ray.")
         with cluster():
-            signal.signal(signal.SIGTERM, stop)  # after Ray has set its own
+            for number in STOP_SIGNALS:
+                signal.signal(number, stop)  # after Ray has set its own
             run_all(orders, size, started, ended, progress.tick)
     except EngineError as error:
         click.echo(f"Error: {error}", err=True)
+        if not states:
+            (directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
         return EXIT_USAGE
     except KeyboardInterrupt:
         for order in orders:
@@ -158,17 +174,23 @@ def carry_out(plan: dict[str, Any], directory: Path) -> int:
 def conclude(directory: Path, incomplete: list[RunOrder]) -> int:
     """Write frame, verdict and reports of a finished sweep and print the verdict; returns the exit code."""
     from analysis import render
+    from analysis.evidence import EvidenceError, sweep_results
     from analysis.runs import to_frame, write_frame
     from analysis.significance import judge, rendered
-    from analysis.sweepdir import FRAME, REPORT_HTML, REPORT_MARKDOWN, VERDICT
+    from analysis.sweepdir import FRAME, REPORT_HTML, REPORT_MARKDOWN, VERDICT, read_plan
     from orchestration.files import write_whole
 
-    write_frame(to_frame(results(directory)), "parquet", directory / FRAME)
+    written = []
+    try:
+        write_frame(to_frame(sweep_results(directory, read_plan(directory))), "parquet", directory / FRAME)
+        written.append(FRAME)
+    except EvidenceError as error:
+        click.echo(f"No frame: {error}", err=True)
     verdict = judge((directory,))
     write_whole(directory / VERDICT, render.as_json(verdict))
     write_whole(directory / REPORT_MARKDOWN, render.markdown(verdict))
     command = shlex.join(["python", "-m", "analysis.significance", "report", str(directory), "--format", "html"])
-    written = [FRAME, VERDICT, REPORT_MARKDOWN]
+    written += [VERDICT, REPORT_MARKDOWN]
     try:
         write_whole(directory / REPORT_HTML, rendered(verdict, "html", directory, command))
         written.append(REPORT_HTML)
@@ -187,18 +209,6 @@ def reason_of(order: RunOrder) -> str:
 
     manifest = read_json(order.folder / RUN_MANIFEST)
     return f"{manifest['state']}: {manifest['reason']}"
-
-
-def results(directory: Path) -> list[Any]:
-    """One row a planned run. Ends the command with exit code 3 when the directory cannot be read."""
-    from analysis.evidence import EvidenceError, sweep_results
-    from analysis.sweepdir import SweepError, read_plan
-
-    try:
-        return sweep_results(directory, read_plan(directory))
-    except (EvidenceError, SweepError) as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(3) from None
 
 
 @main.command()
@@ -225,12 +235,21 @@ def status(directory: Path) -> None:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
 def collect(directory: Path, form: str, output: Path | None) -> None:
     """The runs of a sweep as a frame, one row a planned run."""
+    from analysis.evidence import EvidenceError, sweep_results
     from analysis.runs import to_frame, write_frame
-    from analysis.sweepdir import FRAME
+    from analysis.sweepdir import FRAME, SweepError, read_plan
 
     if form == "parquet" and output is None:
         output = directory / FRAME
-    write_frame(to_frame(results(directory)), form, output)
+    try:
+        write_frame(to_frame(sweep_results(directory, read_plan(directory))), form, output)
+    except EvidenceError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(3) from None
+    except SweepError as error:
+        raise click.UsageError(str(error)) from None
+    except OSError as error:
+        raise click.UsageError(f"{output} cannot be written: {error.strerror or error}.") from None
     if output is not None:
         click.echo(f"Wrote {output}", err=True)
 

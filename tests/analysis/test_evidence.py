@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.evidence import EvidenceError, gather
+from analysis.evidence import EvidenceError, check_results, gather
 from analysis.runs import from_frame, read_frame, to_frame, write_frame
 from tests.conftest import make_log
 
@@ -66,6 +66,12 @@ def test_a_metric_can_be_asked_for(record: Record) -> None:
         (lambda folder: (folder / "x.log").write_text("final_z val_loss:2 val_bpb:1\n"), ["different metrics"]),
         (lambda folder: (folder / "x.log").write_text(make_log(3, float("nan"))), ["x.log, line", "nan"]),
         (lambda folder: (folder / "x.log").write_text(make_log(3, float("inf"))), ["x.log, line", "inf"]),
+        (lambda folder: (folder / "x.log").write_text(make_log(3, 0.0)), ["x.log, line", "0.0"]),
+        (lambda folder: (folder / "x.log").write_text(make_log(3, -1.2)), ["x.log, line", "-1.2"]),
+        (lambda folder: (folder / "x.log").write_text(make_log(3, 1e200)), ["x.log, line", "1e+200"]),
+        (lambda folder: (folder / "x.log").write_text("seed:3\nCUDA out of memory\n"), ["x.log", "without a final"]),
+        (lambda folder: (folder / "x.log").write_text(""), ["x.log", "empty"]),
+        (lambda folder: (folder / "x.txt").write_text(make_log(3, 1.2).split("\n")[-2]), ["x.txt", "no seed"]),
     ],
 )
 def test_unusable_evidence_is_refused_with_a_sentence(
@@ -74,7 +80,7 @@ def test_unusable_evidence_is_refused_with_a_sentence(
     folder = record({1: 1.20, 2: 1.21})
     change(folder)
     with pytest.raises(EvidenceError) as error:
-        gather([folder])
+        check_results(gather([folder]).results, str(folder))
     for word in words:
         assert word in str(error.value)
 
@@ -111,3 +117,48 @@ def test_unknown_values_stay_unknown_in_a_frame(record: Record) -> None:
     results = gather([folder]).results
     assert results[1].steps is None
     assert from_frame(to_frame(results), "memory") == results
+
+
+def test_runs_without_seeds_that_agree_in_every_number_are_one_run(tmp_path: Path) -> None:
+    for name, end in (("a", "\n"), ("b", "\n\n")):
+        (tmp_path / f"{name}.log").write_text("final_x val_loss:2.0 val_bpb:1.2" + end)
+    with pytest.raises(EvidenceError, match="One result stands twice"):
+        check_results(gather([tmp_path]).results, "x")
+    (tmp_path / "b.log").write_text("final_x val_loss:2.1 val_bpb:1.3\n")
+    check_results(gather([tmp_path]).results, "x")
+
+
+def test_a_rounded_claim_does_not_select_the_rounded_twin(record: Record) -> None:
+    folder = record({1: 1.20143, 2: 1.19945})
+    (folder / "submission.json").write_text('{"val_bpb": 1.2014}')
+    assert gather([folder]).results[0].label == "final_int8_zlib_roundtrip_exact"
+    for log in folder.glob("*.log"):  # the order of the twins does not matter
+        *lines, rounded, exact = log.read_text().strip().split("\n")
+        log.write_text("\n".join([*lines, exact, rounded]) + "\n")
+    assert gather([folder]).results[0].val_bpb == 1.20143
+
+
+def test_a_folder_that_may_not_be_seen_is_said(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = record({1: 1.20, 2: 1.21})
+
+    def walk(path: Path, onerror: Callable[[OSError], None]) -> list[object]:
+        onerror(PermissionError(13, "Permission denied", f"{path}/sub"))
+        return []
+
+    monkeypatch.setattr("analysis.logs.os.walk", walk)
+    with pytest.raises(EvidenceError, match="sub cannot be read: Permission denied"):
+        gather([folder])
+
+
+def test_strange_frames_are_refused(record: Record, tmp_path: Path) -> None:
+    frame = to_frame(gather([record({1: 1.20, 2: 1.21})]).results)
+    path = tmp_path / "runs.csv"
+    for column, value, word in (("arm", "baseline", "'baseline'"), ("seed", "3.5", "cannot be read")):
+        changed = frame.astype(object)
+        changed.loc[0, column] = value
+        changed.to_csv(path, index=False)
+        with pytest.raises(EvidenceError, match=word):
+            gather([path])
+    write_frame(frame, "csv", path)
+    with pytest.raises(EvidenceError, match="not 'other'"):
+        gather([path], "other")

@@ -32,7 +32,8 @@ def test_a_complete_log() -> None:
     assert (run.code_bytes, run.model_bytes, run.artifact_bytes) == (50, 15820, 15870)
     assert (run.last_step, run.total_steps, run.train_time_ms) == (100, 100, 6000)
     assert [(step.step, step.train_loss) for step in run.steps if step.train_loss] == [(1, 6.9), (50, 2.5)]
-    assert [(metric.label, metric.decimals) for metric in run.finals] == [
+    assert [metric.label for metric in run.finals] == ["final_int8_zlib_roundtrip_exact"]
+    assert [(metric.label, metric.decimals) for metric in run.metrics] == [
         ("final_int8_zlib_roundtrip", 4),
         ("final_int8_zlib_roundtrip_exact", 8),
     ]
@@ -117,8 +118,15 @@ def test_runs_are_split_where_the_steps_fall_back() -> None:
 
 def test_runs_are_split_at_a_new_source_and_at_a_new_warm_up() -> None:
     assert len(read(make_log(1, 1.2) + make_log(2, 1.3))) == 2
+    first, second = "final_x val_loss:2.0 val_bpb:1.2\n", "seed:2\nfinal_x val_loss:2.0 val_bpb:1.3\n"
+    assert [run.seed for run in read("seed:1\n" + first + second)] == [1, 2]
     body = "warmup_step:1/1\nstep:5/5 val_loss:2 val_bpb:1\n"
     assert len(read(body + body)) == 2
+
+
+def test_a_run_that_died_before_its_first_step_is_a_run() -> None:
+    (run,) = read("seed:4\nwarmup_step:1/20\nCUDA out of memory\n")
+    assert (run.seed, run.trained) == (4, False)
 
 
 def test_a_file_without_steps_or_metrics_is_no_log() -> None:

@@ -201,3 +201,44 @@ def test_the_source_record(python: Run, reference: Path) -> None:
     assert [(run["log"], run["line"]) for run in table["runs"]] == [
         ("train.log", 632), ("train_seed1338.log", 679), ("train_seed1339.log", 675),
     ]  # fmt: skip
+
+
+def test_candidate_and_control_must_carry_one_metric(python: Run, record: Record) -> None:
+    folder, control = record(SEEDS), record(CONTROL, "control")
+    for log in control.glob("*.log"):
+        log.write_text(log.read_text().replace("final_int8_zlib_roundtrip", "final_other"))
+    code, table = report(python, folder, "--control", control)
+    assert (code, table["verdict"]) == (3, "unusable")
+    assert "different metrics" in table["reason"]
+
+
+def test_control_rows_findings_and_frames(python: Run, record: Record, tmp_path: Path) -> None:
+    folder, control = record(SEEDS), record(CONTROL, "control")
+    (control / "copy.log").write_bytes((control / "train_seed1.log").read_bytes())
+    _, table = report(python, folder, "--control", control)
+    assert {row["arm"] for row in table["control"]} == {"control"}
+    assert table["control"][0]["log"] == str(control / "copy.log")
+    assert [finding["file"] for finding in table["findings"]] == [str(control / "train_seed1.log")]
+    assert (table["sota_is"], table["n"]) == ("control's mean", 3)
+
+
+def test_what_was_read_is_kept_when_nothing_can_be_told(python: Run, record: Record) -> None:
+    folder = record({1: 1.2})
+    (folder / "copy.log").write_bytes((folder / "train_seed1.log").read_bytes())
+    _, table = report(python, folder, "--sota", "1.3")
+    assert (table["sota"], table["n"], len(table["runs"])) == (1.3, 1, 1)
+    assert [finding["code"] for finding in table["findings"]] == ["duplicate-log"]
+
+
+def test_the_level_of_the_bound_is_not_rounded(python: Run, record: Record) -> None:
+    folder = record(SEEDS)
+    for alpha, level in (("0.001", "99.9%"), ("0.025", "97.5%"), ("0.01", "99%")):
+        found = python("-m", "analysis.significance", "report", folder, "--sota", "1.3", "--alpha", alpha)
+        assert f"{level} upper bound" in found.stdout
+
+
+def test_an_output_that_cannot_be_written_is_a_usage_error(python: Run, record: Record, tmp_path: Path) -> None:
+    folder, output = record(SEEDS), tmp_path / "no" / "x"
+    for command in (("analysis.significance", "report", folder, "--sota", "1.3"), ("analysis.logs", folder)):
+        found = python("-m", *command, "--output", output)
+        assert (found.returncode, "cannot be written" in found.stderr) == (2, True)

@@ -5,15 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from analysis.rules import load
 from analysis.sweepdir import SweepError, plan_digest, planned_runs, read_plan
-from orchestration.plan import PlanError, derive_seeds, freeze, make_plan, parse_env, parse_seeds, read_recipe
+from orchestration.plan import (
+    PlanError,
+    derive_seeds,
+    freeze,
+    make_plan,
+    parse_env,
+    parse_seeds,
+    read_recipe,
+    seed_basis,
+)
 from tests.conftest import ROOT
 
-CLAIM = {"rules": "parameter-golf", "sota": 1.2, "margin": None, "unit": None, "alpha": None}
+CLAIM = {"ruleset": asdict(load("parameter-golf")), "sota": 1.2}
 
 
 @pytest.fixture
@@ -45,11 +56,14 @@ def test_derived_seeds_follow_from_the_plan_alone(script: Path) -> None:
     one, two = plan(script), plan(script)
     assert one == two
     assert one["seeds_are"] == "derived"
-    assert one["seeds"] == derive_seeds(plan_digest({**one, "seeds": 3}), 3)
+    assert one["seeds"] == derive_seeds(plan_digest(seed_basis({**one, "seeds": 3})), 3)
     assert len(set(one["seeds"])) == 3
     assert all(0 <= seed < 2**31 for seed in one["seeds"])
     assert plan(script, A="1")["seeds"] != one["seeds"]
     assert plan(script, seeds=5)["seeds"][:3] != one["seeds"]
+    moved = script.with_name("moved.py")
+    moved.write_bytes(script.read_bytes())
+    assert plan(moved, DATA_PATH="/elsewhere")["seeds"] == one["seeds"]
     digest = "ab"
     assert derive_seeds(digest, 1) == [int(hashlib.sha256(b"ab0").hexdigest(), 16) % 2**31]
 
@@ -64,6 +78,10 @@ def test_a_frozen_plan_is_read_back_and_a_changed_one_refused(script: Path, tmp_
     path = tmp_path / "sweep" / "plan.json"
     path.write_text(json.dumps({**made, "sota": 2.0}))
     with pytest.raises(SweepError, match="changed after it was frozen"):
+        read_plan(tmp_path / "sweep")
+    other = {"sota": 2.0}
+    path.write_text(json.dumps(other | {"sha256": plan_digest(other)}))
+    with pytest.raises(SweepError, match="no plan of this version"):
         read_plan(tmp_path / "sweep")
 
 
@@ -84,6 +102,8 @@ def test_recipes_become_environment_variables(tmp_path: Path, monkeypatch: pytes
         ("[env]\nSEED = 1", "--seeds"),
         ("[env]\n'A B' = 1", "'A B'"),
         ("[env]\nA = [1]", "A must be"),
+        ("[env]\nWANDB_API_KEY = 'x'", "published"),
+        ("[env]\nHF_TOKEN = 'x'", "published"),
     ],
 )
 def test_bad_recipes(tmp_path: Path, content: str, word: str) -> None:

@@ -130,9 +130,10 @@ def order(script: Path, folder: Path, ranks: int = 1, **env: str) -> RunOrder:
 def test_the_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_ID", "x")
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv("ITERATIONS", "3")  # left over in somebody's shell
     env = run_environment(order(tmp_path / "s.py", tmp_path, A="1"))
     assert (env["SEED"], env["A"], env["OMP_NUM_THREADS"]) == ("7", "1", "1")
-    assert "RAY_JOB_ID" not in env
+    assert not {"RAY_JOB_ID", "ITERATIONS"} & set(env)
     assert run_environment(order(tmp_path / "s.py", tmp_path, OMP_NUM_THREADS="4"))["OMP_NUM_THREADS"] == "4"
 
 
@@ -144,12 +145,14 @@ def test_the_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("step:1/2 train_loss:3\n", 0, "failed", "no final metric"),
         (make_log(1, float("nan")), 0, "failed", "not a finite number"),
         ("", 0, "failed", "no final metric"),
+        (make_log(2, 1.2), 0, "failed", "printed seed 2, SEED was 1"),
+        ("[rank0]: ValueError: boom\n  exitcode  : 3 (pid: 1)\n", 1, "failed", "the script with 3 (ValueError: boom)"),
     ],
 )
 def test_the_state_of_a_run_that_ended(tmp_path: Path, log: str, code: int, state: str, word: str | None) -> None:
     path = tmp_path / "train.log"
     path.write_text(log)
-    found, reason, _ = judge(path, code)
+    found, reason, _ = judge(path, code, 1)
     assert found == state
     assert reason is None if word is None else word in str(reason) and str(path) in str(reason)
 

@@ -63,6 +63,9 @@ def sweep_arguments(script: Path, output: Path, *more: str) -> list[str]:
         (("--sota", "1.2", "--seeds", "x"), ["--seeds", "'x'"]),
         (("--sota", "1.2", "--rules", "golf"), ["'golf'", "parameter-golf"]),
         (("--sota", "1.2", "--env", "A"), ["KEY=VALUE"]),
+        (("--sota", "nan"), ["--sota is nan"]),
+        (("--sota", "1.2", "--alpha", "5"), ["--alpha is 5"]),
+        (("--sota", "1.2", "--margin", "-1"), ["--margin is -1"]),
     ],
 )
 def test_usage_errors_come_before_ray(
@@ -134,10 +137,11 @@ def test_a_run_larger_than_every_node_is_refused_with_the_sizes(
     found = python(*sweep_arguments(script, tmp_path / "out", *more), env=private_ray | {"CUDA_VISIBLE_DEVICES": ""})
     assert found.returncode == 2
     assert "8 GPUs and 8 CPUs on one node" in found.stderr
+    assert not (tmp_path / "out" / "plan.json").exists()  # the corrected command may use the same folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_an_interrupted_sweep_leaves_no_process(
     private_ray: dict[str, str], script: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -157,7 +161,8 @@ def test_an_interrupted_sweep_leaves_no_process(
     if number != signal.SIGKILL:
         assert process.returncode == 4
         assert b"Stopped: the sweep is not complete." in stderr
-        assert json.loads((log.parent / "run.json").read_text())["state"] == "stopped"
+        manifest = json.loads((log.parent / "run.json").read_text())
+        assert (manifest["state"], manifest["env"]["PAUSE"]) == ("stopped", "60")
     deadline = time.monotonic() + 15
     while left := [pid for pid in processes_of(ranks) if pid != process.pid]:
         assert time.monotonic() < deadline, left
