@@ -85,7 +85,7 @@ def run_environment(order: RunOrder) -> dict[str, str]:
 
 
 def execute(order: RunOrder, node_id: str) -> dict[str, Any]:
-    """Make the run and return its manifest, which is also in run.json; its state is succeeded or failed."""
+    """Make the run and return its manifest, which is also in run.json; its state is succeeded, failed or lost."""
     order.folder.mkdir(parents=True)
     environment = run_environment(order)
     recorded = {n: v for n, v in environment.items() if n in order.env or n.startswith((*RECORDED, "SEED"))}
@@ -139,6 +139,8 @@ def execute(order: RunOrder, node_id: str) -> dict[str, Any]:
 
 def judge(log: Path, code: int, seed: int) -> tuple[str, str | None, Run | None]:
     """(state, why, the run as read) of a torchrun that has ended."""
+    if code < 0:
+        return "lost", f"the run's supervisor was killed by signal {-code}", None
     if code != 0:
         return "failed", f"torchrun left with exit code {code}{failure_hint(log)}; see {log}", None
     finals = [run for run in read_log(log) if run.finals]

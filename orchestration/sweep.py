@@ -134,11 +134,12 @@ def carry_out(plan: dict[str, Any], directory: Path) -> int:
         if not manifest.get("ended"):  # the worker did not come to say it
             order.folder.mkdir(parents=True, exist_ok=True)
             path = order.folder / RUN_MANIFEST
-            written = (
-                read_json(path) if path.is_file() else {"arm": order.arm, "seed": order.seed, "attempt": order.attempt}
-            )
-            manifest = written if written.get("ended") else written | {"ended": now()} | manifest
-            write_json(path, manifest)
+            written = {"state": "pending", "arm": order.arm, "seed": order.seed, "attempt": order.attempt}
+            if path.is_file():
+                written = read_json(path)
+            if written["state"] not in ("succeeded", "failed"):
+                write_json(path, written | {"ended": now()} | manifest)
+            manifest = read_json(path)
         event(order, manifest["state"], manifest["reason"])
         progress.ended(order, manifest)
 

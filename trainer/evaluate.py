@@ -35,10 +35,16 @@ def evaluate(artifact: Path, data: str, tokenizer: str) -> tuple[float, float]:
     from trainer import train_gpt
 
     kept, state = train_gpt.load_artifact(artifact)
-    settings = train_gpt.Settings(**kept, data_path=data, tokenizer_path=tokenizer)
+    try:
+        paths = {"data_path": data, "tokenizer_path": tokenizer}
+        settings = train_gpt.Settings(**kept, **paths, train_batch_tokens=train_gpt.SLOTS * kept["train_seq_len"])
+        settings.check(world_size=1)
+        model = train_gpt.GPT(settings)
+        model.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise train_gpt.SettingsError(f"{artifact} is not an artifact of this trainer: {reason}") from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = train_gpt.GPT(settings)
-    model.load_state_dict(state)
     token_bytes = train_gpt.TokenBytes.of(train_gpt.load_tokenizer(settings), device)
     validation = train_gpt.Validation(settings, token_bytes, device, rank=0, world_size=1)
     return validation.run(model.to(device))

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 Log = Callable[[str], None]
 
+NEAR_CAP_STEPS = 4  # from here on the clock is read with the device synchronised
 SLOTS = 8  # micro-batches in one gradient step, over all ranks
 RULER = "=" * 100
 
@@ -121,7 +122,7 @@ class Settings:
 
     def check(self, world_size: int) -> None:
         """Refuse shapes, batches and rank counts that cannot work, before anything is built."""
-        if SLOTS % world_size:
+        if world_size < 1 or SLOTS % world_size:
             raise SettingsError(
                 f"WORLD_SIZE={world_size} does not divide {SLOTS}: "
                 f"start torchrun with --nproc_per_node of 1, 2, 4 or 8."
@@ -136,6 +137,11 @@ class Settings:
                 raise SettingsError(f"{field.name.upper()} must be a finite number, not {value}.")
             if isinstance(value, (int, float)) and value < 0:
                 raise SettingsError(f"{field.name.upper()} must not be negative, got {value}.")
+        for name in ("beta1", "beta2"):
+            if getattr(self, name) >= 1:
+                raise SettingsError(f"{name.upper()} must be less than 1, not {getattr(self, name)}.")
+        if self.seed >= 2**63:
+            raise SettingsError(f"SEED must be less than 2^63, not {self.seed}.")
         if self.logit_softcap == 0:
             raise SettingsError("LOGIT_SOFTCAP must be more than 0, got 0.0.")
         if self.model_dim % self.num_heads or self.model_dim // self.num_heads % 2:
@@ -171,14 +177,16 @@ def open_shard(path: Path) -> np.ndarray:
     header_bytes = 4 * SHARD_HEADER_INTS
     size = path.stat().st_size
     header = np.fromfile(path, dtype="<i4", count=3)
-    if len(header) < 3 or size < header_bytes or header[0] != SHARD_MAGIC or header[1] != SHARD_VERSION:
+    if size < header_bytes:
+        raise SettingsError(f"DATA_PATH holds {path} of {size} bytes; a shard's header alone has {header_bytes}.")
+    if header[0] != SHARD_MAGIC or header[1] != SHARD_VERSION:
         raise SettingsError(
             f"DATA_PATH holds {path}, which does not start with a token shard's header "
             f"(magic {SHARD_MAGIC}, version {SHARD_VERSION}; got {header[:2].tolist()})."
         )
-    count, present = int(header[2]), (size - header_bytes) // 2
+    count, present = int(header[2]), (size - header_bytes) / 2
     if size != header_bytes + 2 * count:
-        raise SettingsError(f"DATA_PATH holds {path}, whose header says {count} tokens; the file has {present}.")
+        raise SettingsError(f"DATA_PATH holds {path}, whose header says {count} tokens; the file has {present:g}.")
     if count == 0:
         return np.empty(0, dtype="<u2")
     return np.memmap(path, dtype="<u2", mode="r", offset=header_bytes, shape=(count,))
@@ -720,6 +728,7 @@ class Trainer:
         for group in groups:
             group["base_lr"] = group["lr"]
         self.adam = torch.optim.Adam(groups, betas=(s.beta1, s.beta2), eps=s.adam_eps, fused=True)
+        self.near_cap = False
         self.pending: tuple[int, Tensor, torch.cuda.Event] | None = None
 
     def micro_batches(self, step: int) -> tuple[Tensor, Tensor]:
@@ -727,6 +736,7 @@ class Trainer:
         s, slots = self.s, SLOTS // self.world_size
         slot = s.train_batch_tokens // SLOTS
         span = self.stream.read(step * s.train_batch_tokens + self.rank * slots * slot, slots * slot + 1)
+        check_tokens(span, s.vocab_size, s.data_path)
         tokens = torch.from_numpy(span)
         if self.device.type == "cuda":
             tokens = tokens.pin_memory().to(self.device, non_blocking=True)
@@ -741,10 +751,13 @@ class Trainer:
             loss = self.model(x, y) / SLOTS
             loss.backward()
             losses.append(loss.detach())
+        if self.near_cap:
+            torch.cuda.synchronize()
         elapsed_ms = clock.elapsed_ms()
         capped = 0 < 1000.0 * s.max_wallclock_seconds <= elapsed_ms
         self.banks.signals[0] = torch.stack(losses).sum()
-        self.banks.signals[1:].copy_(torch.tensor((elapsed_ms / self.world_size, float(capped))))
+        self.banks.signals[1].fill_(elapsed_ms / self.world_size)  # fill_ does not wait for the device, a copy would
+        self.banks.signals[2].fill_(float(capped))
         self.banks.reduce(self.world_size, s.grad_clip_norm)
         for group in self.adam.param_groups:
             group["lr"] = group["base_lr"] * scale
@@ -754,10 +767,10 @@ class Trainer:
     def agreed(self, steps: int) -> tuple[int, float, bool]:
         """(steps done, mean elapsed ms, cap reached by any rank) after `steps` steps, the same on every rank.
 
-        On CUDA this is the answer of the step before: waiting for it keeps the host at most one step ahead of the
-        device, so its clock stays true, without a stall in every step.
+        On CUDA this is the answer of the step before: waiting for it keeps the host close to the device without a
+        stall in every step. In the last steps before the cap the host waits for the device, so that the clock is exact.
         """
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or self.near_cap:
             signals = self.banks.signals
         else:
             copy = torch.empty(Banks.SIGNALS, pin_memory=True).copy_(self.banks.signals, non_blocking=True)
@@ -769,6 +782,8 @@ class Trainer:
             steps, signals, event = before
             event.synchronize()
         _, elapsed_ms, capped = signals.tolist()
+        cap_ms = 1000.0 * self.s.max_wallclock_seconds
+        self.near_cap = self.device.type == "cuda" and 0 < cap_ms <= elapsed_ms + NEAR_CAP_STEPS * elapsed_ms / steps
         return steps, elapsed_ms, capped > 0
 
     def warm_up(self, log: Log) -> None:
@@ -780,6 +795,16 @@ class Trainer:
         self.banks.restore(saved)
         self.muon.reset()
         self.adam.state.clear()
+        clock.stop()  # waits for the device
+        if self.world_size > 1:
+            dist.barrier()
+
+    def validate(self) -> tuple[float, float]:
+        """(val_loss, val_bpb); a loss that is no finite number ends the run."""
+        val_loss, val_bpb = self.validation.run(self.model)
+        if not math.isfinite(val_loss):
+            raise DivergedError(f"The validation loss is {val_loss}: the run has diverged.")
+        return val_loss, val_bpb
 
     def train(self, log: Log) -> None:
         """Train to the last step or the cap; log as it goes."""
@@ -789,7 +814,7 @@ class Trainer:
             last = capped or step == total
             if last or (s.val_loss_every > 0 and step % s.val_loss_every == 0):
                 clock.stop()
-                val_loss, val_bpb = self.validation.run(self.model)
+                val_loss, val_bpb = self.validate()
                 log(f"step:{step}/{total} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} {spent(clock, step)}")
             if last:
                 break
@@ -833,7 +858,7 @@ class Trainer:
             dist.barrier()
         self.raw.load_state_dict(load_artifact(path)[1])
         start = time.perf_counter()
-        val_loss, val_bpb = self.validation.run(self.model)
+        val_loss, val_bpb = self.validate()
         eval_ms = 1000.0 * (time.perf_counter() - start)
         name = "final_int8_zlib_roundtrip"
         log(f"{name} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} eval_time:{eval_ms:.0f}ms")
@@ -865,8 +890,8 @@ def log_settings(log: Log, t: Trainer) -> None:
     s = t.s
     embed_lr, head_lr = (s.tied_embed_lr, 0.0) if s.tie_embeddings else (s.embed_lr, s.head_lr)
     log(f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={s.tokenizer_path}")
-    log(f"train_loader:dataset:{Path(s.data_path).name} train_shards:{t.train_shards}")
-    log(f"val_loader:shards pattern={s.data_path}/fineweb_val_*.bin tokens:{t.validation.tokens}")
+    log(f"train_loader:dataset:{Path(s.data_path).resolve().name} train_shards:{t.train_shards}")
+    log(f"val_loader:shards pattern={Path(s.data_path) / 'fineweb_val_*.bin'} tokens:{t.validation.tokens}")
     log(f"model_params:{sum(p.numel() for p in t.raw.parameters())}")
     log(f"world_size:{t.world_size} grad_accum_steps:{SLOTS // t.world_size}")
     log(f"attention_mode:gqa num_heads:{s.num_heads} num_kv_heads:{s.num_kv_heads}")
@@ -901,7 +926,8 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
     log: Log = (lambda line: print(line, flush=True)) if rank == 0 else (lambda line: None)
     log(source.decode())
     log(RULER)
-    log_machine(log, device)
+    if rank == 0:
+        log_machine(log, device)
     log(RULER)
     log_settings(log, trainer)
     trainer.warm_up(log)

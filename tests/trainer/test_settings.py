@@ -58,6 +58,9 @@ def test_values_are_read_by_type() -> None:
         ({"MATRIX_LR": "nan"}, 1, ["MATRIX_LR", "nan"]),
         ({"WARMDOWN_ITERS": "-1"}, 1, ["WARMDOWN_ITERS", "-1"]),
         ({"RUN_ID": "../x"}, 1, ["RUN_ID", "../x"]),
+        ({}, 0, ["WORLD_SIZE=0"]),
+        ({"BETA1": "1"}, 1, ["BETA1", "1.0"]),
+        ({"SEED": "99999999999999999999"}, 1, ["SEED", "99999999999999999999"]),
     ],
 )
 def test_bad_settings(env: dict[str, str], world_size: int, words: list[str]) -> None:

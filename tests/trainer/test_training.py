@@ -135,10 +135,17 @@ def test_untied_embeddings_and_clipping(python: Run, tiny_data: TinyData, tmp_pa
     assert float(losses(log)[-1]) < float(losses(log)[0]) - 0.1
 
 
-def test_a_run_that_diverges_says_so_and_fails(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
-    found = python(TRAINER, env=tiny_data.env | {"SCALAR_LR": "1e30", "TIED_EMBED_LR": "1e30"}, cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("env", "word"),
+    [({}, "training loss at step"), ({"TRAIN_LOG_EVERY": "0", "ITERATIONS": "11", "VAL_LOSS_EVERY": "0"}, "loss")],
+)
+def test_a_run_that_diverges_says_so_and_fails(
+    python: Run, tiny_data: TinyData, tmp_path: Path, env: dict[str, str], word: str
+) -> None:
+    wild = {"SCALAR_LR": "1e30", "TIED_EMBED_LR": "1e30"}
+    found = python(TRAINER, env=tiny_data.env | wild | env, cwd=tmp_path)
     assert found.returncode == 1
-    assert re.search(r"train_gpt.py: The training loss at step \d+ is nan: the run has diverged", found.stderr)
+    assert re.search(rf"train_gpt.py: The .*{word}.* is nan: the run has diverged", found.stderr)
 
 
 def test_the_artifact_alone_gives_the_result_again(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
