@@ -62,17 +62,21 @@ def judge(
 
     if fault := out_of_range(sota, margin, alpha):
         raise click.UsageError(fault)
-    plan: dict[str, Any] = {}
+    try:
+        ruleset = load(rules or "parameter-golf")
+    except RulesError as error:
+        raise click.UsageError(f"--rules: {error}") from None
     evidence, broken = Evidence(), None
     try:
         plan = plan_of(list(paths))
+        if plan and rules is None:
+            ruleset = ruleset_of(plan)
+    except (EvidenceError, RulesError) as error:
+        return unusable(ruleset, error, sota, [], [])
+    try:
         evidence = gather(list(paths), label)
     except EvidenceError as error:
         broken = error
-    try:
-        ruleset = _planned_rules(plan) if plan and rules is None else load(rules or "parameter-golf")
-    except RulesError as error:
-        raise click.UsageError(f"--rules: {error}") from None
     asked: dict[str, Any] = {"margin": margin, "unit": unit, "alpha": alpha}
     ruleset = replace(ruleset, **{key: value for key, value in asked.items() if value is not None})
     if sota is None and control is None:
@@ -100,7 +104,8 @@ def judge(
         return unusable(ruleset, error, sota, evidence.results, evidence.findings)
 
 
-def _planned_rules(plan: dict[str, Any]) -> Ruleset:
+def ruleset_of(plan: dict[str, Any]) -> Ruleset:
+    """The ruleset that was frozen with a sweep's plan. Raises RulesError."""
     from analysis.rules import from_table
 
     table = dict(plan["ruleset"])

@@ -38,7 +38,7 @@ class Size:
         return {"CPU": float(self.cpus)} | ({"GPU": float(self.gpus)} if self.gpus else {})
 
     def __str__(self) -> str:
-        return (f"{self.gpus} GPUs and " if self.gpus else "") + f"{self.cpus} CPUs"
+        return " and ".join(f"{n} {what}{'s' * (n > 1)}" for n, what in ((self.gpus, "GPU"), (self.cpus, "CPU")) if n)
 
 
 @contextmanager

@@ -24,26 +24,14 @@ from analysis.sweepdir import RUN_MANIFEST, TRAIN_LOG
 from orchestration import supervisor
 from orchestration.files import file_digest, write_json
 
-# what a run inherits; a recipe or --env gives the rest, so that the plan says all that may change a result
+# names, or their beginnings, that a run inherits; a recipe or --env gives the rest, so that the plan says all that may
+# change a result
 INHERITED = (
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_", "TZ", "TMPDIR", "VIRTUAL_ENV", "CONDA_", "XDG_"),
-    *(
-        "LD_LIBRARY_PATH",
-        "PYTHONPATH",
-        "CUDA_",
-        "NVIDIA_",
-        "NCCL_",
-        "GLOO_",
-        "TORCH_",
-        "TRITON_",
-        "HF_HOME",
-        "SSL_CERT_",
-    ),
-)
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_", "TZ", "TMPDIR", "VIRTUAL_ENV", "CONDA_", "XDG_",
+    "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "TORCH_", "TRITON_", "HF_HOME", "SSL_CERT_",
+)  # fmt: skip
 # and what of that goes into run.json; anything else might be a secret
 RECORDED = ("OMP_", "NCCL_", "GLOO_", "CUDA_VISIBLE_DEVICES", "TORCH_", "TRITON_")
-
-
 HINT_BYTES = 16384
 
 

@@ -176,14 +176,15 @@ def conclude(directory: Path, incomplete: list[RunOrder]) -> int:
     """Write frame, verdict and reports of a finished sweep and print the verdict; returns the exit code."""
     from analysis import render
     from analysis.evidence import EvidenceError, sweep_results
-    from analysis.runs import to_frame, write_frame
+    from analysis.runs import to_frame
     from analysis.significance import judge, rendered
     from analysis.sweepdir import FRAME, REPORT_HTML, REPORT_MARKDOWN, VERDICT, read_plan
     from orchestration.files import write_whole
 
     written = []
     try:
-        write_frame(to_frame(sweep_results(directory, read_plan(directory))), "parquet", directory / FRAME)
+        frame = to_frame(sweep_results(directory, read_plan(directory)))
+        write_whole(directory / FRAME, frame.to_parquet(index=False))
         written.append(FRAME)
     except EvidenceError as error:
         click.echo(f"No frame: {error}", err=True)

@@ -242,3 +242,9 @@ def test_an_output_that_cannot_be_written_is_a_usage_error(python: Run, record: 
     for command in (("analysis.significance", "report", folder, "--sota", "1.3"), ("analysis.logs", folder)):
         found = python("-m", *command, "--output", output)
         assert (found.returncode, "cannot be written" in found.stderr) == (2, True)
+
+
+def test_a_sweep_whose_plan_was_changed_cannot_be_told(python: Run, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"sota": 2, "sha256": "x"}')
+    found = python("-m", "analysis.significance", "check", tmp_path)
+    assert (found.returncode, "changed after it was frozen" in found.stderr) == (3, True)
