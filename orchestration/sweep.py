@@ -9,6 +9,7 @@ Exit codes of `run`: those of the verdict (0 supported, 1 not supported, 3 canno
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 import shlex
@@ -87,6 +88,8 @@ def run(
         if fault := out_of_range(sota, ruleset.margin, ruleset.alpha):
             raise click.UsageError(fault)
         claim = {"ruleset": asdict(ruleset), "sota": sota}
+        if importlib.util.find_spec("ray") is None:
+            raise click.UsageError("This needs ray: pip install 'seedproof[orchestration]'.")
         plan = make_plan(script, recipe, control, parse_seeds(seeds), parse_env(pairs), gpus_per_run, cpus, claim)
         freeze(plan, output)
     except (PlanError, RulesError) as error:

@@ -283,6 +283,8 @@ def demo(output: Path) -> None:
     """Build a small real dataset from this Python's own standard library, without any network."""
     try:
         build_demo(output, click.echo)
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"This needs {error.name}: pip install 'seedproof[trainer]'.") from None
     except OSError as error:
         raise click.ClickException(f"Cannot write the dataset to {output}: {error}") from None
 

@@ -18,7 +18,10 @@ import click
 @click.option("--tokenizer", envvar="TOKENIZER_PATH", required=True, help="SentencePiece model.  [or TOKENIZER_PATH]")
 def main(artifact: Path, data: str, tokenizer: str) -> None:
     """Evaluate ARTIFACT on the validation split."""
-    from trainer.train_gpt import SettingsError
+    try:
+        from trainer.train_gpt import SettingsError
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"This needs {error.name}: pip install 'seedproof[trainer]'.") from None
 
     try:
         val_loss, val_bpb = evaluate(artifact, data, tokenizer)

@@ -740,7 +740,8 @@ class Trainer:
         tokens = torch.from_numpy(span)
         if self.device.type == "cuda":
             tokens = tokens.pin_memory().to(self.device, non_blocking=True)
-        return tuple(t.view(slots, -1, s.train_seq_len) for t in (tokens[:-1], tokens[1:]))  # type: ignore[return-value]
+        shape = (slots, -1, s.train_seq_len)
+        return tokens[:-1].view(shape), tokens[1:].view(shape)
 
     def step(self, step: int, scale: float, clock: Clock) -> None:
         """One gradient step. Afterwards `banks.signals` holds what all ranks agree on (see `agreed`)."""
