@@ -37,6 +37,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Log = Callable[[str], None]
+all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)  # its name before torch 2.13
 
 NEAR_CAP_STEPS = 4  # from here on the clock is read with the device synchronised
 SLOTS = 8  # micro-batches in one gradient step, over all ranks
@@ -523,7 +524,7 @@ class Muon:
             if self.world_size > 1:
                 # as bytes: gloo does not know bfloat16 in every release
                 mine = updates[self.rank * share : (self.rank + 1) * share].clone()
-                dist.all_gather_into_tensor(updates.view(torch.uint8), mine.view(torch.uint8))
+                all_gather(updates.view(torch.uint8), mine.view(torch.uint8))
             p.add_(updates[: len(p)], alpha=-lr * max(1.0, rows / cols) ** 0.5)
 
 
@@ -935,7 +936,11 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
     trainer.train(log)
     trainer.finish(log, len(source))
     if world_size > 1:
-        dist.destroy_process_group()
+        # now and then gloo's threads abort the interpreter's teardown, and torchrun would call a run that is done a
+        # failed one: so there is no teardown
+        dist.barrier()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def main() -> None:
