@@ -92,10 +92,7 @@ def sweep_results(directory: Path, plan: dict[str, Any], label: str | None = Non
     for run in planned:
         if run.state == "succeeded" and run.folder is not None:
             log = run.folder / sweepdir.TRAIN_LOG
-            try:
-                found = [one for one in read_log(log) if one.finals]
-            except OSError as error:
-                raise EvidenceError(f"{log} cannot be read: {error.strerror}.") from None
+            found = [one for one in read_log(log, _content(log)) if one.finals]
             if not found:
                 raise EvidenceError(f"{log}: the run is marked as succeeded, but no final metric is in its log.")
             if found[-1].seed not in (None, run.seed):
@@ -177,7 +174,7 @@ def _claimed_values(folder: Path) -> list[Decimal]:
         value = Decimal(claim["val_bpb"])
     except (OSError, ValueError, ArithmeticError, KeyError, TypeError, RecursionError):
         return []
-    return [value] if value.is_finite() else []
+    return [value] if value.is_finite() and 0 < value < LARGEST else []
 
 
 def _select(runs: list[Run], label: str | None, claims: list[Decimal]) -> list[Metric]:
