@@ -1,24 +1,27 @@
-"""PATHs to the runs that a verdict rests on: which logs, which run of a log, which of its metrics.
+"""PATHs to the runs that a verdict rests on, and what does not fit in them.
 
-A PATH is a log, a folder with logs (searched below too), a sweep directory, or a frame written by us.
+A PATH is a log, a folder with logs (searched below too), a sweep directory, or a frame written by us. Which runs of a
+folder count is decided in analysis.record, what does not fit in analysis.checks.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from analysis import sweepdir
-from analysis.logs import Metric, Run, log_files, printable_path, read_log
+from analysis import checks, sweepdir
+from analysis.check_runs import check_runs
+from analysis.claimed import Claimed, Selection, metrics_of, select, with_training
+from analysis.files import FileError, read_bounded
+from analysis.findings import Finding, graded
+from analysis.grammar import Metric
+from analysis.logs import read_log
+from analysis.record import Record, read_record, records_below
+from analysis.rules import RulesError, Ruleset, from_plan
 from analysis.runs import Result, from_run, read_frame
 
 FRAME_SUFFIXES = (".parquet", ".csv", ".json")
-ROUNDING = 2e-5
 LARGEST = 1e6  # nats or bits; anything above is a broken evaluation
 
 
@@ -26,24 +29,19 @@ class EvidenceError(ValueError):
     """Evidence that no verdict can rest on (exit code 3), as one sentence that says what and where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something a reviewer should know about the evidence, at a file and a line."""
-
-    code: str
-    severity: str
-    file: str
-    line: int
-    message: str
-
-
 @dataclass(slots=True)
 class Evidence:
-    """The runs that a claim rests on, the control runs that came with them, and what was noticed on the way."""
+    """The runs that a claim rests on, the control runs that came with them, and what was noticed on the way.
+
+    `fault` says why no verdict can rest on them, where that shows in the folder and not in the runs' numbers;
+    `not_counted` are logs of the folder that the claim does not speak of.
+    """
 
     results: list[Result] = field(default_factory=list)
     control: list[Result] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    fault: str | None = None
+    not_counted: list[str] = field(default_factory=list)
 
 
 def plan_of(paths: list[Path]) -> dict[str, Any]:
@@ -57,7 +55,7 @@ def plan_of(paths: list[Path]) -> dict[str, Any]:
     return plans[0] if plans else {}
 
 
-def gather(paths: list[Path], label: str | None = None) -> Evidence:
+def gather(paths: list[Path], rules: Ruleset, label: str | None = None) -> Evidence:
     """The evidence below the PATHs, as read; `label` forces one metric. Raises EvidenceError. See `check_results`."""
     evidence = Evidence()
     loose: list[Path] = []
@@ -66,7 +64,8 @@ def gather(paths: list[Path], label: str | None = None) -> Evidence:
             raise EvidenceError(f"{path} does not exist.")
         try:
             if sweepdir.is_sweep(path):
-                rows = sweep_results(path, sweepdir.read_plan(path), label)
+                rows, claimed = read_sweep(path, sweepdir.read_plan(path), rules, label)
+                evidence.findings += audit_sweep(claimed, path, rules)
             elif path.is_file() and path.suffix in FRAME_SUFFIXES:
                 rows = read_frame(path)
                 if other := {row.label for row in rows if label and row.label} - {label}:
@@ -81,133 +80,94 @@ def gather(paths: list[Path], label: str | None = None) -> Evidence:
         evidence.results += [row for row in rows if row.arm == sweepdir.CANDIDATE]
         evidence.control += [row for row in rows if row.arm == sweepdir.CONTROL]
     if loose:
-        evidence.results += _folder_results(loose, label, evidence.findings)
+        record = read_record(loose)
+        if inside := records_below(record):
+            raise EvidenceError(
+                f"{loose[0]} holds {len(inside)} record folders (first: {inside[0]}); name one of them."
+            )
+        selection = select(record, rules, label)
+        evidence.results += [
+            from_run(with_training(one), one.metric, record.shown(one.run.log)) for one in selection.claimed
+        ]
+        evidence.findings += checks.audit(record, selection, rules)
+        evidence.fault = _fault(record, selection, rules, label)
+        evidence.not_counted += [record.shown(log) for log in selection.aside]
     return evidence
 
 
-def sweep_results(directory: Path, plan: dict[str, Any], label: str | None = None) -> list[Result]:
-    """One row a planned run, candidate first, in the plan's order; a run without a metric keeps its state and log."""
-    planned = sweepdir.planned_runs(directory, plan)
-    read: dict[tuple[str, int], Run] = {}
-    for run in planned:
-        if run.state == "succeeded" and run.folder is not None:
-            log = run.folder / sweepdir.TRAIN_LOG
-            found = [one for one in read_log(log, _content(log)) if one.finals]
-            if not found:
-                raise EvidenceError(f"{log}: the run is marked as succeeded, but no final metric is in its log.")
-            if found[-1].seed not in (None, run.seed):
-                raise EvidenceError(f"{log} prints seed {found[-1].seed}, the plan says {run.seed}.")
-            found[-1].seed = run.seed
-            read[run.arm, run.seed] = found[-1]
-    metrics = dict(zip(read, _select(list(read.values()), label, claims=[]), strict=True))
-    rows = []
-    for run in planned:
-        key = run.arm, run.seed
-        folder = run.folder.relative_to(directory) if run.folder else Path(run.arm, f"seed-{run.seed}")
-        log_name = str(folder / sweepdir.TRAIN_LOG)
-        if key in read:
-            rows.append(from_run(read[key], metrics[key], log_name, run.arm))
-        else:
-            rows.append(Result(run.arm, run.seed, run.state, None, None, None, log_name, None))
-    return rows
-
-
-# -- a folder of somebody's logs ---------------------------------------------------------------------------------------
-
-
-def _folder_results(paths: list[Path], label: str | None, findings: list[Finding]) -> list[Result]:
-    runs: list[Run] = []
-    digests: dict[str, Path] = {}
-    shown: dict[Path, str] = {}
-    base = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
-    for log in _logs(paths):
-        name = printable_path(log.relative_to(base) if base else log)
-        content = _content(log)
-        found = read_log(log, content)
-        if not found:
-            if not content.strip() and log.suffix == ".log":
-                raise EvidenceError(
-                    f"{log} is empty: a run that died, or a copy that failed. Rerun it, or take it away."
-                )
-            continue
-        digest = hashlib.sha256(content).hexdigest()
-        if digest in digests:
-            message = f"The same bytes as {shown[digests[digest]]}; counted once."
-            findings.append(Finding("duplicate-log", "info", name, 1, message))
-            continue
-        digests[digest], shown[log] = log, name
-        trained = [run for run in found if run.trained]
-        if len(trained) > 1:
-            message = f"{len(trained)} runs in one log; the last one with a final metric counts."
-            findings.append(Finding("several-runs-in-log", "warning", name, trained[1].line, message))
-        complete = [run for run in found if run.finals]
-        if not complete:
-            raise EvidenceError(
-                f"{log} holds a run without a final metric: expected a last line such as "
-                f'"LABEL val_loss:2.0286 val_bpb:1.2014". Let the run finish, or take the log away.'
-            )
-        runs.append(complete[-1])
-    claims = [value for path in paths if path.is_dir() for value in _claimed_values(path)]
-    return [
-        from_run(run, metric, shown[run.log]) for run, metric in zip(runs, _select(runs, label, claims), strict=True)
-    ]
-
-
-def _logs(paths: list[Path]) -> list[Path]:
-    try:
-        return [log for path in paths for log in log_files(path)]
-    except OSError as error:
-        raise EvidenceError(f"{error.filename} cannot be read: {error.strerror}.") from None
-
-
-def _content(log: Path) -> bytes:
-    try:
-        return log.read_bytes()
-    except OSError as error:
-        raise EvidenceError(f"{log} cannot be read: {error.strerror}.") from None
-
-
-def _claimed_values(folder: Path) -> list[Decimal]:
-    """The val_bpb that submission.json claims, if it does, with the decimals that it is printed with."""
-    try:
-        claim = json.loads((folder / "submission.json").read_text(encoding="utf-8"), parse_float=Decimal)
-        value = Decimal(claim["val_bpb"])
-    except (OSError, ValueError, ArithmeticError, KeyError, TypeError, RecursionError):
-        return []
-    return [value] if value.is_finite() and 0 < value < LARGEST else []
-
-
-def _select(runs: list[Run], label: str | None, claims: list[Decimal]) -> list[Metric]:
-    """One metric a run, all of one label: the asked one, the one that the claim's value is found under, or the last."""
-    if not runs:
-        return []
-    if label is not None:
-        tables = [{metric.label: metric for metric in run.metrics} for run in runs]
-        for run, table in zip(runs, tables, strict=True):
-            if label not in table:
-                raise EvidenceError(f"{run.log} has no final metric {label!r}; it has {', '.join(table)}.")
-        return [table[label] for table in tables]
-    tables = [{metric.label: metric for metric in run.finals} for run in runs]
-    common = [name for name in tables[0] if all(name in table for table in tables)]
-    for name in reversed(common):
-        values = [table[name].val_bpb for table in tables]
-        if any(_claimed_by(claim, values) for claim in claims):
-            return [table[name] for table in tables]
-    lasts = [run.finals[-1].label for run in runs]
-    if len(set(lasts)) > 1:
-        named = "; ".join(f"{run.log}: {name}" for run, name in zip(runs, lasts, strict=True))
-        raise EvidenceError(
-            f"The runs end in different metrics ({named}). "
-            + (f"Choose one with --metric: {', '.join(common)}." if common else "They have none in common.")
+def _fault(record: Record, selection: Selection, rules: Ruleset, label: str | None) -> str | None:
+    """Why no verdict can rest on a folder: a run that is there and has no result, or a log that cannot be read."""
+    for path, why in record.listing.left_aside:
+        if not why.startswith("is a link"):
+            return f"{record.shown(path)} {why}. What it holds cannot be told."
+    for run in selection.lacking:
+        labels = ", ".join(dict.fromkeys(metric.label for metric in (*run.metrics, *metrics_of(run, rules))))
+        return f"{record.shown(run.log)} has no final metric {label!r}; it has {labels}."
+    if selection.incomplete:
+        log, _ = selection.incomplete[0]
+        what = (
+            "is empty: a run that died, or a copy that failed"
+            if log in record.empty
+            else "holds a run without a final metric"
         )
-    return [table[lasts[0]] for table in tables]
+        return f"{record.shown(log)} {what}. Let the run finish, or take the log away and say why."
+    return None
 
 
-def _claimed_by(claim: Decimal, values: list[float]) -> bool:
-    """Whether the claim is one run's value or the mean, at the claim's own printed precision."""
-    exponent = claim.as_tuple().exponent
-    tolerance = max(ROUNDING, 0.51 * 10.0 ** int(exponent))
-    return any(abs(float(claim) - value) <= tolerance for value in (*values, math.fsum(values) / len(values)))
+# -- a sweep directory -------------------------------------------------------------------------------------------------
+
+
+def sweep_results(directory: Path, plan: dict[str, Any]) -> list[Result]:
+    """One row a planned run, candidate first, in the plan's order; a run without a metric keeps its state and log."""
+    try:
+        return read_sweep(directory, plan, from_plan(plan))[0]
+    except RulesError as error:
+        raise EvidenceError(str(error)) from None
+
+
+def read_sweep(
+    directory: Path, plan: dict[str, Any], rules: Ruleset, label: str | None = None
+) -> tuple[list[Result], dict[str, list[Claimed]]]:
+    """The rows of a sweep, and by arm the runs that have a result. Raises EvidenceError, SweepError."""
+    rows: list[Result] = []
+    read: dict[str, list[Claimed]] = {}
+    for planned in sweepdir.planned_runs(directory, plan):
+        folder = planned.folder or directory / planned.arm / f"seed-{planned.seed}"
+        log = folder / sweepdir.TRAIN_LOG
+        shown = str(log.relative_to(directory))
+        if planned.state != "succeeded" or planned.folder is None:
+            rows.append(Result(planned.arm, planned.seed, planned.state, None, None, None, shown, None))
+            continue
+        one = _succeeded(log, planned.seed, rules, label)
+        read.setdefault(planned.arm, []).append(one)
+        rows.append(from_run(one.run, one.metric, shown, planned.arm))
+    return rows, read
+
+
+def _succeeded(log: Path, seed: int, rules: Ruleset, label: str | None) -> Claimed:
+    """The result of a planned run that is marked as succeeded."""
+    try:
+        found = [run for run in read_log(log, read_bounded(log)) if metrics_of(run, rules)]
+    except FileError as error:
+        raise EvidenceError(f"{log} {error}.") from None
+    if not found:
+        raise EvidenceError(f"{log}: the run is marked as succeeded, but no final metric is in its log.")
+    run = found[-1]
+    if run.seed not in (None, seed):
+        raise EvidenceError(f"{log} prints seed {run.seed}, the plan says {seed}.")
+    metrics: dict[str, Metric] = {metric.label: metric for metric in (*run.metrics, *metrics_of(run, rules))}
+    if label is not None and label not in metrics:
+        raise EvidenceError(f"{log} has no final metric {label!r}; it has {', '.join(metrics)}.")
+    run = replace(run, seed=seed)
+    return Claimed(run, metrics[label] if label is not None else metrics_of(run, rules)[-1], run)
+
+
+def audit_sweep(claimed: dict[str, list[Claimed]], directory: Path, rules: Ruleset) -> list[Finding]:
+    """What does not fit in the runs of each arm."""
+    raised = [
+        one for runs in claimed.values() for one in check_runs(runs, rules, lambda log: str(log.relative_to(directory)))
+    ]
+    return graded(raised, rules.findings)
 
 
 # -- what no verdict can rest on ---------------------------------------------------------------------------------------

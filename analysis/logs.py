@@ -1,104 +1,81 @@
-"""Read training logs: bytes in, runs out. Nothing of a log is ever executed or imported.
+"""Read training logs: bytes in, frozen runs out. Nothing of a log is ever executed or imported.
 
-    python -m analysis.logs PATH... [--format csv|json|parquet] [--output FILE]
+    python -m analysis.logs PATH... [--curves] [--format csv|json|parquet] [--output FILE]
 
 The rules, in order:
 
-1. An embedded source (a block of code closed by a line of `=`) is cut out; its digest and size are kept.
-2. A log is split into runs where a new source begins, the warm-up starts again or the steps fall back.
+1. An embedded source (a block of code closed by a line of `=`) is cut out and kept as text (analysis.source).
+2. A log is split into runs where a new source begins, the warm-up starts again, another seed is printed or the steps
+   fall back. Steps that fall back again and again with nothing between them are two writers in one file.
 3. Prefixes (rank, Ray, epoch stamps) and terminal codes are taken off; `name:value` and `name=value` mean the same.
 4. A final-metric line is a label with a val_loss and a val_bpb that is no step and no progress line; one marked
    diagnostic or pre-quantization is kept apart.
 5. The seed comes from inside the log.
+
+Step lines are most of a log and few of them are needed for a verdict, so whole stretches of them are taken at once and
+read line by line only when `Run.steps` is asked for.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
+import itertools
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-SUFFIXES = (".log", ".txt")
+from analysis import grammar
+from analysis.escape import printable
+from analysis.files import FileError, Listing, files_below, printable_path, read_bounded
+from analysis.grammar import Metric, Step
+from analysis.source import Source, cut
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf(?:inity)?)"
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-_PREFIX = re.compile(r"(?:\[(?:rank|default)\d+\]:\s*|\(\w+ pid=\d+[^)]*\)\s*|\d{10,13}(?:\.\d+)?[:\s]\s*)+")
-_RULER = re.compile(rb"^=[=]{19,}[ \t]*\r?$", re.MULTILINE)
-_CODE = re.compile(rb"^(?:import|from)[ \t]+\w", re.MULTILINE)
-_LOGGED = re.compile(
-    rb"^(?:(?:step[:= \t]\s*)?\d+/\d+[ \t:]|\w*step:\d|[\w ./-]+[: ]val_loss\s*[:=]\s*[\d.]+|[\w +]+: \d+ bytes)[^\n]*\n",
-    re.MULTILINE | re.IGNORECASE,
-)
-_LAUNCHER = re.compile(rb"(?:[WEI]\d{4} |\*{5,}|\s*$|\S*Warning:)")
-_STEP = re.compile(r"(?:step[:=\s]\s*)?(\d+)/(\d+)(?=[\s:,]|$)", re.IGNORECASE)
-_WARMUP = re.compile(r"warmup_step[:=]\s*1/")
-_PAIR = re.compile(rf"([A-Za-z_]\w*)\s*[:=]\s*({_NUMBER})(ms|s)?(?![\w.])", re.IGNORECASE)
-_LABEL = re.compile(r"[A-Za-z][\w.+/-]*(?:[ \t]+[\w.+/-]+)*")
-_PROGRESS = re.compile(
-    r"(?:step|iter|epoch|chunk|batch|progress|sliding_eval)\b|running_|tt[tp]:|ttt_chunk", re.IGNORECASE
-)
-_DIAGNOSTIC = re.compile(r"diagnostic|pre[-_ ]?quant", re.IGNORECASE)
-_SIZES = {
-    "Code size": "code_bytes",
-    "Serialized model int8+zlib": "model_bytes",
-    "Total submission size int8+zlib": "artifact_bytes",
-}
-_SIZE = re.compile(rf"({'|'.join(re.escape(name) for name in _SIZES)}): (\d+) bytes")
+RESTARTS = 3  # falls of the step within one stretch that make it two writers
+MOST = 50_000  # runs, metrics or stretches of steps in one log; more is no training log
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """One final-metric line. val_loss in nats per token, val_bpb in bits per byte; either may be NaN or infinite."""
-
-    label: str
-    val_loss: float
-    val_bpb: float
-    decimals: int
-    line: int
-    diagnostic: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One logged step; what the line does not print is None."""
-
-    step: int
-    line: int
-    train_loss: float | None
-    val_loss: float | None
-    val_bpb: float | None
-    train_time_ms: float | None
-
-
-@dataclass(slots=True)
 class Run:
-    """What one log says about one run. "Unknown" is None. Lines count from 1, in the log as it lies on disk."""
+    """What one log says about one run. "Unknown" is None. Lines count from 1, in the log as it lies on disk.
+
+    `validation` is the last in-training validation. `unpacked_code_bytes` is printed by scripts that ship themselves
+    compressed. `totals` are all submission sizes the run prints, `artifact_bytes`
+    the one that counts: the last with a codec's name. `hyperparameters` are as printed; `complete_config` says that
+    they come from a block that lists them all. `curve` holds stretches of step lines as they stand, with the line each
+    begins on. `clobbered_at` is the line where a second writer shows.
+    """
 
     log: Path
     line: int
     seed: int | None = None
-    metrics: list[Metric] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    metrics: tuple[Metric, ...] = ()
+    validation: Metric | None = None
+    last_step: int | None = None
     total_steps: int | None = None
     train_time_ms: float | None = None
     code_bytes: int | None = None
+    unpacked_code_bytes: int | None = None
     model_bytes: int | None = None
     artifact_bytes: int | None = None
+    totals: tuple[int, ...] = ()
+    size_line: int | None = None
     model_params: int | None = None
     world_size: int | None = None
+    python: str | None = None
     torch: str | None = None
     gpu: str | None = None
-    source_sha256: str | None = None
-    source_bytes: int | None = None
-
-    @property
-    def last_step(self) -> int | None:
-        return self.steps[-1].step if self.steps else None
+    train_shards: int | None = None
+    val_tokens: int | None = None
+    dataset: str | None = None
+    tokenizer: str | None = None
+    hyperparameters: dict[str, str] = field(default_factory=dict)
+    complete_config: bool = False
+    source: Source | None = None
+    curve: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
+    clobbered_at: int | None = None
 
     @property
     def finals(self) -> list[Metric]:
@@ -110,209 +87,316 @@ class Run:
     @property
     def trained(self) -> bool:
         """Whether the run came as far as a step or a metric."""
-        return bool(self.steps or self.metrics)
+        return bool(self.curve or self.metrics)
+
+    @property
+    def steps(self) -> list[Step]:
+        """The logged steps in the order of their lines."""
+        return [step for first, text in self.curve for step in grammar.read_steps(first, text)]
 
 
 # -- one log -----------------------------------------------------------------------------------------------------------
 
 
 def read_log(path: Path, content: bytes | None = None) -> list[Run]:
-    """The runs of one log, in order, those that ended before the first step too. Empty when it is no training log."""
-    data = path.read_bytes() if content is None else content
-    sources, text = _cut_sources(data)
-    runs = [Run(path, 1)]
-    for number, raw in enumerate(text.split(b"\n"), start=1):
-        if number in sources:
-            if runs[-1].trained:
-                runs.append(Run(path, number))
-            runs[-1].source_sha256, runs[-1].source_bytes = sources[number]
-        line = _normalised(raw)
-        if not line:
-            continue
-        if runs[-1].trained and (_WARMUP.match(line) or _other_seed(runs[-1], line)):
-            runs.append(_again(runs[-1], number))
-        step = _step(line, number)
-        if step is not None:
-            total, found = step
-            if runs[-1].steps and found.step < runs[-1].steps[-1].step:
-                runs.append(_again(runs[-1], number))
-            _take_step(runs[-1], total, found)
-        elif (metric := _metric(line, number)) is not None:
-            runs[-1].metrics.append(metric)
+    """The runs of one log, in order, those that ended before the first step too. Empty when it is no training log.
+
+    Raises FileError for a log that cannot be read.
+    """
+    return _Reader(path, _plain(read_bounded(path) if content is None else content)).runs()
+
+
+def _plain(data: bytes) -> bytes:
+    """UTF-8 with bare newlines, whatever the shell that wrote the log made of it."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        data = data.decode("utf-16", "replace").encode("utf-8", "replace")
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    return data.replace(b"\r\n", b"\n") if b"\r" in data else data
+
+
+class _Reader:
+    """One pass over one log. `facts` is the run that is being read; it is frozen when the next one begins."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path, self.data = path, data
+        self.done: list[Run] = []
+        self.counted, self.number = 0, 1  # a position in data and its line
+        self.begin(1)
+
+    def runs(self) -> list[Run]:
+        for start, end, source in cut(self.data):
+            if source is not None:
+                if self.trained:
+                    self.finish(self.line_of(start), inherit=False)
+                self.facts["source"] = source
+            self.stretch(start, end)
+        self.finish(self.number)
+        return [
+            run
+            for run in self.done
+            if run.trained or run.seed is not None or run.source or run.model_params is not None
+        ]
+
+    # -- runs
+
+    def begin(self, line: int) -> None:
+        self.facts: dict[str, Any] = {"line": line}
+        self.metrics: list[Metric] = []
+        self.curve: list[tuple[int, bytes]] = []
+        self.config: dict[str, str] = {}
+        self.totals: list[tuple[bytes, int, int]] = []
+        self.in_block = False
+
+    @property
+    def trained(self) -> bool:
+        return bool(self.curve or self.metrics)
+
+    def check_size(self) -> None:
+        if max(len(self.done), len(self.metrics), len(self.curve)) > MOST:
+            raise FileError(
+                f"holds more than {MOST} runs, final metrics or stretches of steps, which no training log does"
+            )
+
+    def finish(self, line: int, inherit: bool = True) -> None:
+        """Freeze the run; the next begins on `line`, with the facts that are printed once when it is of one program."""
+        coded = [total for total in self.totals if total[0]] or self.totals
+        self.facts |= {"artifact_bytes": coded[-1][1], "size_line": coded[-1][2]} if coded else {}
+        self.facts["totals"] = tuple(size for _, size, _ in coded)
+        run = Run(
+            self.path,
+            metrics=tuple(self.metrics),
+            curve=tuple(self.curve),
+            hyperparameters=self.config,
+            **self.facts,
+        )
+        self.done.append(run)
+        self.check_size()
+        self.begin(line)
+        if inherit:
+            kept = {name: getattr(run, name) for name in _PRINTED_ONCE}
+            self.facts |= {name: value for name, value in kept.items() if value is not None}
+            self.config = dict(run.hyperparameters)
+
+    def line_of(self, position: int) -> int:
+        """The line of a position; positions are asked for in rising order."""
+        self.number += self.data.count(b"\n", self.counted, position)
+        self.counted = position
+        return self.number
+
+    # -- lines
+
+    def stretch(self, position: int, end: int) -> None:
+        data = self.data
+        while position < end:
+            steps = grammar.STEPS_FAST.match(data, position, end) or grammar.STEPS.match(data, position, end)
+            if steps is not None:
+                self.take_steps(steps[0], position, steps.re is grammar.STEPS_FAST)
+                position = steps.end()
+                continue
+            newline = data.find(b"\n", position, end)
+            stop = end if newline < 0 else newline
+            if stop > position:
+                self.take_line(data[position : min(stop, position + grammar.LONGEST)], position)
+            position = stop + 1
+
+    def take_line(self, raw: bytes, position: int) -> None:
+        if raw[0] in b"|+=":
+            if b"NVIDIA" in raw and "gpu" not in self.facts and (gpu := grammar.GPU.match(raw)):
+                self.facts["gpu"] = grammar.as_text(gpu[1])
+            return
+        line = grammar.normalised(raw)
+        if self.in_block:
+            if entry := grammar.BLOCK_ENTRY.match(raw):
+                self.config.setdefault(grammar.as_text(entry[1]), grammar.as_text(entry[2].strip()))
+                self.take_fact(line, position)
+                return
+            self.in_block = False
+        if line is not raw and grammar.STEPS.match(line):
+            self.take_steps(line, position, fast=False)
+        elif b"val_" in line and (metric := grammar.read_metric(line)) is not None:
+            self.metrics.append(replace(metric, line=self.line_of(position)))
+            self.check_size()
+        elif self.trained:
+            self.take_ending(line, position)
         else:
-            _take_fact(runs[-1], line)
-    return [run for run in runs if run.trained or run.seed is not None or run.source_sha256 or run.model_params]
+            self.take_fact(line, position)
+
+    def take_ending(self, line: bytes, position: int) -> None:
+        """What is printed after the first step: sizes and the end of training, or the start of another run."""
+        if (line[:6].lower() == b"warmup" and grammar.WARMUP.match(line)) or self.other_seed(line):
+            self.finish(self.line_of(position))
+            self.take_fact(line, position)
+        elif ended := grammar.END_TIME.match(line):
+            self.facts["train_time_ms"] = float(ended[1]) * grammar.MS[ended[2]]
+            if ended[3]:
+                self.facts["last_step"], self.facts["total_steps"] = int(ended[3]), int(ended[4])
+        else:
+            self.take_size(line, position)
+
+    def other_seed(self, line: bytes) -> bool:
+        seed = grammar.SEED.match(line) if line[:4].lower() == b"seed" else None
+        return seed is not None and int(seed[1]) != self.facts.get("seed")
+
+    def take_size(self, line: bytes, position: int) -> None:
+        if code := grammar.CODE.match(line):
+            unpacked = (code[1] or b"").lower() == b"uncompressed"
+            self.facts["unpacked_code_bytes" if unpacked else "code_bytes"] = grammar.as_integer(code[2] or code[3])
+        elif model := grammar.MODEL.match(line):
+            self.facts["model_bytes"] = grammar.as_integer(model[2])
+        elif total := grammar.TOTAL.match(line):
+            codec, size = (total[1].strip(), total[2]) if total[2] else (b"budget", total[3])
+            self.totals.append((codec, grammar.as_integer(size), self.line_of(position)))
+
+    def take_fact(self, line: bytes, position: int) -> None:
+        """What is printed before the first step."""
+        facts = self.facts
+        if grammar.BLOCK.match(line):
+            self.in_block = True
+            self.config = {}
+            facts["complete_config"] = True
+            return
+        if not facts.get("complete_config") or not self.config:
+            self.take_tokens(line)
+        if grammar.SAYS_SOMETHING.search(line) is None:
+            return
+        if b"eed" in line.lower() and (seed := grammar.SEED.match(line)):
+            facts["seed"] = int(seed[1])
+        elif b" ws:" in line and (both := grammar.SEED_AND_RANKS.match(line)):
+            facts["world_size"], facts["seed"] = int(both[1]), int(both[2])
+        for word, name, kind, pattern in grammar.FACTS:
+            if word in line and (found := pattern.match(line)):
+                value = grammar.as_text(found[1])
+                facts[name] = int(value) if kind is int else value.rstrip("/").rsplit("/", 1)[-1]
+        self.take_size(line, position)
+
+    def take_tokens(self, line: bytes) -> None:
+        """A line of nothing but name:value or name=value."""
+        if grammar.TOKENS.fullmatch(line) is None:
+            return
+        for name, value in grammar.TOKEN.findall(line):
+            self.config.setdefault(grammar.as_text(name), grammar.as_text(value))
+        seed = self.config.get("seed", "")
+        if seed.isascii() and seed.isdecimal() and "seed" not in self.facts:
+            self.facts["seed"] = int(seed[:18])
+
+    def take_steps(self, text: bytes, position: int, fast: bool) -> None:
+        """A stretch of step lines with nothing between them."""
+        first = self.line_of(position)
+        numbers = list(map(int, (grammar.STEP_NUMBERS_FAST if fast else grammar.STEP_NUMBERS).findall(text)))
+        known = self.facts.get("last_step") if self.curve else None
+        if numbers != sorted(numbers):
+            self.take_each(text, first)
+            return
+        if known is not None and numbers and numbers[0] < known:
+            self.finish(first)
+        self.add_steps(first, text)
+
+    def take_each(self, text: bytes, first: int) -> None:
+        """A stretch whose steps fall back: a new run at each fall or, where they do so again and again, two writers."""
+        lines = text.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        numbers = [int(match[1]) if (match := grammar.STEP.match(line)) else 0 for line in lines]
+        known = self.facts.get("last_step", 0) if self.curve else 0
+        before = [known, *numbers[:-1]]
+        falls = [i for i, (number, last) in enumerate(zip(numbers, before, strict=True)) if number < last]
+        if len([i for i in falls if numbers[i] > 1]) >= RESTARTS or len(falls) > 10 * RESTARTS:
+            self.facts.setdefault("clobbered_at", first + falls[0])
+            falls = []
+        starts = [0, *(i for i in falls if i), len(lines)]
+        for start, end in itertools.pairwise(starts):
+            if start in falls:
+                self.finish(first + start)
+            self.add_steps(first + start, b"\n".join(lines[start:end]))
+
+    def add_steps(self, first: int, text: bytes) -> None:
+        self.curve.append((first, text))
+        self.check_size()
+        last_start = text.rstrip(b"\n").rfind(b"\n") + 1
+        last = grammar.read_step(text[last_start:].rstrip(b"\n"), first + text.count(b"\n", 0, last_start))
+        match = grammar.STEP.match(text, last_start)
+        if last is None or match is None:
+            return
+        self.facts["last_step"] = last.step
+        if match[2]:
+            self.facts["total_steps"] = int(match[2])
+        for name in (b"train_time", b" t:"):
+            if (found := text.rfind(name)) >= 0:
+                timed = grammar.read_step(grammar.line_around(text, found), 0)
+                if timed is not None and timed.train_time_ms is not None:
+                    self.facts["train_time_ms"] = timed.train_time_ms
+                break
+        if (found := max(text.rfind(b"val_loss"), text.rfind(b" tel:"))) >= 0:
+            step = grammar.read_step(grammar.line_around(text, found), first + text.count(b"\n", 0, found))
+            if step is not None and step.val_loss is not None:
+                decimals = grammar.DECIMALS.search(grammar.line_around(text, found))
+                places = len(decimals[1]) if decimals else 0
+                self.facts["validation"] = Metric("val_loss", step.val_loss, step.val_bpb, places, step.line)
 
 
-def _cut_sources(data: bytes) -> tuple[dict[int, tuple[str, int]], bytes]:
-    """(first line after each embedded source -> its SHA-256 and bytes, the log with the sources blanked out)."""
-    sources: dict[int, tuple[str, int]] = {}
-    kept: list[bytes] = []
-    start = 0
-    for ruler in _RULER.finditer(data):
-        block = data[start : ruler.start()]
-        lead = 0
-        for logged in _LOGGED.finditer(block):
-            lead = logged.end()  # the source of a second run follows the lines of the first
-        if _CODE.search(block, lead):
-            while (end := block.find(b"\n", lead) + 1) and _LAUNCHER.match(block[lead:end]):
-                lead = end
-            source = block[lead:].removesuffix(b"\n")
-            after = data.count(b"\n", 0, ruler.start()) + 1
-            sources[after] = hashlib.sha256(source).hexdigest(), len(source)
-            block = block[:lead] + b"\n" * block.count(b"\n", lead)
-        kept += (block, data[ruler.start() : ruler.end()])
-        start = ruler.end()
-    return sources, b"".join(kept) + data[start:]
+_PRINTED_ONCE = (
+    "seed", "model_params", "world_size", "python", "torch", "gpu", "train_shards", "val_tokens", "dataset", "tokenizer",
+    "complete_config", "source",
+)  # fmt: skip
 
 
-def _normalised(raw: bytes) -> str:
-    """The line without terminal codes, prefixes and blanks around it."""
-    line = raw.decode("utf-8", "replace").strip()
-    if "\x1b" in line:
-        line = _ANSI.sub("", line)
-    prefix = _PREFIX.match(line)
-    return line[prefix.end() :].strip() if prefix else line
+# -- the command -------------------------------------------------------------------------------------------------------
+
+CURVE_COLUMNS = ["log", "run", "seed", *(name.name for name in fields(Step))]
 
 
-def _again(run: Run, line: int) -> Run:
-    """A new run of the same log, with the facts that are printed once."""
-    return Run(
-        run.log,
-        line,
-        seed=run.seed,
-        model_params=run.model_params,
-        world_size=run.world_size,
-        torch=run.torch,
-        gpu=run.gpu,
-        source_sha256=run.source_sha256,
-        source_bytes=run.source_bytes,
-    )
+def rows_of(log: Path, shown: str) -> Iterator[dict[str, Any]]:
+    """One row a run: what a frame holds and, for JSON, every metric and hyper-parameter. Raises FileError."""
+    from analysis.runs import from_run
+
+    for run in read_log(log):
+        final = run.finals[-1] if run.finals else run.validation
+        ended = bool(run.finals) or (run.last_step or 0) >= (run.total_steps or math.inf)
+        row = asdict(from_run(run, final, shown, state="succeeded" if ended else "failed"))
+        yield row | {"metrics": [asdict(metric) for metric in run.metrics], "hyperparameters": run.hyperparameters}
 
 
-def _pairs(line: str) -> dict[str, tuple[float, str]]:
-    return {name: (float(value), unit or "") for name, value, unit in _PAIR.findall(line)}
-
-
-def _step(line: str, number: int) -> tuple[int, Step] | None:
-    match = _STEP.match(line)
-    if match is None:
-        return None
-    pairs = _pairs(line[match.end() :])
-    values = {name: pairs[name][0] if name in pairs else None for name in ("train_loss", "val_loss", "val_bpb")}
-    if not any(value is not None for value in values.values()):
-        return None
-    time_ms = None
-    if "train_time" in pairs:
-        time, unit = pairs["train_time"]
-        time_ms = 1000.0 * time if unit == "s" else time
-    return int(match[2]), Step(int(match[1]), number, train_time_ms=time_ms, **values)
-
-
-def _take_step(run: Run, total: int, step: Step) -> None:
-    run.steps.append(step)
-    run.total_steps = total
-    if step.train_time_ms is not None:
-        run.train_time_ms = step.train_time_ms
-
-
-def _metric(line: str, number: int) -> Metric | None:
-    if "val_bpb" not in line or _PROGRESS.match(line):
-        return None
-    first = _PAIR.search(line)
-    label = line[: first.start()].rstrip(" \t:") if first else ""
-    pairs = _pairs(line)
-    if not _LABEL.fullmatch(label) or "val_loss" not in pairs or "val_bpb" not in pairs:
-        return None
-    printed = re.search(r"val_bpb\s*[:=]\s*[-+]?\d+\.(\d+)", line)
-    return Metric(
-        label=label,
-        val_loss=pairs["val_loss"][0],
-        val_bpb=pairs["val_bpb"][0],
-        decimals=len(printed[1]) if printed else 0,
-        line=number,
-        diagnostic=bool(_DIAGNOSTIC.search(label)),
-    )
-
-
-_SEED = re.compile(r"seed\s*[:=]\s*(\d{1,18})(?:\s|$)", re.IGNORECASE)
-_PARAMS = re.compile(r"model_params\s*[:=]\s*(\d+)")
-_WORLD = re.compile(r"world_size\s*[:=]\s*(\d+)")
-_TORCH = re.compile(r"Running PyTorch (\S+)")
-_GPU = re.compile(r"\|\s+\d+\s+(NVIDIA [\w .-]+?)\s{2,}")
-
-
-def _other_seed(run: Run, line: str) -> bool:
-    seed = _SEED.match(line)
-    return seed is not None and int(seed[1]) != run.seed
-
-
-def _take_fact(run: Run, line: str) -> None:
-    """Seed, sizes, world size, versions: whatever else a line may say."""
-    if size := _SIZE.match(line):
-        setattr(run, _SIZES[size[1]], int(size[2]))
-    elif seed := _SEED.match(line):
-        run.seed = int(seed[1])
-    elif params := _PARAMS.match(line):
-        run.model_params = int(params[1])
-    elif world := _WORLD.match(line):
-        run.world_size = int(world[1])
-    elif version := _TORCH.match(line):
-        run.torch = version[1]
-    elif run.gpu is None and (gpu := _GPU.match(line)):
-        run.gpu = gpu[1]
-
-
-# -- folders -----------------------------------------------------------------------------------------------------------
-
-
-def log_files(path: Path) -> Iterator[Path]:
-    """A log itself, or every .log and .txt file below a folder, in name order. Raises OSError for what it may not see."""
-    if not path.is_dir():
-        yield path
-        return
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for folder, folders, names in os.walk(path, onerror=refuse):
-        folders.sort()
-        for name in sorted(names):
-            if name.endswith(SUFFIXES):
-                yield Path(folder, name)
-
-
-def printable_path(path: Path) -> str:
-    """A path as text that every format can hold, whatever bytes it is made of."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def curve_rows(log: Path, shown: str) -> Iterator[dict[str, Any]]:
+    """One row a logged step; `run` counts the runs of a log from 1. Raises FileError."""
+    for number, run in enumerate(read_log(log), start=1):
+        for step in run.steps:
+            yield {"log": shown, "run": number, "seed": run.seed, **asdict(step)}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH...")
+@click.option("--curves", is_flag=True, help="One row a logged step instead of one a run.")
 @click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
-def main(paths: tuple[Path, ...], form: str, output: Path | None) -> None:
+def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) -> None:
     """What was read from the logs, one row a run."""
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet is binary: name a file with --output FILE.")
-    from analysis.runs import from_run, to_frame, write_frame
+    from analysis.runs import COLUMNS, write_rows
 
-    rows = []
-    try:
-        for file in (file for path in paths for file in log_files(path)):
-            for run in read_log(file):
-                final = run.finals[-1] if run.finals else None
-                rows.append(from_run(run, final, printable_path(file), state="succeeded" if final else "failed"))
-    except OSError as error:
-        click.echo(f"{error.filename} cannot be read: {error.strerror}.", err=True)
-        raise SystemExit(3) from None
+    rows: list[dict[str, Any]] = []
+    unread: list[tuple[Path, str]] = []
+    for path in paths:
+        listing = files_below(path) if path.is_dir() else Listing([path])
+        unread += listing.left_aside
+        for log in listing.logs if path.is_dir() else listing.files:
+            try:
+                rows += (curve_rows if curves else rows_of)(log, printable_path(log))
+            except FileError as error:
+                unread.append((log, str(error)))
+    for path, why in unread:
+        click.echo(f"Not read: {printable(printable_path(path))} {why}.", err=True)
     if not rows:
         click.echo(f"No training log in {', '.join(map(str, paths))}: no step and no final metric was found.", err=True)
         raise SystemExit(3)
     try:
-        write_frame(to_frame(rows), form, output)
+        write_rows(rows, CURVE_COLUMNS if curves else list(COLUMNS), form, output)
     except OSError as error:
+        if output is None:  # whoever read our lines has gone
+            raise
         raise click.UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
+    if unread:
+        raise SystemExit(3)
 
 
 if __name__ == "__main__":

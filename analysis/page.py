@@ -8,7 +8,9 @@ import jinja2
 from markupsafe import Markup
 
 from analysis import render
+from analysis.escape import printable
 from analysis.evidence import FRAME_SUFFIXES
+from analysis.files import FileError
 from analysis.logs import read_log
 from analysis.plots import Curve, curves_plot, seeds_plot
 from analysis.verdict import UNUSABLE, Verdict, format_p
@@ -33,7 +35,7 @@ def page(verdict: Verdict, path: Path, command: str) -> str:
     return _TEMPLATES.get_template("report.html").render(
         verdict=verdict,
         word=render.WORDS[verdict.verdict].lower(),
-        reason=render.printable(verdict.reason),
+        reason=printable(verdict.reason),
         facts=render.facts(verdict),
         columns=render.RUN_COLUMNS,
         arms=[(name, [render.run_cells(run) for run in runs])
@@ -42,6 +44,8 @@ def page(verdict: Verdict, path: Path, command: str) -> str:
         assumptions=render.assumptions(verdict),
         words=render.WORDS,
         format_p=format_p,
+        degrees=render.degrees,
+        concerns=render.concerns(verdict),
         command=command,
     )  # fmt: skip
 
@@ -56,8 +60,12 @@ def read_curves(verdict: Verdict, path: Path) -> list[Curve]:
             log = Path(result.log)
         if not log.is_file():
             continue
-        steps = [step for run in read_log(log)[-1:] for step in run.steps if step.train_loss is not None]
-        if len(steps) > 1:
-            losses = [step.train_loss for step in steps if step.train_loss is not None]
-            curves.append(Curve(result.arm, [s.step for s in steps], losses))
+        try:
+            steps = [step for run in read_log(log)[-1:] for step in run.steps]
+        except FileError:
+            continue
+        points = [(step.step, loss) for step in steps if (loss := step.train_loss) is not None]
+        points = points or [(step.step, loss) for step in steps if (loss := step.val_loss) is not None]
+        if len(points) > 1:
+            curves.append(Curve(result.arm, [at for at, _ in points], [loss for _, loss in points]))
     return curves

@@ -22,7 +22,7 @@ STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "seedproof", "font.size": 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The in-training losses of one run: steps against nats per token."""
+    """The in-training losses of one run (validation losses where no others are logged): steps against nats per token."""
 
     arm: str
     steps: list[int]
@@ -68,7 +68,7 @@ def curves_plot(curves: list[Curve]) -> str:
         if settled:  # the first steps would flatten the rest
             axes.set_ylim(min(settled) - 0.1, max(settled) + 0.5)
         axes.set_xlabel("step")
-        axes.set_ylabel("train_loss (nats per token)")
+        axes.set_ylabel("loss (nats per token)")
         axes.legend(frameon=False)
         return _svg(figure, "Training loss of every run by step")
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Sequence
 
+from analysis import escape
+from analysis.escape import printable
+from analysis.findings import counts
 from analysis.runs import Result
-from analysis.verdict import SUPPORTED, UNUSABLE, Verdict, format_p, percent
+from analysis.stats import Test
+from analysis.verdict import SUPPORTED, Verdict, format_p, percent
 
 WORDS = {"supported": "SUPPORTED", "not_supported": "NOT SUPPORTED", "unusable": "CANNOT TELL"}
-_CONTROL_CODES = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 RUN_COLUMNS = ("seed", "val_bpb", "val_loss", "steps", "train time", "artifact", "log")
-
-
-def printable(text: str) -> str:
-    """Text from outside with its control codes shown instead of obeyed."""
-    return _CONTROL_CODES.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def run_cells(result: Result) -> tuple[str, ...]:
@@ -42,7 +38,7 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
     """The numbers behind the verdict, by name."""
     if verdict.sota is None or verdict.threshold is None:
         return []
-    origin = "SOTA" if verdict.sota_is == "given" else f"the {verdict.sota_is}"
+    origin = {"given": "SOTA", "target": "the target"}.get(verdict.sota_is, f"the {verdict.sota_is}")
     name = f"threshold ({origin} - {verdict.margin:g} {verdict.unit})"
     rows = [(name, f"{verdict.sota:.8f} - {verdict.sota - verdict.threshold:.8f} = {verdict.threshold:.8f}")]
     if verdict.test is not None:
@@ -50,12 +46,32 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
             ("n", str(verdict.n)),
             ("mean", f"{verdict.mean:.8f}"),
             ("sd", f"{verdict.sd:.8f}"),
-            ("t", f"{verdict.test.statistic:.6f}"),
-            ("df", f"{verdict.test.df:g}"),
+            ("z" if verdict.test.df is None else "t", f"{verdict.test.statistic:.6f}"),
+            ("df", degrees(verdict.test)),
             ("p", format_p(verdict.test.p_value).removeprefix("= ")),
             (f"{percent(1 - verdict.alpha)} upper bound of the mean", f"{verdict.upper_bound:.8f}"),
         ]
     return rows
+
+
+def degrees(test: Test) -> str:
+    """Degrees of freedom as printed; a test with a known spread has none."""
+    return "-" if test.df is None else f"{test.df:.4g}"
+
+
+def concerns(verdict: Verdict) -> list[str]:
+    """What stands beside the verdict: how much does not fit, and which logs are not in the numbers."""
+    lines = []
+    if verdict.findings:
+        number = counts(verdict.findings)
+        said = ", ".join(
+            f"{n} {severity}{'s' if n > 1 and severity != 'info' else ''}" for severity, n in number.items() if n
+        )
+        lines.append(f"findings: {said}" + ("; check fails on the errors" if number["error"] else ""))
+    if verdict.not_counted:
+        named = ", ".join(verdict.not_counted[:6]) + (", ..." if len(verdict.not_counted) > 6 else "")
+        lines.append(f"not counted: {named}")
+    return lines
 
 
 def assumptions(verdict: Verdict) -> list[str]:
@@ -63,7 +79,11 @@ def assumptions(verdict: Verdict) -> list[str]:
     if verdict.test is None:
         return []
     lines = ["The seeds are independent runs of one program, and were chosen before their results were known."]
-    if verdict.sota_is == "given":
+    if verdict.test.df is None:
+        lines.append(f"The spread between runs is known; these runs' own sd is {verdict.sd:.6f}.")
+    if verdict.sota_is == "target":
+        lines.append("The target is a fixed number, so there is no noise of a record to count.")
+    elif verdict.sota_is == "given":
         lines.append(
             "The SOTA is taken as an exact number: its own noise and its hardware are ignored. "
             + (
@@ -74,7 +94,7 @@ def assumptions(verdict: Verdict) -> list[str]:
         )
     else:
         lines.append("The control's mean is taken as an exact number; the Welch and pooled readings count its noise.")
-    if verdict.n < 5:
+    if verdict.n < 5 and verdict.test.df is not None:
         lines.append(f"With {verdict.n} seeds the sd is barely known: the test leans on the values being near normal.")
     return lines
 
@@ -84,26 +104,24 @@ def assumptions(verdict: Verdict) -> list[str]:
 
 def text(verdict: Verdict) -> str:
     """The full report for a terminal, as plain lines."""
-    lines = [f"{WORDS[verdict.verdict]}: {printable(verdict.reason)}", f"rules: {verdict.rules}"]
-    if verdict.verdict == UNUSABLE:
-        return "\n".join(lines) + "\n"
-    width = max((len(name) for name, _ in facts(verdict)), default=0)
-    lines += ["", *(f"{name:<{width}}  {value}" for name, value in facts(verdict))]
-    lines += ["", *_table(RUN_COLUMNS, [run_cells(result) for result in verdict.runs])]
+    lines = [f"{WORDS[verdict.verdict]}: {printable(verdict.reason)}", f"rules: {printable(verdict.rules)}"]
+    lines += [printable(line) for line in concerns(verdict)]
+    if numbers := facts(verdict):
+        width = max(len(name) for name, _ in numbers)
+        lines += ["", *(f"{name:<{width}}  {value}" for name, value in numbers)]
+    if verdict.runs:
+        lines += ["", *_table(RUN_COLUMNS, [run_cells(result) for result in verdict.runs])]
     if verdict.control:
         lines += ["", "control", *_table(RUN_COLUMNS, [run_cells(result) for result in verdict.control])]
     if verdict.also:
         rows = [
-            (also.reading, WORDS[also.verdict].lower(), f"{also.test.statistic:.4f}", f"{also.test.df:.4g}",
+            (also.reading, WORDS[also.verdict].lower(), f"{also.test.statistic:.4f}", degrees(also.test),
              format_p(also.test.p_value).removeprefix("= "))
             for also in verdict.also
         ]  # fmt: skip
         lines += ["", "read in other ways", *_table(("reading", "verdict", "t", "df", "p"), rows)]
     if verdict.findings:
-        lines += ["", "findings"]
-        lines += [
-            f"{f.severity}: {f.code}: {printable(f.file)}:{f.line}: {printable(f.message)}" for f in verdict.findings
-        ]
+        lines += ["", "findings", *escape.finding_lines(verdict.findings)]
     lines += ["", *(f"assumes: {sentence}" for sentence in assumptions(verdict))]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -118,32 +136,21 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
 # -- Markdown ----------------------------------------------------------------------------------------------------------
 
 
-def escape_markdown(content: str) -> str:
-    """Text from outside as literal text in a Markdown table cell or paragraph."""
-    content = printable(content)
-    content = content.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", content)
-
-
 def markdown(verdict: Verdict) -> str:
     """The report for a pull request: verdict, numbers and runs first, the rest below."""
-    lines = [f"## seedproof: {WORDS[verdict.verdict].lower()}", "", escape_markdown(verdict.reason), ""]
-    if verdict.verdict == UNUSABLE:
-        return "\n".join(lines)
-    lines += _markdown_table(("", f"rules {escape_markdown(verdict.rules)}"), facts(verdict))
-    lines += ["", *_markdown_table(RUN_COLUMNS, [_escaped(run_cells(result)) for result in verdict.runs])]
+    lines = [f"## seedproof: {WORDS[verdict.verdict].lower()}", "", escape.markdown(verdict.reason), ""]
+    lines += [f"{escape.markdown(line)}\n" for line in concerns(verdict)]
+    lines += markdown_table(("", f"rules {escape.markdown(verdict.rules)}"), facts(verdict))
+    if verdict.runs:
+        lines += ["", *markdown_table(RUN_COLUMNS, [_escaped(run_cells(result)) for result in verdict.runs])]
     if verdict.control:
         lines += ["", "### Control", ""]
-        lines += _markdown_table(RUN_COLUMNS, [_escaped(run_cells(result)) for result in verdict.control])
+        lines += markdown_table(RUN_COLUMNS, [_escaped(run_cells(result)) for result in verdict.control])
     if verdict.findings:
-        lines += ["", "### Findings", ""]
-        lines += [
-            f"- **{f.severity}** `{f.code}` {escape_markdown(f.file)}:{f.line}: {escape_markdown(f.message)}"
-            for f in verdict.findings
-        ]
+        lines += ["", "### Findings", "", *escape.finding_items(verdict.findings)]
     if verdict.also:
         rows = [
-            (also.reading, WORDS[also.verdict].lower(), f"{also.test.statistic:.4f}", f"{also.test.df:.4g}",
+            (also.reading, WORDS[also.verdict].lower(), f"{also.test.statistic:.4f}", degrees(also.test),
              format_p(also.test.p_value).removeprefix("= "), also.assumes)
             for also in verdict.also
         ]  # fmt: skip
@@ -152,7 +159,7 @@ def markdown(verdict: Verdict) -> str:
             "",
             "<details><summary>Read in other ways</summary>",
             "",
-            *_markdown_table(head, rows),
+            *markdown_table(head, rows),
             "",
             "</details>",
         ]
@@ -161,10 +168,10 @@ def markdown(verdict: Verdict) -> str:
 
 
 def _escaped(cells: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(escape_markdown(cell) for cell in cells)
+    return tuple(escape.markdown(cell) for cell in cells)
 
 
-def _markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+def markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)]
 
 
@@ -175,31 +182,23 @@ def as_json(verdict: Verdict) -> str:
     return json.dumps(verdict.to_json(), indent=1, allow_nan=False) + "\n"
 
 
-def gate(verdict: Verdict) -> str:
-    """The few lines of `check`."""
-    lines = [f"{WORDS[verdict.verdict]}: {printable(verdict.reason)}"]
-    lines += [
-        f"  {f.severity}: {f.code}: {printable(f.file)}:{f.line}: {printable(f.message)}" for f in verdict.findings
-    ]
-    return "\n".join(lines) + "\n"
+def gate(verdict: Verdict, errors: int) -> str:
+    """The few lines of `check`; `errors` findings overrule numbers that would pass."""
+    return (
+        "\n".join([_headline(verdict, errors), *(f"  {line}" for line in escape.finding_lines(verdict.findings))])
+        + "\n"
+    )
 
 
-def workflow_commands(verdict: Verdict, folder: str) -> str:
+def workflow_commands(verdict: Verdict, errors: int, folder: str) -> str:
     """GitHub workflow commands: the verdict, then each finding at its file and line (paths below `folder`)."""
-    kind = {SUPPORTED: "notice"}.get(verdict.verdict, "error")
-    lines = [f"::{kind} title=seedproof::{_command_data(f'{WORDS[verdict.verdict]}: {verdict.reason}')}"]
-    for finding in verdict.findings:
-        kind = {"error": "error", "warning": "warning"}.get(finding.severity, "notice")
-        place = _command_property(os.path.normpath(os.path.join(folder, finding.file)))
-        lines.append(
-            f"::{kind} file={place},line={finding.line},title={finding.code}::{_command_data(finding.message)}"
-        )
-    return "\n".join(lines) + "\n"
+    kind = "notice" if verdict.verdict == SUPPORTED and not errors else "error"
+    lines = [f"::{kind} title=seedproof::{escape.command_data(_headline(verdict, errors))}"]
+    return "\n".join([*lines, *(escape.annotation(finding, folder) for finding in verdict.findings)]) + "\n"
 
 
-def _command_data(content: str) -> str:
-    return content.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _command_property(content: str) -> str:
-    return _command_data(content).replace(":", "%3A").replace(",", "%2C")
+def _headline(verdict: Verdict, errors: int) -> str:
+    word = WORDS[verdict.verdict]
+    if verdict.verdict == SUPPORTED and errors:
+        word = f"REFUSED for {errors} error-level finding{'s' if errors > 1 else ''}, though the numbers are SUPPORTED"
+    return f"{word}: {printable(verdict.reason)}"

@@ -3,7 +3,7 @@
     python -m analysis.significance report PATH... --sota X     # everything
     python -m analysis.significance check PATH... --sota X      # the gate: a few lines and an exit code
 
-Exit codes: 0 supported, 1 not supported, 2 usage, 3 the evidence is unusable.
+Exit codes: 0 supported, 1 not supported or (for check) error-level findings, 2 usage, 3 the evidence is unusable.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from analysis.rules import Ruleset
     from analysis.runs import Result
     from analysis.verdict import Verdict
 
@@ -57,7 +56,7 @@ def judge(
     from dataclasses import replace
 
     from analysis.evidence import Evidence, EvidenceError, check_one_metric, check_results, gather, plan_of
-    from analysis.rules import RulesError, load
+    from analysis.rules import RulesError, from_plan, load
     from analysis.verdict import decide, unusable
 
     if fault := out_of_range(sota, margin, alpha):
@@ -70,18 +69,19 @@ def judge(
     try:
         plan = plan_of(list(paths))
         if plan and rules is None:
-            ruleset = ruleset_of(plan)
+            ruleset = from_plan(plan)
     except (EvidenceError, RulesError) as error:
-        return unusable(ruleset, error, sota, [], [])
+        return unusable(ruleset, error, sota, [], [], [])
     try:
-        evidence = gather(list(paths), label)
+        evidence = gather(list(paths), ruleset, label)
     except EvidenceError as error:
         broken = error
     asked: dict[str, Any] = {"margin": margin, "unit": unit, "alpha": alpha}
     ruleset = replace(ruleset, **{key: value for key, value in asked.items() if value is not None})
     if sota is None and control is None:
         sota = plan.get("sota")
-    if sota is None and control is None and not evidence.control and "control" not in plan.get("arms", {}):
+    nothing = sota is None and control is None and ruleset.target is None
+    if nothing and not evidence.control and "control" not in plan.get("arms", {}):
         raise click.UsageError(
             "What is to be beaten? Give the standing record with --sota X, or its own runs with --control PATH."
         )
@@ -90,26 +90,23 @@ def judge(
             raise broken
         if fault := out_of_range(sota, ruleset.margin, ruleset.alpha):
             raise EvidenceError(f"The plan cannot be meant: {fault}")
+        if evidence.fault is not None:
+            raise EvidenceError(evidence.fault)
         standing = evidence.control
         check_results(evidence.results, ", ".join(map(str, paths)))
         if control is not None:
-            other = gather([control], label)
+            other = gather([control], ruleset, label)
+            if other.fault is not None:
+                raise EvidenceError(f"--control {control}: {other.fault}")
             standing = [_of_control(row, control) for row in other.results or other.control]
             evidence.findings += [replace(f, file=_below(control, f.file)) for f in other.findings]
         if standing:
             check_results(standing, str(control or paths[0]))
             check_one_metric(evidence.results + standing)
-        return decide(ruleset, evidence.results, evidence.findings, sota, standing)
+        verdict = decide(ruleset, evidence.results, evidence.findings, sota, standing)
+        return replace(verdict, not_counted=evidence.not_counted)
     except EvidenceError as error:
-        return unusable(ruleset, error, sota, evidence.results, evidence.findings)
-
-
-def ruleset_of(plan: dict[str, Any]) -> Ruleset:
-    """The ruleset that was frozen with a sweep's plan. Raises RulesError."""
-    from analysis.rules import from_table
-
-    table = dict(plan["ruleset"])
-    return from_table(str(table.pop("name", "plan.json")), table, "plan.json, ruleset")
+        return unusable(ruleset, error, sota, evidence.results, evidence.findings, evidence.not_counted)
 
 
 def out_of_range(sota: float | None, margin: float | None, alpha: float | None) -> str | None:
@@ -175,27 +172,32 @@ def rendered(verdict: Verdict, form: str, path: Path, command: str) -> str:
 @main.command()
 @shared_options
 def check(paths: tuple[Path, ...], **options: Any) -> None:
-    """The gate: a few lines, annotations and a step summary when in GitHub Actions, and the exit code."""
+    """The gate: a few lines, annotations and a step summary when in GitHub Actions, and the exit code.
+
+    It fails on findings of the level error too: numbers that pass prove nothing when the evidence does not fit them.
+    """
     from analysis import render
+    from analysis.findings import counts
 
     verdict = judge(paths, **options)
-    sys.stdout.write(render.gate(verdict))
+    errors = counts(verdict.findings)["error"]
+    sys.stdout.write(render.gate(verdict, errors))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         folder = str(paths[0]) if len(paths) == 1 and paths[0].is_dir() else ""
-        sys.stdout.write(render.workflow_commands(verdict, folder))
+        sys.stdout.write(render.workflow_commands(verdict, errors, folder))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
             file.write(render.markdown(verdict))
-    leave(verdict)
+    leave(verdict, errors)
 
 
-def leave(verdict: Verdict) -> None:
-    """End with the verdict's exit code; unusable evidence also says why on stderr."""
-    from analysis.render import printable
+def leave(verdict: Verdict, errors: int = 0) -> None:
+    """End with the verdict's exit code, 1 instead of 0 when there are `errors`; unusable evidence says why on stderr."""
+    from analysis.escape import printable
 
     if verdict.exit_code == 3:
         click.echo(f"Cannot tell: {printable(verdict.reason)}", err=True)
-    raise SystemExit(verdict.exit_code)
+    raise SystemExit(verdict.exit_code or min(errors, 1))
 
 
 if __name__ == "__main__":

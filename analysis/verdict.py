@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from analysis import stats
-from analysis.evidence import EvidenceError, Finding
-from analysis.rules import METRIC_UNITS, Ruleset
+from analysis.evidence import EvidenceError
+from analysis.findings import Finding
+from analysis.rules import METRIC_UNITS, Z_TEST, Ruleset
 from analysis.runs import Result
 
 SUPPORTED, NOT_SUPPORTED, UNUSABLE = "supported", "not_supported", "unusable"
@@ -31,7 +32,7 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer and all its numbers. sota and threshold are in the metric's unit, margin in `unit`; `sota_is` says
-    whether sota was given or is the control's mean."""
+    whether sota was given, is the ruleset's target or the control's mean; not_counted names logs that no claim is made on."""
 
     rules: str
     metric: str
@@ -52,6 +53,7 @@ class Verdict:
     control: list[Result] = field(default_factory=list)
     also: list[Reading] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    not_counted: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -78,7 +80,7 @@ def decide(
     sota: float | None,
     control: list[Result],
 ) -> Verdict:
-    """The verdict on `results` against a published SOTA or, where there is none, the mean of the control's runs.
+    """The verdict on `results` against a published SOTA, the mean of the control's runs or the ruleset's target.
 
     A planned run that failed counts as a loss. Raises EvidenceError when no test can be made.
     """
@@ -92,13 +94,13 @@ def decide(
         "runs": results,
         "control": control,
         "findings": findings,
-        "sota_is": "control's mean" if sota is None else "given",
+        "sota_is": "given" if sota is not None else "control's mean" if control else "target",
     }
     control_sample = _sample(rules, control) if control else None
     if sota is None:
-        if control_sample is None:
+        sota = control_sample.mean if control_sample else rules.target
+        if sota is None:
             raise EvidenceError("There is neither a SOTA nor a control to compare with.")
-        sota = control_sample.mean
     failed = [result for result in results if result.state == "failed"]
     if failed:
         threshold = sota - _margin_in_metric(rules, [r for r in results if r.state == "succeeded"], rules.unit)
@@ -111,9 +113,8 @@ def decide(
     sample = _sample(rules, results)
     margin = _margin_in_metric(rules, results, rules.unit)
     threshold = sota - margin
-    test = stats.one_sample_t(sample, threshold)
-    upper = stats.upper_bound(sample, rules.alpha)
-    outcome = _outcome(test, rules.alpha)
+    test, upper, passed = _test(rules, sample, threshold)
+    outcome = SUPPORTED if passed else NOT_SUPPORTED
     return Verdict(
         verdict=outcome,
         reason=_reason(rules, results, sample, threshold, test, upper, outcome),
@@ -129,12 +130,17 @@ def decide(
 
 
 def unusable(
-    rules: Ruleset, error: Exception, sota: float | None, results: list[Result], findings: list[Finding]
+    rules: Ruleset,
+    error: Exception,
+    sota: float | None,
+    results: list[Result],
+    findings: list[Finding],
+    not_counted: list[str],
 ) -> Verdict:
     """The verdict *cannot tell*, with the sentence that says why and what was read."""
     return Verdict(
         rules.name, rules.metric, UNUSABLE, str(error), rules.alpha, rules.margin, rules.unit, sota,
-        n=len(results), runs=results, findings=findings,
+        n=len(results), runs=results, findings=findings, not_counted=not_counted,
     )  # fmt: skip
 
 
@@ -152,6 +158,18 @@ def format_p(p: float) -> str:
 
 def _outcome(test: stats.Test, alpha: float) -> str:
     return SUPPORTED if test.p_value < alpha else NOT_SUPPORTED
+
+
+def _test(rules: Ruleset, sample: stats.Sample, threshold: float) -> tuple[stats.Test, float, bool]:
+    """The ruleset's test, the upper bound that goes with it, and whether it is passed."""
+    if rules.test != Z_TEST or rules.sigma is None:
+        test = stats.one_sample_t(sample, threshold)
+        return test, stats.upper_bound(sample, rules.alpha), test.p_value < rules.alpha
+    test = stats.known_sigma_z(sample, threshold, rules.sigma)
+    passed = test.p_value < rules.alpha
+    if rules.scaled_gain is not None:
+        passed = (threshold - sample.mean) * math.sqrt(sample.n) >= rules.scaled_gain
+    return test, stats.known_sigma_upper_bound(sample, rules.alpha, rules.sigma), passed
 
 
 def _values(rules: Ruleset, results: list[Result]) -> list[float]:
@@ -183,6 +201,8 @@ def _metric_per_unit(rules: Ruleset, results: list[Result], unit: str) -> float 
 
 
 def _margin_in_metric(rules: Ruleset, results: list[Result], unit: str) -> float:
+    if rules.margin == 0:
+        return 0.0
     factor = _metric_per_unit(rules, results, unit)
     if factor is None:
         raise EvidenceError(f"A margin in {unit} needs runs that print both val_loss and val_bpb.")
@@ -199,11 +219,18 @@ def _reason(
     outcome: str,
 ) -> str:
     what = "seeds" if all(result.seed is not None for result in results) else "runs"
-    relation = "below" if outcome == SUPPORTED else "not below"
+    relation = "below" if sample.mean < threshold else "not below"
+    rule = f"p < {rules.alpha:g}"
+    if rules.scaled_gain is not None:
+        gain = (threshold - sample.mean) * math.sqrt(sample.n)
+        rule = f"(threshold - mean) sqrt(n) = {gain:.6f} >= {rules.scaled_gain:g}"
+    if outcome == NOT_SUPPORTED and relation == "below":
+        relation = "below, but not far enough below,"
+    name = "z" if test.df is None else "t"
+    df = "" if test.df is None else f", df {test.df:g}"
     return (
-        f"The mean {rules.metric} of {sample.n} {what}, {sample.mean:.8f}, is {relation} {threshold:.8f} at "
-        f"p < {rules.alpha:g}: t = {test.statistic:.4f}, df {test.df:g}, p {format_p(test.p_value)}; "
-        f"{percent(1 - rules.alpha)} upper bound {upper:.8f}."
+        f"The mean {rules.metric} of {sample.n} {what}, {sample.mean:.8f}, is {relation} {threshold:.8f} (asked: {rule}): "
+        f"{name} = {test.statistic:.4f}{df}, p {format_p(test.p_value)}; {percent(1 - rules.alpha)} upper bound {upper:.8f}."
     )
 
 
@@ -216,10 +243,14 @@ def _also(
     margin: float,
 ) -> list[Reading]:
     readings = []
+    if rules.test == Z_TEST:
+        test = stats.one_sample_t(sample, sota - margin)
+        reading = "one-sample t", "the spread is not known but estimated from these runs"
+        readings.append(Reading(*reading, rules.margin, rules.unit, sota - margin, _outcome(test, rules.alpha), test))
     other = "nats" if rules.unit == "bpb" else "bpb"
     factor = _metric_per_unit(rules, results, other)
     margins = [(rules.unit, margin)]
-    if factor is not None:
+    if factor is not None and rules.margin > 0:
         margins.append((other, rules.margin * factor))
         threshold = sota - rules.margin * factor
         test = stats.one_sample_t(sample, threshold)

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from analysis.files import FileError
 from analysis.logs import Run, read_log
 from analysis.sweepdir import RUN_MANIFEST, TRAIN_LOG
 from orchestration import supervisor
@@ -131,7 +132,10 @@ def judge(log: Path, code: int, seed: int) -> tuple[str, str | None, Run | None]
         return "lost", f"the run's supervisor was killed by signal {-code}", None
     if code != 0:
         return "failed", f"torchrun left with exit code {code}{failure_hint(log)}; see {log}", None
-    finals = [run for run in read_log(log) if run.finals]
+    try:
+        finals = [run for run in read_log(log) if run.finals]
+    except FileError as error:
+        return "failed", f"{log} {error}", None
     if not finals:
         expected = '"LABEL val_loss:2.0286 val_bpb:1.2014"'
         return "failed", f"no final metric, a line such as {expected}, was printed; see {log}", None
@@ -139,7 +143,7 @@ def judge(log: Path, code: int, seed: int) -> tuple[str, str | None, Run | None]
     metric = run.finals[-1]
     if run.seed not in (None, seed):
         return "failed", f"the script printed seed {run.seed}, SEED was {seed}; see {log}", run
-    if not (math.isfinite(metric.val_loss) and math.isfinite(metric.val_bpb)):
+    if not all(value is not None and math.isfinite(value) for value in (metric.val_loss, metric.val_bpb)):
         return "failed", f"the final metric is not a finite number; see {log}, line {metric.line}", run
     return "succeeded", None, run
 
@@ -190,5 +194,5 @@ def gpu_names(environment: dict[str, str]) -> list[str]:
     return found.stdout.strip().splitlines()
 
 
-def _json(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _json(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

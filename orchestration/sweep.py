@@ -75,18 +75,22 @@ def run(
     """Train every seed and test the claim."""
     from dataclasses import asdict, replace
 
-    from analysis.rules import RulesError, load
+    from analysis.rules import LABELLED, RulesError, load
     from analysis.significance import out_of_range
     from orchestration.plan import PlanError, freeze, make_plan, parse_env, parse_seeds
 
-    if sota is None and control is None:
-        raise click.UsageError("What is to be beaten? Give --sota X, or the recipe to beat as --control FILE.")
     cpus = cpus_per_run or max(gpus_per_run, 1)
     try:
         asked: dict[str, Any] = {"margin": margin, "unit": unit, "alpha": alpha}
         ruleset = replace(load(rules), **{key: value for key, value in asked.items() if value is not None})
         if fault := out_of_range(sota, ruleset.margin, ruleset.alpha):
             raise click.UsageError(fault)
+        if ruleset.final != LABELLED:
+            raise click.UsageError(
+                f"--rules {rules}: its runs end in a {ruleset.final}; a sweep's end in a {LABELLED}."
+            )
+        if sota is None and control is None and ruleset.target is None:
+            raise click.UsageError("What is to be beaten? Give --sota X, or the recipe to beat as --control FILE.")
         claim = {"ruleset": asdict(ruleset), "sota": sota}
         if importlib.util.find_spec("ray") is None:
             raise click.UsageError("This needs ray: pip install 'seedproof[orchestration]'.")
@@ -240,14 +244,17 @@ def status(directory: Path) -> None:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
 def collect(directory: Path, form: str, output: Path | None) -> None:
     """The runs of a sweep as a frame, one row a planned run."""
+    from dataclasses import asdict
+
     from analysis.evidence import EvidenceError, sweep_results
-    from analysis.runs import to_frame, write_frame
+    from analysis.runs import COLUMNS, write_rows
     from analysis.sweepdir import FRAME, SweepError, read_plan
 
     if form == "parquet" and output is None:
         output = directory / FRAME
     try:
-        write_frame(to_frame(sweep_results(directory, read_plan(directory))), form, output)
+        rows = [asdict(result) for result in sweep_results(directory, read_plan(directory))]
+        write_rows(rows, list(COLUMNS), form, output)
     except EvidenceError as error:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(3) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -78,53 +79,89 @@ def processes_of(marker: str) -> list[int]:
     return found
 
 
-LOG_TEMPLATE = '''\
+SOURCE = '''\
 """A made-up trainer."""
 import os
-print("hello")
 
+print("final_int8_zlib_roundtrip")
+print("final_int8_zlib_roundtrip_exact")
+'''
+LOG_TEMPLATE = """\
+{source}
 {ruler}
-Running Python 3.12.3 (main)
+Running Python 3.11.3 (main)
 Running PyTorch 2.8.0+cu128
 | N/A   25C    P0            115W /  700W |    1519MiB /  81559MiB |
 |   0  NVIDIA H100 80GB HBM3          On  |   00000000:18:00.0 Off |
 {ruler}
-val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=./t.model
+val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=./data/tokenizers/fineweb_1024_bpe.model
+train_loader:dataset:fineweb10B_sp1024 train_shards:80
+val_loader:shards pattern=./data/fineweb_val_*.bin tokens:62021632
 model_params:1234
 world_size:8 grad_accum_steps:1
+train_batch_tokens:393216 train_seq_len:4096 iterations:100
 seed:{seed}
 warmup_step:1/2
 warmup_step:2/2
 step:0/100 val_loss:6.9357 val_bpb:4.1077 train_time:0ms step_avg:0.01ms
-step:1/100 train_loss:6.9 train_time:60ms step_avg:60.00ms
+step:1/100 train_loss:{first:.4f} train_time:60ms step_avg:60.00ms
+step:2/100 train_loss:{second:.4f} train_time:120ms step_avg:60.00ms
+step:3/100 train_loss:8.{third:04d} train_time:180ms step_avg:60.00ms
+step:4/100 train_loss:6.5 train_time:240ms step_avg:60.00ms
 step:50/100 train_loss:2.5 train_time:3000ms step_avg:60.00ms
-step:100/100 val_loss:2.1 val_bpb:1.25 train_time:6000ms step_avg:60.00ms
+step:100/100 val_loss:2.1 val_bpb:1.25 train_time:60{third:02d}ms step_avg:60.00ms
 peak memory allocated: 7748 MiB reserved: 8070 MiB
 Serialized model: 67224 bytes
-Code size: 50 bytes
-Total submission size: 67274 bytes
+Code size: {code} bytes
+Total submission size: {raw} bytes
 Serialized model int8+zlib: 15820 bytes (payload:17178 raw_torch:17224 payload_ratio:3.91x)
-Total submission size int8+zlib: 15870 bytes
+Total submission size int8+zlib: {total} bytes
 final_int8_zlib_roundtrip val_loss:{loss:.4f} val_bpb:{bpb:.4f} eval_time:2107ms
 final_int8_zlib_roundtrip_exact val_loss:{loss:.8f} val_bpb:{bpb:.8f}
-'''
+"""
 RATIO = 0.592256
 
 
-def make_log(seed: int, bpb: float) -> str:
-    """A small complete log of our own trainer's dialect."""
-    return LOG_TEMPLATE.format(ruler="=" * 100, seed=seed, bpb=bpb, loss=bpb / RATIO)
+def make_log(seed: int, bpb: float, source: str = SOURCE) -> str:
+    """A small complete log of our own trainer's dialect, in which everything fits."""
+    code = len(source.encode())
+    return LOG_TEMPLATE.format(
+        ruler="=" * 100,
+        source=source,
+        seed=seed,
+        bpb=bpb,
+        loss=bpb / RATIO,
+        code=code,
+        raw=67224 + code,
+        total=15820 + code,
+        first=6.93 + seed % 89 / 1000,
+        second=12.1 + seed % 97 / 100,
+        third=seed % 83,
+    )
 
 
 @pytest.fixture
 def record(tmp_path: Path) -> Callable[..., Path]:
-    """Make a folder with one log a seed: record({1: 1.20, 2: 1.21})."""
+    """Make a record folder in which everything fits: record({1: 1.20, 2: 1.21, 3: 1.22}) claims the mean.
 
-    def make(values: dict[int, float], name: str = "record") -> Path:
+    With `claim` the headline is another one; `bare` leaves the logs alone.
+    """
+
+    def make(values: dict[int, float], name: str = "record", claim: object = None, bare: bool = False) -> Path:
         folder = tmp_path / name
         folder.mkdir()
         for seed, bpb in values.items():
             (folder / f"train_seed{seed}.log").write_text(make_log(seed, bpb))
+        if not bare:
+            mean = sum(values.values()) / len(values)
+            table = {
+                "name": "a record", "author": "somebody", "date": "2026-04-05",
+                "val_bpb": round(mean, 8), "val_loss": round(mean / RATIO, 8), "bytes_total": 15820 + len(SOURCE),
+            }  # fmt: skip
+            table |= {} if claim is None else {"val_bpb": claim, "val_loss": None}
+            (folder / "submission.json").write_text(json.dumps(table, indent=1))
+            (folder / "README.md").write_text("# A record\n")
+            (folder / "train_gpt.py").write_text(SOURCE)
         return folder
 
     return make

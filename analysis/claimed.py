@@ -1,0 +1,290 @@
+"""The runs that a claim rests on.
+
+Which run of a log, which logs of a folder and which of a run's metrics count is decided here and nowhere else:
+
+1. Of several runs in one log, the one that the claim fits counts, else the last complete one of each seed.
+2. Where the JSON gives values seed by seed, the claimed runs are those that end in these values, under one label.
+3. Else the claimed runs are a folder's runs whose mean is the headline, or the runs beside the one whose value it is.
+4. Without a claim: the complete runs nearest to the top of the folder, each by its last final metric.
+
+Labels that print the same values are the same metric; the first printed one is named.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+
+from analysis.claims import Claim
+from analysis.grammar import Metric
+from analysis.logs import Run
+from analysis.record import Record, file_seed, seed_of
+from analysis.rules import LABELLED, Ruleset
+
+ROUNDING = 2e-5
+MEAN, BEST, ONE, IN_TRAINING, UNSUPPORTED, UNCLAIMED = "mean", "best", "one", "in training", "unsupported", "unclaimed"
+_CODECS = re.compile(r"(?:^|(?<=[_ ]))(?:int\d*|fp\d*|zlib|zstd|lzma|brotli|exact|quantized)(?:[_ ]|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run that the claim rests on, with the one metric that counts.
+
+    `training` is the run that the training facts come from: itself or, for an evaluation alone, the run of its seed.
+    """
+
+    run: Run
+    metric: Metric
+    training: Run
+
+
+@dataclass(slots=True)
+class Selection:
+    """The claimed runs, how the headline fits them, and what was left aside; `lacking` has no metric of the asked label."""
+
+    claimed: list[Claimed] = field(default_factory=list)
+    fit: str = UNCLAIMED
+    incomplete: list[tuple[Path, int]] = field(default_factory=list)
+    aside: list[Path] = field(default_factory=list)
+    lacking: list[Run] = field(default_factory=list)
+
+
+def metrics_of(run: Run, rules: Ruleset) -> list[Metric]:
+    """What a run ends in: its final lines or, where the ruleset says so, its last validation once it has come to its end."""
+    if rules.final == LABELLED:
+        return run.finals
+    reached = run.total_steps is None or (run.last_step or 0) >= run.total_steps
+    return [run.validation] if run.validation is not None and reached else []
+
+
+def agrees(claimed: Decimal, value: float | None) -> bool:
+    """Whether a value is the claimed one, at the claim's own printed precision (2e-5 at least, which is rounding)."""
+    if value is None or not math.isfinite(value):
+        return False
+    exponent = claimed.as_tuple().exponent
+    printed = 0.51 * 10.0**exponent if isinstance(exponent, int) else 0.0
+    return abs(float(claimed) - value) <= max(ROUNDING, min(printed, 0.01))
+
+
+def mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def select(record: Record, rules: Ruleset, label: str | None = None) -> Selection:
+    """The claimed runs of a record. With `label`, every run of the group by that metric, those without it left out."""
+    candidates = _one_run_a_seed(record, rules)
+    headline = _headline(record.claim)
+    group, fit, chosen = candidates, UNCLAIMED, label
+    found: list[Run] = []
+    if label is None and record.claim is not None and candidates:
+        found, chosen = _by_seed_values(record.claim, candidates, rules)
+        if not found and headline is not None:
+            found, chosen = _by_headline(headline, record, candidates, rules)
+    if not found:
+        group = _topmost(record, candidates)
+        found = group if label is None else [run for run in group if label in _all_labels(run, rules)]
+    metrics = [_metric_of(run, chosen, rules) for run in found]
+    claimed = [Claimed(run, m, _training(run, record)) for run, m in zip(found, metrics, strict=True)]
+    if headline is not None and claimed:
+        fit = _fit(headline, claimed, record)
+    selection = Selection(
+        claimed, fit, lacking=[run for run in group if label is not None and label not in _all_labels(run, rules)]
+    )
+    _leave_aside(selection, record, rules)
+    return selection
+
+
+def _headline(claim: Claim | None) -> tuple[str, Decimal] | None:
+    """The metric that the JSON's headline is in, and its value."""
+    if claim is None:
+        return None
+    if claim.val_bpb is not None:
+        return "val_bpb", claim.val_bpb
+    return ("val_loss", claim.val_loss) if claim.val_loss is not None else None
+
+
+def _one_run_a_seed(record: Record, rules: Ruleset) -> list[Run]:
+    """Of each log and each seed in it the complete run that the claim fits, else the last complete one."""
+    headline = _headline(record.claim)
+    chosen = []
+    for runs in record.logs.values():
+        by_seed: dict[int | None, list[Run]] = {}
+        for run in runs:
+            if metrics_of(run, rules):
+                by_seed.setdefault(run.seed, []).append(run)
+        for same in by_seed.values():
+            fitting = [
+                run for run in same if headline and any(_agrees(headline, metric) for metric in metrics_of(run, rules))
+            ]
+            chosen.append((fitting or same)[-1])
+    return chosen
+
+
+def _agrees(headline: tuple[str, Decimal], metric: Metric) -> bool:
+    """A bpb that stands under a loss key is still the headline; that it stands there is a finding."""
+    what, value = headline
+    return agrees(value, getattr(metric, what)) or (what == "val_loss" and agrees(value, metric.val_bpb))
+
+
+def _by_seed_values(claim: Claim, candidates: list[Run], rules: Ruleset) -> tuple[list[Run], str | None]:
+    """The runs that end in what the JSON says of each seed, under the label that most of them share."""
+    best: tuple[list[Run], str | None] = ([], None)
+    said = {
+        seed: about for seed, about in claim.seeds.items() if about.val_bpb is not None or about.val_loss is not None
+    }
+    for label in _labels(candidates, rules):
+        fitting: dict[int, Run] = {}
+        for run in candidates:
+            seed, metric = seed_of(run), _labelled(run, label, rules)
+            about = said.get(seed) if seed is not None else None
+            if about is None or metric is None or seed is None or seed in fitting:
+                continue
+            if (about.val_bpb is not None and agrees(about.val_bpb, metric.val_bpb)) or (
+                about.val_bpb is None and about.val_loss is not None and agrees(about.val_loss, metric.val_loss)
+            ):
+                fitting[seed] = run
+        if len(fitting) > len(best[0]):
+            folders = {run.log.parent for run in fitting.values()}
+            rest = [
+                run
+                for run in candidates
+                if seed_of(run) in set(claim.seeds) - set(fitting)
+                and run.log.parent in folders
+                and _labelled(run, label, rules) is not None
+            ]
+            chosen = {id(run) for run in (*fitting.values(), *rest)}
+            best = [run for run in candidates if id(run) in chosen], label
+    return best
+
+
+def _by_headline(
+    headline: tuple[str, Decimal], record: Record, candidates: list[Run], rules: Ruleset
+) -> tuple[list[Run], str | None]:
+    """A group of runs whose mean is the headline; else the group of the run whose value it is."""
+    groups = list(_groups(record, candidates))
+    labels = _labels(candidates, rules)
+    for group in groups:
+        for label in labels:
+            having = [(run, m) for run in group if (m := _labelled(run, label, rules)) is not None]
+            for what in {headline[0], "val_bpb"}:
+                values = [value for _, m in having if (value := getattr(m, what)) is not None]
+                if len(values) > 1 and len(values) == len(having) and agrees(headline[1], mean(values)):
+                    return [run for run, _ in having], label
+    for group in groups:
+        for label in labels:
+            having = [(run, m) for run in group if (m := _labelled(run, label, rules)) is not None]
+            if any(_agrees(headline, metric) for _, metric in having):
+                kin = [run for run in group if any(_family(m.label) == _family(label) for m in metrics_of(run, rules))]
+                return kin, label
+    return [], None
+
+
+def _groups(record: Record, candidates: list[Run]) -> Iterator[list[Run]]:
+    """Runs that may be meant together, the likeliest first: the seeds that are named, a folder's, all."""
+    seeds = set(record.claim.seeds) if record.claim else set()
+    folders = list(dict.fromkeys(run.log.parent for run in candidates))
+    groups = [_topmost(record, candidates)]
+    groups += [[run for run in candidates if run.log.parent == folder] for folder in folders]
+    groups.append(candidates)
+    for group in groups:
+        named = [run for run in group if seed_of(run) in seeds]
+        if named and len(named) < len(group) and seeds <= {seed_of(run) for run in named}:
+            yield named
+    yield from groups
+
+
+def _topmost(record: Record, candidates: list[Run]) -> list[Run]:
+    """The runs that lie nearest to the top; logs that were given by name are all at the top."""
+    depths = {run.log: 0 if run.log in record.paths else len(run.log.parts) for run in candidates}
+    least = min(depths.values(), default=0)
+    return [run for run in candidates if depths[run.log] == least]
+
+
+def _labels(runs: list[Run], rules: Ruleset) -> list[str]:
+    """Every label, in the order of printing, those first that most runs have."""
+    counted: dict[str, int] = {}
+    for run in runs:
+        for label in {metric.label: None for metric in metrics_of(run, rules)}:
+            counted[label] = counted.get(label, 0) + 1
+    return sorted(counted, key=lambda label: -counted[label])
+
+
+def _labelled(run: Run, label: str, rules: Ruleset) -> Metric | None:
+    return next((metric for metric in reversed(metrics_of(run, rules)) if metric.label == label), None)
+
+
+def _all_labels(run: Run, rules: Ruleset) -> list[str]:
+    return list(dict.fromkeys(metric.label for metric in (*run.metrics, *metrics_of(run, rules))))
+
+
+def _family(label: str) -> str:
+    """A label without the names of codecs: the same evaluation of differently packed weights."""
+    return _CODECS.sub("", label).strip("_ ")
+
+
+def _metric_of(run: Run, label: str | None, rules: Ruleset) -> Metric:
+    """The metric of that label, else the last of its kin, else the last."""
+    own = metrics_of(run, rules)
+    if label is None:
+        return own[-1]
+    exact = _labelled(run, label, rules) or next((m for m in reversed(run.metrics) if m.label == label), None)
+    return exact or next((m for m in reversed(own) if _family(m.label) == _family(label)), own[-1])
+
+
+def _training(run: Run, record: Record) -> Run:
+    """The run that trained what this one evaluates: itself or, when it has no step, the one other run of its seed."""
+    if run.curve or run.seed is None:
+        return run
+    trained = [other for other in record.runs if other.seed == run.seed and other.curve and other.last_step]
+    return trained[0] if len(trained) == 1 else run
+
+
+def with_training(claimed: Claimed) -> Run:
+    """The claimed run with the facts that only its training log prints."""
+    run, training = claimed.run, claimed.training
+    if run is training:
+        return run
+    names = ("last_step", "total_steps", "train_time_ms", "code_bytes", "model_bytes", "artifact_bytes", "totals",
+             "model_params", "world_size", "torch", "python", "gpu")  # fmt: skip
+    return replace(run, **{name: getattr(run, name) or getattr(training, name) for name in names})
+
+
+def _fit(headline: tuple[str, Decimal], claimed: list[Claimed], record: Record) -> str:
+    """How the headline fits the claimed runs."""
+    for what in dict.fromkeys((headline[0], "val_bpb")):
+        values = [value for one in claimed if (value := getattr(one.metric, what)) is not None]
+        if len(values) == len(claimed) > 1 and agrees(headline[1], mean(values)):
+            return MEAN
+        if any(agrees(headline[1], value) for value in values):
+            return MEAN if len(claimed) == 1 else BEST if agrees(headline[1], min(values)) else ONE
+    for run in record.runs:
+        checked = [getattr(metric, headline[0]) for metric in run.metrics]
+        if any(agrees(headline[1], value) for value in (*checked, *(getattr(s, headline[0]) for s in run.steps))):
+            return IN_TRAINING
+    return UNSUPPORTED
+
+
+def _leave_aside(selection: Selection, record: Record, rules: Ruleset) -> None:
+    """Sort the logs that are not claimed into those the claim lacks and those it does not speak of."""
+    claim = record.claim
+    logs = {one.run.log for one in selection.claimed}
+    trained = {one.training.log for one in selection.claimed}
+    seeds = {seed_of(one.run) for one in selection.claimed} - {None}
+    alike = {re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "#", log.name) for log in logs}
+    deepest = max((len(log.parts) for log in logs), default=10**6)
+    for log in (*record.logs, *record.empty):
+        if log in logs or log in trained:
+            continue
+        runs = record.logs.get(log, [])
+        own = {seed_of(run) for run in runs} or {file_seed(log)}
+        complete = any(metrics_of(run, rules) for run in runs)
+        named = claim is not None and bool(own & set(claim.seeds))
+        meant = claim is None or (not claim.seeds and re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "#", log.name) in alike)
+        if not complete and not own & seeds and (named or ((meant or not logs) and len(log.parts) <= deepest)):
+            selection.incomplete.append((log, runs[-1].line if runs else 1))
+        else:
+            selection.aside.append(log)

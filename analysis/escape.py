@@ -1,0 +1,70 @@
+"""Text from outside, made harmless for where it is printed: a terminal, Markdown, a GitHub workflow command."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from analysis.findings import ERROR, WARNING, Finding
+
+_CONTROL_CODES = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Control codes, invisible characters and changes of direction shown instead of obeyed."""
+    return _CONTROL_CODES.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def markdown(content: str) -> str:
+    """Literal text in a Markdown table cell or paragraph."""
+    content = printable(content).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    content = re.sub(r"([\\`*_{}\[\]()#!|~])", r"\\\1", content)
+    return content.replace("@", "&#64;").replace("://", "&#58;//")  # neither a mention nor a link
+
+
+def finding_lines(findings: list[Finding]) -> list[str]:
+    """One line a finding; the same sentence on several logs is one line."""
+    return [
+        f"{f.severity}: {f.code}: {printable(f.file)}:{f.line}{_others(others)}: {printable(f.message)}"
+        for f, *others in _alike(findings)
+    ]
+
+
+def finding_items(findings: list[Finding]) -> list[str]:
+    """The same as items of a Markdown list."""
+    return [
+        f"- **{f.severity}** `{f.code}` {markdown(f.file)}:{f.line}{markdown(_others(others))}: {markdown(f.message)}"
+        for f, *others in _alike(findings)
+    ]
+
+
+def _alike(findings: list[Finding]) -> list[list[Finding]]:
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.severity, finding.code, finding.message), []).append(finding)
+    return list(groups.values())
+
+
+def _others(others: list[Finding]) -> str:
+    return (
+        f" and {len(others)} more files"
+        if len(others) > 1
+        else f" and {printable(others[0].file)}:{others[0].line}"
+        if others
+        else ""
+    )
+
+
+def annotation(finding: Finding, folder: str) -> str:
+    """A finding as a GitHub workflow command, at its file (a path below `folder`) and line."""
+    kind = {ERROR: "error", WARNING: "warning"}.get(finding.severity, "notice")
+    place = command_property(os.path.normpath(os.path.join(folder, finding.file)))
+    return f"::{kind} file={place},line={finding.line},title={finding.code}::{command_data(printable(finding.message))}"
+
+
+def command_data(content: str) -> str:
+    return content.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def command_property(content: str) -> str:
+    return command_data(content).replace(":", "%3A").replace(",", "%2C")

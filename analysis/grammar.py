@@ -1,0 +1,189 @@
+"""What a line of a training log may say.
+
+Every repetition here is bounded or unambiguous, so that no line, however made, takes quadratic time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+LONGEST = 2**14  # bytes of a line that are looked at; of a metric or a step line, LONGEST_METRIC
+LONGEST_METRIC = 2**11
+
+NUMBER = rb"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf(?:inity)?)"
+ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
+PREFIX = re.compile(
+    rb"(?:\[(?:rank|default)\d+\]:\s*|\(\w+ pid=\d+[^)]*\)\s*|\d{10,13}(?:\.\d+)?[:\s]\s*"
+    rb"|\[?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?Z?\]?[:\s-]*(?:\[?(?:INFO|DEBUG)\]?[:\s-]+)?)+"
+)
+MAY_BE_PREFIXED = frozenset(b"[(\x1b0123456789")
+STEPS_FAST = re.compile(rb"(?:step:\d+/[^\n]*(?:\n|\Z))+")  # the usual way to say it
+STEPS = re.compile(
+    rb"(?:(?:[Ss]tep[:= \t][ \t]*\d+[/ \t:,|]|\d+/\d+[ \t:,|]+(?:train_|val_)?loss|s:\d+ t[re]l:)[^\n]*(?:\n|\Z))+"
+)
+STEP = re.compile(rb"(?:[Ss]tep[:= \t][ \t]*|s:)?(\d{1,12})(?:/(\d{1,12}))?(?=[\s:,|]|$)")
+STEP_NUMBERS = re.compile(rb"^(?:[Ss]tep[:= \t][ \t]*|s:)?(\d{1,12})", re.MULTILINE)
+STEP_NUMBERS_FAST = re.compile(rb"step:(\d{1,12})/")
+WARMUP = re.compile(rb"warmup(?:step)?[:=]\s*1/")
+PAIR = re.compile(
+    rb"(?<![\w])([A-Za-z_]\w*+)(?:\s*[:=]\s*|(?<=val_loss)\s+|(?<=val_bpb)\s+|(?<=train_loss)\s+)"
+    rb"(" + NUMBER + rb")(ms|s|m)?(?![\w.])",
+    re.IGNORECASE,
+)
+LABEL = re.compile(rb"[A-Za-z][\w.+/-]*(?:[ \t]+[\w.+/-]+)*")
+PROGRESS = re.compile(
+    rb"(?:step|iter|epoch|chunk|batch|progress|sliding_eval)\b|running_|\w{0,40}_chunk|tt\w{1,2}:", re.IGNORECASE
+)
+PART = re.compile(rb"\d\s{0,3}/\s{0,3}\d|\d\s?%|\bstep\s?[:=]", re.IGNORECASE)
+DIAGNOSTIC = re.compile(rb"diagnostic|pre[-_ ]?quant", re.IGNORECASE)
+DECIMALS = re.compile(rb"val_(?:bpb|loss)\s{0,9}[:=\s]\s{0,9}[-+]?\d{1,9}\.(\d+)", re.IGNORECASE)
+
+SEED = re.compile(rb"(?:\w{1,20} )?(?<![\w-])seed\s*(?:[:=]|\bis\b|\bto\b|\s)\s*(\d{1,18})(?:[\s,;.]|$)", re.IGNORECASE)
+SEED_AND_RANKS = re.compile(rb"params:\d+ .{0,400}?\bws:(\d{1,6})\b.{0,400}?\bs:(\d{1,18})\b")
+GPU = re.compile(rb"\|\s+\d+\s+((?:NVIDIA|AMD|Tesla|GeForce)\b[\w .-]*?)\s{2,}")
+CODE = re.compile(
+    rb"Code size(?: \((\w+)\))?\s?:\s*([\d,]{1,15})\s?bytes|artifact:.{0,400}?\bcode:(\d{1,12})\b", re.IGNORECASE
+)
+MODEL = re.compile(rb"Serialized model ([\w+-]+)[^:\n]{0,80}:\s*([\d,]{1,15})\s?bytes")
+TOTAL = re.compile(
+    rb"(?:total[ _])?(?:submission|artifact)[ _](?:size|bytes)([^:=\n]{0,40})[:=]\s*(\d[\d,_]{4,14})(?:\s?(?:bytes|B)\b|\s|$)"
+    rb"|budget:(\d{5,12})/\d+",
+    re.IGNORECASE,
+)  # fmt: skip
+END_TIME = re.compile(
+    rb"stopping_early.{0,200}?train_time\s?:\s*(\d{1,15}(?:\.\d{1,9})?)(ms|s|m)\b(?:.{0,200}?\bstep:\s*(\d{1,12})/(\d{1,12}))?"
+)
+BLOCK = re.compile(rb"(?:-+\s*)?hyper-?parameters\b[\s:-]*$", re.IGNORECASE)
+BLOCK_ENTRY = re.compile(rb"\s+([A-Za-z_]\w*)\s*[:=]\s?(.*)$")
+TOKEN = re.compile(rb"([A-Za-z_]\w*)[:=](\S+)")
+TOKENS = re.compile(rb"(?:[A-Za-z_]\w*+[:=]\S++(?:\s++|$))+")
+FACTS: tuple[tuple[bytes, str, type, re.Pattern[bytes]], ...] = (  # a word that the line must hold, the fact, its pattern
+    (b"world_size", "world_size", int, re.compile(rb".{0,200}?\bworld_size\s?[:=]\s?(\d{1,6})\b")),
+    (b"params", "model_params", int, re.compile(rb"(?:model_)?params\s?[:=]\s?(\d{1,15})\b")),
+    (b"val_tokens", "val_tokens", int, re.compile(rb"\s*val_tokens\s?[:=]\s?(\d{1,15})\b")),
+    (b"val_loader:", "val_tokens", int, re.compile(rb"val_loader:.{0,900}?\btokens:(\d{1,15})")),
+    (b"DataLoader:", "val_tokens", int, re.compile(rb"Validation DataLoader: .{0,80}?tokens: (\d{1,15})")),
+    (b"DataLoader:", "train_shards", int, re.compile(rb"Training DataLoader: .{0,80}? across (\d{1,9}) files")),
+    (b"train_shards", "train_shards", int, re.compile(rb".{0,200}?\btrain_shards\s?[:=]\s?(\d{1,9})\b")),
+    (b"ython", "python", str, re.compile(rb"(?:Running )?[Pp]ython[ :=]+(\d[\w.+]*)")),
+    (b"orch", "torch", str, re.compile(rb"(?:Running )?(?:[Pp]y)?[Tt]orch(?:[_ ]version)?[ :=]+(\d[\w.+]*)")),
+    (b"device_name", "gpu", str, re.compile(rb".{0,80}?device_name=([\w .-]{1,80}?)(?= with |$|,)")),
+    (b"train_loader:", "dataset", str, re.compile(rb"train_loader:dataset:(\S+)")),
+    (b"data", "dataset", str, re.compile(rb"\s*(?:datasets_dir|data_path)\s?[:=]\s?(\S+)")),
+    (b"tokenizer_path", "tokenizer", str, re.compile(rb".{0,400}?\btokenizer_path\s?[:=]\s?(\S+)")),
+)  # fmt: skip
+SAYS_SOMETHING = re.compile(
+    rb"[Ss](?:eed|ize)|SEED| ws:|_bytes|budget:|artifact|" + b"|".join({word for word, *_ in FACTS})
+)
+MS = {b"ms": 1.0, b"s": 1000.0, b"m": 60_000.0, b"": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One final-metric line. val_loss in nats per token, val_bpb in bits per byte; either may be NaN or infinite.
+
+    A speedrun's last validation is a Metric too: its label is val_loss and it has no val_bpb.
+    """
+
+    label: str
+    val_loss: float | None
+    val_bpb: float | None
+    decimals: int
+    line: int
+    diagnostic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One logged step; what the line does not print is None."""
+
+    step: int
+    line: int
+    train_loss: float | None
+    val_loss: float | None
+    val_bpb: float | None
+    train_time_ms: float | None
+    step_avg_ms: float | None
+
+
+def as_text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def as_integer(digits: bytes) -> int:
+    return int(digits.replace(b",", b"").replace(b"_", b""))
+
+
+def line_around(text: bytes, position: int) -> bytes:
+    start = text.rfind(b"\n", 0, position) + 1
+    end = text.find(b"\n", position)
+    return text[start : len(text) if end < 0 else end]
+
+
+def normalised(raw: bytes) -> bytes:
+    """The line without terminal codes, prefixes and blanks around it; the very same object when it had none."""
+    line = raw.strip()
+    if b"\r" in line:
+        line = line.rsplit(b"\r", 1)[1]
+    if b"\x1b" in line:
+        line = ANSI.sub(b"", line).strip()
+    if line and line[0] in MAY_BE_PREFIXED and (prefix := PREFIX.match(line)):
+        line = line[prefix.end() :].strip()
+    return raw if line == raw else line
+
+
+def read_pairs(line: bytes) -> dict[bytes, tuple[float, bytes]]:
+    return {name.lower(): (float(value), unit or b"") for name, value, unit in PAIR.findall(line)}
+
+
+LOSSES = (  # of a Step's numbers, the first that a line prints
+    (b"train_loss", b"loss", b"trl"),
+    (b"val_loss", b"tel"),
+    (b"val_bpb",),
+)
+
+
+def read_steps(first: int, text: bytes) -> Iterator[Step]:
+    for number, line in enumerate(text.split(b"\n"), start=first):
+        step = read_step(line, number)
+        if step is not None:
+            yield step
+
+
+def read_step(line: bytes, number: int) -> Step | None:
+    match = STEP.match(line)
+    if match is None:
+        return None
+    pairs = read_pairs(line[match.end() : LONGEST_METRIC])
+    train_loss, val_loss, val_bpb = (next((pairs[n][0] for n in names if n in pairs), None) for names in LOSSES)
+    time, average = (
+        next((pairs[n][0] * MS[pairs[n][1].lower()] for n in names if n in pairs), None)
+        for names in ((b"train_time", b"t"), (b"step_avg", b"avg"))
+    )
+    return Step(int(match[1]), number, train_loss, val_loss, val_bpb, time, average)
+
+
+def read_metric(line: bytes) -> Metric | None:
+    """A final metric, its line still to be set; None when the line is none."""
+    line = line.lstrip(b"=>*-# ")
+    if len(line) > LONGEST_METRIC or b"val_bpb" not in line or b"val_loss" not in line or PROGRESS.match(line):
+        return None
+    first = PAIR.search(line)
+    label = line[: first.start()].rstrip(b" \t:|-") if first else b""
+    pairs = read_pairs(line)
+    if not LABEL.fullmatch(label) or b"val_loss" not in pairs or b"val_bpb" not in pairs:
+        return None
+    between = line[: min(line.index(b"val_loss"), line.index(b"val_bpb"))]
+    if PART.search(between):
+        return None
+    printed = [len(decimals) for decimals in DECIMALS.findall(line)]
+    return Metric(
+        label=as_text(label),
+        val_loss=pairs[b"val_loss"][0],
+        val_bpb=pairs[b"val_bpb"][0],
+        decimals=max(printed, default=0),
+        line=0,
+        diagnostic=bool(DIAGNOSTIC.search(between)),
+    )

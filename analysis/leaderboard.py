@@ -1,0 +1,205 @@
+"""Every record folder below a folder, in the order of their dates: does each beat the one that stood before it?
+
+    python -m analysis.leaderboard DIR [--rules NAME|FILE] [--format markdown|csv|json] [--output FILE]
+
+A record stands when it has the best mean so far; each later one is tested against it, with the ruleset's margin read in
+bpb and in nats. Where the ruleset has a fixed target, each record is tested against that.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis import escape
+from analysis.claims import Claim, submission_file
+from analysis.evidence import EvidenceError, check_results, gather
+from analysis.files import LOG_SUFFIXES, FileError, printable_path
+from analysis.findings import counts
+from analysis.logs import read_log
+from analysis.record import read_record
+from analysis.rules import METRIC_UNITS, RulesError, Ruleset, load
+from analysis.runs import Result, write_rows
+from analysis.verdict import decide, format_p
+
+CANNOT_TELL = "cannot tell"
+_DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record folder. mean and sd are in the ruleset's metric, `predecessor` is the record that stood before it."""
+
+    record: str
+    date: str | None
+    n: int
+    mean: float | None = None
+    sd: float | None = None
+    bytes: int | None = None
+    train_time_s: float | None = None
+    predecessor: str | None = None
+    verdict_bpb: str | None = None
+    p_bpb: float | None = None
+    verdict_nats: str | None = None
+    p_nats: float | None = None
+    errors: int = 0
+    warnings: int = 0
+    infos: int = 0
+    why: str | None = None
+
+
+def record_folders(folder: Path) -> Iterator[Path]:
+    """The folders that hold a submission JSON or training logs; what lies inside one belongs to it."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        yield folder  # a row that says why
+        return
+    files = [path for path in entries if path.is_file()]
+    if submission_file(files, folder) is not None or any(_is_log(path) for path in files):
+        yield folder
+        return
+    for path in entries:
+        if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
+            yield from record_folders(path)
+
+
+def _is_log(path: Path) -> bool:
+    try:
+        return path.name.endswith(LOG_SUFFIXES) and bool(read_log(path))
+    except FileError:
+        return path.name.endswith(".log")
+
+
+def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:
+    """One row a record folder, oldest first."""
+    read = sorted((_read(folder, directory, rules) for folder in record_folders(directory)), key=lambda one: one[0])
+    rows: list[Row] = []
+    standing: Row | None = None
+    for _, row, results in read:
+        if row.mean is not None and (rules.target is not None or standing is not None):
+            row = _tested(row, results, rules, standing)
+        elif row.mean is not None:
+            row = replace(row, why=row.why or "the first record: there is none to compare with")
+        rows.append(row)
+        if row.mean is not None and (standing is None or standing.mean is None or row.mean < standing.mean):
+            standing = row
+    return rows
+
+
+def _read(folder: Path, directory: Path, rules: Ruleset) -> tuple[tuple[str, str, str], Row, list[Result]]:
+    """(what it is sorted by, the row without a verdict, its runs); a folder that cannot be read is a row that says why."""
+    name = printable_path(folder.relative_to(directory) if folder != directory else Path(folder.name))
+    row = Row(name, None, 0)
+    results: list[Result] = []
+    claim: Claim | None = None
+    try:
+        claim = read_record([folder]).claim
+        evidence = gather([folder], rules)
+        results = evidence.results
+        number = counts(evidence.findings)
+        values = [value for one in results if (value := getattr(one, rules.metric)) is not None]
+        one_metric = len({one.label for one in results}) == 1
+        usable = bool(values) and one_metric and all(0 < value < math.inf for value in values)
+        row = replace(
+            row,
+            n=len(results),
+            mean=math.fsum(values) / len(values) if usable else None,
+            bytes=max((one.artifact_bytes for one in results if one.artifact_bytes is not None), default=None),
+            train_time_s=max(
+                (one.train_time_ms / 1000 for one in results if one.train_time_ms is not None), default=None
+            ),
+            errors=number["error"],
+            warnings=number["warning"],
+            infos=number["info"],
+        )
+        if evidence.fault is not None:
+            raise EvidenceError(evidence.fault)
+        check_results(results, name)
+    except (EvidenceError, OSError) as error:
+        row = replace(row, why=str(error))
+    said = claim.date if claim is not None else None
+    found = _DATE.match(folder.name) or (_DATE.match(said) if said else None)
+    row = replace(row, date="-".join(found.groups()) if found else None)
+    return (row.date or "", said or "", name), row, results
+
+
+def _tested(row: Row, results: list[Result], rules: Ruleset, standing: Row | None) -> Row:
+    """The row with its verdicts: against the target or, with the margin in both units, against the standing record."""
+    units = [METRIC_UNITS[rules.metric]] if rules.target is not None else ["bpb", "nats"]
+    sota = rules.target if rules.target is not None or standing is None else standing.mean
+    said: dict[str, Any] = {} if rules.target is not None or standing is None else {"predecessor": standing.record}
+    for unit in units:
+        said[f"verdict_{unit}"] = CANNOT_TELL
+        if row.why is not None:
+            continue
+        try:
+            verdict = decide(replace(rules, unit=unit), results, [], sota, [])
+        except EvidenceError as error:
+            said["why"] = str(error)
+            continue
+        said |= {f"verdict_{unit}": verdict.verdict.replace("_", " "), "sd": verdict.sd}
+        said[f"p_{unit}"] = verdict.test.p_value if verdict.test else None
+    return replace(row, **said)
+
+
+def markdown(rows: list[Row], rules: Ruleset) -> str:
+    """The table for people; JSON and CSV hold all digits."""
+    head = ("date", "record", "n", f"mean {rules.metric}", "sd", "bytes", "time", "tested against", "verdict, bpb", "verdict, nats",
+            "errors", "warnings", "remarks")  # fmt: skip
+    lines = [head, ("---",) * len(head)]
+    for row in rows:
+        cells = (
+            row.date or "-", row.record, str(row.n), _number(row.mean, ".6f"), _number(row.sd, ".6f"), _number(row.bytes, ","),
+            "-" if row.train_time_s is None else f"{row.train_time_s:.1f} s", row.predecessor or ("target" if rules.target else "-"),
+            _verdict(row.verdict_bpb, row.p_bpb), _verdict(row.verdict_nats, row.p_nats), str(row.errors), str(row.warnings), row.why or "",
+        )  # fmt: skip
+        lines.append(tuple(escape.markdown(cell) for cell in cells))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _verdict(verdict: str | None, p: float | None) -> str:
+    return "-" if verdict is None else verdict if p is None else f"{verdict}, p {format_p(p)}"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
+@click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
+@click.option("--format", "form", type=click.Choice(["markdown", "csv", "json"]), default="markdown", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
+def main(directory: Path, rules: str, form: str, output: Path | None) -> None:
+    """Every record folder below DIR, one row each, each tested against the record that stood before it."""
+    try:
+        ruleset = load(rules)
+    except RulesError as error:
+        raise click.UsageError(f"--rules: {error}") from None
+    rows = leaderboard(directory, ruleset)
+    if not rows:
+        click.echo(f"No record folder below {directory}: none holds a submission.json or a training log.", err=True)
+        raise SystemExit(3)
+    try:
+        if form != "markdown":
+            write_rows([asdict(row) for row in rows], [column.name for column in fields(Row)], form, output)
+        elif output is None:
+            sys.stdout.write(markdown(rows, ruleset))
+        else:
+            output.write_text(markdown(rows, ruleset), encoding="utf-8")
+    except OSError as error:
+        if output is None:
+            raise
+        raise click.UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The training script as it stands in a log: where it is, its digest, whether it parses, what it can print.
+
+A script is text here. It is hashed and parsed, never run and never imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import sys
+import warnings
+from dataclasses import dataclass, field
+
+_RULER = b"=" * 50  # scripts underline headings with fewer
+_CODE = re.compile(rb"^(?:import|from)[ \t]+\w", re.MULTILINE)
+_FIRST = re.compile(
+    rb"""^(?:import\s|from\s|def\s|class\s|if\s|try:|@\w|\#|[rRbBuU]?["']|[A-Za-z_][\w.]*(?::[ ][\w\[\], .|]+)?[ ]=[ ])""",
+    re.MULTILINE,
+)
+_LOGGED = re.compile(
+    rb"^(?:(?:step[:= \t]\s*)?\d+/\d+[ \t:]|[\w+ ()-]+: \d+ bytes|[A-Za-z\d_][^\n\"'{}()=]*[ \t:]val_(?:loss|bpb)\s*[:=]\s*\d)"
+    rb"[^\n]*\n",
+    re.MULTILINE,
+)
+_TEMPLATE = re.compile(r"\{[^{}]*\}|%[-+ #0-9.]*[a-zA-Z]")
+_UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
+_UNPACKED = re.compile(rb"\b(?:exec|eval)\s*\(")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A script printed into a log, without the newline that print adds."""
+
+    text: bytes = field(repr=False)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text).hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.text)
+
+
+def cut(data: bytes) -> list[tuple[int, int, Source | None]]:
+    """The stretches of a log between its sources: (start, end, the source that stands just before), in order.
+
+    A source is a block of code closed by a line of `=`. In a log of several runs it follows the lines of the run
+    before, which are left in their stretch.
+    """
+    stretches: list[tuple[int, int, Source | None]] = []
+    start, before, block_start, position = 0, None, 0, 0
+    while (position := data.find(_RULER, position)) >= 0:
+        end = data.find(b"\n", position)
+        end = len(data) if end < 0 else end
+        closes = position == 0 or data[position - 1] == 10
+        if closes and not data[position:end].rstrip(b" \t\r").strip(b"="):
+            first = _first_line_of_code(data, block_start, position)
+            if first is not None:
+                stretches.append((start, first, before))
+                start, before = position, Source(data[first : max(first, position - 1)])
+            block_start = min(end + 1, len(data))
+        position = end
+    stretches.append((start, len(data), before))
+    return stretches
+
+
+def _first_line_of_code(data: bytes, start: int, end: int) -> int | None:
+    """Where the source of a block begins: its first line of code after the last line that a run has logged."""
+    if _CODE.search(data, start, end) is None:
+        return None
+    if not _FIRST.match(data, start, end):
+        for logged in _LOGGED.finditer(data, start, end):
+            start = logged.end()
+        if _CODE.search(data, start, end) is None:
+            return None
+    first = _FIRST.search(data, start, end)
+    return first.start() if first else None
+
+
+def does_not_compile(source: Source, python: str | None) -> str | None:
+    """Why the source does not parse, or None when it does or cannot be judged.
+
+    A newer Python's syntax is not judged by an older one: that is, when the log says that a newer one ran it or, where
+    it says nothing, when the complaint is about an f-string (they nest from 3.12 on).
+    """
+    try:
+        _tree(source)
+    except _UNPARSED as error:
+        if isinstance(error, (RecursionError, MemoryError)) or _is_newer(python):
+            return None
+        if python is None and "f-string" in str(error):
+            return None
+        line = getattr(error, "lineno", None)
+        return f"{getattr(error, 'msg', error)}" + (f" (its line {line})" if line else "")
+    return None
+
+
+def cannot_print(source: Source, label: str) -> bool:
+    """Whether no literal of the source can make the label, nor several of them one after the other.
+
+    A label may be put together at run time (f"final_{name}_exact" with name "sliding" or 3), so it may be made of whole
+    literals and of the parts of templates, of digits and of separators; only its two ends may lie inside a literal. A
+    source that unpacks code, or does not parse here, is not judged.
+    """
+    if _UNPACKED.search(source.text):
+        return False
+    try:
+        tree = _tree(source)
+    except _UNPARSED:
+        return False
+    literals = {
+        part
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))
+        for part in _TEMPLATE.split(node.value if isinstance(node.value, str) else node.value.decode("latin-1"))
+        if len(part) > 1
+    }
+    if any(label in literal for literal in literals):
+        return False
+    reached = {k for literal in literals for k in range(2, len(label)) if literal.endswith(label[:k])} | {0}
+    for position in range(len(label)):
+        if position not in reached:
+            continue
+        rest = label[position:]
+        if position and any(literal.startswith(rest) for literal in literals):
+            return False
+        if rest[0].isdigit() or rest[0] in "_- ./":
+            reached.add(position + 1)
+        reached |= {position + len(literal) for literal in literals if rest.startswith(literal)}
+    return len(label) not in reached
+
+
+def _tree(source: Source) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a foreign script's escapes are none of our reader's business
+        return ast.parse(source.text)
+
+
+def _is_newer(python: str | None) -> bool:
+    if python is None:
+        return False
+    numbers = [int(number) for number in re.findall(r"\d{1,4}", python)[:2]]
+    return numbers > list(sys.version_info[:2])
