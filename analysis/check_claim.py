@@ -151,15 +151,20 @@ def _claimed_seeds(record: Record, claim: Claim, claimed: list[Claimed], file: s
         if value is None or int(value.as_tuple().exponent) > -4:
             continue
         own = [one for one in claimed if one.run.seed == seed]
-        others = [one for one in claimed if one.run.seed not in (None, seed) and agrees(value, one.metric.val_bpb)]
+        label = claimed[0].metric.label if claimed else None
+        others = [
+            run
+            for run in record.runs
+            if run.seed not in (None, seed) and any(m.label == label and agrees(value, m.val_bpb) for m in run.finals)
+        ]
         if not any(agrees(value, one.metric.val_bpb) for one in own) and len(others) == 1:
             other = others[0]
-            theirs = claim.seeds.get(other.run.seed if other.run.seed is not None else -1)
-            if theirs is None or theirs.val_bpb is None or not agrees(theirs.val_bpb, other.metric.val_bpb):
+            theirs = claim.seeds.get(-1 if other.seed is None else other.seed)
+            if theirs is None or theirs.val_bpb is None or not agrees(theirs.val_bpb, other.finals[-1].val_bpb):
                 yield (
                     "seed-mismatch", file, line,
-                    f"Found {value} for seed {seed}; the log with that value, {record.shown(other.run.log)}, prints seed "
-                    f"{other.run.seed}. Correct the seed.",
+                    f"Found {value} for seed {seed}; the log with that value, {record.shown(other.log)}, prints seed {other.seed}. "
+                    f"Correct the seed.",
                 )  # fmt: skip
                 continue
         if own and not any(agrees(value, one.metric.val_bpb) for one in own):

@@ -21,17 +21,24 @@ STUB_BYTES = 200
 
 def audit(record: Record, selection: Selection, rules: Ruleset) -> list[Finding]:
     """Every finding on one record folder (or on single logs), errors first."""
-    raised: list[tuple[str, str, int, str]] = []
-    raised += _folder(record, selection, rules)
-    if record.claim is not None and record.claim.fault is None:
-        raised += check_claim(record, record.claim, selection, rules)
-    raised += check_runs(selection.claimed, rules, record.shown)
+    raised = [*_logs(record, selection, rules), *check_runs(selection.claimed, rules, record.shown)]
     if record.base is not None:
         raised += _shipped(record, selection)
+        if rules.submission == "required":
+            raised += _submission(record)
+    if record.claim is not None and record.claim.fault is None:
+        raised += check_claim(record, record.claim, selection, rules)
     return graded(raised, rules.findings)
 
 
-def _folder(record: Record, selection: Selection, rules: Ruleset) -> Raised:
+def audit_control(record: Record, selection: Selection, rules: Ruleset) -> list[Finding]:
+    """The findings on a control: on its runs, not on what its folder claims or lacks."""
+    found = [*_logs(record, selection, rules), *check_runs(selection.claimed, rules, record.shown)]
+    return graded(found, rules.findings)
+
+
+def _logs(record: Record, selection: Selection, rules: Ruleset) -> Raised:
+    """Which logs are there, and which of them could be read."""
     where = "." if record.base else record.shown(record.paths[0])
     if not record.logs and not record.empty:
         yield (
@@ -58,8 +65,10 @@ def _folder(record: Record, selection: Selection, rules: Ruleset) -> Raised:
                 f"Found {len(trained)} runs in one log; expected one. Counted: the run that the claim fits, else the last. "
                 f"Keep one log a run.",
             )  # fmt: skip
-    if record.base is None or rules.submission != "required":
-        return
+
+
+def _submission(record: Record) -> Raised:
+    """The files that a submission must hold."""
     top = [path for path in record.listing.files if path.parent == record.base]
     if record.claim is None:
         yield (

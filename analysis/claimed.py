@@ -82,8 +82,10 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
     found: list[Run] = []
     if label is None and record.claim is not None and candidates:
         found, chosen = _by_seed_values(record.claim, candidates, rules)
-        if not found and headline is not None:
-            found, chosen = _by_headline(headline, record, candidates, rules)
+        if headline is not None and len(found) < max(len(record.claim.seeds), 1):
+            whole = _by_headline(headline, record, candidates, rules)
+            if len(whole[0]) > len(found):
+                found, chosen = whole
     if not found:
         group = _topmost(record, candidates)
         found = group if label is None else [run for run in group if label in _all_labels(run, rules)]

@@ -55,8 +55,11 @@ def plan_of(paths: list[Path]) -> dict[str, Any]:
     return plans[0] if plans else {}
 
 
-def gather(paths: list[Path], rules: Ruleset, label: str | None = None) -> Evidence:
-    """The evidence below the PATHs, as read; `label` forces one metric. Raises EvidenceError. See `check_results`."""
+def gather(paths: list[Path], rules: Ruleset, label: str | None = None, as_control: bool = False) -> Evidence:
+    """The evidence below the PATHs, as read; `label` forces one metric. Raises EvidenceError. See `check_results`.
+
+    Of a control its runs are audited and not what its folder claims.
+    """
     evidence = Evidence()
     loose: list[Path] = []
     for path in paths:
@@ -89,7 +92,7 @@ def gather(paths: list[Path], rules: Ruleset, label: str | None = None) -> Evide
         evidence.results += [
             from_run(with_training(one), one.metric, record.shown(one.run.log)) for one in selection.claimed
         ]
-        evidence.findings += checks.audit(record, selection, rules)
+        evidence.findings += (checks.audit_control if as_control else checks.audit)(record, selection, rules)
         evidence.fault = _fault(record, selection, rules, label)
         evidence.not_counted += [record.shown(log) for log in selection.aside]
     return evidence

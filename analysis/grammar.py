@@ -26,7 +26,7 @@ STEPS = re.compile(
 STEP = re.compile(rb"(?:[Ss]tep[:= \t][ \t]*|s:)?(\d{1,12})(?:/(\d{1,12}))?(?=[\s:,|]|$)")
 STEP_NUMBERS = re.compile(rb"^(?:[Ss]tep[:= \t][ \t]*|s:)?(\d{1,12})", re.MULTILINE)
 STEP_NUMBERS_FAST = re.compile(rb"step:(\d{1,12})/")
-WARMUP = re.compile(rb"warmup(?:step)?[:=]\s*1/")
+WARMUP = re.compile(rb"warmup(?:_step)?[:=]\s*1/")
 PAIR = re.compile(
     rb"(?<![\w])([A-Za-z_]\w*+)(?:\s*[:=]\s*|(?<=val_loss)\s+|(?<=val_bpb)\s+|(?<=train_loss)\s+)"
     rb"(" + NUMBER + rb")(ms|s|m)?(?![\w.])",
@@ -40,7 +40,9 @@ PART = re.compile(rb"\d\s{0,3}/\s{0,3}\d|\d\s?%|\bstep\s?[:=]", re.IGNORECASE)
 DIAGNOSTIC = re.compile(rb"diagnostic|pre[-_ ]?quant", re.IGNORECASE)
 DECIMALS = re.compile(rb"val_(?:bpb|loss)\s{0,9}[:=\s]\s{0,9}[-+]?\d{1,9}\.(\d+)", re.IGNORECASE)
 
-SEED = re.compile(rb"(?:\w{1,20} )?(?<![\w-])seed\s*(?:[:=]|\bis\b|\bto\b|\s)\s*(\d{1,18})(?:[\s,;.]|$)", re.IGNORECASE)
+SEED = re.compile(
+    rb"(?:\w{1,20} )?(?<![\w-])seed\s*(?:[:=]|\bis\b|\bto\b|\s)\s*(\d{1,18})\.?(?:[\s,;]|$)", re.IGNORECASE
+)
 SEED_AND_RANKS = re.compile(rb"params:\d+ .{0,400}?\bws:(\d{1,6})\b.{0,400}?\bs:(\d{1,18})\b")
 GPU = re.compile(rb"\|\s+\d+\s+((?:NVIDIA|AMD|Tesla|GeForce)\b[\w .-]*?)\s{2,}")
 CODE = re.compile(

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from analysis.source import Source, cut
 
 RESTARTS = 3  # falls of the step within one stretch that make it two writers
 MOST = 50_000  # runs, metrics or stretches of steps in one log; more is no training log
+PIECE = 2**18  # bytes of step lines whose order is looked at at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,9 @@ class _Reader:
         self.path, self.data = path, data
         self.done: list[Run] = []
         self.counted, self.number = 0, 1  # a position in data and its line
+        self.waiting: list[bytes] = []  # step lines, from waiting_from up to the line before waiting_to
+        self.waiting_from = self.waiting_to = 0
+        self.waiting_fast = True
         self.begin(1)
 
     def runs(self) -> list[Run]:
@@ -145,11 +150,13 @@ class _Reader:
         self.curve: list[tuple[int, bytes]] = []
         self.config: dict[str, str] = {}
         self.totals: list[tuple[bytes, int, int]] = []
+        self.ended: dict[str, Any] = {}  # what a line after the steps says of the end of training
+        self.last_number = 0
         self.in_block = False
 
     @property
     def trained(self) -> bool:
-        return bool(self.curve or self.metrics)
+        return bool(self.curve or self.metrics or self.waiting)
 
     def check_size(self) -> None:
         if max(len(self.done), len(self.metrics), len(self.curve)) > MOST:
@@ -159,6 +166,7 @@ class _Reader:
 
     def finish(self, line: int, inherit: bool = True) -> None:
         """Freeze the run; the next begins on `line`, with the facts that are printed once when it is of one program."""
+        self.facts |= _of_curve(self.curve) | self.ended
         coded = [total for total in self.totals if total[0]] or self.totals
         self.facts |= {"artifact_bytes": coded[-1][1], "size_line": coded[-1][2]} if coded else {}
         self.facts["totals"] = tuple(size for _, size, _ in coded)
@@ -190,7 +198,7 @@ class _Reader:
         while position < end:
             steps = grammar.STEPS_FAST.match(data, position, end) or grammar.STEPS.match(data, position, end)
             if steps is not None:
-                self.take_steps(steps[0], position, steps.re is grammar.STEPS_FAST)
+                self.wait(steps[0], position, steps.re is grammar.STEPS_FAST)
                 position = steps.end()
                 continue
             newline = data.find(b"\n", position, end)
@@ -198,6 +206,25 @@ class _Reader:
             if stop > position:
                 self.take_line(data[position : min(stop, position + grammar.LONGEST)], position)
             position = stop + 1
+        self.take_waiting()
+
+    def wait(self, text: bytes, position: int, fast: bool) -> None:
+        """Gather step lines until another line comes; blank lines between them are kept, so that lines can be counted."""
+        first = self.line_of(position)
+        if not self.waiting:
+            self.waiting_from = self.waiting_to = first
+            self.waiting_fast = True
+        self.waiting += [b"\n" * (first - self.waiting_to), text]
+        if not text.endswith(b"\n"):
+            self.waiting.append(b"\n")
+        self.waiting_to = first + text.count(b"\n") + (not text.endswith(b"\n"))
+        self.waiting_fast = self.waiting_fast and fast
+
+    def take_waiting(self) -> None:
+        if self.waiting:
+            text = b"".join(self.waiting)
+            self.waiting = []
+            self.take_steps(text, self.waiting_from, self.waiting_fast)
 
     def take_line(self, raw: bytes, position: int) -> None:
         if raw[0] in b"|+=":
@@ -205,15 +232,18 @@ class _Reader:
                 self.facts["gpu"] = grammar.as_text(gpu[1])
             return
         line = grammar.normalised(raw)
+        if line is not raw and (not line or grammar.STEPS.match(line)):
+            if line:
+                self.wait(line, position, fast=False)
+            return
+        self.take_waiting()
         if self.in_block:
             if entry := grammar.BLOCK_ENTRY.match(raw):
                 self.config.setdefault(grammar.as_text(entry[1]), grammar.as_text(entry[2].strip()))
                 self.take_fact(line, position)
                 return
             self.in_block = False
-        if line is not raw and grammar.STEPS.match(line):
-            self.take_steps(line, position, fast=False)
-        elif b"val_" in line and (metric := grammar.read_metric(line)) is not None:
+        if b"val_" in line and (metric := grammar.read_metric(line)) is not None:
             self.metrics.append(replace(metric, line=self.line_of(position)))
             self.check_size()
         elif self.trained:
@@ -227,9 +257,9 @@ class _Reader:
             self.finish(self.line_of(position))
             self.take_fact(line, position)
         elif ended := grammar.END_TIME.match(line):
-            self.facts["train_time_ms"] = float(ended[1]) * grammar.MS[ended[2]]
+            self.ended = {"train_time_ms": float(ended[1]) * grammar.MS[ended[2]]}
             if ended[3]:
-                self.facts["last_step"], self.facts["total_steps"] = int(ended[3]), int(ended[4])
+                self.ended |= {"last_step": int(ended[3]), "total_steps": int(ended[4])}
         else:
             self.take_size(line, position)
 
@@ -279,26 +309,22 @@ class _Reader:
         if seed.isascii() and seed.isdecimal() and "seed" not in self.facts:
             self.facts["seed"] = int(seed[:18])
 
-    def take_steps(self, text: bytes, position: int, fast: bool) -> None:
-        """A stretch of step lines with nothing between them."""
-        first = self.line_of(position)
-        numbers = list(map(int, (grammar.STEP_NUMBERS_FAST if fast else grammar.STEP_NUMBERS).findall(text)))
-        known = self.facts.get("last_step") if self.curve else None
-        if numbers != sorted(numbers):
+    def take_steps(self, text: bytes, first: int, fast: bool) -> None:
+        """A stretch of step lines with nothing between them, from line `first` on."""
+        ends = _rising(text, grammar.STEP_NUMBERS_FAST if fast else grammar.STEP_NUMBERS)
+        if ends is None:
             self.take_each(text, first)
             return
-        if known is not None and numbers and numbers[0] < known:
+        if self.curve and ends[0] < self.last_number:
             self.finish(first)
-        self.add_steps(first, text)
+        self.add_steps(first, text, ends[1])
 
     def take_each(self, text: bytes, first: int) -> None:
         """A stretch whose steps fall back: a new run at each fall or, where they do so again and again, two writers."""
-        lines = text.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        numbers = [int(match[1]) if (match := grammar.STEP.match(line)) else 0 for line in lines]
-        known = self.facts.get("last_step", 0) if self.curve else 0
-        before = [known, *numbers[:-1]]
+        lines = text.split(b"\n")[:-1]
+        last = self.last_number if self.curve else 0
+        numbers = [last := int(match[1]) if (match := grammar.STEP.match(line)) else last for line in lines]
+        before = [self.last_number if self.curve else 0, *numbers[:-1]]
         falls = [i for i, (number, last) in enumerate(zip(numbers, before, strict=True)) if number < last]
         if len([i for i in falls if numbers[i] > 1]) >= RESTARTS or len(falls) > 10 * RESTARTS:
             self.facts.setdefault("clobbered_at", first + falls[0])
@@ -307,31 +333,55 @@ class _Reader:
         for start, end in itertools.pairwise(starts):
             if start in falls:
                 self.finish(first + start)
-            self.add_steps(first + start, b"\n".join(lines[start:end]))
+            self.add_steps(first + start, b"\n".join(lines[start:end]) + b"\n", numbers[end - 1])
 
-    def add_steps(self, first: int, text: bytes) -> None:
+    def add_steps(self, first: int, text: bytes, last_number: int) -> None:
         self.curve.append((first, text))
+        self.last_number = last_number
+        self.ended = {}
         self.check_size()
-        last_start = text.rstrip(b"\n").rfind(b"\n") + 1
-        last = grammar.read_step(text[last_start:].rstrip(b"\n"), first + text.count(b"\n", 0, last_start))
-        match = grammar.STEP.match(text, last_start)
-        if last is None or match is None:
-            return
-        self.facts["last_step"] = last.step
-        if match[2]:
-            self.facts["total_steps"] = int(match[2])
-        for name in (b"train_time", b" t:"):
-            if (found := text.rfind(name)) >= 0:
-                timed = grammar.read_step(grammar.line_around(text, found), 0)
-                if timed is not None and timed.train_time_ms is not None:
-                    self.facts["train_time_ms"] = timed.train_time_ms
-                break
-        if (found := max(text.rfind(b"val_loss"), text.rfind(b" tel:"))) >= 0:
-            step = grammar.read_step(grammar.line_around(text, found), first + text.count(b"\n", 0, found))
+
+
+def _rising(text: bytes, pattern: re.Pattern[bytes]) -> tuple[int, int] | None:
+    """The first and the last step of a stretch; None when the steps do not rise, or some line says none."""
+    first, last, start = None, -1, 0
+    while start < len(text):
+        end = text.find(b"\n", start + PIECE) + 1 or len(text)
+        numbers = list(map(int, pattern.findall(text, start, end)))
+        if not numbers or numbers[0] < last or numbers != sorted(numbers):
+            return None
+        first = numbers[0] if first is None else first
+        last, start = numbers[-1], end
+    return None if first is None else (first, last)
+
+
+def _of_curve(curve: list[tuple[int, bytes]]) -> dict[str, Any]:
+    """What the last step lines of a run say: its last step, its time, its last validation."""
+    found: dict[str, Any] = {}
+    wanted = {"last_step", "train_time_ms", "validation"}
+    for first, text in reversed(curve):
+        if not wanted:
+            break
+        if "last_step" in wanted:
+            start = text.rstrip(b"\n").rfind(b"\n") + 1
+            if match := grammar.STEP.match(text, start):
+                found["last_step"] = int(match[1])
+                found |= {"total_steps": int(match[2])} if match[2] else {}
+                wanted.discard("last_step")
+        if "train_time_ms" in wanted and (at := max(text.rfind(b"train_time"), text.rfind(b" t:"))) >= 0:
+            timed = grammar.read_step(grammar.line_around(text, at), 0)
+            if timed is not None and timed.train_time_ms is not None:
+                found["train_time_ms"] = timed.train_time_ms
+                wanted.discard("train_time_ms")
+        if "validation" in wanted and (at := max(text.rfind(b"val_loss"), text.rfind(b" tel:"))) >= 0:
+            line = grammar.line_around(text, at)
+            step = grammar.read_step(line, first + text.count(b"\n", 0, at))
             if step is not None and step.val_loss is not None:
-                decimals = grammar.DECIMALS.search(grammar.line_around(text, found))
+                decimals = grammar.DECIMALS.search(line)
                 places = len(decimals[1]) if decimals else 0
-                self.facts["validation"] = Metric("val_loss", step.val_loss, step.val_bpb, places, step.line)
+                found["validation"] = Metric("val_loss", step.val_loss, step.val_bpb, places, step.line)
+                wanted.discard("validation")
+    return found
 
 
 _PRINTED_ONCE = (
@@ -342,25 +392,27 @@ _PRINTED_ONCE = (
 
 # -- the command -------------------------------------------------------------------------------------------------------
 
-CURVE_COLUMNS = ["log", "run", "seed", *(name.name for name in fields(Step))]
+STEP_COLUMNS = [column.name for column in fields(Step)]
+CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 
 
 def rows_of(log: Path, shown: str) -> Iterator[dict[str, Any]]:
-    """One row a run: what a frame holds and, for JSON, every metric and hyper-parameter. Raises FileError."""
-    from analysis.runs import from_run
+    """One row a run: what a frame holds, and every metric and hyper-parameter. Raises FileError."""
+    from analysis.runs import COLUMNS, from_run
 
     for run in read_log(log):
         final = run.finals[-1] if run.finals else run.validation
         ended = bool(run.finals) or (run.last_step or 0) >= (run.total_steps or math.inf)
-        row = asdict(from_run(run, final, shown, state="succeeded" if ended else "failed"))
-        yield row | {"metrics": [asdict(metric) for metric in run.metrics], "hyperparameters": run.hyperparameters}
+        result = from_run(run, final, shown, state="succeeded" if ended else "failed")
+        row = {name: getattr(result, name) for name in COLUMNS}
+        yield row | {"metrics": run.metrics, "hyperparameters": run.hyperparameters}
 
 
 def curve_rows(log: Path, shown: str) -> Iterator[dict[str, Any]]:
     """One row a logged step; `run` counts the runs of a log from 1. Raises FileError."""
     for number, run in enumerate(read_log(log), start=1):
         for step in run.steps:
-            yield {"log": shown, "run": number, "seed": run.seed, **asdict(step)}
+            yield {"log": shown, "run": number, "seed": run.seed} | {name: getattr(step, name) for name in STEP_COLUMNS}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -389,6 +441,8 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
     if not rows:
         click.echo(f"No training log in {', '.join(map(str, paths))}: no step and no final metric was found.", err=True)
         raise SystemExit(3)
+    if form == "json" and not curves:
+        rows = [row | {"metrics": [asdict(metric) for metric in row["metrics"]]} for row in rows]
     try:
         write_rows(rows, CURVE_COLUMNS if curves else list(COLUMNS), form, output)
     except OSError as error:

@@ -102,7 +102,7 @@ def to_frame(results: list[Result]) -> pd.DataFrame:
 
 
 def from_frame(frame: pd.DataFrame, source: str) -> list[Result]:
-    """The results of a frame written by `write_frame`. Raises FrameError for other columns or arms."""
+    """The results of a frame written by us. Raises FrameError for other columns or arms."""
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise FrameError(f"{source} is no frame of runs: the columns {', '.join(missing)} are missing.")

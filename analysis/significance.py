@@ -95,7 +95,7 @@ def judge(
         standing = evidence.control
         check_results(evidence.results, ", ".join(map(str, paths)))
         if control is not None:
-            other = gather([control], ruleset, label)
+            other = gather([control], ruleset, label, as_control=True)
             if other.fault is not None:
                 raise EvidenceError(f"--control {control}: {other.fault}")
             standing = [_of_control(row, control) for row in other.results or other.control]

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from analysis.evidence import EvidenceError, check_results, gather
-from analysis.runs import from_frame, read_frame, to_frame, write_frame
+from analysis.evidence import Evidence, EvidenceError, check_results
+from analysis.evidence import gather as gather_by
+from analysis.rules import load
+from analysis.runs import COLUMNS, from_frame, read_frame, to_frame, write_rows
 from tests.conftest import make_log
 
 Record = Callable[..., Path]
+LOGS_ALONE = replace(load("parameter-golf"), submission="none", minimum_runs=2)
+
+
+def gather(paths: list[Path], label: str | None = None) -> Evidence:
+    """The evidence by rules that ask for no submission files."""
+    return gather_by(paths, LOGS_ALONE, label)
+
+
+def usable(evidence: Evidence, where: str) -> None:
+    if evidence.fault is not None:
+        raise EvidenceError(evidence.fault)
+    check_results(evidence.results, where)
 
 
 def test_a_folder_of_seeds(record: Record) -> None:
-    evidence = gather([record({1: 1.20, 2: 1.21})])
+    evidence = gather([record({1: 1.20, 2: 1.21}, bare=True)])
     assert [(r.seed, r.val_bpb, r.log) for r in evidence.results] == [
         (1, 1.20, "train_seed1.log"),
         (2, 1.21, "train_seed2.log"),
@@ -25,7 +40,7 @@ def test_a_folder_of_seeds(record: Record) -> None:
 
 
 def test_a_log_under_two_names_is_one_run_and_is_said(record: Record) -> None:
-    folder = record({1: 1.20, 2: 1.21})
+    folder = record({1: 1.20, 2: 1.21}, bare=True)
     (folder / "train.log").write_bytes((folder / "train_seed1.log").read_bytes())
     evidence = gather([folder])
     assert [r.seed for r in evidence.results] == [1, 2]
@@ -33,7 +48,7 @@ def test_a_log_under_two_names_is_one_run_and_is_said(record: Record) -> None:
 
 
 def test_the_last_run_of_a_log_counts_and_is_said(record: Record) -> None:
-    folder = record({1: 1.20, 2: 1.21})
+    folder = record({1: 1.20, 2: 1.21}, bare=True)
     (folder / "train_seed2.log").write_text(make_log(2, 1.5) + make_log(2, 1.22))
     evidence = gather([folder])
     assert evidence.results[1].val_bpb == 1.22
@@ -41,7 +56,7 @@ def test_the_last_run_of_a_log_counts_and_is_said(record: Record) -> None:
 
 
 def test_the_claim_selects_the_metric(record: Record) -> None:
-    folder = record({1: 1.20, 2: 1.21})
+    folder = record({1: 1.20, 2: 1.21}, bare=True)
     for log in folder.glob("*.log"):
         log.write_text(log.read_text() + "final_later val_loss:1.5 val_bpb:0.9\n")
     assert gather([folder]).results[0].label == "final_later"
@@ -50,10 +65,10 @@ def test_the_claim_selects_the_metric(record: Record) -> None:
 
 
 def test_a_metric_can_be_asked_for(record: Record) -> None:
-    folder = record({1: 1.20001, 2: 1.21})
+    folder = record({1: 1.20001, 2: 1.21}, bare=True)
     assert gather([folder], "final_int8_zlib_roundtrip").results[0].val_bpb == 1.2
     with pytest.raises(EvidenceError, match="no final metric 'nope'; it has final_int8_zlib_roundtrip"):
-        gather([folder], "nope")
+        usable(gather([folder], "nope"), "x")
 
 
 @pytest.mark.parametrize(
@@ -77,16 +92,16 @@ def test_a_metric_can_be_asked_for(record: Record) -> None:
 def test_unusable_evidence_is_refused_with_a_sentence(
     record: Record, change: Callable[[Path], object], words: list[str]
 ) -> None:
-    folder = record({1: 1.20, 2: 1.21})
+    folder = record({1: 1.20, 2: 1.21}, bare=True)
     change(folder)
     with pytest.raises(EvidenceError) as error:
-        check_results(gather([folder]).results, str(folder))
+        usable(gather([folder]), str(folder))
     for word in words:
         assert word in str(error.value)
 
 
 def test_a_broken_claim_is_ignored(record: Record) -> None:
-    folder = record({1: 1.20, 2: 1.21})
+    folder = record({1: 1.20, 2: 1.21}, bare=True)
     for content in ("{", "[]", '{"val_bpb": null}', '{"val_bpb": "x"}', '{"val_bpb": 1e400000}', "[" * 100_000):
         (folder / "submission.json").write_text(content)
         assert len(gather([folder]).results) == 2
@@ -94,9 +109,9 @@ def test_a_broken_claim_is_ignored(record: Record) -> None:
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "json"])
 def test_a_frame_gives_back_what_was_written(record: Record, tmp_path: Path, suffix: str) -> None:
-    results = gather([record({1: 1.20, 2**31 - 1: 1.21})]).results
+    results = gather([record({1: 1.20, 2**31 - 1: 1.21}, bare=True)]).results
     path = tmp_path / f"runs.{suffix}"
-    write_frame(to_frame(results), suffix, path)
+    write_rows([asdict(result) for result in results], list(COLUMNS), suffix, path)
     assert read_frame(path) == results
     assert gather([path]).results == results
 
@@ -112,7 +127,7 @@ def test_a_foreign_frame_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_values_stay_unknown_in_a_frame(record: Record) -> None:
-    folder = record({1: 1.20, 2: 1.21})
+    folder = record({1: 1.20, 2: 1.21}, bare=True)
     (folder / "train_seed2.log").write_text("seed:2\nfinal_int8_zlib_roundtrip_exact val_loss:2.0 val_bpb:1.21\n")
     results = gather([folder]).results
     assert results[1].steps is None
@@ -122,14 +137,14 @@ def test_unknown_values_stay_unknown_in_a_frame(record: Record) -> None:
 def test_runs_without_seeds_that_agree_in_every_number_are_one_run(tmp_path: Path) -> None:
     for name, end in (("a", "\n"), ("b", "\n\n")):
         (tmp_path / f"{name}.log").write_text("final_x val_loss:2.0 val_bpb:1.2" + end)
-    with pytest.raises(EvidenceError, match="One result stands twice"):
-        check_results(gather([tmp_path]).results, "x")
+    with pytest.raises(EvidenceError, match="holds one run"):
+        usable(gather([tmp_path]), "x")
     (tmp_path / "b.log").write_text("final_x val_loss:2.1 val_bpb:1.3\n")
-    check_results(gather([tmp_path]).results, "x")
+    usable(gather([tmp_path]), "x")
 
 
 def test_a_rounded_claim_does_not_select_the_rounded_twin(record: Record) -> None:
-    folder = record({1: 1.20143, 2: 1.19945})
+    folder = record({1: 1.20143, 2: 1.19945}, bare=True)
     (folder / "submission.json").write_text('{"val_bpb": 1.2014}')
     assert gather([folder]).results[0].label == "final_int8_zlib_roundtrip_exact"
     for log in folder.glob("*.log"):  # the order of the twins does not matter
@@ -139,19 +154,19 @@ def test_a_rounded_claim_does_not_select_the_rounded_twin(record: Record) -> Non
 
 
 def test_a_folder_that_may_not_be_seen_is_said(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = record({1: 1.20, 2: 1.21})
+    folder = record({1: 1.20, 2: 1.21}, bare=True)
 
     def walk(path: Path, onerror: Callable[[OSError], None]) -> list[object]:
         onerror(PermissionError(13, "Permission denied", f"{path}/sub"))
         return []
 
-    monkeypatch.setattr("analysis.logs.os.walk", walk)
+    monkeypatch.setattr("analysis.files.os.walk", walk)
     with pytest.raises(EvidenceError, match="sub cannot be read: Permission denied"):
-        gather([folder])
+        usable(gather([folder]), "x")
 
 
 def test_strange_frames_are_refused(record: Record, tmp_path: Path) -> None:
-    frame = to_frame(gather([record({1: 1.20, 2: 1.21})]).results)
+    frame = to_frame(gather([record({1: 1.20, 2: 1.21}, bare=True)]).results)
     path = tmp_path / "runs.csv"
     for column, value, word in (("arm", "baseline", "'baseline'"), ("seed", "3.5", "cannot be read")):
         changed = frame.astype(object)
@@ -159,6 +174,6 @@ def test_strange_frames_are_refused(record: Record, tmp_path: Path) -> None:
         changed.to_csv(path, index=False)
         with pytest.raises(EvidenceError, match=word):
             gather([path])
-    write_frame(frame, "csv", path)
+    frame.to_csv(path, index=False)
     with pytest.raises(EvidenceError, match="not 'other'"):
         gather([path], "other")

@@ -9,12 +9,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.logs import log_files, read_log
-from tests.conftest import RATIO, make_log
+from analysis.files import FileError, files_below
+from analysis.logs import read_log
+from tests.conftest import RATIO, SOURCE, make_log
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 LOG = Path("train.log")
@@ -29,9 +31,16 @@ def test_a_complete_log() -> None:
     (run,) = read(text)
     assert (run.seed, run.world_size, run.model_params, run.torch) == (1337, 8, 1234, "2.8.0+cu128")
     assert run.gpu == "NVIDIA H100 80GB HBM3"
-    assert (run.code_bytes, run.model_bytes, run.artifact_bytes) == (50, 15820, 15870)
-    assert (run.last_step, run.total_steps, run.train_time_ms) == (100, 100, 6000)
-    assert [(step.step, step.train_loss) for step in run.steps if step.train_loss] == [(1, 6.9), (50, 2.5)]
+    assert (run.python, run.train_shards, run.val_tokens) == ("3.11.3", 80, 62021632)
+    assert (run.dataset, run.tokenizer) == ("fineweb10B_sp1024", "fineweb_1024_bpe.model")
+    assert (run.code_bytes, run.model_bytes, run.artifact_bytes) == (len(SOURCE), 15820, 15820 + len(SOURCE))
+    assert run.source is not None
+    assert run.source.text == SOURCE.encode()
+    assert run.hyperparameters["train_batch_tokens"] == "393216"
+    assert (run.last_step, run.total_steps, run.train_time_ms) == (100, 100, 6009)
+    assert [(step.step, step.train_loss) for step in run.steps if step.train_loss][-2:] == [(4, 6.5), (50, 2.5)]
+    assert run.steps[-1].val_bpb == 1.25
+    assert text.split("\n")[run.steps[-1].line - 1].startswith("step:100/100")
     assert [metric.label for metric in run.finals] == ["final_int8_zlib_roundtrip_exact"]
     assert [(metric.label, metric.decimals) for metric in run.metrics] == [
         ("final_int8_zlib_roundtrip", 4),
@@ -49,14 +58,16 @@ def test_the_embedded_source_is_cut_out_and_its_digest_kept() -> None:
     (run,) = read(text)
     assert run.seed == 3
     assert [metric.val_bpb for metric in run.finals] == [1.2]
-    assert (run.source_sha256, run.source_bytes) == (hashlib.sha256(source.encode()).hexdigest(), len(source))
+    assert run.source is not None
+    assert (run.source.sha256, run.source.size_bytes) == (hashlib.sha256(source.encode()).hexdigest(), len(source))
 
 
 def test_launcher_lines_before_the_source_are_not_part_of_it() -> None:
     source = "import os\n"
     noise = "W0318 14:37:59.159000 871689 site-packages/torch/distributed/run.py:852]\n*****************\n"
     (run,) = read(f"{noise}{source}\n{'=' * 100}\nfinal val_loss:2.0 val_bpb:1.2\n")
-    assert run.source_bytes == len(source)
+    assert run.source is not None
+    assert run.source.text == source.encode()
 
 
 @pytest.mark.parametrize(
@@ -72,6 +83,11 @@ def test_launcher_lines_before_the_source_are_not_part_of_it() -> None:
         "1773800000.123: final_x val_loss:2.0286 val_bpb:1.2014",
         "\x1b[32mfinal_x val_loss:2.0286 val_bpb:1.2014\x1b[0m",
         "final_x val_loss:2.0286 val_bpb:1.2014\r",
+        "final_x val_bpb:1.2014 val_loss:2.0286",
+        "final_x | val_loss 2.0286 | val_bpb 1.2014",
+        "final_x val_loss:2.0286 val_bpb:1.2014 (stride=16, T=0.90) eval_time:429311ms",
+        "2026-03-18 14:38:12,123 - INFO - final_x val_loss:2.0286 val_bpb:1.2014",
+        " 42%|####      | 3/7\rfinal_x val_loss:2.0286 val_bpb:1.2014",
     ],
 )
 def test_shapes_of_a_final_metric_line(line: str) -> None:
@@ -91,6 +107,11 @@ def test_shapes_of_a_final_metric_line(line: str) -> None:
         "val_bpb:enabled tokenizer_kind=sentencepiece",
         "val_loss:2.0 val_bpb:1.2",
         "final_x val_loss:2.0",
+        "eval 10/50 val_loss:2.0 val_bpb:1.2",
+        "eval 10% val_loss:2.0 val_bpb:1.2",
+        "tttg: c1 val_loss:2.0 val_bpb:1.2",
+        "batch 7 val_loss:2.0 val_bpb:1.2",
+        "ema step:4000 val_loss:2.0 val_bpb:1.2",
         '    log(f"final_x val_loss:{a} val_bpb:{b}")',
     ],
 )
@@ -144,10 +165,144 @@ def test_any_order_and_any_cut_of_real_lines_is_read(lines: list[bytes], cut: in
 
 
 def test_only_logs_below_a_folder_are_read(tmp_path: Path) -> None:
-    for name in ("b.log", "sub/a.txt", "train_gpt.py", "README.md"):
+    for name in ("b.log", "sub/a.txt", "train_gpt.py", "README.md", ".git/x.log"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
-    assert [path.name for path in log_files(tmp_path)] == ["b.log", "a.txt"]
+    assert [path.name for path in files_below(tmp_path).logs] == ["b.log", "a.txt"]
+
+
+# -- dialects ----------------------------------------------------------------------------------------------------------
+
+BLOCK = """\
+Hyperparameters:
+  lr: 0.02
+  seed: 42
+  data_dir: ./data/
+  world_size: 8
+  tokenizer_path: ./data/tokenizers/fineweb_8192_bpe.model
+  datasets_dir: ./data/datasets/fineweb10B_sp8192
+train_shards: 128
+val_tokens: 40540160
+model_params:35943512
+warmup_step: 1/20
+0/20000 val_loss: 9.0090 val_bpb: 3.4877
+1/20000 train_loss: 9.0111 train_time: 0.0m tok/s: 8242436
+500/20000 train_loss: 3.3339 train_time: 0.8m tok/s: 7726831
+4986/20000 val_loss: 2.8178 val_bpb: 1.0909
+stopping_early: wallclock_cap train_time: 588136ms step: 4987/20000
+pre-quantization post-ema val_loss:2.81543002 val_bpb:1.08994070 eval_time:6006ms
+Code size (uncompressed): 146673 bytes
+Code size (compressed): 30305 bytes
+Serialized model quantized+brotli: 15,910,075 bytes
+Total submission size quantized+brotli: 15940380 bytes
+quantized_sliding_window val_loss:2.80691494 val_bpb:1.08664424 eval_time:84115ms
+"""
+
+
+def test_a_block_of_hyper_parameters_and_times_in_minutes() -> None:
+    (run,) = read(BLOCK)
+    assert (run.seed, run.world_size, run.train_shards, run.val_tokens) == (42, 8, 128, 40540160)
+    assert (run.tokenizer, run.dataset) == ("fineweb_8192_bpe.model", "fineweb10B_sp8192")
+    assert (run.complete_config, run.hyperparameters["lr"], len(run.hyperparameters)) == (True, "0.02", 6)
+    assert (run.train_time_ms, run.last_step, run.total_steps) == (588136, 4987, 20000)
+    assert [step.train_time_ms for step in run.steps] == [None, 0, 48_000, None]
+    assert (run.code_bytes, run.unpacked_code_bytes) == (30305, 146673)
+    assert (run.model_bytes, run.artifact_bytes, run.totals) == (15910075, 15940380, (15940380,))
+    assert BLOCK.split("\n")[(run.size_line or 0) - 1].startswith("Total submission")
+    assert [metric.label for metric in run.finals] == ["quantized_sliding_window"]
+
+
+def test_a_dialect_of_one_line_blocks_and_letters() -> None:
+    (run,) = read(
+        "Python 3.13.12 | packaged by somebody |\nPyTorch 2.10.0+cu128\n--- Hyperparameters ---\n"
+        "adam_lr=0.05 seed=7 run_id=abc\nparams:73685840 L:10 d:768 h:8 kv:4 ws:8 ga:1 s:7\nwarmup:1/5\nwarmup:2/5\n"
+        "step:1000/10000 loss:3.3120 t:91478ms avg:91.5ms\n"
+        "step:6530/10000 val_loss:3.0517 val_bpb:1.1816 train_time:599652ms zero_frac:0.336\n"
+        "artifact:15.92MB ternary:64880640(14239486B) fp:2513744(2537376B) code:70853\n"
+        "budget:15993853/16000000 (15.99/16.00MB) FITS\n"
+        "final_sliding val_loss:2.9869 val_bpb:1.1565 (stride=16, T=0.90) eval_time:429311ms\n"
+    )
+    assert (run.python, run.torch, run.seed, run.world_size) == ("3.13.12", "2.10.0+cu128", 7, 8)
+    assert (run.code_bytes, run.artifact_bytes, run.train_time_ms) == (70853, 15993853, 599652)
+    assert (run.steps[0].train_loss, run.steps[0].train_time_ms, run.steps[0].step_avg_ms) == (3.312, 91478, 91.5)
+    assert run.complete_config
+
+
+def test_a_speedrun_ends_in_its_last_validation() -> None:
+    (run,) = read(
+        "Running on device_name=NVIDIA H100 80GB HBM3 with world_size=8\n"
+        "step:0/3325 val_loss:10.82584 train_time:0.000s step_avg:0.16ms\n"
+        "step:1/3325 train_time:11.062s step_avg:11061.81ms\n"
+        "step:3325/3325 val_loss:3.27796 train_time:504.537s step_avg:151.74ms\npeak memory allocated: 29863 MiB\n"
+    )
+    assert (run.gpu, run.world_size, run.seed, run.finals) == ("NVIDIA H100 80GB HBM3", 8, None, [])
+    assert run.validation is not None
+    assert (run.validation.val_loss, run.validation.val_bpb, run.validation.decimals) == (3.27796, None, 5)
+    assert (run.validation.line, run.train_time_ms, run.last_step) == (4, 504537, 3325)
+    (old,) = read("s:0 tel:11.0\ns:1 trl:10.9\ns:5100 tel:3.2743\n")
+    assert old.validation is not None
+    assert (old.validation.val_loss, old.last_step, old.steps[1].train_loss) == (3.2743, 5100, 10.9)
+
+
+@pytest.mark.parametrize(
+    "line", ["seed:42", "seed: 42", "SEED=42", "Using seed 42", "random seed: 42", "  seed: 42", "[rank0]: seed:42"]
+)
+def test_shapes_of_a_seed(line: str) -> None:
+    (run,) = read(f"{line}\nfinal_x val_loss:2.0 val_bpb:1.2\n")
+    assert run.seed == 42
+
+
+@pytest.mark.parametrize("line", ["data_seed:42", "seeds:42", "seed_offset:42", "the seed is sown", "seed: 42.5e3x"])
+def test_lines_that_are_no_seed(line: str) -> None:
+    (run,) = read(f"{line}\nfinal_x val_loss:2.0 val_bpb:1.2\n")
+    assert run.seed is None
+
+
+def test_sizes_without_a_codec_count_only_when_there_is_no_other() -> None:
+    end = "final_x val_loss:2.0 val_bpb:1.2\n"
+    (run,) = read(f"Total submission size: 67272625 bytes\nTotal submission size int6+zstd: 15540675 bytes\n{end}")
+    assert run.artifact_bytes == 15540675
+    (run,) = read(f"Total submission size: 15272625 bytes\n{end}")
+    assert run.artifact_bytes == 15272625
+    (run,) = read(f"artifact_bytes:   15540675\nTotal artifact size: 15.9MB\n{end}")
+    assert run.artifact_bytes == 15540675
+
+
+def test_other_shells_wrote_the_same_log() -> None:
+    text = make_log(1337, 1.20143417)
+    (plain,) = read(text)
+    for content in (text.replace("\n", "\r\n").encode(), text.encode("utf-16"), b"\xef\xbb\xbf" + text.encode()):
+        (run,) = read_log(LOG, content)
+        assert run == plain
+
+
+def test_the_source_of_a_second_run_begins_after_the_lines_of_the_first() -> None:
+    first, second = make_log(1, 1.2), make_log(1, 1.3, SOURCE + "# changed\n")
+    tail = "final_window_exact stride:64 val_loss:2.04 val_bpb:1.20840424\npeak memory: 3 MiB\nlogs/a.txt\n"
+    runs = read(first + tail + second)
+    assert [run.source and run.source.text.decode() for run in runs] == [SOURCE, SOURCE + "# changed\n"]
+    assert [run.finals[-1].label for run in runs] == ["final_window_exact", "final_int8_zlib_roundtrip_exact"]
+
+
+def test_blocks_between_rulers_that_are_no_source_are_read() -> None:
+    ruler = "=" * 100
+    (run,) = read(
+        f"{ruler}\n{BLOCK.split('train_shards')[0]}{ruler}\nRunning PyTorch 2.11.0\n{ruler}\n0/2 val_loss: 3 val_bpb: 2\n"
+    )
+    assert (run.source, run.seed, run.torch, run.last_step) == (None, 42, "2.11.0", 0)
+
+
+def test_two_writers_in_one_file_are_no_restarts() -> None:
+    mixed = "".join(f"step:{a}/900 train_loss:3 train_time:{a}ms\n" for i in range(10, 100, 10) for a in (i, i - 7))
+    (run,) = read("seed:1\n" + mixed)
+    assert run.clobbered_at == 3
+    once = "".join(f"step:{i}/900 train_loss:3 train_time:{i}ms\n" for i in (10, 20, 30, 20, 30, 40))
+    assert [(run.last_step, run.clobbered_at) for run in read(once)] == [(30, None), (40, None)]
+
+
+def test_a_log_with_too_many_runs_is_refused() -> None:
+    with pytest.raises(FileError, match="no training log"):
+        read("step:2/9 train_loss:3\nx\nstep:1/9 train_loss:3\nx\n" * 60_000)
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
@@ -165,15 +320,31 @@ def test_parquet_needs_a_file_and_an_empty_folder_is_said(python: Run, tmp_path:
     assert str(tmp_path) in found.stderr
 
 
-def test_real_logs(reference: Path) -> None:
-    """The runs that the claims of the root-family records rest on."""
-    expected = json.loads((reference / "logs" / "expected.json").read_text())
-    for folder in ("2026-03-17_NaiveBaseline", "2026-03-19_TrainingOptSeq4096"):
-        for wanted in expected[folder]["runs"]:
-            (run,) = read_log(reference / "logs" / "parameter-golf" / folder / wanted["log"])
-            metric = run.finals[-1]
-            assert (run.seed, metric.label, metric.line) == (wanted["seed"], wanted["metric"], wanted["line"])
-            assert (metric.val_loss, metric.val_bpb) == (wanted["val_loss"], wanted["val_bpb"])
-            assert (run.train_time_ms, run.last_step) == (wanted["train_time_ms"], wanted["last_step"])
-            assert (run.artifact_bytes, run.code_bytes) == (wanted["artifact_bytes_total"], wanted["code_bytes"])
-            assert (run.world_size, run.torch) == (wanted["world_size"], wanted["torch"])
+def test_curves_are_one_row_a_step(python: Run, record: Callable[..., Path], tmp_path: Path) -> None:
+    folder = record({7: 1.2, 8: 1.3})
+    found = python("-m", "analysis.logs", "--curves", folder)
+    lines = found.stdout.strip().split("\n")
+    assert lines[0] == "log,run,seed,step,line,train_loss,val_loss,val_bpb,train_time_ms,step_avg_ms"
+    assert len(lines) == 1 + 2 * 7
+    assert lines[-1].split(",")[1:4] == ["1", "8", "100"]
+    assert (
+        python(
+            "-m", "analysis.logs", "--curves", folder, "--format", "parquet", "--output", tmp_path / "c.parquet"
+        ).returncode
+        == 0
+    )
+    assert len(pd.read_parquet(tmp_path / "c.parquet")) == 14
+
+
+def test_json_holds_every_metric_and_hyper_parameter(python: Run, record: Callable[..., Path]) -> None:
+    rows = json.loads(python("-m", "analysis.logs", record({7: 1.2}), "--format", "json").stdout)
+    assert [metric["decimals"] for metric in rows[0]["metrics"]] == [4, 8]
+    assert rows[0]["hyperparameters"]["train_seq_len"] == "4096"
+
+
+def test_what_could_not_be_read_is_said_and_is_an_error(python: Run, record: Callable[..., Path]) -> None:
+    folder = record({7: 1.2})
+    (folder / "away.log").symlink_to("/etc/hostname")
+    found = python("-m", "analysis.logs", folder)
+    assert (found.returncode, len(found.stdout.strip().split("\n"))) == (3, 2)
+    assert "away.log is a link that leads out of the folder" in found.stderr

@@ -1,0 +1,361 @@
+"""Every finding: a record that raises it, and a near miss that does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.checks import audit
+from analysis.claimed import select, with_training
+from analysis.findings import DEFAULTS, Finding
+from analysis.record import read_record
+from analysis.rules import load
+from tests.conftest import RATIO, SOURCE, make_log
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Record = Callable[..., Path]
+Change = Callable[[Path], Any]
+VALUES = {1337: 1.2014, 42: 1.1994, 7: 1.2031}
+TOTAL = 15820 + len(SOURCE)
+RULES = load("parameter-golf")
+
+
+def findings(folder: Path) -> list[Finding]:
+    record = read_record([folder])
+    return audit(record, select(record, RULES), RULES)
+
+
+def log(folder: Path, seed: int = 42) -> Path:
+    return folder / f"train_seed{seed}.log"
+
+
+def swap(old: str, new: str, *seeds: int) -> Change:
+    """Replace in the logs of these seeds (42 when none is named)."""
+
+    def change(folder: Path) -> None:
+        for seed in seeds or (42,):
+            text = log(folder, seed).read_text()
+            assert old in text
+            log(folder, seed).write_text(text.replace(old, new))
+
+    return change
+
+
+def claim(**values: object) -> Change:
+    """Set keys of the submission JSON; None takes a key away."""
+
+    def change(folder: Path) -> None:
+        table = json.loads((folder / "submission.json").read_text()) | values
+        kept = {key: value for key, value in table.items() if value is not None}
+        (folder / "submission.json").write_text(json.dumps(kept, indent=1))
+
+    return change
+
+
+def write(name: str, content: str) -> Change:
+    return lambda folder: (folder / name).write_text(content)
+
+
+def remove(*names: str) -> Change:
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def both(*changes: Change) -> Change:
+    return lambda folder: [change(folder) for change in changes]
+
+
+def only(*seeds: int) -> Change:
+    """Keep these seeds, and claim their mean."""
+
+    def change(folder: Path) -> None:
+        for seed in VALUES:
+            if seed not in seeds:
+                log(folder, seed).unlink()
+        mean = sum(VALUES[seed] for seed in seeds) / len(seeds)
+        claim(val_bpb=mean, val_loss=mean / RATIO)(folder)
+
+    return change
+
+
+def reseeded(seed: int, source: str) -> Change:
+    """The log of 42 made with another program."""
+    return lambda folder: log(folder, seed).write_text(make_log(seed, VALUES[seed], source))
+
+
+def all_with(source: str) -> Change:
+    return both(
+        *(reseeded(seed, source) for seed in VALUES),
+        write("train_gpt.py", source),
+        claim(bytes_total=15820 + len(source.encode())),
+    )
+
+
+def trajectory(steps: str) -> Change:
+    """Seed 42 with these losses at steps 1-4 and seed 7 with its own."""
+
+    def change(folder: Path) -> None:
+        own = [
+            line
+            for line in log(folder, 7).read_text().split("\n")
+            if line.startswith(tuple(f"step:{n}/" for n in range(1, 5)))
+        ]
+        text = log(folder).read_text()
+        for line, loss in zip(own, steps.split(), strict=True):
+            number = line.split("/")[0]
+            old = next(one for one in text.split("\n") if one.startswith(f"{number}/"))
+            value = line.split("train_loss:")[1].split(" ")[0]
+            text = text.replace(
+                old, line.replace(f"train_loss:{value}", f"train_loss:{float(value) + float(loss):.4f}")
+            )
+        log(folder).write_text(text)
+
+    return change
+
+
+OTHER_LABEL = both(*(swap("\nfinal_int8_zlib_roundtrip", "\nfinal_ttt_lora", seed) for seed in VALUES))
+CLOCK = "".join(f"step:{n}/900 train_loss:2.4 train_time:{60 * n}ms step_avg:60.00ms\n" for n in range(110, 400, 10))
+
+CASES: dict[str, tuple[Change, Change]] = {  # code: (raises it, a near miss)
+    "no-logs": (
+        remove("train_seed1337.log", "train_seed42.log", "train_seed7.log"),
+        remove("train_seed1337.log", "train_seed42.log"),
+    ),
+    "no-final-metric": (
+        lambda folder: log(folder).write_text(log(folder).read_text().split("peak")[0]),
+        write("requirements.txt", "torch\n"),
+    ),
+    "missing-file": (remove("README.md"), both(remove("README.md"), write("readme.rst", "x"))),
+    "duplicate-seed": (
+        write("again.log", make_log(42, 1.23)),
+        lambda folder: (folder / "again.log").write_bytes(log(folder).read_bytes()),
+    ),
+    "seed-mismatch": (lambda folder: log(folder).rename(folder / "train_seed43.log"), lambda folder: log(folder).rename(folder / "train_b.log")),
+    "same-trajectory": (trajectory("0 0.003 -0.003 0.001"), trajectory("0 0.003 -0.003 0.005")),
+    "claimed-seed-without-log": (claim(seeds=[1337, 42, 7, 9]), claim(seeds=[1337, 42, 7])),
+    "headline-unsupported": (claim(val_bpb=1.1984, val_loss=None), claim(val_bpb=1.2013, val_loss=None)),
+    "headline-not-final": (claim(val_bpb=1.25, val_loss=None), claim(val_bpb=1.2013, val_loss=None)),
+    "submission-unit": (claim(val_loss=1.2013), claim(val_loss=2.0283)),
+    "size-over-cap": (
+        both(swap(f"int8+zlib: {TOTAL} bytes", "int8+zlib: 16000001 bytes"), claim(bytes_total=TOTAL)),
+        both(swap(f"int8+zlib: {TOTAL} bytes", "int8+zlib: 16000000 bytes"), claim(bytes_total=TOTAL)),
+    ),
+    "size-not-in-logs": (
+        claim(bytes_total=TOTAL - 2),
+        both(swap(f"zlib: {TOTAL} bytes", f"zlib: {TOTAL + 4} bytes"), claim(bytes_total=TOTAL + 1)),
+    ),
+    "time-over-cap": (swap("train_time:6042ms", "train_time:601001ms"), swap("train_time:6042ms", "train_time:601000ms")),
+    "world-size": (swap("world_size:8", "world_size:4"), swap("world_size:8 ", "")),
+    "source-differs": (reseeded(42, SOURCE + "# another\n"), all_with(SOURCE + "# another\n")),
+    "code-size-differs": (reseeded(42, SOURCE + "# another\n"), all_with(SOURCE + "# another\n")),
+    "config-differs": (
+        both(*(swap("val_bpb:enabled", f"Hyperparameters:\n  lr: {lr}\n  run_id: {lr}x\nval_bpb:enabled", seed) for seed, lr in ((1337, 1), (42, 2), (7, 1)))),
+        both(*(swap("val_bpb:enabled", f"Hyperparameters:\n  lr: 1\n  run_id: {seed}x\n  data_dir: /{seed}/\n  seed: {seed}\nval_bpb:enabled", seed) for seed in VALUES)),
+    ),
+    "source-size-mismatch": (swap(f"Code size: {len(SOURCE)}", f"Code size: {len(SOURCE) + 3}"), swap(f"Code size: {len(SOURCE)}", f"Code size: {len(SOURCE) + 2}")),
+    "source-does-not-compile": (all_with(SOURCE + "def broken(:\n"), all_with(SOURCE + "def whole():\n    pass\n")),
+    "label-not-in-source": (OTHER_LABEL, both(OTHER_LABEL, all_with(SOURCE + 'print(f"final_{os.name}_lora", "ttt", "_exact")\n'), OTHER_LABEL)),
+    "script-stub": (write("train_gpt.py", "import os\n"), write("__init__.py", "")),
+    "headline-is-best-seed": (claim(val_bpb=1.1994, val_loss=None), claim(val_bpb=1.2013, val_loss=None)),
+    "headline-is-one-seed": (claim(val_bpb=1.2031, val_loss=None), claim(val_bpb=1.1994, val_loss=None)),
+    "too-few-seeds": (only(42, 7), claim()),
+    "several-runs-in-log": (
+        lambda folder: log(folder).write_text(make_log(42, 1.3) + log(folder).read_text()),
+        lambda folder: log(folder).write_text("Running again\n" + log(folder).read_text()),
+    ),
+    "log-clobbered": (
+        swap("peak memory", CLOCK.replace("step_avg:60.00ms", "step_avg:20.00ms", 1) + "peak memory"),
+        swap("peak memory", CLOCK + "peak memory"),
+    ),
+    "environment-differs": (swap("PyTorch 2.8.0", "PyTorch 2.7.1"), swap("Running PyTorch 2.8.0+cu128\n", "")),
+    "data-differs": (swap("train_shards:80", "train_shards:25"), swap(" train_shards:80", "")),
+    "hardware-unexpected": (swap("NVIDIA H100 80GB HBM3", "NVIDIA A100 80GB"), swap("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe")),
+    "bytes-per-token-unexpected": (
+        lambda folder: log(folder).write_text(make_log(42, 1.1994).replace(f"{1.1994 / RATIO:.8f}", f"{1.1994 / (RATIO + 4e-4):.8f}")),
+        lambda folder: log(folder).write_text(make_log(42, 1.1994).replace(f"{1.1994 / RATIO:.8f}", f"{1.1994 / (RATIO + 2e-4):.8f}")),
+    ),
+    "code-size-unmatched": (write("train_gpt.py", SOURCE + "# one more line\n"), write("train_gpt.py", SOURCE.rstrip("\n"))),
+    "source-not-shipped": (write("train_gpt.py", SOURCE.replace("hello", "h").replace("{1}", "{2}")), write("train_gpt.py", SOURCE.replace("\n", "\r\n"))),
+    "submission-schema": (claim(author=None), claim(author="somebody else", more={"a": [1]})),
+    "seed-missing": (swap("seed:42\n", ""), swap("seed:42\n", "Seed = 42\n")),
+    "file-not-read": (
+        lambda folder: (folder / "away.log").symlink_to("/etc/hostname"),
+        lambda folder: (folder / "here.log").symlink_to(log(folder)),
+    ),
+    "time-over-cap-by-one-step": (swap("train_time:6042ms", "train_time:600001ms"), swap("train_time:6042ms", "train_time:600000ms")),
+    "duplicate-log": (
+        lambda folder: (folder / "train.log").write_text("[rank0]: hello\n" + log(folder).read_text()),
+        write("notes.txt", "the same as before\n"),
+    ),
+}  # fmt: skip
+
+
+def test_a_clean_record_comes_out_clean(record: Record) -> None:
+    assert findings(record(VALUES)) == []
+
+
+def test_every_code_has_a_case() -> None:
+    assert CASES.keys() == DEFAULTS.keys()
+
+
+@pytest.mark.parametrize("code", DEFAULTS)
+def test_a_finding_and_its_near_miss(record: Record, code: str) -> None:
+    raising, missing = CASES[code]
+    folder = record(VALUES)
+    raising(folder)
+    found = [finding for finding in findings(folder) if finding.code == code]
+    assert found, findings(folder)
+    assert {finding.severity for finding in found} == {DEFAULTS[code]}
+    for finding in found:
+        assert finding.message.startswith(("Found", "It ", "The same run"))
+        assert finding.message.endswith((".", "?"))
+        named = folder / finding.file
+        assert named.exists()
+        assert named.is_dir() or named.is_symlink() or 1 <= finding.line <= named.read_text().count("\n") + 1
+    near = record(VALUES, "near")
+    missing(near)
+    assert code not in [finding.code for finding in findings(near)], findings(near)
+
+
+# -- variants of a code ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (remove("submission.json"), "missing-file"),
+        (remove("train_gpt.py"), "missing-file"),
+        (write("submission.json", "{"), "missing-file"),
+        (write("submission.json", "[1]"), "missing-file"),
+        (write("train_seed9.log", ""), "no-final-metric"),
+        (both(write("empty.log", ""), claim(seeds=[1337, 42, 7])), None),
+        (claim(val_bpb=None, val_loss=1.2013), "submission-unit"),
+        (claim(val_loss="2.0283", val_bpb="1.2013"), "submission-schema"),
+        (claim(seed_results={"1337": 1.2014, "42": 1.1994, "8": 1.2031}), "seed-mismatch"),
+        (claim(seed_results=[{"seed": 42, "val_bpb": 1.1994, "log": "train_seed7.log"}]), "seed-mismatch"),
+        (claim(seed_results={"1337": 1.2014, "42": 1.1994, "7": 1.2099}), "submission-schema"),
+        (swap("Total submission size int8", "Total submission size: 15 bytes, int8"), None),
+        (swap(f"int8+zlib: {TOTAL} bytes", "int8+zlib: 16000 bytes"), "log-clobbered"),
+        (swap("val_bpb:1.1994 ", "val_bpb:1.1995 "), "log-clobbered"),
+        (both(*(swap(f"Total submission size int8+zlib: {TOTAL} bytes\n", "", seed) for seed in VALUES),
+              *(swap("Total submission size: ", "Model and code: ", seed) for seed in VALUES),
+              claim(bytes_total=16_000_001)), "size-over-cap"),
+    ],
+)  # fmt: skip
+def test_variants(record: Record, change: Change, code: str | None) -> None:
+    folder = record(VALUES)
+    change(folder)
+    codes = {finding.code for finding in findings(folder)}
+    assert codes == set() if code is None else code in codes
+
+
+def test_two_writers_in_one_file(record: Record) -> None:
+    folder = record(VALUES)
+    mixed = "".join(f"step:{n}/900 train_loss:3 train_time:{n}ms\n" for i in range(110, 200, 10) for n in (i, i - 7))
+    swap("peak memory", mixed + "peak memory")(folder)
+    assert "log-clobbered" in {finding.code for finding in findings(folder)}
+
+
+def test_an_evaluation_alone_is_judged_by_the_training_log_of_its_seed(record: Record) -> None:
+    """Times, sizes and steps come from there; a program that evaluates may have other settings than one that trains."""
+    folder = record(VALUES)
+    (folder / "eval").mkdir()
+    for seed, bpb in VALUES.items():
+        text = f"seed:{seed}\nworld_size:8\nfinal_int8_zlib_roundtrip_exact val_loss:{(bpb - 0.1) / RATIO:.8f} val_bpb:{bpb - 0.1:.8f}\n"
+        (folder / "eval" / f"seed_{seed}.log").write_text(text)
+    claim(
+        val_bpb=1.1013, val_loss=None, seed_results={str(seed): {"val_bpb": bpb - 0.1} for seed, bpb in VALUES.items()}
+    )(folder)
+    assert findings(folder) == []
+    swap("train_time:6042ms", "train_time:700000ms")(folder)
+    assert [(finding.code, finding.file) for finding in findings(folder)] == [("time-over-cap", "eval/seed_42.log")]
+
+
+def test_a_ruleset_can_grade_findings_otherwise(record: Record, tmp_path: Path, python: Run) -> None:
+    folder = record(VALUES)
+    both(remove("README.md"), swap("world_size:8", "world_size:4"))(folder)
+    rules = (Path(__file__).parents[2] / "analysis" / "rulesets" / "parameter-golf.toml").read_text()
+    mine = tmp_path / "mine.toml"
+    mine.write_text(rules + '\n[findings]\nmissing-file = "info"\nworld-size = "off"\n')
+    found = python("-m", "analysis.audit", folder, "--rules", mine, "--format", "json")
+    table = json.loads(found.stdout)
+    assert (found.returncode, [finding["code"] for finding in table["findings"]]) == (
+        0,
+        ["environment-differs", "missing-file"],
+    )
+    assert table["findings"][1]["severity"] == "info"
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_in_its_formats(python: Run, record: Record) -> None:
+    folder = record(VALUES)
+    clean = python("-m", "analysis.audit", folder)
+    assert (clean.returncode, clean.stderr) == (0, "")
+    assert "clean (parameter-golf, 3 claimed runs, headline: their mean)" in clean.stdout
+    swap("world_size:8", "world_size:4")(folder)
+    found = python("-m", "analysis.audit", folder)
+    assert found.returncode == 1
+    assert "error: world-size: train_seed42.log:1: Found 4 ranks; parameter-golf is run on 8." in found.stdout
+    table = json.loads(python("-m", "analysis.audit", folder, "--format", "json").stdout)
+    assert (table["schema_version"], table["rules"]) == (1, "parameter-golf")
+    assert set(table["findings"][0]) == {"code", "severity", "file", "line", "message"}
+    lines = python("-m", "analysis.audit", folder, "--format", "github").stdout.splitlines()
+    assert any(
+        line.startswith(f"::error file={folder}/train_seed42.log,line=1,title=world-size::Found") for line in lines
+    )
+
+
+def test_check_fails_on_errors_and_report_says_so(python: Run, record: Record) -> None:
+    folder = record(VALUES)
+    swap("world_size:8", "world_size:4")(folder)
+    found = python("-m", "analysis.significance", "check", folder, "--sota", "1.3")
+    assert found.returncode == 1
+    assert "REFUSED for 1 error-level finding, though the numbers are SUPPORTED" in found.stdout
+    report = python("-m", "analysis.significance", "report", folder, "--sota", "1.3")
+    assert report.returncode == 0
+    assert "findings: 1 error, 1 warning; check fails on the errors" in report.stdout
+
+
+def test_what_cannot_be_audited_is_said(python: Run, record: Record, tmp_path: Path) -> None:
+    record(VALUES)
+    found = python("-m", "analysis.audit", tmp_path)
+    assert (found.returncode, "holds 1 record folders" in found.stderr, "analysis.leaderboard" in found.stderr) == (
+        2,
+        True,
+        True,
+    )
+    assert python("-m", "analysis.significance", "check", tmp_path, "--sota", "1.3").returncode == 3
+    (tmp_path / "runs.csv").write_text("a\n")
+    assert python("-m", "analysis.audit", tmp_path / "runs.csv").returncode == 2
+    (tmp_path / "plan.json").write_text("{}")
+    assert python("-m", "analysis.audit", tmp_path).returncode == 3
+
+
+# -- the real records --------------------------------------------------------------------------------------------------
+
+
+def test_the_real_records(reference: Path) -> None:
+    """Every run that the ten public claims rest on, and exactly the errors that a careful reader raises."""
+    expected = json.loads((reference / "logs" / "expected.json").read_text())
+    assert len(expected) == 10
+    for folder, wanted in expected.items():
+        record = read_record([reference / "logs" / "parameter-golf" / folder])
+        selection = select(record, RULES)
+        keys = ("log", "seed", "metric", "line", "val_loss", "val_bpb", "train_time_ms", "last_step", "total_steps",
+                "artifact_bytes_total", "code_bytes", "world_size", "torch", "val_tokens")  # fmt: skip
+        found = set()
+        for one in selection.claimed:
+            run = with_training(one)
+            found.add(
+                (record.shown(one.run.log), run.seed, one.metric.label, one.metric.line, one.metric.val_loss, one.metric.val_bpb,
+                 run.train_time_ms, run.last_step, run.total_steps, run.artifact_bytes, run.code_bytes, run.world_size, run.torch,
+                 run.val_tokens)
+            )  # fmt: skip
+        assert found == {tuple(run[key] for key in keys) for run in wanted["runs"]}, folder
+        assert {finding.code for finding in audit(record, selection, RULES)} == set(wanted["findings"]), folder
