@@ -14,7 +14,7 @@ demo: $(READY)
 	@rm -rf $(SWEEP)
 	@$(BIN)/python -m orchestration.sweep run --script trainer/train_gpt.py \
 		--recipe trainer/recipes/demo-candidate.toml --control trainer/recipes/demo-baseline.toml \
-		--seeds 1337,1338,1339 --output $(SWEEP)
+		--rules trainer/recipes/demo-rules.toml --seeds 1337,1338,1339 --output $(SWEEP)
 	@echo "[3/3] The gate, as a reviewer or a CI job calls it, from the files alone:"
 	@$(BIN)/python -m analysis.significance check $(SWEEP)
 	@echo "Open $(SWEEP)/report.html for the full report."
@@ -34,6 +34,7 @@ lint: $(READY)
 bench: $(READY)
 	@echo "What people wait for, as ratios; results go to benchmarks/results."
 	@$(BIN)/python -m benchmarks.waiting
+	@$(BIN)/python -m benchmarks.reading
 
 clean:
 	@echo "Removing .venv, data, sweeps and caches."

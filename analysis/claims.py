@@ -135,7 +135,8 @@ def _leaves(table: dict[str, Any], depth: int = 0) -> Iterator[tuple[str, str, A
     deeper: list[tuple[str, dict[str, Any]]] = []
     for key, value in table.items():
         normal = _normal(key)
-        if _ELSEWHERE.search(normal) or _SEEDS.search(normal) or _SEED_KEY.search(normal):
+        of_seeds = "seed" in normal or normal.isdecimal() or (_SEEDS.search(normal) and not isinstance(value, dict))
+        if of_seeds or _ELSEWHERE.search(normal) or _SEED_KEY.search(normal):
             continue
         if isinstance(value, dict):
             deeper.append((normal, value))

@@ -219,17 +219,14 @@ def _reason(
     outcome: str,
 ) -> str:
     what = "seeds" if all(result.seed is not None for result in results) else "runs"
-    relation = "below" if sample.mean < threshold else "not below"
+    relation = "below" if outcome == SUPPORTED else "not below"
     rule = f"p < {rules.alpha:g}"
     if rules.scaled_gain is not None:
         gain = (threshold - sample.mean) * math.sqrt(sample.n)
-        rule = f"(threshold - mean) sqrt(n) = {gain:.6f} >= {rules.scaled_gain:g}"
-    if outcome == NOT_SUPPORTED and relation == "below":
-        relation = "below, but not far enough below,"
-    name = "z" if test.df is None else "t"
-    df = "" if test.df is None else f", df {test.df:g}"
+        rule = f"(threshold - mean) sqrt(n) >= {rules.scaled_gain:g} (it is {gain:.6f})"
+    name, df = ("z", "") if test.df is None else ("t", f", df {test.df:g}")
     return (
-        f"The mean {rules.metric} of {sample.n} {what}, {sample.mean:.8f}, is {relation} {threshold:.8f} (asked: {rule}): "
+        f"The mean {rules.metric} of {sample.n} {what}, {sample.mean:.8f}, is {relation} {threshold:.8f} at {rule}: "
         f"{name} = {test.statistic:.4f}{df}, p {format_p(test.p_value)}; {percent(1 - rules.alpha)} upper bound {upper:.8f}."
     )
 

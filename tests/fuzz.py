@@ -27,7 +27,7 @@ LONGEST_INPUT = 16_384
 WORDS = (
     "step:", "step:1/2 ", "1/2 val_loss", "s:1 tel:", "seed:", "seed 1", "val_loss:", "val_bpb:", "train_loss:", "train_time:1ms",
     "step_avg:1ms", "final_exact val_loss:2.0 val_bpb:1.2", "inf", "nan", "1e308", "-inf", "1e-400", "=" * 50, "import os", "warmup_step:1/2",
-    "hyperparameters:", "Code size: 5 bytes", "Serialized model int8: 5 bytes", "Total submission size int8: 15870 bytes", "budget:15870/16000",
+    "hyperparameters:", "Code size: 5 bytes", "Code size: ", ", bytes", ",,,", "Serialized model int8: 5 bytes", "Total submission size int8: 15870 bytes", "budget:15870/16000",
     "artifact:", "code:5", "params:1 ", " ws:8 ", "world_size:8", "model_params:", "tokens:", "device_name=", "pre-quant", "diagnostic",
     "[rank0]:", "(a pid=1)", "2026-01-01 00:00:00", "stopping_early train_time:1ms step:1/2", "|   0  NVIDIA H100  ", "# coding: ",
     "bytes_total", "seeds", "seed_1_val_bpb", "mean", "Infinity", "NaN", "1E999999", "bytes", "log", "date", "%%%%",

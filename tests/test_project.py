@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.findings import DEFAULTS, ERROR, INFO, WARNING
 from analysis.render import WORDS
 from analysis.verdict import EXIT_CODES
 from tests.conftest import ROOT
@@ -93,6 +94,7 @@ def test_readme_options_exist(python: Run) -> None:
         python("-m", *command, "--help").stdout
         for command in (
             ("analysis.significance", "report"), ("analysis.significance", "check"), ("analysis.logs",),
+            ("analysis.audit",), ("analysis.leaderboard",),
             ("orchestration.sweep", "run"), ("orchestration.sweep", "collect"), ("trainer.dataset", "demo"),
             ("trainer.evaluate",),
         )
@@ -113,6 +115,26 @@ def test_readme_tree_names_files_that_exist() -> None:
         for path in (ROOT / package).glob("*.py"):
             if path.name != "__init__.py":
                 assert f"{package}/{path.name}" in names
+
+
+def test_every_finding_is_documented_under_its_severity() -> None:
+    text = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    parts = dict(zip((ERROR, WARNING, INFO), re.split(r"^## \w+$", text, flags=re.MULTILINE)[1:], strict=True))
+    for severity, part in parts.items():
+        codes = {
+            code
+            for line in part.splitlines()
+            if line.startswith("| `")
+            for code in re.findall(r"`([a-z-]+)`", line.split("|")[1])
+        }
+        assert codes == {code for code, usual in DEFAULTS.items() if usual == severity}
+
+
+def test_audit_and_logs_load_neither_scipy_nor_pandas(record: Callable[..., Path]) -> None:
+    folder = record({1: 1.2, 2: 1.201, 3: 1.202})
+    for module in ("audit", "logs"):
+        loaded = modules_after(f"from analysis.{module} import main; main([{str(folder)!r}])")
+        assert not loaded & {"scipy", "numpy", "pandas", "torch", "ray"}
 
 
 def test_every_verdict_has_an_exit_code_and_a_word() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from analysis.rules import RulesError, load
+from analysis.rules import RulesError, from_plan, known, load
 
 GOOD = 'version = 1\nmetric = "val_bpb"\nmargin = 0.01\nunit = "nats"\ntest = "one-sample t"\nalpha = 0.05\n'
 
@@ -12,6 +14,25 @@ GOOD = 'version = 1\nmetric = "val_bpb"\nmargin = 0.01\nunit = "nats"\ntest = "o
 def test_the_shipped_ruleset() -> None:
     rules = load("parameter-golf")
     assert (rules.metric, rules.margin, rules.unit, rules.alpha) == ("val_bpb", 0.005, "bpb", 0.01)
+
+
+def test_the_speedruns_rulesets() -> None:
+    one, three = load("nanogpt-track-1"), load("nanogpt-track-3")
+    assert (one.metric, one.target, one.test, one.alpha, one.final) == (
+        "val_loss",
+        3.28,
+        "one-sample t",
+        0.01,
+        "last validation",
+    )
+    assert (three.test, three.sigma, three.scaled_gain, three.target) == ("known-sigma z", 0.0013, 0.004, 3.28)
+    assert {one.seeds, three.seeds, one.submission, three.submission} == {"unprinted", "none"}
+
+
+def test_a_plan_keeps_a_ruleset_whole() -> None:
+    for name in known():
+        rules = load(name)
+        assert from_plan({"ruleset": json.loads(json.dumps(asdict(rules)))}) == rules
 
 
 def test_a_ruleset_of_ones_own(tmp_path: Path) -> None:
@@ -32,6 +53,18 @@ def test_a_ruleset_of_ones_own(tmp_path: Path) -> None:
         (("metric", 'metric = "val_bpb"\nmetrik = 1'), ["'metrik'", "unknown"]),
         (("version", "version = 2"), ["version", "allowed: 1"]),
         (("test", "= ="), ["not TOML"]),
+        (("test", 'test = "known-sigma z"'), ["sigma", "'known-sigma z'"]),
+        (("alpha", "alpha = 0.01\nsigma = 0.001"), ["sigma", "'one-sample t'"]),
+        (("alpha", "alpha = 0.01\nscaled_gain = 0.004"), ["scaled_gain", "'one-sample t'"]),
+        (("alpha", "alpha = 0.01\nworld_size = 8.5"), ["world_size", "8.5", "whole number"]),
+        (("alpha", "alpha = 0.01\ntrain_time_s = 0"), ["train_time_s", "above 0"]),
+        (("alpha", f"alpha = 0.01\ntarget = {10**400}"), ["target", "finite"]),
+        (("alpha", 'alpha = 0.01\nseeds = "maybe"'), ["seeds", "'required'", "'unprinted'"]),
+        (("alpha", "alpha = 0.01\ngpu = 7"), ["gpu", "a text"]),
+        (("alpha", 'alpha = 0.01\nfindings = "no-logs"'), ["findings", "a table"]),
+        (("alpha", 'alpha = 0.01\n[findings]\nno-log = "off"'), ["findings", "'no-log'", "no-logs"]),
+        (("alpha", 'alpha = 0.01\n[findings]\nno-logs = "bad"'), ["findings", "'bad'", "warning"]),
+        (("alpha", 'alpha = 0.01\n[bits_per_nat]\n"x.model" = -1'), ["bits_per_nat", "above 0"]),
     ],
 )
 def test_a_wrong_ruleset_is_refused_with_file_and_key(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import scipy.stats
 
 from analysis.escape import markdown, printable
 from analysis.verdict import format_p
@@ -253,3 +254,66 @@ def test_a_sweep_whose_plan_was_changed_cannot_be_told(python: Run, tmp_path: Pa
     (tmp_path / "plan.json").write_text('{"sota": 2, "sha256": "x"}')
     found = python("-m", "analysis.significance", "check", tmp_path)
     assert (found.returncode, "changed after it was frozen" in found.stderr) == (3, True)
+
+
+# -- the speedruns -----------------------------------------------------------------------------------------------------
+
+
+def speedrun(folder: Path, *losses: float) -> Path:
+    folder.mkdir()
+    for number, loss in enumerate(losses):
+        text = f"step:0/9 val_loss:10.8 train_time:0ms\nstep:9/9 val_loss:{loss} train_time:{99 + number}ms step_avg:11ms\n"
+        (folder / f"{number}.txt").write_text(text)
+    return folder
+
+
+def test_the_target_of_a_ruleset_needs_no_sota(python: Run, tmp_path: Path) -> None:
+    folder = speedrun(tmp_path / "a", 3.2755, 3.2753, 3.2758, 3.2794)
+    code, table = report(python, folder, "--rules", "nanogpt-track-1")
+    assert (code, table["sota"], table["sota_is"], table["metric"]) == (1, 3.28, "target", "val_loss")
+    assert table["test"]["p_value"] == pytest.approx(0.01837576, abs=1e-8)
+    assert (table["also"], table["findings"], table["runs"][0]["label"]) == ([], [], "val_loss")
+    text = python("-m", "analysis.significance", "report", folder, "--rules", "nanogpt-track-1").stdout
+    assert "threshold (the target - 0 nats)" in text
+    assert report(python, folder, "--rules", "nanogpt-track-1", "--sota", "3.29")[1]["sota"] == 3.29
+
+
+@pytest.mark.parametrize(("gain", "code"), [(0.00201, 0), (0.00199, 1)])
+def test_track_3_passes_at_its_own_critical_value(python: Run, tmp_path: Path, gain: float, code: int) -> None:
+    """Four runs: (3.28 - mean) sqrt(4) >= 0.004, so the mean must be 0.002 below; p is 0.001 there."""
+    folder = speedrun(tmp_path / "a", *(3.28 - gain + d for d in (-0.001, 0.001, -0.002, 0.002)))
+    found, table = report(python, folder, "--rules", "nanogpt-track-3")
+    assert (found, table["test"]["name"], table["test"]["df"]) == (code, "known-sigma z", None)
+    assert table["test"]["p_value"] == pytest.approx(0.00105, abs=6e-5)
+    assert table["upper_bound"] == pytest.approx(3.28 - gain + 3.0902323 * 0.0013 / 2, abs=1e-6)
+    assert [also["test"]["name"] for also in table["also"]] == ["one-sample t"]
+    for form in ("text", "markdown", "html"):
+        page = python("-m", "analysis.significance", "report", folder, "--rules", "nanogpt-track-3", "--format", form)
+        assert page.returncode == code
+        assert "spread between runs is known" in page.stdout
+
+
+def test_a_run_that_stopped_early_has_no_result(python: Run, tmp_path: Path) -> None:
+    folder = speedrun(tmp_path / "a", 3.2755, 3.2753)
+    (folder / "9.txt").write_text("step:0/9 val_loss:10.8 train_time:0ms\nstep:5/9 val_loss:5.1 train_time:9ms\n")
+    code, table = report(python, folder, "--rules", "nanogpt-track-1")
+    assert (code, [finding["code"] for finding in table["findings"]]) == (3, ["no-final-metric"])
+    assert "9.txt holds a run without a final metric" in table["reason"]
+
+
+def test_the_real_speedruns(python: Run, reference: Path) -> None:
+    logs = reference / "logs" / "modded-nanogpt"
+    for folder, rules, n, mean, p, code in (
+        ("track_1_short/2025-12-22_MultiTokenPrediction", "nanogpt-track-1", 14, 3.278742857, 0.000304815, 0),
+        ("track_1_short/2024-12-10_MFUTweaks", "nanogpt-track-1", 8, 3.27755, 0.013890, 1),
+        ("track_3_optimization/20260430_muonh", "nanogpt-track-3", 10, 3.27821, 6.676e-6, 0),
+    ):
+        found, table = report(python, logs / folder, "--rules", rules)
+        assert (found, table["n"]) == (code, n)
+        assert table["mean"] == pytest.approx(mean, abs=1e-9)
+        assert table["test"]["p_value"] == pytest.approx(p, rel=1e-3)
+        values = [run["val_loss"] for run in table["runs"]]
+        if rules == "nanogpt-track-1":
+            assert table["test"]["p_value"] == pytest.approx(
+                scipy.stats.ttest_1samp(values, 3.28, alternative="less").pvalue
+            )

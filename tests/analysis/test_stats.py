@@ -11,7 +11,16 @@ import scipy.stats
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from analysis.stats import Sample, StatisticsError, one_sample_t, pooled_t, upper_bound, welch_t
+from analysis.stats import (
+    Sample,
+    StatisticsError,
+    known_sigma_upper_bound,
+    known_sigma_z,
+    one_sample_t,
+    pooled_t,
+    upper_bound,
+    welch_t,
+)
 
 RECORD = (1.20143417, 1.19945102, 1.20319508)
 CONTROL = (1.20576485, 1.20617460, 1.20715923)
@@ -97,3 +106,33 @@ def test_reference_vectors(reference: Path) -> None:
             assert value == pytest.approx(expected[name], rel=tolerance), vector["id"]
         done += 1
     assert done >= 5
+
+
+def test_known_sigma_against_another_implementation(reference: Path) -> None:
+    vectors = json.loads((reference / "vectors.json").read_text())["vectors"]
+    cases = [case for case in vectors if case["function"] == "known_sigma_z"]
+    assert len(cases) == 2
+    for case in cases:
+        args, expected = case["args"], case["expected"]
+        test = known_sigma_z(Sample(args["n"], args["mean"], 0.001), args["target"], args["sigma"])
+        assert test.statistic == pytest.approx(expected["z"], rel=case["tol_rel"])
+        assert test.p_value == pytest.approx(expected["p"], rel=case["tol_rel"])
+        assert test.df is None
+
+
+@given(st.integers(2, 50), st.floats(3.2, 3.3), st.floats(1e-4, 0.1), st.floats(1e-4, 0.4))
+def test_known_sigma_is_a_normal_tail_and_agrees_with_its_bound(
+    n: int, mean: float, sigma: float, alpha: float
+) -> None:
+    sample = Sample(n, mean, 1.0)
+    test = known_sigma_z(sample, 3.28, sigma)
+    assert test.p_value == pytest.approx(scipy.stats.norm.cdf(mean, 3.28, sigma / math.sqrt(n)), rel=1e-6, abs=1e-300)
+    bound = known_sigma_upper_bound(sample, alpha, sigma)
+    assert bound == pytest.approx(scipy.stats.norm.ppf(1 - alpha, mean, sigma / math.sqrt(n)), rel=1e-12)
+    if abs(bound - 3.28) > 1e-9:
+        assert (bound < 3.28) == (test.p_value < alpha)
+
+
+def test_known_sigma_worked() -> None:
+    test = known_sigma_z(Sample(10, 3.2785, 0.001), 3.28, 0.0013)
+    assert (test.statistic, test.p_value) == (pytest.approx(3.648782, abs=1e-6), pytest.approx(0.00013174, rel=1e-4))

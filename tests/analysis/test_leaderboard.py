@@ -1,0 +1,103 @@
+"""Record folders in the order of their dates, each against the one that stood before it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.leaderboard import leaderboard
+from analysis.rules import load
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Record = Callable[..., Path]
+RULES = load("parameter-golf")
+
+
+@pytest.fixture
+def board(record: Record, tmp_path: Path) -> Path:
+    """A baseline of one run, a record, one that is worse, one that beats the record in nats alone, a broken one."""
+    record({1: 1.2300}, "2026-03-01_baseline")
+    record({1: 1.2001, 2: 1.2000, 3: 1.2003}, "2026-03-02_record")
+    record({1: 1.2101, 2: 1.2100, 3: 1.2103}, "2026-03-03_worse")
+    record({1: 1.1961, 2: 1.1960, 3: 1.1963}, "2026-03-04_a_little_better")
+    broken = record({1: 1.1, 2: 1.2, 3: 1.3}, "2026-03-05_broken|<b>")
+    for log in broken.glob("*.log"):
+        log.unlink()
+    return tmp_path
+
+
+def test_each_record_is_tested_against_the_one_that_stood(board: Path) -> None:
+    first, record, worse, better, broken = leaderboard(board, RULES)
+    assert [row.record for row in (first, record, worse, better)] == [
+        "2026-03-01_baseline", "2026-03-02_record", "2026-03-03_worse", "2026-03-04_a_little_better",
+    ]  # fmt: skip
+    assert (first.n, first.mean, first.verdict_bpb) == (1, 1.23, None)
+    assert first.why is not None
+    assert (record.predecessor, record.verdict_bpb, record.verdict_nats) == (first.record, "supported", "supported")
+    assert (worse.predecessor, worse.verdict_bpb) == (record.record, "not supported")
+    assert (better.predecessor, better.verdict_bpb, better.verdict_nats) == (
+        record.record,
+        "not supported",
+        "supported",
+    )
+    assert better.p_nats is not None
+    assert better.p_nats < 0.01 < (better.p_bpb or 0)
+    assert (record.errors, record.warnings, record.date, record.n) == (0, 0, "2026-03-02", 3)
+    assert record.sd == pytest.approx(0.000153, abs=1e-6)
+    assert (broken.n, broken.mean, broken.errors) == (0, None, 1)
+    assert "No training log" in (broken.why or "")
+
+
+def test_the_p_value_is_that_of_a_report(board: Path, python: Run) -> None:
+    row = leaderboard(board, RULES)[1]
+    folder = board / "2026-03-02_record"
+    report = json.loads(
+        python("-m", "analysis.significance", "report", folder, "--sota", "1.23", "--format", "json").stdout
+    )
+    assert (row.p_bpb, row.mean, row.sd) == (report["test"]["p_value"], report["mean"], report["sd"])
+
+
+def test_the_formats(board: Path, python: Run) -> None:
+    found = python("-m", "analysis.leaderboard", board)
+    assert found.returncode == 0
+    lines = found.stdout.strip().split("\n")
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    assert "<b>" not in found.stdout
+    rows = json.loads(python("-m", "analysis.leaderboard", board, "--format", "json").stdout)
+    table = list(csv.DictReader(io.StringIO(python("-m", "analysis.leaderboard", board, "--format", "csv").stdout)))
+    assert [row["record"] for row in rows] == [row["record"] for row in table]
+    assert float(table[1]["p_bpb"]) == rows[1]["p_bpb"]
+
+
+def test_runs_of_different_metrics_have_no_mean(board: Path) -> None:
+    (board / "2026-03-02_record" / "submission.json").unlink()
+    log = board / "2026-03-02_record" / "train_seed1.log"
+    log.write_text(log.read_text().replace("\nfinal_int8", "\nother_int4"))
+    row = leaderboard(board, RULES)[1]
+    assert (row.mean, row.verdict_bpb) == (None, None)
+
+
+def test_speedrun_records_are_tested_against_their_target(tmp_path: Path) -> None:
+    for name, losses in (("2024-12-10_a", (3.275, 3.2752, 3.2755)), ("2025-01-01_b", (3.2801, 3.2802, 3.2799))):
+        (tmp_path / name / "extra").mkdir(parents=True)
+        for number, loss in enumerate(losses):
+            text = f"step:0/9 val_loss:10.8 train_time:0ms\nstep:9/9 val_loss:{loss} train_time:99ms step_avg:11ms\n"
+            (tmp_path / name / f"{number}.txt").write_text(text)
+        (tmp_path / name / "extra" / "other.txt").write_text("step:9/9 val_loss:2.0 train_time:99ms step_avg:11ms\n")
+    first, second = leaderboard(tmp_path, load("nanogpt-track-1"))
+    assert (first.n, first.verdict_nats, first.verdict_bpb, first.predecessor) == (3, "supported", None, None)
+    assert (second.mean, second.verdict_nats) == (pytest.approx(3.2800667, abs=1e-6), "not supported")
+
+
+def test_nothing_to_rank_is_said(python: Run, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "requirements.txt").write_text("torch\n")
+    found = python("-m", "analysis.leaderboard", tmp_path)
+    assert (found.returncode, "No record folder below" in found.stderr) == (3, True)
+    assert python("-m", "analysis.leaderboard", tmp_path, "--rules", "nope").returncode == 2
