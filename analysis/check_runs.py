@@ -27,9 +27,10 @@ NEWLINE_BYTES = 2
 ONE_STEP_MS = 1000.0
 SAME_LOSS = 0.004  # of one seed at steps 2-4, run twice on one machine
 
-_OWN = re.compile(  # hyper-parameters that may differ from run to run, or have a finding of their own
+_OWN = re.compile(  # what may differ from run to run, is measured, or has a finding of its own
     r"(?:^|_)(?:seed|run_id|runid|run_name|name|id|uuid|rank|world_size|grad_accum_steps|nproc|gpus?|device|host|port|pid|path|dir|file"
-    r"|files|logfile|wandb|max_wallclock_seconds|date|time|timestamp|main_process|is_main_process|master|distributed)(?:_|$)"
+    r"|files|logfile|wandb|max_wallclock_seconds|date|time|timestamp|main_process|is_main_process|master|distributed"
+    r"|tokens_total|shards|loader|datasets?|pattern|elapsed|mem|memory|allocated)(?:_|$)|^tokens$|(?:^|_)(?:loss|bpb)$"
 )  # fmt: skip
 _MEASURED = re.compile(r"-?\d+(?:\.\d+)?(?:ms|s|m|MiB|MB|GB|GiB)")
 
@@ -248,7 +249,8 @@ def _differences(claimed: list[Claimed], shown: Callable[[Path], str]) -> Raised
             one.metric.line,
             f"Found a code size of {value} bytes; the other claimed runs print {usual}. Run one program.",
         )
-    for one, usual, value in _odd(claimed, lambda one: _config(one.run)):
+    configs = _configs(claimed)
+    for one, usual, value in _odd(claimed, lambda one: configs.get(id(one.run))):
         names = [name for name in dict(value) | dict(usual) if dict(value).get(name) != dict(usual).get(name)]
         said = ", ".join(
             f"{name} {dict(value).get(name, 'not printed')} for {dict(usual).get(name, 'not printed')}"
@@ -288,11 +290,17 @@ def _odd(claimed: list[Claimed], fact: Callable[..., Any]) -> Iterator[tuple[Cla
     yield from ((one, usual, value) for one, value in known if value != usual)
 
 
-def _config(run: Run) -> tuple[tuple[str, str], ...] | None:
-    """Hyper-parameters that all seeds must share. Only a block that lists them all can lack one."""
-    if not run.hyperparameters or not run.complete_config:
-        return None
-    return tuple(sorted((k, v) for k, v in run.hyperparameters.items() if _shared(k, v)))
+def _configs(claimed: list[Claimed]) -> dict[int, tuple[tuple[str, str], ...]]:
+    """By run the hyper-parameters that all seeds must share. Only a block that lists them all can lack one."""
+    known = [one.run for one in claimed if one.run.hyperparameters]
+    whole = all(run.complete_config for run in known)
+    common = set.intersection(*(set(run.hyperparameters) for run in known)) if known else set()
+    return {
+        id(run): tuple(
+            sorted((k, v) for k, v in run.hyperparameters.items() if (whole or k in common) and _shared(k, v))
+        )
+        for run in known
+    }
 
 
 def _shared(name: str, value: str) -> bool:

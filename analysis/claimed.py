@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -179,24 +180,41 @@ def _by_headline(
     for group in groups:
         for label in labels:
             having = [(run, m) for run in group if (m := _labelled(run, label, rules)) is not None]
-            if any(_agrees(headline, metric) for _, metric in having):
+            named = {_alike(run.log) for run, metric in having if _agrees(headline, metric)}
+            if named:
                 kin = [run for run in group if any(_family(m.label) == _family(label) for m in metrics_of(run, rules))]
-                return kin, label
+                return _without_older(kin, named), label
     return [], None
 
 
 def _groups(record: Record, candidates: list[Run]) -> Iterator[list[Run]]:
-    """Runs that may be meant together, the likeliest first: the seeds that are named, a folder's, all."""
+    """Runs that may be meant together, the likeliest first: the seeds that are named, a folder's, those named alike, all."""
     seeds = set(record.claim.seeds) if record.claim else set()
-    folders = list(dict.fromkeys(run.log.parent for run in candidates))
     groups = [_topmost(record, candidates)]
-    groups += [[run for run in candidates if run.log.parent == folder] for folder in folders]
+    for key in (lambda run: run.log.parent, lambda run: (run.log.parent, _alike(run.log))):
+        for kind in dict.fromkeys(map(key, candidates)):
+            groups.append([run for run in candidates if key(run) == kind])
     groups.append(candidates)
     for group in groups:
         named = [run for run in group if seed_of(run) in seeds]
         if named and len(named) < len(group) and seeds <= {seed_of(run) for run in named}:
             yield named
     yield from groups
+
+
+def _alike(log: Path) -> str:
+    """A log's name without numbers and identifiers: train_seed42.log and train_seed7.log are named alike."""
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "#", log.name)
+
+
+def _without_older(group: list[Run], named: set[str]) -> list[Run]:
+    """The group without logs that repeat a seed of the logs named in the usual way, when the claim is in none of them."""
+    counted = Counter(_alike(run.log) for run in group)
+    usual = counted.most_common(1)[0][0]
+    seeds = {run.seed for run in group if _alike(run.log) == usual}
+    if counted[usual] < 2 or not named <= {usual}:
+        return group
+    return [run for run in group if _alike(run.log) == usual or run.seed not in seeds]
 
 
 def _topmost(record: Record, candidates: list[Run]) -> list[Run]:
@@ -207,12 +225,14 @@ def _topmost(record: Record, candidates: list[Run]) -> list[Run]:
 
 
 def _labels(runs: list[Run], rules: Ruleset) -> list[str]:
-    """Every label, in the order of printing, those first that most runs have."""
+    """Every label: those that most runs have first, then those with most decimals, then in the order of printing."""
     counted: dict[str, int] = {}
+    decimals: dict[str, int] = {}
     for run in runs:
-        for label in {metric.label: None for metric in metrics_of(run, rules)}:
-            counted[label] = counted.get(label, 0) + 1
-    return sorted(counted, key=lambda label: -counted[label])
+        for metric in {metric.label: metric for metric in metrics_of(run, rules)}.values():
+            counted[metric.label] = counted.get(metric.label, 0) + 1
+            decimals[metric.label] = max(decimals.get(metric.label, 0), metric.decimals)
+    return sorted(counted, key=lambda label: (-counted[label], -decimals[label]))
 
 
 def _labelled(run: Run, label: str, rules: Ruleset) -> Metric | None:
@@ -276,7 +296,7 @@ def _leave_aside(selection: Selection, record: Record, rules: Ruleset) -> None:
     logs = {one.run.log for one in selection.claimed}
     trained = {one.training.log for one in selection.claimed}
     seeds = {seed_of(one.run) for one in selection.claimed} - {None}
-    alike = {re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "#", log.name) for log in logs}
+    alike = {_alike(log) for log in logs}
     deepest = max((len(log.parts) for log in logs), default=10**6)
     for log in (*record.logs, *record.empty):
         if log in logs or log in trained:
@@ -285,7 +305,7 @@ def _leave_aside(selection: Selection, record: Record, rules: Ruleset) -> None:
         own = {seed_of(run) for run in runs} or {file_seed(log)}
         complete = any(metrics_of(run, rules) for run in runs)
         named = claim is not None and bool(own & set(claim.seeds))
-        meant = claim is None or (not claim.seeds and re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "#", log.name) in alike)
+        meant = claim is None or (not claim.seeds and _alike(log) in alike)
         if not complete and not own & seeds and (named or ((meant or not logs) and len(log.parts) <= deepest)):
             selection.incomplete.append((log, runs[-1].line if runs else 1))
         else:

@@ -45,7 +45,7 @@ class Run:
 
     `validation` is the last in-training validation. `unpacked_code_bytes` is printed by scripts that ship themselves
     compressed. `totals` are all submission sizes the run prints, `artifact_bytes`
-    the one that counts: the last with a codec's name. `hyperparameters` are as printed; `complete_config` says that
+    the one that counts: the last with a codec's name, else model and code. `hyperparameters` are as printed; `complete_config` says that
     they come from a block that lists them all. `curve` holds stretches of step lines as they stand, with the line each
     begins on. `clobbered_at` is the line where a second writer shows.
     """
@@ -168,7 +168,10 @@ class _Reader:
         """Freeze the run; the next begins on `line`, with the facts that are printed once when it is of one program."""
         self.facts |= _of_curve(self.curve) | self.ended
         coded = [total for total in self.totals if total[0]] or self.totals
-        self.facts |= {"artifact_bytes": coded[-1][1], "size_line": coded[-1][2]} if coded else {}
+        if coded:
+            _, self.facts["artifact_bytes"], self.facts["size_line"] = coded[-1]
+        elif "model_bytes" in self.facts and "code_bytes" in self.facts:
+            self.facts["artifact_bytes"] = self.facts["model_bytes"] + self.facts["code_bytes"]
         self.facts["totals"] = tuple(size for _, size, _ in coded)
         run = Run(
             self.path,

@@ -12,7 +12,7 @@ import sys
 import warnings
 from dataclasses import dataclass, field
 
-_RULER = b"=" * 50  # scripts underline headings with fewer
+_RULER, _SHORT_RULER = b"=" * 100, b"=" * 20  # where a log has a long one, the short ones underline headings
 _CODE = re.compile(rb"^(?:import|from)[ \t]+\w", re.MULTILINE)
 _FIRST = re.compile(
     rb"""^(?:import\s|from\s|def\s|class\s|if\s|try:|@\w|\#|[rRbBuU]?["']|[A-Za-z_][\w.]*(?::[ ][\w\[\], .|]+)?[ ]=[ ])""",
@@ -51,7 +51,8 @@ def cut(data: bytes) -> list[tuple[int, int, Source | None]]:
     """
     stretches: list[tuple[int, int, Source | None]] = []
     start, before, block_start, position = 0, None, 0, 0
-    while (position := data.find(_RULER, position)) >= 0:
+    ruler = _RULER if data.startswith(_RULER) or b"\n" + _RULER in data else _SHORT_RULER
+    while (position := data.find(ruler, position)) >= 0:
         end = data.find(b"\n", position)
         end = len(data) if end < 0 else end
         closes = position == 0 or data[position - 1] == 10

@@ -131,7 +131,7 @@ CASES: dict[str, tuple[Change, Change]] = {  # code: (raises it, a near miss)
     ),
     "missing-file": (remove("README.md"), both(remove("README.md"), write("readme.rst", "x"))),
     "duplicate-seed": (
-        write("again.log", make_log(42, 1.23)),
+        both(write("again.log", make_log(42, 1.23)), claim(val_bpb=1.208475, val_loss=None)),
         lambda folder: (folder / "again.log").write_bytes(log(folder).read_bytes()),
     ),
     "seed-mismatch": (lambda folder: log(folder).rename(folder / "train_seed43.log"), lambda folder: log(folder).rename(folder / "train_b.log")),
@@ -243,6 +243,7 @@ def test_a_finding_and_its_near_miss(record: Record, code: str) -> None:
         (swap("val_bpb:1.1994 ", "val_bpb:1.1995 "), "log-clobbered"),
         (both(*(swap(f"Total submission size int8+zlib: {TOTAL} bytes\n", "", seed) for seed in VALUES),
               *(swap("Total submission size: ", "Model and code: ", seed) for seed in VALUES),
+              *(swap("Serialized model int8+zlib: ", "Model: ", seed) for seed in VALUES),
               claim(bytes_total=16_000_001)), "size-over-cap"),
     ],
 )  # fmt: skip
@@ -251,6 +252,36 @@ def test_variants(record: Record, change: Change, code: str | None) -> None:
     change(folder)
     codes = {finding.code for finding in findings(folder)}
     assert codes == set() if code is None else code in codes
+
+
+def test_settings_printed_as_tokens_are_compared_where_all_print_them(record: Record) -> None:
+    folder = record(VALUES)
+    swap("train_seq_len:4096", "train_seq_len:2048 only_here:1")(folder)
+    (found,) = findings(folder)
+    assert (found.code, "train_seq_len 2048 for 4096" in found.message, "only_here" in found.message) == (
+        "config-differs",
+        True,
+        False,
+    )
+
+
+def test_an_older_log_of_a_seed_is_not_counted(record: Record) -> None:
+    """The claim is the mean, or the best, of the three that are named alike."""
+    for name, value in (("mean", 1.2013), ("best", 1.1994)):
+        folder = record(VALUES, name, claim=value)
+        (folder / "train.log").write_text(make_log(42, 1.23))
+        read = read_record([folder])
+        selection = select(read, RULES)
+        assert [read.shown(log) for log in selection.aside] == ["train.log"]
+        assert {finding.code for finding in findings(folder)} <= {"headline-is-best-seed", "submission-schema"}
+
+
+def test_model_and_code_are_the_total_where_none_is_printed(record: Record) -> None:
+    folder = record(VALUES)
+    for seed in VALUES:
+        swap(f"Total submission size int8+zlib: {TOTAL} bytes\n", "", seed)(folder)
+        swap("Total submission size: ", "Raw: ", seed)(folder)
+    assert findings(folder) == []
 
 
 def test_two_writers_in_one_file(record: Record) -> None:

@@ -292,6 +292,15 @@ def test_blocks_between_rulers_that_are_no_source_are_read() -> None:
     assert (run.source, run.seed, run.torch, run.last_step) == (None, 42, "2.11.0", 0)
 
 
+def test_a_short_ruler_inside_a_source_is_part_of_it() -> None:
+    source = '"""Heading\n' + "=" * 40 + '\n"""\nimport os\n'
+    (run,) = read(f"{source}\n{'=' * 100}\nseed:3\nfinal val_loss:2.0 val_bpb:1.2\n")
+    assert run.source is not None
+    assert run.source.text == source.encode()
+    (run,) = read(f"import os\n\n{'=' * 40}\nseed:3\nfinal val_loss:2.0 val_bpb:1.2\n")
+    assert run.source is not None
+
+
 def test_two_writers_in_one_file_are_no_restarts() -> None:
     mixed = "".join(f"step:{a}/900 train_loss:3 train_time:{a}ms\n" for i in range(10, 100, 10) for a in (i, i - 7))
     (run,) = read("seed:1\n" + mixed)
