@@ -19,6 +19,7 @@ from analysis import checks, sweepdir
 from analysis.claimed import UNCLAIMED, select
 from analysis.escape import annotation, finding_lines, printable
 from analysis.evidence import FRAME_SUFFIXES, EvidenceError, audit_sweep, read_sweep
+from analysis.files import printable_path
 from analysis.findings import ERROR, Finding, counts
 from analysis.record import read_record, records_below
 from analysis.rules import RulesError, Ruleset, from_plan, load
@@ -57,8 +58,10 @@ def _audit_record(path: Path, rules: Ruleset) -> Audit:
     record = read_record([path])
     if inside := records_below(record):
         raise click.UsageError(
-            f"{path} holds {len(inside)} record folders (first: {inside[0]}). Name one, or see all with "
-            f"python -m analysis.leaderboard {path}."
+            printable(
+                f"{path} holds {len(inside)} record folders (first: {inside[0]}). Name one, or see all with "
+                f"python -m analysis.leaderboard {path}."
+            )
         )
     selection = select(record, rules)
     return Audit(path, rules.name, len(selection.claimed), selection.fit, checks.audit(record, selection, rules))
@@ -69,7 +72,7 @@ def text(one: Audit) -> str:
     number = counts(one.findings)
     said = ", ".join(f"{count} {severity}" for severity, count in number.items() if count) or "clean"
     claim = "" if one.headline == UNCLAIMED else f", headline: {_HEADLINES[one.headline]}"
-    head = f"{printable(str(one.path))}: {said} ({one.rules}, {one.runs} claimed runs{claim})"
+    head = f"Audit of {printable(printable_path(one.path))}: {said} ({printable(one.rules)}, {one.runs} claimed runs{claim})"
     return "\n".join([head, *(f"  {line}" for line in finding_lines(one.findings))]) + "\n"
 
 
@@ -83,7 +86,7 @@ _HEADLINES = {
 
 
 def as_json(audits: list[Audit]) -> str:
-    records = [asdict(one) | {"path": str(one.path)} for one in audits]
+    records = [asdict(one) | {"path": printable_path(one.path)} for one in audits]
     findings = [finding for record in records for finding in record["findings"]]
     table = {"schema_version": 1, "rules": audits[0].rules, "findings": findings, "records": records}
     return json.dumps(table, indent=1) + "\n"

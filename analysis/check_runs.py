@@ -209,14 +209,13 @@ def _seeds(claimed: list[Claimed], shown: Callable[[Path], str]) -> Raised:
             )  # fmt: skip
         first.setdefault(seed, one)
     starts = [(one, start) for one in claimed if (start := _first_losses(one.training)) is not None]
-    for (a, at_a), (b, at_b) in combinations(starts, 2):
+    alike: dict[float, list[tuple[Claimed, dict[int, float]]]] = {}
+    for one, start in starts:
+        alike.setdefault(start[1], []).append((one, start))
+    for (a, at_a), (b, at_b) in (pair for group in alike.values() for pair in combinations(group, 2)):
         common = at_a.keys() & at_b.keys() - {1}
-        if (
-            a.training is not b.training
-            and at_a[1] == at_b[1]
-            and len(common) > 1
-            and all(abs(at_a[s] - at_b[s]) <= SAME_LOSS for s in common)
-        ):
+        close = len(common) > 1 and all(abs(at_a[step] - at_b[step]) <= SAME_LOSS for step in common)
+        if close and a.training is not b.training:
             yield (
                 "same-trajectory", shown(b.run.log), b.training.line,
                 f"Found the training losses of {shown(a.run.log)} at steps 1-4 ({', '.join(f'{at_b[s]:g}' for s in sorted(at_b))}); expected "
@@ -251,11 +250,9 @@ def _differences(claimed: list[Claimed], shown: Callable[[Path], str]) -> Raised
         )
     configs = _configs(claimed)
     for one, usual, value in _odd(claimed, lambda one: configs.get(id(one.run))):
-        names = [name for name in dict(value) | dict(usual) if dict(value).get(name) != dict(usual).get(name)]
-        said = ", ".join(
-            f"{name} {dict(value).get(name, 'not printed')} for {dict(usual).get(name, 'not printed')}"
-            for name in names[:5]
-        )
+        own, theirs = dict(value), dict(usual)
+        names = [name for name in own | theirs if own.get(name) != theirs.get(name)]
+        said = ", ".join(f"{n} {own.get(n, 'not printed')} for {theirs.get(n, 'not printed')}" for n in names[:5])
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         yield (
             "config-differs",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -54,7 +54,7 @@ class Selection:
     lacking: list[Run] = field(default_factory=list)
 
 
-def metrics_of(run: Run, rules: Ruleset) -> list[Metric]:
+def metrics_of(run: Run, rules: Ruleset) -> Sequence[Metric]:
     """What a run ends in: its final lines or, where the ruleset says so, its last validation once it has come to its end."""
     if rules.final == LABELLED:
         return run.finals
@@ -72,7 +72,11 @@ def agrees(claimed: Decimal, value: float | None) -> bool:
 
 
 def mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
+    """The arithmetic mean; NaN where values are infinite or too large to add."""
+    try:
+        return math.fsum(values) / len(values)
+    except (OverflowError, ValueError):
+        return math.nan
 
 
 def select(record: Record, rules: Ruleset, label: str | None = None) -> Selection:

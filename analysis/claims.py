@@ -21,10 +21,13 @@ from analysis.files import FileError, read_bounded
 LIMIT = 2**20
 LARGEST = 1_000_000
 DEEPEST = 6
-MOST_SEEDS = 1000
+MOST_SEEDS = 100
+MOST_DIGITS = 40
+LONGEST_KEY = 100
+SMALLEST = Decimal("1e-6")
 
 _NUMBER = re.compile(
-    r"\s*[~≈]?\s*([-+]?\d{1,18}(?:[_,]\d{3})*(?:\.\d{1,18})?(?:[eE][-+]?\d{1,3})?)\s*(?:$|[^\d\w.]|bpb|BPB|bytes|nats|\s)"
+    r"\s{0,9}[~≈]?\s{0,9}([-+]?\d{1,18}(?:[_,]\d{3})*(?:\.\d{1,18})?(?:[eE][-+]?\d{1,3})?)\s*(?:$|[^\d\w.]|bpb|BPB|bytes|nats|\s)"
 )
 _ELSEWHERE = re.compile(
     r"baseline|control|previous|prior|sota|standing|threshold|compar|versus|(?:^|_)(?:vs|prev|old|before|ref|reference|target|goal"
@@ -116,17 +119,18 @@ def _constant(name: str) -> Decimal:
 def _number(value: Any) -> Decimal | None:
     """A number, or a string that begins with one ("1.0856 +- 0.0007", "15,940,380 bytes"), with its decimals."""
     if isinstance(value, str):
-        match = _NUMBER.match(value + " ")
+        match = _NUMBER.match(value[:LONGEST_KEY] + " ")
         try:
             value = Decimal(re.sub(r"[_,]", "", match[1])) if match else None
         except InvalidOperation:
             return None
     if not isinstance(value, Decimal) or not value.is_finite():
         return None
-    return value if 0 < value < 10**15 else None
+    return value if SMALLEST < value < 10**15 and len(value.as_tuple().digits) <= MOST_DIGITS else None
 
 
 def _normal(key: str) -> str:
+    key = key[:LONGEST_KEY]
     return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower()).strip("_")
 
 
@@ -145,7 +149,7 @@ def _leaves(table: dict[str, Any], depth: int = 0) -> Iterator[tuple[str, str, A
     if depth < DEEPEST:
         for parent, value in deeper:
             for normal, key, leaf in _leaves(value, depth + 1):
-                yield f"{parent}_{normal}", key, leaf
+                yield f"{parent}_{normal}"[: 3 * LONGEST_KEY], key, leaf
 
 
 def _read_headline(claim: Claim, table: dict[str, Any]) -> None:
@@ -231,6 +235,8 @@ def _seed(value: Any) -> int | None:
 
 def _say(claim: Claim, seed: int, key: str, said: Any) -> None:
     """Add what one place says of one seed."""
+    if seed not in claim.seeds and len(claim.seeds) >= MOST_SEEDS:
+        return
     about = claim.seeds.setdefault(seed, SeedClaim())
     claim.keys.setdefault(f"seed {seed}", key)
     entries = (

@@ -7,11 +7,14 @@ import re
 
 from analysis.findings import ERROR, WARNING, Finding
 
-_CONTROL_CODES = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_CONTROL_CODES = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]|#(?=#\[)"
+)
 
 
 def printable(text: str) -> str:
-    """Control codes, invisible characters and changes of direction shown instead of obeyed."""
+    """Control codes, invisible characters and changes of direction shown instead of obeyed, and so is `##[`, the start of
+    an older form of GitHub's workflow commands, which is looked for anywhere in a line."""
     return _CONTROL_CODES.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
@@ -58,7 +61,7 @@ def _others(others: list[Finding]) -> str:
 def annotation(finding: Finding, folder: str) -> str:
     """A finding as a GitHub workflow command, at its file (a path below `folder`) and line."""
     kind = {ERROR: "error", WARNING: "warning"}.get(finding.severity, "notice")
-    place = command_property(os.path.normpath(os.path.join(folder, finding.file)))
+    place = command_property(printable(os.path.normpath(os.path.join(folder, finding.file))))
     return f"::{kind} file={place},line={finding.line},title={finding.code}::{command_data(printable(finding.message))}"
 
 

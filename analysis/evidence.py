@@ -6,6 +6,7 @@ folder count is decided in analysis.record, what does not fit in analysis.checks
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from analysis import checks, sweepdir
 from analysis.check_runs import check_runs
 from analysis.claimed import Claimed, Selection, metrics_of, select, with_training
-from analysis.files import FileError, read_bounded
+from analysis.files import FileError, leads_out, read_bounded
 from analysis.findings import Finding, graded
 from analysis.grammar import Metric
 from analysis.logs import read_log
@@ -22,7 +23,7 @@ from analysis.rules import RulesError, Ruleset, from_plan
 from analysis.runs import Result, from_run, read_frame
 
 FRAME_SUFFIXES = (".parquet", ".csv", ".json")
-LARGEST = 1e6  # nats or bits; anything above is a broken evaluation
+SMALLEST, LARGEST = 1e-6, 1e6  # nats or bits; anything beyond is a broken evaluation
 
 
 class EvidenceError(ValueError):
@@ -141,15 +142,17 @@ def read_sweep(
         if planned.state != "succeeded" or planned.folder is None:
             rows.append(Result(planned.arm, planned.seed, planned.state, None, None, None, shown, None))
             continue
-        one = _succeeded(log, planned.seed, rules, label)
+        one = _succeeded(log, directory, planned.seed, rules, label)
         read.setdefault(planned.arm, []).append(one)
         rows.append(from_run(one.run, one.metric, shown, planned.arm))
     return rows, read
 
 
-def _succeeded(log: Path, seed: int, rules: Ruleset, label: str | None) -> Claimed:
+def _succeeded(log: Path, directory: Path, seed: int, rules: Ruleset, label: str | None) -> Claimed:
     """The result of a planned run that is marked as succeeded."""
     try:
+        if leads_out(log, os.path.realpath(directory)):
+            raise FileError("is a link that leads out of the sweep")
         found = [run for run in read_log(log, read_bounded(log)) if metrics_of(run, rules)]
     except FileError as error:
         raise EvidenceError(f"{log} {error}.") from None
@@ -189,7 +192,7 @@ def check_results(results: list[Result], where: str) -> None:
         )
     for result in results:
         for name, value in (("val_bpb", result.val_bpb), ("val_loss", result.val_loss)):
-            if value is not None and not 0 < value < LARGEST:
+            if value is not None and not SMALLEST < value < LARGEST:
                 raise EvidenceError(f"{result.log}, line {result.line}: {name} is {value}, which no run can end with.")
     check_one_metric(results)
     _check_independent(results)

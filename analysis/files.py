@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import BinaryIO
 
 LIMIT = 64 * 2**20
 LONGEST_LINE = 2**20  # bytes; of a file above LIMIT, what a line has beyond this is passed over
+LARGEST_FILE = 2**32  # bytes; nothing of a larger file is read
+DEEPEST = 50  # folders
 LOG_SUFFIXES = (".log", ".txt")
-_CHUNK = 2**20
 
 
 class FileError(ValueError):
@@ -36,26 +38,35 @@ class Listing:
 
 
 def files_below(folder: Path) -> Listing:
-    """Every file below a folder in name order, hidden folders aside."""
+    """Every file below a folder, level by level and in name order, hidden folders aside."""
     listing = Listing()
-
-    def refuse(error: OSError) -> None:
-        listing.left_aside.append((Path(error.filename), f"cannot be read: {error.strerror}"))
-
     root = os.path.realpath(folder)
-    for current, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in folders:
+    waiting = deque([(folder, 0)])
+    while waiting:
+        current, depth = waiting.popleft()
+        try:
+            names = sorted(os.listdir(current))
+        except OSError as error:
+            listing.left_aside.append((current, f"cannot be read: {error.strerror}"))
+            continue
+        for name in names:
             path = Path(current, name)
-            if path.is_symlink():
-                listing.left_aside.append((path, "is a link to a folder, which is not followed"))
-        for name in sorted(names):
-            path = Path(current, name)
-            if os.path.islink(path) and not os.path.realpath(path).startswith(root + os.sep):
-                listing.left_aside.append((path, "is a link that leads out of the folder"))
-            else:
+            if os.path.islink(path) and (os.path.isdir(path) or leads_out(path, root)):
+                where = "to a folder, which is not followed" if os.path.isdir(path) else "that leads out of the folder"
+                listing.left_aside.append((path, f"is a link {where}"))
+            elif not os.path.isdir(path):
                 listing.files.append(path)
+            elif not name.startswith("."):
+                if depth < DEEPEST:
+                    waiting.append((path, depth + 1))
+                else:
+                    listing.left_aside.append((path, f"lies more than {DEEPEST} folders deep"))
     return listing
+
+
+def leads_out(path: Path, root: str) -> bool:
+    """Whether a path, its links followed, lies outside a folder that is given as its real path."""
+    return not os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep)
 
 
 def read_bounded(path: Path, limit: int = LIMIT) -> bytes:
@@ -72,6 +83,8 @@ def read_bounded(path: Path, limit: int = LIMIT) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise FileError("is no regular file")
         try:
+            if status.st_size > LARGEST_FILE:
+                raise FileError(f"holds {status.st_size / 2**30:.0f} GiB, which no training log does")
             if status.st_size <= limit:
                 return file.read(status.st_size)
             kept = bytearray()
@@ -85,16 +98,17 @@ def read_bounded(path: Path, limit: int = LIMIT) -> bytes:
 
 
 def _short_lines(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """The first `size` bytes of a file without what a line has beyond LONGEST_LINE."""
+    """The first `size` bytes of a file without what a line has beyond LONGEST_LINE.
+
+    A chunk is no longer than the longest line, so only the line that a chunk begins in can be too long.
+    """
     length = 0  # of the line that is being read
-    while size > 0 and (chunk := file.read(min(_CHUNK, size))):
+    while size > 0 and (chunk := file.read(min(LONGEST_LINE, size))):
         size -= len(chunk)
-        for position, part in enumerate(chunk.split(b"\n")):
-            if position:
-                yield b"\n"
-                length = 0
-            yield part[: max(0, LONGEST_LINE - length)]
-            length += len(part)
+        newline = chunk.find(b"\n")
+        end = len(chunk) if newline < 0 else newline
+        yield chunk[: min(end, max(0, LONGEST_LINE - length))] + chunk[end:]
+        length = length + len(chunk) if newline < 0 else len(chunk) - 1 - chunk.rfind(b"\n")
 
 
 def printable_path(path: Path) -> str:

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 
 LONGEST = 2**14  # bytes of a line that are looked at; of a metric or a step line, LONGEST_METRIC
 LONGEST_METRIC = 2**11
+LONGEST_LABEL = 200
 
-NUMBER = rb"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf(?:inity)?)"
+NUMBER = rb"[-+]?(?:\d++(?:\.\d*+)?(?:[eE][-+]?\d++)?|\.\d++|nan|inf(?:inity)?)"
 ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
 PREFIX = re.compile(
     rb"(?:\[(?:rank|default)\d+\]:\s*|\(\w+ pid=\d+[^)]*\)\s*|\d{10,13}(?:\.\d+)?[:\s]\s*"
     rb"|\[?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?Z?\]?[:\s-]*(?:\[?(?:INFO|DEBUG)\]?[:\s-]+)?)+"
 )
 MAY_BE_PREFIXED = frozenset(b"[(\x1b0123456789")
-STEPS_FAST = re.compile(rb"(?:step:\d+/[^\n]*(?:\n|\Z))+")  # the usual way to say it
+STEPS_FAST = re.compile(rb"(?:step:\d+/[^\n]*+(?:\n|\Z))++")  # the usual way to say it
 STEPS = re.compile(
-    rb"(?:(?:[Ss]tep[:= \t][ \t]*\d+[/ \t:,|]|\d+/\d+[ \t:,|]+(?:train_|val_)?loss|s:\d+ t[re]l:)[^\n]*(?:\n|\Z))+"
+    rb"(?:(?:[Ss]tep[:= \t][ \t]*\d+[/ \t:,|]|\d+/\d+[ \t:,|]+(?:train_|val_)?loss|s:\d+ t[re]l:)[^\n]*+(?:\n|\Z))++"
 )
 STEP = re.compile(rb"(?:[Ss]tep[:= \t][ \t]*|s:)?(\d{1,12})(?:/(\d{1,12}))?(?=[\s:,|]|$)")
 STEP_NUMBERS = re.compile(rb"^(?:[Ss]tep[:= \t][ \t]*|s:)?(\d{1,12})", re.MULTILINE)
@@ -41,14 +42,14 @@ DIAGNOSTIC = re.compile(rb"diagnostic|pre[-_ ]?quant", re.IGNORECASE)
 DECIMALS = re.compile(rb"val_(?:bpb|loss)\s{0,9}[:=\s]\s{0,9}[-+]?\d{1,9}\.(\d+)", re.IGNORECASE)
 
 SEED = re.compile(
-    rb"(?:\w{1,20} )?(?<![\w-])seed\s*(?:[:=]|\bis\b|\bto\b|\s)\s*(\d{1,18})\.?(?:[\s,;]|$)", re.IGNORECASE
+    rb"(?:\w{1,20} )?(?<![\w-])seed\s{0,9}(?:[:=]|\bis\b|\bto\b|\s)\s{0,9}(\d{1,18})\.?(?:[\s,;]|$)", re.IGNORECASE
 )
 SEED_AND_RANKS = re.compile(rb"params:\d+ .{0,400}?\bws:(\d{1,6})\b.{0,400}?\bs:(\d{1,18})\b")
 GPU = re.compile(rb"\|\s+\d+\s+((?:NVIDIA|AMD|Tesla|GeForce)\b[\w .-]*?)\s{2,}")
 CODE = re.compile(
-    rb"Code size(?: \((\w+)\))?\s?:\s*([\d,]{1,15})\s?bytes|artifact:.{0,400}?\bcode:(\d{1,12})\b", re.IGNORECASE
+    rb"Code size(?: \((\w+)\))?\s?:\s{0,9}(\d[\d,]{0,14})\s?bytes|artifact:.{0,400}?\bcode:(\d{1,12})\b", re.IGNORECASE
 )
-MODEL = re.compile(rb"Serialized model ([\w+-]+)[^:\n]{0,80}:\s*([\d,]{1,15})\s?bytes")
+MODEL = re.compile(rb"Serialized model ([\w+-]{1,40}+)[^:\n]{0,80}:\s{0,9}(\d[\d,]{0,14})\s?bytes")
 TOTAL = re.compile(
     rb"(?:total[ _])?(?:submission|artifact)[ _](?:size|bytes)([^:=\n]{0,40})[:=]\s*(\d[\d,_]{4,14})(?:\s?(?:bytes|B)\b|\s|$)"
     rb"|budget:(\d{5,12})/\d+",
@@ -57,6 +58,7 @@ TOTAL = re.compile(
 END_TIME = re.compile(
     rb"stopping_early.{0,200}?train_time\s?:\s*(\d{1,15}(?:\.\d{1,9})?)(ms|s|m)\b(?:.{0,200}?\bstep:\s*(\d{1,12})/(\d{1,12}))?"
 )
+HEADERS = (b"val_bpb:enabled", b"Hyperparameters:", b"train_loader:dataset")  # the first lines of a run
 BLOCK = re.compile(rb"(?:-+\s*)?hyper-?parameters\b[\s:-]*$", re.IGNORECASE)
 BLOCK_ENTRY = re.compile(rb"\s+([A-Za-z_]\w*)\s*[:=]\s?(.*)$")
 TOKEN = re.compile(rb"([A-Za-z_]\w*)[:=](\S+)")
@@ -175,7 +177,7 @@ def read_metric(line: bytes) -> Metric | None:
     first = PAIR.search(line)
     label = line[: first.start()].rstrip(b" \t:|-") if first else b""
     pairs = read_pairs(line)
-    if not LABEL.fullmatch(label) or b"val_loss" not in pairs or b"val_bpb" not in pairs:
+    if len(label) > LONGEST_LABEL or not LABEL.fullmatch(label) or b"val_loss" not in pairs or b"val_bpb" not in pairs:
         return None
     between = line[: min(line.index(b"val_loss"), line.index(b"val_bpb"))]
     if PART.search(between):

@@ -8,7 +8,7 @@ bpb and in nats. Where the ruleset has a fixed target, each record is tested aga
 
 from __future__ import annotations
 
-import math
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -19,9 +19,10 @@ from typing import Any
 import click
 
 from analysis import escape
+from analysis.claimed import mean
 from analysis.claims import Claim, submission_file
-from analysis.evidence import EvidenceError, check_results, gather
-from analysis.files import LOG_SUFFIXES, FileError, printable_path
+from analysis.evidence import LARGEST, SMALLEST, EvidenceError, check_results, gather
+from analysis.files import DEEPEST, LOG_SUFFIXES, FileError, printable_path
 from analysis.findings import counts
 from analysis.logs import read_log
 from analysis.record import read_record
@@ -37,8 +38,8 @@ _DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)")
 class Row:
     """One record folder. mean and sd are in the ruleset's metric, `predecessor` is the record that stood before it."""
 
-    record: str
     date: str | None
+    record: str
     n: int
     mean: float | None = None
     sd: float | None = None
@@ -55,20 +56,20 @@ class Row:
     why: str | None = None
 
 
-def record_folders(folder: Path) -> Iterator[Path]:
+def record_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
     """The folders that hold a submission JSON or training logs; what lies inside one belongs to it."""
     try:
-        entries = sorted(folder.iterdir())
+        entries = [Path(folder, name) for name in sorted(os.listdir(folder))]
     except OSError:
         yield folder  # a row that says why
         return
-    files = [path for path in entries if path.is_file()]
+    files = [path for path in entries if os.path.isfile(path) and not os.path.islink(path)]
     if submission_file(files, folder) is not None or any(_is_log(path) for path in files):
         yield folder
         return
     for path in entries:
-        if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
-            yield from record_folders(path)
+        if os.path.isdir(path) and not os.path.islink(path) and not path.name.startswith(".") and depth < DEEPEST:
+            yield from record_folders(path, depth + 1)
 
 
 def _is_log(path: Path) -> bool:
@@ -97,7 +98,7 @@ def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:
 def _read(folder: Path, directory: Path, rules: Ruleset) -> tuple[tuple[str, str, str], Row, list[Result]]:
     """(what it is sorted by, the row without a verdict, its runs); a folder that cannot be read is a row that says why."""
     name = printable_path(folder.relative_to(directory) if folder != directory else Path(folder.name))
-    row = Row(name, None, 0)
+    row = Row(None, name, 0)
     results: list[Result] = []
     claim: Claim | None = None
     try:
@@ -107,11 +108,11 @@ def _read(folder: Path, directory: Path, rules: Ruleset) -> tuple[tuple[str, str
         number = counts(evidence.findings)
         values = [value for one in results if (value := getattr(one, rules.metric)) is not None]
         one_metric = len({one.label for one in results}) == 1
-        usable = bool(values) and one_metric and all(0 < value < math.inf for value in values)
+        usable = bool(values) and one_metric and all(SMALLEST < value < LARGEST for value in values)
         row = replace(
             row,
             n=len(results),
-            mean=math.fsum(values) / len(values) if usable else None,
+            mean=mean(values) if usable else None,
             bytes=max((one.artifact_bytes for one in results if one.artifact_bytes is not None), default=None),
             train_time_s=max(
                 (one.train_time_ms / 1000 for one in results if one.train_time_ms is not None), default=None

@@ -5,8 +5,8 @@
 The rules, in order:
 
 1. An embedded source (a block of code closed by a line of `=`) is cut out and kept as text (analysis.source).
-2. A log is split into runs where a new source begins, the warm-up starts again, another seed is printed or the steps
-   fall back. Steps that fall back again and again with nothing between them are two writers in one file.
+2. A log is split into runs where a new source or header begins, the warm-up starts again, another seed is printed or
+   the steps fall back. Steps that fall back again and again with nothing between them are two writers in one file.
 3. Prefixes (rank, Ray, epoch stamps) and terminal codes are taken off; `name:value` and `name=value` mean the same.
 4. A final-metric line is a label with a val_loss and a val_bpb that is no step and no progress line; one marked
    diagnostic or pre-quantization is kept apart.
@@ -35,7 +35,8 @@ from analysis.grammar import Metric, Step
 from analysis.source import Source, cut
 
 RESTARTS = 3  # falls of the step within one stretch that make it two writers
-MOST = 50_000  # runs, metrics or stretches of steps in one log; more is no training log
+MOST_RUNS, MOST_METRICS, MOST_STRETCHES = 200, 500, 50_000  # of one log, of one run; more is no training log
+MOST_SETTINGS, LONGEST_SETTING = 2000, 500
 PIECE = 2**18  # bytes of step lines whose order is looked at at once
 
 
@@ -43,6 +44,7 @@ PIECE = 2**18  # bytes of step lines whose order is looked at at once
 class Run:
     """What one log says about one run. "Unknown" is None. Lines count from 1, in the log as it lies on disk.
 
+    `finals` are the metrics that are no diagnostics, without those that an `_exact` twin gives with more decimals.
     `validation` is the last in-training validation. `unpacked_code_bytes` is printed by scripts that ship themselves
     compressed. `totals` are all submission sizes the run prints, `artifact_bytes`
     the one that counts: the last with a codec's name, else model and code. `hyperparameters` are as printed; `complete_config` says that
@@ -54,6 +56,7 @@ class Run:
     line: int
     seed: int | None = None
     metrics: tuple[Metric, ...] = ()
+    finals: tuple[Metric, ...] = ()
     validation: Metric | None = None
     last_step: int | None = None
     total_steps: int | None = None
@@ -78,13 +81,6 @@ class Run:
     source: Source | None = None
     curve: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
     clobbered_at: int | None = None
-
-    @property
-    def finals(self) -> list[Metric]:
-        """Final metrics that are no diagnostics, without those that an `_exact` twin gives with more decimals."""
-        plain = [metric for metric in self.metrics if not metric.diagnostic]
-        exact = {metric.label: metric.decimals for metric in plain}
-        return [metric for metric in plain if exact.get(f"{metric.label}_exact", 0) <= metric.decimals]
 
     @property
     def trained(self) -> bool:
@@ -149,6 +145,7 @@ class _Reader:
         self.metrics: list[Metric] = []
         self.curve: list[tuple[int, bytes]] = []
         self.config: dict[str, str] = {}
+        self.config_is_of_last_run = False
         self.totals: list[tuple[bytes, int, int]] = []
         self.ended: dict[str, Any] = {}  # what a line after the steps says of the end of training
         self.last_number = 0
@@ -159,9 +156,17 @@ class _Reader:
         return bool(self.curve or self.metrics or self.waiting)
 
     def check_size(self) -> None:
-        if max(len(self.done), len(self.metrics), len(self.curve)) > MOST:
+        """Refuse what would fill the memory and is no training log. Of too many metrics each label's last one is kept."""
+        if len(self.metrics) > MOST_METRICS:
+            last = {metric.label: metric for metric in self.metrics}
+            self.metrics = sorted(last.values(), key=lambda metric: metric.line)
+            if len(last) > MOST_METRICS // 2:
+                raise FileError(
+                    f"holds more than {MOST_METRICS // 2} different final metrics, which no training log does"
+                )
+        if len(self.done) > MOST_RUNS or len(self.curve) > MOST_STRETCHES:
             raise FileError(
-                f"holds more than {MOST} runs, final metrics or stretches of steps, which no training log does"
+                f"holds more than {MOST_RUNS} runs or {MOST_STRETCHES} stretches of steps, which no training log does"
             )
 
     def finish(self, line: int, inherit: bool = True) -> None:
@@ -176,6 +181,7 @@ class _Reader:
         run = Run(
             self.path,
             metrics=tuple(self.metrics),
+            finals=_finals(self.metrics),
             curve=tuple(self.curve),
             hyperparameters=self.config,
             **self.facts,
@@ -186,7 +192,7 @@ class _Reader:
         if inherit:
             kept = {name: getattr(run, name) for name in _PRINTED_ONCE}
             self.facts |= {name: value for name, value in kept.items() if value is not None}
-            self.config = dict(run.hyperparameters)
+            self.config, self.config_is_of_last_run = run.hyperparameters, True
 
     def line_of(self, position: int) -> int:
         """The line of a position; positions are asked for in rising order."""
@@ -242,7 +248,7 @@ class _Reader:
         self.take_waiting()
         if self.in_block:
             if entry := grammar.BLOCK_ENTRY.match(raw):
-                self.config.setdefault(grammar.as_text(entry[1]), grammar.as_text(entry[2].strip()))
+                self.set(entry[1], entry[2].strip())
                 self.take_fact(line, position)
                 return
             self.in_block = False
@@ -258,6 +264,9 @@ class _Reader:
         """What is printed after the first step: sizes and the end of training, or the start of another run."""
         if (line[:6].lower() == b"warmup" and grammar.WARMUP.match(line)) or self.other_seed(line):
             self.finish(self.line_of(position))
+            self.take_fact(line, position)
+        elif self.metrics and line.startswith(grammar.HEADERS):
+            self.finish(self.line_of(position), inherit=False)
             self.take_fact(line, position)
         elif ended := grammar.END_TIME.match(line):
             self.ended = {"train_time_ms": float(ended[1]) * grammar.MS[ended[2]]}
@@ -285,7 +294,7 @@ class _Reader:
         facts = self.facts
         if grammar.BLOCK.match(line):
             self.in_block = True
-            self.config = {}
+            self.config, self.config_is_of_last_run = {}, False
             facts["complete_config"] = True
             return
         if not facts.get("complete_config") or not self.config:
@@ -302,12 +311,22 @@ class _Reader:
                 facts[name] = int(value) if kind is int else value.rstrip("/").rsplit("/", 1)[-1]
         self.take_size(line, position)
 
+    def set(self, name: bytes, value: bytes) -> None:
+        """Keep a hyper-parameter as it was first printed."""
+        key = grammar.as_text(name[:LONGEST_SETTING])
+        if key in self.config or len(self.config) >= MOST_SETTINGS:
+            return
+        if self.config_is_of_last_run:
+            self.config = dict(self.config)
+            self.config_is_of_last_run = False
+        self.config[key] = grammar.as_text(value[:LONGEST_SETTING])
+
     def take_tokens(self, line: bytes) -> None:
         """A line of nothing but name:value or name=value."""
         if grammar.TOKENS.fullmatch(line) is None:
             return
         for name, value in grammar.TOKEN.findall(line):
-            self.config.setdefault(grammar.as_text(name), grammar.as_text(value))
+            self.set(name, value)
         seed = self.config.get("seed", "")
         if seed.isascii() and seed.isdecimal() and "seed" not in self.facts:
             self.facts["seed"] = int(seed[:18])
@@ -343,6 +362,12 @@ class _Reader:
         self.last_number = last_number
         self.ended = {}
         self.check_size()
+
+
+def _finals(metrics: list[Metric]) -> tuple[Metric, ...]:
+    plain = [metric for metric in metrics if not metric.diagnostic]
+    decimals = {metric.label: metric.decimals for metric in plain}
+    return tuple(metric for metric in plain if decimals.get(f"{metric.label}_exact", 0) <= metric.decimals)
 
 
 def _rising(text: bytes, pattern: re.Pattern[bytes]) -> tuple[int, int] | None:
@@ -442,7 +467,8 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
     for path, why in unread:
         click.echo(f"Not read: {printable(printable_path(path))} {why}.", err=True)
     if not rows:
-        click.echo(f"No training log in {', '.join(map(str, paths))}: no step and no final metric was found.", err=True)
+        where = printable(", ".join(map(printable_path, paths)))
+        click.echo(f"No training log in {where}: no step and no final metric was found.", err=True)
         raise SystemExit(3)
     if form == "json" and not curves:
         rows = [row | {"metrics": [asdict(metric) for metric in row["metrics"]]} for row in rows]

@@ -11,6 +11,7 @@ from analysis.claims import Claim, read_claim, submission_file
 from analysis.files import FileError, Listing, files_below, printable_path, read_bounded
 from analysis.logs import Run, read_log
 
+MOST_BYTES = 2**29  # of the logs of one folder
 _FILE_SEED = re.compile(r"seed[_=-]?(\d{1,18})(?!\d)", re.IGNORECASE)
 
 
@@ -24,6 +25,7 @@ class Record:
     logs: dict[Path, list[Run]] = field(default_factory=dict)
     copies: dict[Path, Path] = field(default_factory=dict)
     empty: list[Path] = field(default_factory=list)
+    kept_bytes: int = 0
     claim: Claim | None = None
 
     def shown(self, path: Path) -> str:
@@ -69,6 +71,9 @@ def _read(record: Record, log: Path) -> None:
     try:
         content = read_bounded(log)
         runs = read_log(log, content)
+        record.kept_bytes += len(content) if runs else 0
+        if record.kept_bytes > MOST_BYTES:
+            raise FileError(f"is more than {MOST_BYTES / 2**20:g} MiB of logs in one folder can be kept")
     except FileError as error:
         record.listing.left_aside.append((log, str(error)))
         return

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.escape import printable
 from analysis.grammar import Metric
 from analysis.logs import Run
 
@@ -155,10 +156,15 @@ def write_rows(rows: Iterable[dict[str, Any]], columns: list[str], form: str, ou
         if form == "csv":
             writer = csv.DictWriter(target, columns, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(rows if output is not None else map(_shown, rows))
         else:
             json.dump([{key: _finite(value) for key, value in row.items()} for row in rows], target, indent=1)
             target.write("\n")
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The row for a terminal: names from outside are shown, not obeyed."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _finite(value: Any) -> Any:

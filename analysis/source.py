@@ -11,6 +11,7 @@ import re
 import sys
 import warnings
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 _RULER, _SHORT_RULER = b"=" * 100, b"=" * 20  # where a log has a long one, the short ones underline headings
 _CODE = re.compile(rb"^(?:import|from)[ \t]+\w", re.MULTILINE)
@@ -24,7 +25,8 @@ _LOGGED = re.compile(
     re.MULTILINE,
 )
 _TEMPLATE = re.compile(r"\{[^{}]*\}|%[-+ #0-9.]*[a-zA-Z]")
-_UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
+LONGEST = 2**18  # bytes; parsing takes some 600 times a script's size, and a longer one is not judged
+MOST_LITERALS = 10_000
 _UNPACKED = re.compile(rb"\b(?:exec|eval)\s*\(")
 
 
@@ -86,16 +88,10 @@ def does_not_compile(source: Source, python: str | None) -> str | None:
     A newer Python's syntax is not judged by an older one: that is, when the log says that a newer one ran it or, where
     it says nothing, when the complaint is about an f-string (they nest from 3.12 on).
     """
-    try:
-        _tree(source)
-    except _UNPARSED as error:
-        if isinstance(error, (RecursionError, MemoryError)) or _is_newer(python):
-            return None
-        if python is None and "f-string" in str(error):
-            return None
-        line = getattr(error, "lineno", None)
-        return f"{getattr(error, 'msg', error)}" + (f" (its line {line})" if line else "")
-    return None
+    fault, _ = _parsed(source.text)
+    if fault is None or _is_newer(python) or (python is None and "f-string" in fault):
+        return None
+    return fault
 
 
 def cannot_print(source: Source, label: str) -> bool:
@@ -105,19 +101,9 @@ def cannot_print(source: Source, label: str) -> bool:
     literals and of the parts of templates, of digits and of separators; only its two ends may lie inside a literal. A
     source that unpacks code, or does not parse here, is not judged.
     """
-    if _UNPACKED.search(source.text):
+    _, literals = _parsed(source.text)
+    if literals is None or _UNPACKED.search(source.text):
         return False
-    try:
-        tree = _tree(source)
-    except _UNPARSED:
-        return False
-    literals = {
-        part
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))
-        for part in _TEMPLATE.split(node.value if isinstance(node.value, str) else node.value.decode("latin-1"))
-        if len(part) > 1
-    }
     if any(label in literal for literal in literals):
         return False
     reached = {k for literal in literals for k in range(2, len(label)) if literal.endswith(label[:k])} | {0}
@@ -133,10 +119,26 @@ def cannot_print(source: Source, label: str) -> bool:
     return len(label) not in reached
 
 
-def _tree(source: Source) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a foreign script's escapes are none of our reader's business
-        return ast.parse(source.text)
+@lru_cache(maxsize=8)
+def _parsed(text: bytes) -> tuple[str | None, frozenset[str] | None]:
+    """(why a script does not parse, the texts in it that a label may be made of); (None, None) where it is not judged."""
+    if len(text) > LONGEST:
+        return None, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a foreign script's escapes are none of our reader's business
+            tree = ast.parse(text)
+    except (RecursionError, MemoryError):
+        return None, None
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        return f"{getattr(error, 'msg', error)}" + (f" (its line {line})" if line else ""), None
+    literals: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
+            value = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+            literals |= {part for part in _TEMPLATE.split(value) if len(part) > 1}
+    return None, frozenset(literals) if len(literals) <= MOST_LITERALS else None
 
 
 def _is_newer(python: str | None) -> bool:

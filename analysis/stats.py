@@ -47,7 +47,10 @@ class Sample:
                 f"Does the script use SEED?"
             )
         mean = math.fsum(values) / len(values)
-        return cls(len(values), mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)))
+        sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+        if sd == 0:
+            raise StatisticsError(f"The values differ by less than a computer's arithmetic can square ({values[0]:g}).")
+        return cls(len(values), mean, sd)
 
 
 def one_sample_t(sample: Sample, threshold: float) -> Test:

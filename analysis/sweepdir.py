@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from analysis.files import FileError, read_bounded
 
 PLAN, EVENTS = "plan.json", "events.jsonl"
 TRAIN_LOG, RUN_MANIFEST = "train.log", "run.json"
@@ -28,7 +31,7 @@ class SweepError(ValueError):
 
 
 def is_sweep(path: Path) -> bool:
-    return (path / PLAN).is_file()
+    return os.path.isfile(path / PLAN)
 
 
 def plan_digest(plan: dict[str, Any]) -> str:
@@ -39,8 +42,10 @@ def plan_digest(plan: dict[str, Any]) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_bounded(path))
+    except FileError as error:
+        raise SweepError(f"{path} {error}.") from None
+    except (ValueError, RecursionError) as error:
         raise SweepError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
         raise SweepError(f"{path} holds no JSON object.")
@@ -50,13 +55,18 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_plan(directory: Path) -> dict[str, Any]:
     """The plan, after checking it against its own digest. Raises SweepError."""
     path = directory / PLAN
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SweepError(f"{directory} is no sweep directory: it has no {PLAN}.")
     plan = read_json(path)
     if plan.get("sha256") != plan_digest(plan):
         raise SweepError(f"{path} was changed after it was frozen: its content does not match its sha256.")
     if not all(isinstance(plan.get(key), kind) for key, kind in PLAN_KEYS.items()):
         raise SweepError(f"{path} is no plan of this version: it needs {', '.join(PLAN_KEYS)}.")
+    seeds, sota = plan["seeds"], plan.get("sota")
+    if not all(type(seed) is int and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise SweepError(f"{path}: seeds is {str(seeds)[:80]}; it must be a list of different whole numbers.")
+    if sota is not None and (isinstance(sota, bool) or not isinstance(sota, (int, float))):
+        raise SweepError(f"{path}: sota is {str(sota)[:80]!r}; it must be a number or null.")
     return plan
 
 
@@ -90,7 +100,7 @@ def _planned_run(directory: Path, arm: str, seed: int) -> PlannedRun:
     if not attempts:
         return PlannedRun(arm, seed, "pending", None, None)
     folder = attempts[max(attempts)]
-    if not (folder / RUN_MANIFEST).is_file():
+    if not os.path.isfile(folder / RUN_MANIFEST):
         return PlannedRun(arm, seed, "running", folder, None)
     manifest = read_json(folder / RUN_MANIFEST)
     state = manifest.get("state")

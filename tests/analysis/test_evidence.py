@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -53,6 +54,22 @@ def test_the_last_run_of_a_log_counts_and_is_said(record: Record) -> None:
     evidence = gather([folder])
     assert evidence.results[1].val_bpb == 1.22
     assert [(f.code, f.severity) for f in evidence.findings] == [("several-runs-in-log", "warning")]
+
+
+def test_one_log_may_hold_several_seeds(tmp_path: Path) -> None:
+    """Three runs of three seeds in one file are three runs; three of one seed are one, the last."""
+    (tmp_path / "train.log").write_text("".join(make_log(seed, 1.2 + seed / 1000) for seed in (1, 2, 3)))
+    evidence = gather([tmp_path])
+    assert [(r.seed, r.val_bpb) for r in evidence.results] == [(1, 1.201), (2, 1.202), (3, 1.203)]
+    assert [f.code for f in evidence.findings] == ["several-runs-in-log"]
+    (tmp_path / "train.log").write_text("".join(make_log(7, 1.2 + k / 1000) for k in (1, 2, 3)))
+    assert [(r.seed, r.val_bpb) for r in gather([tmp_path]).results] == [(7, 1.203)]
+
+
+def test_the_claim_selects_the_run_of_a_log(tmp_path: Path) -> None:
+    (tmp_path / "train.log").write_text("".join(make_log(7, 1.2 + k / 1000) for k in (1, 2, 3)))
+    (tmp_path / "submission.json").write_text('{"val_bpb": 1.202}')
+    assert [r.val_bpb for r in gather([tmp_path]).results] == [1.202]
 
 
 def test_the_claim_selects_the_metric(record: Record) -> None:
@@ -155,12 +172,15 @@ def test_a_rounded_claim_does_not_select_the_rounded_twin(record: Record) -> Non
 
 def test_a_folder_that_may_not_be_seen_is_said(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = record({1: 1.20, 2: 1.21}, bare=True)
+    (folder / "sub").mkdir()
+    seen = os.listdir
 
-    def walk(path: Path, onerror: Callable[[OSError], None]) -> list[object]:
-        onerror(PermissionError(13, "Permission denied", f"{path}/sub"))
-        return []
+    def listdir(path: Path) -> list[str]:
+        if path.name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return seen(path)
 
-    monkeypatch.setattr("analysis.files.os.walk", walk)
+    monkeypatch.setattr("analysis.files.os.listdir", listdir)
     with pytest.raises(EvidenceError, match="sub cannot be read: Permission denied"):
         usable(gather([folder]), "x")
 

@@ -123,7 +123,7 @@ def test_lines_that_are_no_final_metric(line: str) -> None:
 def test_diagnostics_are_kept_apart(label: str) -> None:
     (run,) = read(f"{label} val_loss:2.0 val_bpb:1.2\n")
     assert [metric.label for metric in run.metrics] == [label]
-    assert run.finals == []
+    assert run.finals == ()
 
 
 def test_nan_is_read_as_nan() -> None:
@@ -143,6 +143,13 @@ def test_runs_are_split_at_a_new_source_and_at_a_new_warm_up() -> None:
     assert [run.seed for run in read("seed:1\n" + first + second)] == [1, 2]
     body = "warmup_step:1/1\nstep:5/5 val_loss:2 val_bpb:1\n"
     assert len(read(body + body)) == 2
+
+
+def test_a_run_that_begins_with_a_header_again_has_facts_of_its_own() -> None:
+    header = "val_bpb:enabled tokenizer_kind=a\nworld_size:{}\nlr:{}\nseed:5\nwarmup_step:1/1\n"
+    body = "step:5/5 train_loss:2 train_time:9ms\nfinal_x val_loss:2.0 val_bpb:1.2\n"
+    runs = read(header.format(8, 1) + body + header.format(4, 2) + body)
+    assert [(run.world_size, run.hyperparameters["lr"], run.line) for run in runs] == [(8, "1", 1), (4, "2", 8)]
 
 
 def test_a_run_that_died_before_its_first_step_is_a_run() -> None:
@@ -235,7 +242,7 @@ def test_a_speedrun_ends_in_its_last_validation() -> None:
         "step:1/3325 train_time:11.062s step_avg:11061.81ms\n"
         "step:3325/3325 val_loss:3.27796 train_time:504.537s step_avg:151.74ms\npeak memory allocated: 29863 MiB\n"
     )
-    assert (run.gpu, run.world_size, run.seed, run.finals) == ("NVIDIA H100 80GB HBM3", 8, None, [])
+    assert (run.gpu, run.world_size, run.seed, run.finals) == ("NVIDIA H100 80GB HBM3", 8, None, ())
     assert run.validation is not None
     assert (run.validation.val_loss, run.validation.val_bpb, run.validation.decimals) == (3.27796, None, 5)
     assert (run.validation.line, run.train_time_ms, run.last_step) == (4, 504537, 3325)
