@@ -28,27 +28,29 @@ def markdown(content: str) -> str:
 def finding_lines(findings: list[Finding]) -> list[str]:
     """One line a finding; the same sentence on several logs is one line."""
     return [
-        f"{f.severity}: {f.code}: {printable(f.file)}:{f.line}{_others(others)}: {printable(f.message)}"
-        for f, *others in _alike(findings)
+        f"{f.severity}: {f.code}: {printable(f.file)}:{f.line}{and_others(others)}: {printable(f.message)}"
+        for f, *others in alike(findings)
     ]
 
 
 def finding_items(findings: list[Finding]) -> list[str]:
     """The same as items of a Markdown list."""
     return [
-        f"- **{f.severity}** `{f.code}` {markdown(f.file)}:{f.line}{markdown(_others(others))}: {markdown(f.message)}"
-        for f, *others in _alike(findings)
+        f"- **{f.severity}** `{f.code}` {markdown(f.file)}:{f.line}{markdown(and_others(others))}: {markdown(f.message)}"
+        for f, *others in alike(findings)
     ]
 
 
-def _alike(findings: list[Finding]) -> list[list[Finding]]:
+def alike(findings: list[Finding]) -> list[list[Finding]]:
+    """Findings of one code that say the same of several files, together."""
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.severity, finding.code, finding.message), []).append(finding)
     return list(groups.values())
 
 
-def _others(others: list[Finding]) -> str:
+def and_others(others: list[Finding]) -> str:
+    """The other files that a sentence is said of."""
     return (
         f" and {len(others)} more files"
         if len(others) > 1

@@ -8,7 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from analysis import render
-from analysis.escape import printable
+from analysis.escape import alike, and_others, printable
 from analysis.evidence import FRAME_SUFFIXES
 from analysis.files import FileError
 from analysis.logs import read_log
@@ -46,6 +46,7 @@ def page(verdict: Verdict, path: Path, command: str) -> str:
         format_p=format_p,
         degrees=render.degrees,
         concerns=render.concerns(verdict),
+        findings=[(first, and_others(others)) for first, *others in alike(verdict.findings)],
         command=command,
     )  # fmt: skip
 

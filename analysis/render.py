@@ -39,8 +39,10 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
     if verdict.sota is None or verdict.threshold is None:
         return []
     origin = {"given": "SOTA", "target": "the target"}.get(verdict.sota_is, f"the {verdict.sota_is}")
-    name = f"threshold ({origin} - {verdict.margin:g} {verdict.unit})"
-    rows = [(name, f"{verdict.sota:.8f} - {verdict.sota - verdict.threshold:.8f} = {verdict.threshold:.8f}")]
+    rows = [(f"threshold ({origin})", f"{verdict.threshold:.8f}")]
+    if verdict.margin > 0:
+        name = f"threshold ({origin} - {verdict.margin:g} {verdict.unit})"
+        rows = [(name, f"{verdict.sota:.8f} - {verdict.sota - verdict.threshold:.8f} = {verdict.threshold:.8f}")]
     if verdict.test is not None:
         rows += [
             ("n", str(verdict.n)),
