@@ -16,46 +16,53 @@ from pathlib import Path
 import click
 
 from analysis import checks, sweepdir
-from analysis.claimed import UNCLAIMED, select
-from analysis.escape import annotation, finding_lines, printable
+from analysis.claimed import MEAN, UNCLAIMED, select
+from analysis.escape import annotation, finding_lines, printable, tolerate_any_text
 from analysis.evidence import FRAME_SUFFIXES, EvidenceError, audit_sweep, read_sweep
 from analysis.files import printable_path
-from analysis.findings import ERROR, Finding, counts
+from analysis.findings import ERROR, Finding, in_words
 from analysis.record import read_record, records_below
 from analysis.rules import RulesError, Ruleset, from_plan, load
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The findings on one PATH, and what they were found on: how many claimed runs, and how the headline fits them."""
+    """The findings on one folder, one sweep or the single logs of a call, and what they were found on: how many claimed runs, and how the headline fits them."""
 
-    path: Path
+    paths: list[Path]
     rules: str
     runs: int
     headline: str
     findings: list[Finding] = field(default_factory=list)
 
+    @property
+    def where(self) -> str:
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return printable_path(self.paths[0]) + more
 
-def audit(path: Path, rules: str | None = None) -> Audit:
-    """The findings on a log, a record folder or a sweep. Raises click.UsageError, EvidenceError."""
+
+def audit(paths: list[Path], rules: str | None = None) -> Audit:
+    """The findings on a record folder, a sweep or some single logs. Raises click.UsageError, EvidenceError."""
+    path = paths[0]
     try:
         if sweepdir.is_sweep(path):
             plan = sweepdir.read_plan(path)
             ruleset = load(rules) if rules else from_plan(plan)
             _, claimed = read_sweep(path, plan, ruleset)
             number = len(claimed.get(sweepdir.CANDIDATE, []))
-            return Audit(path, ruleset.name, number, UNCLAIMED, audit_sweep(claimed, path, ruleset))
-        return _audit_record(path, load(rules or "parameter-golf"))
+            return Audit(paths, ruleset.name, number, UNCLAIMED, audit_sweep(claimed, path, ruleset))
+        return _audit_record(paths, load(rules or "parameter-golf"))
     except RulesError as error:
         raise click.UsageError(f"--rules: {error}") from None
     except sweepdir.SweepError as error:
         raise EvidenceError(str(error)) from None
 
 
-def _audit_record(path: Path, rules: Ruleset) -> Audit:
-    if path.is_file() and path.suffix in FRAME_SUFFIXES:
-        raise click.UsageError(f"{path} is a frame: it holds no logs to audit. Name the folder with the logs.")
-    record = read_record([path])
+def _audit_record(paths: list[Path], rules: Ruleset) -> Audit:
+    if frames := [path for path in paths if path.is_file() and path.suffix in FRAME_SUFFIXES]:
+        raise click.UsageError(f"{frames[0]} is a frame: it holds no logs to audit. Name the folder with the logs.")
+    path = paths[0]
+    record = read_record(paths)
     if inside := records_below(record):
         raise click.UsageError(
             printable(
@@ -64,15 +71,19 @@ def _audit_record(path: Path, rules: Ruleset) -> Audit:
             )
         )
     selection = select(record, rules)
-    return Audit(path, rules.name, len(selection.claimed), selection.fit, checks.audit(record, selection, rules))
+    return Audit(paths, rules.name, len(selection.claimed), selection.fit, checks.audit(record, selection, rules))
 
 
 def text(one: Audit) -> str:
     """One PATH's findings as lines."""
-    number = counts(one.findings)
-    said = ", ".join(f"{count} {severity}" for severity, count in number.items() if count) or "clean"
-    claim = "" if one.headline == UNCLAIMED else f", headline: {_HEADLINES[one.headline]}"
-    head = f"Audit of {printable(printable_path(one.path))}: {said} ({printable(one.rules)}, {one.runs} claimed runs{claim})"
+    said = in_words(one.findings) or "clean"
+    number = f"{one.runs} claimed runs" if one.runs != 1 else "1 claimed run"
+    claim = (
+        ""
+        if one.headline == UNCLAIMED
+        else f", headline: {'its value' if one.runs == 1 and one.headline == MEAN else _HEADLINES[one.headline]}"
+    )
+    head = f"Audit of {printable(one.where)}: {said} ({printable(one.rules)}, {number}{claim})"
     return "\n".join([head, *(f"  {line}" for line in finding_lines(one.findings))]) + "\n"
 
 
@@ -80,20 +91,20 @@ _HEADLINES = {
     "mean": "their mean",
     "best": "the best of them",
     "one": "one of them",
-    "in training": "no final metric",
+    "in training": "printed in training only",
     "unsupported": "none of them, nor their mean",
 }
 
 
 def as_json(audits: list[Audit]) -> str:
-    records = [asdict(one) | {"path": printable_path(one.path)} for one in audits]
+    records = [asdict(one) | {"paths": [printable_path(path) for path in one.paths]} for one in audits]
     findings = [finding for record in records for finding in record["findings"]]
     table = {"schema_version": 1, "rules": audits[0].rules, "findings": findings, "records": records}
     return json.dumps(table, indent=1) + "\n"
 
 
 def as_annotations(audits: list[Audit]) -> str:
-    lines = [annotation(f, str(one.path) if one.path.is_dir() else "") for one in audits for f in one.findings]
+    lines = [annotation(f, str(one.paths[0]) if one.paths[0].is_dir() else "") for one in audits for f in one.findings]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -105,8 +116,11 @@ def as_annotations(audits: list[Audit]) -> str:
 )
 def main(paths: tuple[Path, ...], rules: str | None, form: str | None) -> None:
     """What does not fit in a record: findings with file and line. Exit code 1 when one of them is an error."""
+    tolerate_any_text()
     try:
-        audits = [audit(path, rules) for path in paths]
+        files = [path for path in paths if path.is_file()]
+        audits = [audit([path], rules) for path in paths if not path.is_file()]
+        audits += [audit(files, rules)] if files else []
     except EvidenceError as error:
         click.echo(f"Cannot tell: {printable(str(error))}", err=True)
         raise SystemExit(3) from None

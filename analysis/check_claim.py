@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
-from analysis.claimed import BEST, IN_TRAINING, ONE, UNSUPPORTED, Claimed, Selection, agrees, mean, with_training
+from analysis.claimed import (
+    BEST,
+    IN_TRAINING,
+    ONE,
+    RATIO_TOLERANCE,
+    UNSUPPORTED,
+    Claimed,
+    Selection,
+    agrees,
+    mean,
+    with_training,
+)
 from analysis.claims import Claim
 from analysis.findings import Raised
 from analysis.record import Record, file_seed, seed_of
 from analysis.rules import Ruleset
-
-RATIO_TOLERANCE = 3e-4  # of val_bpb / val_loss
 
 
 def check_claim(record: Record, claim: Claim, selection: Selection, rules: Ruleset) -> Raised:
@@ -118,17 +128,20 @@ def _claimed_size(claim: Claim, claimed: list[Claimed], rules: Ruleset, file: st
                 f"Found {claim.artifact_bytes} bytes; the cap is {rules.artifact_bytes}. Shrink the artifact.",
             )
         return
-    every = {size for run in printed for size in (run.artifact_bytes, *run.totals)}
+    every = {size for run in printed for size in (run.artifact_bytes, *(size for _, size in run.totals))}
     if claim.artifact_bytes not in every and abs(claim.artifact_bytes - mean([float(size) for size in totals])) > 1:
         yield (
             "size-not-in-logs", file, line,
-            f"Found {claim.artifact_bytes} bytes in all; expected a run's total ({', '.join(map(str, totals[:10]))}) or their mean. "
+            f"Found {claim.artifact_bytes} bytes in all; expected a run's total ({', '.join(map(str, dict.fromkeys(totals[:10])))}) or their mean. "
             f"Take the number from the logs: model and code.",
         )  # fmt: skip
 
 
 def _claimed_seeds(record: Record, claim: Claim, claimed: list[Claimed], file: str) -> Raised:
     held = {seed_of(run) for run in record.runs} | {file_seed(log) for log in record.empty}
+    numbered = set(claim.seeds) in (set(range(1, len(claim.seeds) + 1)), set(range(len(claim.seeds))))
+    if numbered and not held & set(claim.seeds):
+        return  # first, second, third run: no seeds
     if record.logs and None not in held:
         for seed in claim.seeds:
             if seed not in held:
@@ -147,28 +160,34 @@ def _claimed_seeds(record: Record, claim: Claim, claimed: list[Claimed], file: s
                     "seed-mismatch", file, line,
                     f"Found seed {seed} for {about.log}, which prints seed {', '.join(map(str, printed))}. Correct one of them.",
                 )  # fmt: skip
-        value = about.val_bpb
-        if value is None or int(value.as_tuple().exponent) > -4:
+        exact = [value for value in about.val_bpbs if int(value.as_tuple().exponent) <= -4]
+        own = [run for run in record.runs if run.seed == seed]
+        if not exact or any(agrees(value, m.val_bpb) for value in exact for run in own for m in run.metrics):
             continue
-        own = [one for one in claimed if one.run.seed == seed]
-        label = claimed[0].metric.label if claimed else None
+        value = exact[0]
         others = [
             run
             for run in record.runs
-            if run.seed not in (None, seed) and any(m.label == label and agrees(value, m.val_bpb) for m in run.finals)
+            if run.seed not in (None, seed)
+            and any(agrees(value, m.val_bpb) for m in run.finals)
+            and not _is_claimed_as(claim, run.seed, value)
         ]
-        if not any(agrees(value, one.metric.val_bpb) for one in own) and len(others) == 1:
-            other = others[0]
-            theirs = claim.seeds.get(-1 if other.seed is None else other.seed)
-            if theirs is None or theirs.val_bpb is None or not agrees(theirs.val_bpb, other.finals[-1].val_bpb):
-                yield (
-                    "seed-mismatch", file, line,
-                    f"Found {value} for seed {seed}; the log with that value, {record.shown(other.log)}, prints seed {other.seed}. "
-                    f"Correct the seed.",
-                )  # fmt: skip
-                continue
-        if own and not any(agrees(value, one.metric.val_bpb) for one in own):
+        if len(others) == 1:
             yield (
-                "submission-schema", file, line,
-                f"Found {value} for seed {seed}; its log ends in {own[0].metric.val_bpb}. Correct the number.",
+                "seed-mismatch", file, line,
+                f"Found {value} for seed {seed}; the log with that value, {record.shown(others[0].log)}, prints seed "
+                f"{others[0].seed}. Correct the seed.",
             )  # fmt: skip
+        elif ends := [one.metric.val_bpb for one in claimed if one.run.seed == seed]:
+            yield (
+                "submission-schema",
+                file,
+                line,
+                f"Found {value} for seed {seed}; its log ends in {ends[0]}. Correct the number.",
+            )
+
+
+def _is_claimed_as(claim: Claim, seed: int | None, value: Decimal) -> bool:
+    """Whether the JSON gives this value to this seed too, up to printing."""
+    about = claim.seeds.get(-1 if seed is None else seed)
+    return about is not None and any(agrees(value, float(one)) for one in about.val_bpbs)

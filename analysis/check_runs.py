@@ -15,8 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from analysis.check_claim import RATIO_TOLERANCE
-from analysis.claimed import Claimed, with_training
+from analysis.claimed import RATIO_TOLERANCE, Claimed, with_training
 from analysis.findings import Raised
 from analysis.logs import Run
 from analysis.record import file_seed
@@ -30,8 +29,9 @@ SAME_LOSS = 0.004  # of one seed at steps 2-4, run twice on one machine
 _OWN = re.compile(  # what may differ from run to run, is measured, or has a finding of its own
     r"(?:^|_)(?:seed|run_id|runid|run_name|name|id|uuid|rank|world_size|grad_accum_steps|nproc|gpus?|device|host|port|pid|path|dir|file"
     r"|files|logfile|wandb|max_wallclock_seconds|date|time|timestamp|main_process|is_main_process|master|distributed"
-    r"|tokens_total|shards|loader|datasets?|pattern|elapsed|mem|memory|allocated)(?:_|$)|^tokens$|(?:^|_)(?:loss|bpb)$"
+    r"|hostname|node|tag|experiment|checkpoint|ckpt|artifact|out|note|notes|job|tokens_total|shards|loader|datasets?|pattern|elapsed|mem|memory|allocated)(?:_|$)|^tokens$|(?:^|_)(?:loss|bpb)$"
 )  # fmt: skip
+_UNIT = re.compile(r"_(?:ms|s|gb|mb|sec|secs)$")
 _MEASURED = re.compile(r"-?\d+(?:\.\d+)?(?:ms|s|m|MiB|MB|GB|GiB)")
 
 
@@ -46,7 +46,7 @@ def check_runs(claimed: list[Claimed], rules: Ruleset, shown: Callable[[Path], s
     for one in claimed:
         yield from _one_run(one, rules, shown(one.run.log))
     yield from _sources(claimed, rules, shown)
-    yield from _seeds(claimed, shown)
+    yield from _seeds(claimed, rules, shown)
     yield from _differences(claimed, shown)
     yield from _ratios(claimed, rules, shown)
 
@@ -68,7 +68,7 @@ def _one_run(one: Claimed, rules: Ruleset, log: str) -> Raised:
             "world-size",
             log,
             run.line,
-            f"Found {run.world_size} ranks; {rules.name} is run on {rules.world_size}. Run it there.",
+            f"Found world_size {run.world_size}; {rules.name} is run on {rules.world_size} ranks. Run it there.",
         )
     if rules.gpu is not None and run.gpu is not None and rules.gpu.lower() not in run.gpu.lower():
         yield (
@@ -172,8 +172,7 @@ def _sources(claimed: list[Claimed], rules: Ruleset, shown: Callable[[Path], str
         if size is not None and abs(run.source.size_bytes - size) > NEWLINE_BYTES:
             yield (
                 "source-size-mismatch", log, run.line,
-                f"Found an embedded source of {run.source.size_bytes} bytes and a printed code size of {size}; expected them equal. Another "
-                f"program ran than the one that is shown: rerun it.",
+                f"Found an embedded source of {run.source.size_bytes} bytes and a printed code size of {size}; expected them equal. Show the program that ran, whole.",
             )  # fmt: skip
         key = run.source.text, label
         if key not in judged:
@@ -196,7 +195,7 @@ def _sources(claimed: list[Claimed], rules: Ruleset, shown: Callable[[Path], str
             )  # fmt: skip
 
 
-def _seeds(claimed: list[Claimed], shown: Callable[[Path], str]) -> Raised:
+def _seeds(claimed: list[Claimed], rules: Ruleset, shown: Callable[[Path], str]) -> Raised:
     first: dict[int, Claimed] = {}
     for one in claimed:
         seed = one.run.seed
@@ -208,6 +207,8 @@ def _seeds(claimed: list[Claimed], shown: Callable[[Path], str]) -> Raised:
                 f"Found seed {seed}, which {shown(first[seed].run.log)} prints too; expected another. Keep one run a seed.",
             )  # fmt: skip
         first.setdefault(seed, one)
+    if rules.seeds != "required":
+        return  # runs without a seed of their own may well share their first weights
     starts = [(one, start) for one in claimed if (start := _first_losses(one.training)) is not None]
     alike: dict[float, list[tuple[Claimed, dict[int, float]]]] = {}
     for one, start in starts:
@@ -218,8 +219,8 @@ def _seeds(claimed: list[Claimed], shown: Callable[[Path], str]) -> Raised:
         if close and a.training is not b.training:
             yield (
                 "same-trajectory", shown(b.run.log), b.training.line,
-                f"Found the training losses of {shown(a.run.log)} at steps 1-4 ({', '.join(f'{at_b[s]:g}' for s in sorted(at_b))}); expected "
-                f"another seed's. It is the same seed under another name: rerun it.",
+                f"Found the training losses of {shown(a.run.log)} at the first steps ({', '.join(f'{at_b[s]:g}' for s in sorted(at_b))}); expected "
+                f"another seed's. One seed was run twice, or one log made from the other: rerun it.",
             )  # fmt: skip
 
 
@@ -294,10 +295,21 @@ def _configs(claimed: list[Claimed]) -> dict[int, tuple[tuple[str, str], ...]]:
     common = set.intersection(*(set(run.hyperparameters) for run in known)) if known else set()
     return {
         id(run): tuple(
-            sorted((k, v) for k, v in run.hyperparameters.items() if (whole or k in common) and _shared(k, v))
+            sorted(
+                (name, _without_seed(value, run.seed))
+                for name, value in run.hyperparameters.items()
+                if (whole or (name in common and not _UNIT.search(name))) and _shared(name, value)
+            )
         )
         for run in known
     }
+
+
+def _without_seed(value: str, seed: int | None) -> str:
+    """A value that carries the run's own seed, as in tag: sota_seed42, with a mark in its place."""
+    if seed is None or seed < 10 or re.fullmatch(r"[-+.\deE]+", value):
+        return value
+    return re.sub(rf"(?<!\d){seed}(?!\d)", "#", value)
 
 
 def _shared(name: str, value: str) -> bool:
@@ -318,11 +330,11 @@ def _ratios(claimed: list[Claimed], rules: Ruleset, shown: Callable[[Path], str]
         return
     usual = median(ratio for _, ratio in found)
     for one, ratio in found:
-        expected = rules.bits_per_nat.get(one.run.tokenizer or "", usual)
+        expected = rules.bpb_per_nat.get(one.run.tokenizer or "", usual)
         if abs(ratio - expected) > RATIO_TOLERANCE:
             what = (
                 f"the {one.run.tokenizer}'s {expected:.6f}"
-                if one.run.tokenizer in rules.bits_per_nat
+                if one.run.tokenizer in rules.bpb_per_nat
                 else f"{expected:.6f} as in the other runs"
             )
             yield (

@@ -22,7 +22,7 @@ STUB_BYTES = 200
 
 def audit(record: Record, selection: Selection, rules: Ruleset) -> list[Finding]:
     """Every finding on one record folder (or on single logs), errors first."""
-    raised = [*_logs(record, selection, rules), *check_runs(selection.claimed, rules, record.shown)]
+    raised = _runs_and_logs(record, selection, rules)
     if record.base is not None:
         raised += _shipped(record, selection)
         if rules.submission == "required":
@@ -34,8 +34,11 @@ def audit(record: Record, selection: Selection, rules: Ruleset) -> list[Finding]
 
 def audit_control(record: Record, selection: Selection, rules: Ruleset) -> list[Finding]:
     """The findings on a control: on its runs, not on what its folder claims or lacks."""
-    found = [*_logs(record, selection, rules), *check_runs(selection.claimed, rules, record.shown)]
-    return graded(found, rules.findings)
+    return graded(_runs_and_logs(record, selection, rules), rules.findings)
+
+
+def _runs_and_logs(record: Record, selection: Selection, rules: Ruleset) -> list[tuple[str, str, int, str]]:
+    return [*_logs(record, selection, rules), *check_runs(selection.claimed, rules, record.shown)]
 
 
 def _logs(record: Record, selection: Selection, rules: Ruleset) -> Raised:
@@ -52,7 +55,7 @@ def _logs(record: Record, selection: Selection, rules: Ruleset) -> Raised:
         final = '"LABEL val_loss:2.0286 val_bpb:1.2014"' if rules.final == LABELLED else "a validation at the last step"
         yield (
             "no-final-metric", record.shown(log), line,
-            f"Found a run without a final metric; expected {final}. Let the run finish, or take the log away and say why.",
+            f"Found no line with a final metric; expected {final}. Let the run finish, or take the log away and say why.",
         )  # fmt: skip
     for path, why in record.listing.left_aside:
         yield "file-not-read", record.shown(path), 1, f"It {why}. Put the file itself here, or take the name away."
@@ -94,13 +97,10 @@ def _submission(record: Record) -> Raised:
         )
     if not any(path.suffix == ".py" for path in record.listing.files):
         yield "missing-file", ".", 1, "Found no training script (*.py); expected the one that made the logs. Add it."
-    for path in top:
-        if (
-            path.suffix == ".py"
-            and path.name != "__init__.py"
-            and (size := _size(path)) is not None
-            and size < STUB_BYTES
-        ):
+    scripts = [path for path in top if path.suffix == ".py"]
+    for path in scripts:
+        size = _size(path)
+        if ("train" in path.name or len(scripts) == 1) and size is not None and size < STUB_BYTES:
             yield (
                 "script-stub", record.shown(path), 1,
                 f"Found a script of {size} bytes; expected the program that made the logs ({STUB_BYTES} bytes at least). Ship it.",
@@ -120,6 +120,7 @@ def _shipped(record: Record, selection: Selection) -> Raised:
     scripts = [path for path in record.listing.files if path.suffix == ".py"]
     if not scripts:
         return
+    sizes |= {size - returns for path in scripts if (size := _size(path)) is not None and (returns := _returns(path))}
     contents = {content for path in scripts if (content := _content(path)) is not None}
     for one in selection.claimed:
         run, log = with_training(one), record.shown(one.run.log)
@@ -135,6 +136,14 @@ def _shipped(record: Record, selection: Selection) -> Raised:
                 f"Found an embedded source of {run.source.size_bytes} bytes that is none of the shipped scripts; expected one of "
                 f"them. Ship the script that ran.",
             )  # fmt: skip
+
+
+def _returns(path: Path) -> int:
+    """Carriage returns before newlines, which a checkout may have added."""
+    try:
+        return read_bounded(path).count(b"\r\n")
+    except FileError:
+        return 0
 
 
 def _content(path: Path) -> bytes | None:

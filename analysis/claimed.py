@@ -26,7 +26,8 @@ from analysis.logs import Run
 from analysis.record import Record, file_seed, seed_of
 from analysis.rules import LABELLED, Ruleset
 
-ROUNDING = 2e-5
+ROUNDING = 2e-5  # of a claimed value, at least
+RATIO_TOLERANCE = 3e-4  # of val_bpb / val_loss
 MEAN, BEST, ONE, IN_TRAINING, UNSUPPORTED, UNCLAIMED = "mean", "best", "one", "in training", "unsupported", "unclaimed"
 _CODECS = re.compile(r"(?:^|(?<=[_ ]))(?:int\d*|fp\d*|zlib|zstd|lzma|brotli|exact|quantized)(?:[_ ]|$)")
 
@@ -55,10 +56,12 @@ class Selection:
 
 
 def metrics_of(run: Run, rules: Ruleset) -> Sequence[Metric]:
-    """What a run ends in: its final lines or, where the ruleset says so, its last validation once it has come to its end."""
+    """What a run ends in: its final lines or, where the ruleset says so, its validation at the last of all steps."""
     if rules.final == LABELLED:
         return run.finals
-    reached = run.total_steps is None or (run.last_step or 0) >= run.total_steps
+    reached = run.validated_step == run.last_step and (
+        run.total_steps is None or (run.last_step or 0) >= run.total_steps
+    )
     return [run.validation] if run.validation is not None and reached else []
 
 
@@ -87,22 +90,37 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
     found: list[Run] = []
     if label is None and record.claim is not None and candidates:
         found, chosen = _by_seed_values(record.claim, candidates, rules)
-        if headline is not None and len(found) < max(len(record.claim.seeds), 1):
-            whole = _by_headline(headline, record, candidates, rules)
-            if len(whole[0]) > len(found):
-                found, chosen = whole
+        if headline is not None and not _fits(headline, found, chosen, rules):
+            for value, key in [(headline[1], record.claim.keys.get(headline[0], "")), *record.claim.other_bpbs]:
+                whole = _by_headline((headline[0], value), record, candidates, rules)
+                if whole[0]:
+                    found, chosen = whole
+                    if value != headline[1]:
+                        headline = "val_bpb", value
+                        record.claim.val_bpb, record.claim.keys["val_bpb"] = value, key
+                    break
     if not found:
         group = _topmost(record, candidates)
-        found = group if label is None else [run for run in group if label in _all_labels(run, rules)]
+        found = group if label is None else [run for run in group if label in all_labels(run, rules)]
     metrics = [_metric_of(run, chosen, rules) for run in found]
+    found = _sized_as_claimed(found, record.claim)
     claimed = [Claimed(run, m, _training(run, record)) for run, m in zip(found, metrics, strict=True)]
-    if headline is not None and claimed:
+    if headline is not None and claimed and label is None:
         fit = _fit(headline, claimed, record)
     selection = Selection(
-        claimed, fit, lacking=[run for run in group if label is not None and label not in _all_labels(run, rules)]
+        claimed, fit, lacking=[run for run in group if label is not None and label not in all_labels(run, rules)]
     )
     _leave_aside(selection, record, rules)
     return selection
+
+
+def _fits(headline: tuple[str, Decimal], runs: list[Run], label: str | None, rules: Ruleset) -> bool:
+    """Whether the headline is the mean or one value of these runs."""
+    if label is None:
+        return False
+    metrics = [metric for run in runs if (metric := _labelled(run, label, rules)) is not None]
+    values = [value for metric in metrics if (value := getattr(metric, headline[0])) is not None]
+    return bool(values) and any(agrees(headline[1], value) for value in (mean(values), *values))
 
 
 def _headline(claim: Claim | None) -> tuple[str, Decimal] | None:
@@ -140,9 +158,7 @@ def _agrees(headline: tuple[str, Decimal], metric: Metric) -> bool:
 def _by_seed_values(claim: Claim, candidates: list[Run], rules: Ruleset) -> tuple[list[Run], str | None]:
     """The runs that end in what the JSON says of each seed, under the label that most of them share."""
     best: tuple[list[Run], str | None] = ([], None)
-    said = {
-        seed: about for seed, about in claim.seeds.items() if about.val_bpb is not None or about.val_loss is not None
-    }
+    said = {seed: about for seed, about in claim.seeds.items() if about.val_bpbs or about.val_losses}
     for label in _labels(candidates, rules):
         fitting: dict[int, Run] = {}
         for run in candidates:
@@ -150,8 +166,8 @@ def _by_seed_values(claim: Claim, candidates: list[Run], rules: Ruleset) -> tupl
             about = said.get(seed) if seed is not None else None
             if about is None or metric is None or seed is None or seed in fitting:
                 continue
-            if (about.val_bpb is not None and agrees(about.val_bpb, metric.val_bpb)) or (
-                about.val_bpb is None and about.val_loss is not None and agrees(about.val_loss, metric.val_loss)
+            if any(agrees(value, metric.val_bpb) for value in about.val_bpbs) or (
+                not about.val_bpbs and any(agrees(value, metric.val_loss) for value in about.val_losses)
             ):
                 fitting[seed] = run
         if len(fitting) > len(best[0]):
@@ -181,7 +197,8 @@ def _by_headline(
                 values = [value for _, m in having if (value := getattr(m, what)) is not None]
                 if len(values) > 1 and len(values) == len(having) and agrees(headline[1], mean(values)):
                     return [run for run, _ in having], label
-    for group in groups:
+    in_one_folder = [group for group in groups if len(group) > 1 and len({run.log.parent for run in group}) == 1]
+    for group in [*in_one_folder, *groups]:
         for label in labels:
             having = [(run, m) for run in group if (m := _labelled(run, label, rules)) is not None]
             named = {_alike(run.log) for run, metric in having if _agrees(headline, metric)}
@@ -214,7 +231,7 @@ def _alike(log: Path) -> str:
 def _without_older(group: list[Run], named: set[str]) -> list[Run]:
     """The group without logs that repeat a seed of the logs named in the usual way, when the claim is in none of them."""
     counted = Counter(_alike(run.log) for run in group)
-    usual = counted.most_common(1)[0][0]
+    usual = max(counted, key=lambda name: (counted[name], name in named))
     seeds = {run.seed for run in group if _alike(run.log) == usual}
     if counted[usual] < 2 or not named <= {usual}:
         return group
@@ -223,9 +240,11 @@ def _without_older(group: list[Run], named: set[str]) -> list[Run]:
 
 def _topmost(record: Record, candidates: list[Run]) -> list[Run]:
     """The runs that lie nearest to the top; logs that were given by name are all at the top."""
-    depths = {run.log: 0 if run.log in record.paths else len(run.log.parts) for run in candidates}
-    least = min(depths.values(), default=0)
-    return [run for run in candidates if depths[run.log] == least]
+    least = min((record.depth(run.log) for run in candidates), default=0)
+    given = [run for run in candidates if run.log in record.paths]
+    return given + [
+        run for run in candidates if run.log not in record.paths and record.depth(run.log) in (0, max(least, 1))
+    ]
 
 
 def _labels(runs: list[Run], rules: Ruleset) -> list[str]:
@@ -243,7 +262,7 @@ def _labelled(run: Run, label: str, rules: Ruleset) -> Metric | None:
     return next((metric for metric in reversed(metrics_of(run, rules)) if metric.label == label), None)
 
 
-def _all_labels(run: Run, rules: Ruleset) -> list[str]:
+def all_labels(run: Run, rules: Ruleset) -> list[str]:
     return list(dict.fromkeys(metric.label for metric in (*run.metrics, *metrics_of(run, rules))))
 
 
@@ -259,6 +278,14 @@ def _metric_of(run: Run, label: str | None, rules: Ruleset) -> Metric:
         return own[-1]
     exact = _labelled(run, label, rules) or next((m for m in reversed(run.metrics) if m.label == label), None)
     return exact or next((m for m in reversed(own) if _family(m.label) == _family(label)), own[-1])
+
+
+def _sized_as_claimed(runs: list[Run], claim: Claim | None) -> list[Run]:
+    """The runs with the total that the JSON names, where they print several: by the codec that it stands under."""
+    wanted = claim.artifact_bytes if claim is not None else None
+    codec = next((codec for run in runs for codec, size in run.totals if size == wanted), None)
+    sizes = [dict(run.totals).get(codec) if codec is not None else None for run in runs]
+    return [replace(run, artifact_bytes=size) if size else run for run, size in zip(runs, sizes, strict=True)]
 
 
 def _training(run: Run, record: Record) -> Run:
@@ -288,8 +315,8 @@ def _fit(headline: tuple[str, Decimal], claimed: list[Claimed], record: Record) 
         if any(agrees(headline[1], value) for value in values):
             return MEAN if len(claimed) == 1 else BEST if agrees(headline[1], min(values)) else ONE
     for run in record.runs:
-        checked = [getattr(metric, headline[0]) for metric in run.metrics]
-        if any(agrees(headline[1], value) for value in (*checked, *(getattr(s, headline[0]) for s in run.steps))):
+        in_training = [*(metric for metric in run.metrics if metric.diagnostic), *run.steps]
+        if any(agrees(headline[1], getattr(one, headline[0])) for one in in_training):
             return IN_TRAINING
     return UNSUPPORTED
 
@@ -301,7 +328,7 @@ def _leave_aside(selection: Selection, record: Record, rules: Ruleset) -> None:
     trained = {one.training.log for one in selection.claimed}
     seeds = {seed_of(one.run) for one in selection.claimed} - {None}
     alike = {_alike(log) for log in logs}
-    deepest = max((len(log.parts) for log in logs), default=10**6)
+    deepest = max(map(record.depth, logs), default=10**6)
     for log in (*record.logs, *record.empty):
         if log in logs or log in trained:
             continue
@@ -310,7 +337,7 @@ def _leave_aside(selection: Selection, record: Record, rules: Ruleset) -> None:
         complete = any(metrics_of(run, rules) for run in runs)
         named = claim is not None and bool(own & set(claim.seeds))
         meant = claim is None or (not claim.seeds and _alike(log) in alike)
-        if not complete and not own & seeds and (named or ((meant or not logs) and len(log.parts) <= deepest)):
+        if not complete and not own & seeds and (named or ((meant or not logs) and record.depth(log) <= deepest)):
             selection.incomplete.append((log, runs[-1].line if runs else 1))
         else:
             selection.aside.append(log)

@@ -31,26 +31,25 @@ _NUMBER = re.compile(
 )
 _ELSEWHERE = re.compile(
     r"baseline|control|previous|prior|sota|standing|threshold|compar|versus|(?:^|_)(?:vs|prev|old|before|ref|reference|target|goal"
-    r"|delta|diff|gain|improvement|std|sd|stdev|stddev|var|variance|sem|ci|stderr|error|range|spread|p_value|p|t|df|t_statistic"
+    r"|delta|diff|gain|improvement|std|excluded|failed|planned|extra|not_run|parent|merged|leader|beat|naive|upstream|original|pr_?\d+|prequant|unquantized|fp32|bf16|float|ema|swa|train_end|last_step|step|sd|stdev|stddev|var|variance|sem|ci|stderr|error|range|spread|p_value|p|t|df|t_statistic"
     r"|z|max|min|best|worst|limit|cap|budget|notes?|roundtrip|no_ttt|without|pre|ablations?|int8_only|diagnostic|expected)(?:_|$)"
 )  # fmt: skip
 _BPB = re.compile(r"(?:^|_)bpb(?:_|$)|bits_per_byte")
 _LOSS = re.compile(r"(?:^|_)(?:val|eval|validation|test)_(?:loss|nats)(?:_|$)|^loss$")
 _TOTAL = re.compile(r"(?:^|_)(?:total|artifact|submission)(?:_|$).*bytes|bytes_(?:total|artifact|submission)")
 _PART_OF_TOTAL = re.compile(
-    r"(?:^|_)(?:code|model|weights?|script|mean|avg|raw|uncompressed|headroom|left|remaining|free)(?:_|$)"
+    r"(?:^|_)(?:code|model|weights?|script|mean|avg|raw|uncompressed|headroom|left|remaining|free|params|val|eval|train|slack|allowed|margin|under|compressed)(?:_|$)"
 )
-_SEED_KEY = re.compile(r"(?:^|_)(?:seed|s)_?(\d{1,18})(?:_|$)", re.IGNORECASE)
+_SEED_KEY = re.compile(r"(?:^|_)seed_?(\d{1,18})(?:_|$)", re.IGNORECASE)
 _SEEDS = re.compile(r"(?:^|_)seeds?(?:_|$)|^(?:runs|per_run|individual_runs|all_runs|run_results|results)$")
 
 
 @dataclass(slots=True)
 class SeedClaim:
-    """What is claimed of one seed."""
+    """What is claimed of one seed: every bpb and every loss that the JSON gives it, in the order of writing."""
 
-    val_bpb: Decimal | None = None
-    val_loss: Decimal | None = None
-    artifact_bytes: int | None = None
+    val_bpbs: list[Decimal] = field(default_factory=list)
+    val_losses: list[Decimal] = field(default_factory=list)
     log: str | None = None
 
 
@@ -58,6 +57,7 @@ class SeedClaim:
 class Claim:
     """One submission JSON. Values keep the decimals that they are printed with; `keys` says under which key each stands.
 
+    `other_bpbs` are further bpbs of the submission (value, key), for when the first is not the one that is meant.
     `fault` says why the file could not be understood at all; `schema` lists what is missing or oddly typed.
     """
 
@@ -65,11 +65,10 @@ class Claim:
     text: str = field(default="", repr=False)
     val_bpb: Decimal | None = None
     val_loss: Decimal | None = None
+    other_bpbs: list[tuple[Decimal, str]] = field(default_factory=list)
     artifact_bytes: int | None = None
-    code_bytes: int | None = None
     seeds: dict[int, SeedClaim] = field(default_factory=dict)
     date: str | None = None
-    name: str | None = None
     keys: dict[str, str] = field(default_factory=dict)
     schema: list[tuple[str, str]] = field(default_factory=list)
     fault: str | None = None
@@ -168,16 +167,21 @@ def _read_headline(claim: Claim, table: dict[str, Any]) -> None:
             found["val_bpb"].append((normal == "val_bpb" or mean, number, key))
         elif _LOSS.search(normal) and number < LARGEST:
             found["val_loss"].append((normal == "val_loss" or mean, number, key))
-        elif number == number.to_integral_value() and "bytes" in normal:
-            if "code" in normal.split("_"):
-                found["code_bytes"].append((True, number, key))
-            elif _TOTAL.search(normal) and not _PART_OF_TOTAL.search(normal):
-                found["artifact_bytes"].append(("total" in normal, number, key))
+        elif _TOTAL.search(normal) and not _PART_OF_TOTAL.search(normal) and number == number.to_integral_value():
+            found["artifact_bytes"].append(("total" in normal, number, key))
     for what, values in found.items():
         if values:
-            _, number, key = next((one for one in values if one[0]), values[0])
-            setattr(claim, what, int(number) if what.endswith("_bytes") else number)
-            claim.keys[what] = key
+            chosen = next((one for one in values if one[0]), values[0])
+            if (
+                what == "val_loss" and claim.val_bpb is not None
+            ):  # only the loss of the same line says anything of the bpb
+                partner = _normal(claim.keys["val_bpb"]).replace("bpb", "loss")
+                chosen = next((one for one in values if _normal(one[2]) == partner), (False, Decimal(0), ""))
+            if chosen[1]:
+                setattr(claim, what, int(chosen[1]) if what.endswith("_bytes") else chosen[1])
+                claim.keys[what] = chosen[2]
+            if what == "val_bpb" and not chosen[0]:
+                claim.other_bpbs = [(number, key) for _, number, key in values if key != chosen[2]]
 
 
 def _read_seeds(claim: Claim, table: dict[str, Any]) -> None:
@@ -200,13 +204,15 @@ def _read_seeds(claim: Claim, table: dict[str, Any]) -> None:
 
 
 def _walk_seeds(claim: Claim, key: str, value: Any, depth: int) -> None:
+    """Seeds in a list or a table. Bare numbers are seeds only where a key above says so: a stride of 64 is none."""
     if depth > DEEPEST or len(claim.seeds) >= MOST_SEEDS:
         return
+    of_seeds = re.search(r"(?:^|_)seeds?(?:_|$)", key) is not None
     if isinstance(value, list):
         for item in value[:MOST_SEEDS]:
             if isinstance(item, dict):
                 _walk_seeds(claim, key, item, depth + 1)
-            elif re.search(r"(?:^|_)seeds(?:_|$)", key) and not _BPB.search(key) and (seed := _seed(item)) is not None:
+            elif of_seeds and not _BPB.search(key) and (seed := _seed(item)) is not None:
                 _say(claim, seed, key, None)
     elif isinstance(value, dict):
         if (seed := _seed(value.get("seed"))) is not None:
@@ -214,11 +220,20 @@ def _walk_seeds(claim: Claim, key: str, value: Any, depth: int) -> None:
             return
         for name, item in value.items():
             normal = _normal(name)
-            match = re.fullmatch(r"(?:seed_?)?(\d{1,18})", normal)
-            if match and (isinstance(item, dict) or _number(item) is not None):
+            match = re.fullmatch(r"(?:seed_?|s_?)?(\d{1,18})", normal)
+            named = match is not None and (of_seeds or normal.startswith("seed"))
+            whole = isinstance(item, Decimal) and item == item.to_integral_value()
+            if isinstance(item, dict) and _seed(item.get("seed")) is not None:
+                _walk_seeds(claim, key, item, depth + 1)
+            elif named and whole and (seed := _seed(item)) is not None:  # "seed1": 42
+                _say(claim, seed, name, None)
+            elif named and match and (isinstance(item, dict) or _number(item) is not None):
                 _say(claim, int(match[1]), name, item if isinstance(item, dict) else {_named(key): item})
             elif isinstance(item, (dict, list)) and not _ELSEWHERE.search(normal):
-                _walk_seeds(claim, normal if _SEEDS.search(normal) else key, item, depth + 1)
+                below = normal if _SEEDS.search(normal) else key
+                _walk_seeds(
+                    claim, f"{below}_seed" if of_seeds and not _SEEDS.search(normal) else below, item, depth + 1
+                )
 
 
 def _named(key: str) -> str:
@@ -249,11 +264,9 @@ def _say(claim: Claim, seed: int, key: str, said: Any) -> None:
         elif number is None or _ELSEWHERE.search(normal):
             continue
         elif _BPB.search(normal) and number < LARGEST:
-            about.val_bpb = about.val_bpb or number
+            about.val_bpbs.append(number)
         elif _LOSS.search(normal) and number < LARGEST:
-            about.val_loss = about.val_loss or number
-        elif _TOTAL.search(normal) and not _PART_OF_TOTAL.search(normal):
-            about.artifact_bytes = about.artifact_bytes or int(number)
+            about.val_losses.append(number)
 
 
 def _leaves_of_seed(table: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -262,10 +275,8 @@ def _leaves_of_seed(table: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def _read_labels(claim: Claim, table: dict[str, Any]) -> None:
     """Name, date and what a reader misses or finds in another type than everybody else's."""
-    for key in ("name", "date"):
-        value = table.get(key)
-        if isinstance(value, str) and value.strip():
-            setattr(claim, key, value.strip()[:200])
+    if isinstance(table.get("date"), str) and table["date"].strip():
+        claim.date = table["date"].strip()[:200]
     for key in ("name", "author", "date"):
         if not isinstance(table.get(key), str) or not table[key].strip():
             claim.schema.append((key, f"{key} is missing or no text"))

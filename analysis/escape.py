@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import sys
 
 from analysis.findings import ERROR, WARNING, Finding
 
 _CONTROL_CODES = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]|#(?=#\[)"
 )
+
+
+def tolerate_any_text() -> None:
+    """Let stdout show what its encoding lacks as an escape, instead of ending with an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def printable(text: str) -> str:
@@ -63,7 +71,9 @@ def and_others(others: list[Finding]) -> str:
 def annotation(finding: Finding, folder: str) -> str:
     """A finding as a GitHub workflow command, at its file (a path below `folder`) and line."""
     kind = {ERROR: "error", WARNING: "warning"}.get(finding.severity, "notice")
-    place = command_property(printable(os.path.normpath(os.path.join(folder, finding.file))))
+    below = os.path.join(folder, finding.file)
+    named = below if os.path.lexists(below) or not os.path.lexists(finding.file) else finding.file  # one of a control
+    place = command_property(printable(os.path.normpath(named)))
     return f"::{kind} file={place},line={finding.line},title={finding.code}::{command_data(printable(finding.message))}"
 
 

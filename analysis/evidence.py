@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis import checks, sweepdir
 from analysis.check_runs import check_runs
-from analysis.claimed import Claimed, Selection, metrics_of, select, with_training
+from analysis.claimed import Claimed, Selection, all_labels, metrics_of, select, with_training
 from analysis.files import FileError, leads_out, read_bounded
 from analysis.findings import Finding, graded
 from analysis.grammar import Metric
@@ -105,7 +105,7 @@ def _fault(record: Record, selection: Selection, rules: Ruleset, label: str | No
         if not why.startswith("is a link"):
             return f"{record.shown(path)} {why}. What it holds cannot be told."
     for run in selection.lacking:
-        labels = ", ".join(dict.fromkeys(metric.label for metric in (*run.metrics, *metrics_of(run, rules))))
+        labels = ", ".join(all_labels(run, rules))
         return f"{record.shown(run.log)} has no final metric {label!r}; it has {labels}."
     if selection.incomplete:
         log, _ = selection.incomplete[0]

@@ -18,7 +18,7 @@ LIMIT = 64 * 2**20
 LONGEST_LINE = 2**20  # bytes; of a file above LIMIT, what a line has beyond this is passed over
 LARGEST_FILE = 2**32  # bytes; nothing of a larger file is read
 DEEPEST = 50  # folders
-LOG_SUFFIXES = (".log", ".txt")
+LOG_SUFFIXES = (".log", ".txt", ".out")
 
 
 class FileError(ValueError):
@@ -34,7 +34,7 @@ class Listing:
 
     @property
     def logs(self) -> list[Path]:
-        return [path for path in self.files if path.name.endswith(LOG_SUFFIXES)]
+        return [path for path in self.files if path.name.lower().endswith(LOG_SUFFIXES)]
 
 
 def files_below(folder: Path) -> Listing:

@@ -50,5 +50,11 @@ def graded(raised: Iterable[tuple[str, str, int, str]], severities: dict[str, st
     return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.file, f.line, f.code, f.message))
 
 
+def in_words(findings: list[Finding]) -> str:
+    """How many of each severity: 2 errors, 1 warning; empty when there is none."""
+    return ", ".join(f"{n} {s}{'s' if n > 1 and s != INFO else ''}" for s, n in counts(findings).items() if n)
+
+
 def counts(findings: list[Finding]) -> dict[str, int]:
+    """How many of each severity, those with none included."""
     return {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}

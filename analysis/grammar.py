@@ -16,10 +16,11 @@ LONGEST_LABEL = 200
 NUMBER = rb"[-+]?(?:\d++(?:\.\d*+)?(?:[eE][-+]?\d++)?|\.\d++|nan|inf(?:inity)?)"
 ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
 PREFIX = re.compile(
-    rb"(?:\[(?:rank|default)\d+\]:\s*|\(\w+ pid=\d+[^)]*\)\s*|\d{10,13}(?:\.\d+)?[:\s]\s*"
-    rb"|\[?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?Z?\]?[:\s-]*(?:\[?(?:INFO|DEBUG)\]?[:\s-]+)?)+"
+    rb"(?:\[(?:rank|default)\d+\]:\s*|\(\w+ pid=\d+[^)]*\)\s*|\d{10,13}(?:\.\d+)?[:\s]\s*|\[\d\d:\d\d:\d\d(?:[.,]\d+)?\]\s*"
+    rb"|\[?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]?[:\s-]*(?:\[?(?:INFO|DEBUG)\]?[:\s-]+)?"
+    rb"|(?:train|worker|main)\w{0,20} \| )+"
 )
-MAY_BE_PREFIXED = frozenset(b"[(\x1b0123456789")
+MAY_BE_PREFIXED = frozenset(b"[(\x1b0123456789twm")
 STEPS_FAST = re.compile(rb"(?:step:\d+/[^\n]*+(?:\n|\Z))++")  # the usual way to say it
 STEPS = re.compile(
     rb"(?:(?:[Ss]tep[:= \t][ \t]*\d+[/ \t:,|]|\d+/\d+[ \t:,|]+(?:train_|val_)?loss|s:\d+ t[re]l:)[^\n]*+(?:\n|\Z))++"
@@ -35,15 +36,19 @@ PAIR = re.compile(
 )
 LABEL = re.compile(rb"[A-Za-z][\w.+/-]*(?:[ \t]+[\w.+/-]+)*")
 PROGRESS = re.compile(
-    rb"(?:step|iter|epoch|chunk|batch|progress|sliding_eval)\b|running_|\w{0,40}_chunk|tt\w{1,2}:", re.IGNORECASE
+    rb"(?i:step|iter|epoch|chunk|batch|progress|sliding_eval)\b|(?i:running_|\w{0,40}_chunk)|tt[a-z]{1,2}:"
 )
-PART = re.compile(rb"\d\s{0,3}/\s{0,3}\d|\d\s?%|\bstep\s?[:=]", re.IGNORECASE)
+PART = re.compile(rb"(\d{1,9})\s{0,3}/\s{0,3}(\d{1,9})|(\d{1,3}(?:\.\d)?)\s?%|\bstep\s?[:=]", re.IGNORECASE)
+BRACKETS = re.compile(rb"\([^()]{0,80}\)|\[[^\[\]]{0,80}\]")  # what may stand beside a label's words
+ASIDE = re.compile(rb"[@:,|][^\s]{0,80}")
 DIAGNOSTIC = re.compile(rb"diagnostic|pre[-_ ]?quant", re.IGNORECASE)
 DECIMALS = re.compile(rb"val_(?:bpb|loss)\s{0,9}[:=\s]\s{0,9}[-+]?\d{1,9}\.(\d+)", re.IGNORECASE)
 
 SEED = re.compile(
-    rb"(?:\w{1,20} )?(?<![\w-])seed\s{0,9}(?:[:=]|\bis\b|\bto\b|\s)\s{0,9}(\d{1,18})\.?(?:[\s,;]|$)", re.IGNORECASE
+    rb"(?:(?:run|random|global|using|training|torch|manual|set) )?(?<![\w-])seed\s{0,9}(?:[:=]|\bis\b|\bto\b|\s)\s{0,9}(\d{1,18})\.?(?:[\s,;]|$)",
+    re.IGNORECASE,
 )
+SEED_WITHIN = re.compile(rb".{0,200}?(?<![\w-])(?:random_)?seed\s?[:=]\s?(\d{1,18})(?![\w.])", re.IGNORECASE)
 SEED_AND_RANKS = re.compile(rb"params:\d+ .{0,400}?\bws:(\d{1,6})\b.{0,400}?\bs:(\d{1,18})\b")
 GPU = re.compile(rb"\|\s+\d+\s+((?:NVIDIA|AMD|Tesla|GeForce)\b[\w .-]*?)\s{2,}")
 CODE = re.compile(
@@ -51,10 +56,11 @@ CODE = re.compile(
 )
 MODEL = re.compile(rb"Serialized model ([\w+-]{1,40}+)[^:\n]{0,80}:\s{0,9}(\d[\d,]{0,14})\s?bytes")
 TOTAL = re.compile(
-    rb"(?:total[ _])?(?:submission|artifact)[ _](?:size|bytes)([^:=\n]{0,40})[:=]\s*(\d[\d,_]{4,14})(?:\s?(?:bytes|B)\b|\s|$)"
+    rb"(?:(?:total[ _])?(?:submission|artifact)[ _](?:size|bytes)|total (?=[\w+-]{1,40} size))([^:=\n]{0,40})[:=]\s*(\d[\d,_]{4,14})(?:\s?(?:bytes|B)\b|\s|$)"
     rb"|budget:(\d{5,12})/\d+",
     re.IGNORECASE,
 )  # fmt: skip
+NO_TOTAL = re.compile(rb"limit|\bcap\b|budget|remain|before|unpruned|max|allowed", re.IGNORECASE)
 END_TIME = re.compile(
     rb"stopping_early.{0,200}?train_time\s?:\s*(\d{1,15}(?:\.\d{1,9})?)(ms|s|m)\b(?:.{0,200}?\bstep:\s*(\d{1,12})/(\d{1,12}))?"
 )
@@ -139,7 +145,8 @@ def normalised(raw: bytes) -> bytes:
 
 
 def read_pairs(line: bytes) -> dict[bytes, tuple[float, bytes]]:
-    return {name.lower(): (float(value), unit or b"") for name, value, unit in PAIR.findall(line)}
+    """Every name:number of a line with its unit (ms, s, m or none); of a name that stands twice the first."""
+    return {name.lower(): (float(value), unit or b"") for name, value, unit in reversed(PAIR.findall(line))}
 
 
 LOSSES = (  # of a Step's numbers, the first that a line prints
@@ -174,13 +181,16 @@ def read_metric(line: bytes) -> Metric | None:
     line = line.lstrip(b"=>*-# ")
     if len(line) > LONGEST_METRIC or b"val_bpb" not in line or b"val_loss" not in line or PROGRESS.match(line):
         return None
-    first = PAIR.search(line)
-    label = line[: first.start()].rstrip(b" \t:|-") if first else b""
+    between = line[: min(line.index(b"val_loss"), line.index(b"val_bpb"))]
+    words = BRACKETS.sub(b" ", between)
+    first = PAIR.search(words)
+    words = ASIDE.sub(b" ", words[: first.start()] if first else words)
+    label = b" ".join(words.strip(b" \t:|-").split())
     pairs = read_pairs(line)
     if len(label) > LONGEST_LABEL or not LABEL.fullmatch(label) or b"val_loss" not in pairs or b"val_bpb" not in pairs:
         return None
-    between = line[: min(line.index(b"val_loss"), line.index(b"val_bpb"))]
-    if PART.search(between):
+    is_final = label.lower().startswith(b"final")
+    if any(_is_part(part, is_final) for part in PART.finditer(between)):
         return None
     printed = [len(decimals) for decimals in DECIMALS.findall(line)]
     return Metric(
@@ -189,5 +199,12 @@ def read_metric(line: bytes) -> Metric | None:
         val_bpb=pairs[b"val_bpb"][0],
         decimals=max(printed, default=0),
         line=0,
-        diagnostic=bool(DIAGNOSTIC.search(between)),
+        diagnostic=not is_final and bool(DIAGNOSTIC.search(between)),
     )
+
+
+def _is_part(part: re.Match[bytes], is_final: bool) -> bool:
+    """Whether a fraction or a step says that an evaluation was under way; 12/12 and 100 % do not."""
+    if part[1] is not None:
+        return int(part[1]) != int(part[2])
+    return float(part[3]) < 100 if part[3] is not None else not is_final

@@ -14,21 +14,22 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import click
 
 from analysis import escape
 from analysis.claimed import mean
-from analysis.claims import Claim, submission_file
+from analysis.claims import Claim, read_claim, submission_file
+from analysis.escape import tolerate_any_text
 from analysis.evidence import LARGEST, SMALLEST, EvidenceError, check_results, gather
 from analysis.files import DEEPEST, LOG_SUFFIXES, FileError, printable_path
 from analysis.findings import counts
 from analysis.logs import read_log
-from analysis.record import read_record
 from analysis.rules import METRIC_UNITS, RulesError, Ruleset, load
 from analysis.runs import Result, write_rows
-from analysis.verdict import decide, format_p
+from analysis.sweepdir import is_sweep
 
 CANNOT_TELL = "cannot tell"
 _DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)")
@@ -64,7 +65,7 @@ def record_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
         yield folder  # a row that says why
         return
     files = [path for path in entries if os.path.isfile(path) and not os.path.islink(path)]
-    if submission_file(files, folder) is not None or any(_is_log(path) for path in files):
+    if is_sweep(folder) or submission_file(files, folder) is not None or any(_is_log(path) for path in files):
         yield folder
         return
     for path in entries:
@@ -97,12 +98,13 @@ def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:
 
 def _read(folder: Path, directory: Path, rules: Ruleset) -> tuple[tuple[str, str, str], Row, list[Result]]:
     """(what it is sorted by, the row without a verdict, its runs); a folder that cannot be read is a row that says why."""
-    name = printable_path(folder.relative_to(directory) if folder != directory else Path(folder.name))
+    name = printable_path(folder.relative_to(directory) if folder != directory else Path(directory.resolve().name))
     row = Row(None, name, 0)
     results: list[Result] = []
     claim: Claim | None = None
     try:
-        claim = read_record([folder]).claim
+        files = [Path(folder, name) for name in os.listdir(folder)]
+        claim = read_claim(file) if (file := submission_file(files, folder)) and not os.path.islink(file) else None
         evidence = gather([folder], rules)
         results = evidence.results
         number = counts(evidence.findings)
@@ -113,6 +115,7 @@ def _read(folder: Path, directory: Path, rules: Ruleset) -> tuple[tuple[str, str
             row,
             n=len(results),
             mean=mean(values) if usable else None,
+            sd=stdev(values) if usable and len(values) > 1 else None,
             bytes=max((one.artifact_bytes for one in results if one.artifact_bytes is not None), default=None),
             train_time_s=max(
                 (one.train_time_ms / 1000 for one in results if one.train_time_ms is not None), default=None
@@ -127,13 +130,15 @@ def _read(folder: Path, directory: Path, rules: Ruleset) -> tuple[tuple[str, str
     except (EvidenceError, OSError) as error:
         row = replace(row, why=str(error))
     said = claim.date if claim is not None else None
-    found = _DATE.match(folder.name) or (_DATE.match(said) if said else None)
+    found = _DATE.match(folder.resolve().name) or (_DATE.match(said) if said else None)
     row = replace(row, date="-".join(found.groups()) if found else None)
     return (row.date or "", said or "", name), row, results
 
 
 def _tested(row: Row, results: list[Result], rules: Ruleset, standing: Row | None) -> Row:
     """The row with its verdicts: against the target or, with the margin in both units, against the standing record."""
+    from analysis.verdict import decide  # with it scipy, which --help need not wait for
+
     units = [METRIC_UNITS[rules.metric]] if rules.target is not None else ["bpb", "nats"]
     sota = rules.target if rules.target is not None or standing is None else standing.mean
     said: dict[str, Any] = {} if rules.target is not None or standing is None else {"predecessor": standing.record}
@@ -146,7 +151,7 @@ def _tested(row: Row, results: list[Result], rules: Ruleset, standing: Row | Non
         except EvidenceError as error:
             said["why"] = str(error)
             continue
-        said |= {f"verdict_{unit}": verdict.verdict.replace("_", " "), "sd": verdict.sd}
+        said[f"verdict_{unit}"] = verdict.verdict.replace("_", " ")
         said[f"p_{unit}"] = verdict.test.p_value if verdict.test else None
     return replace(row, **said)
 
@@ -171,6 +176,8 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _verdict(verdict: str | None, p: float | None) -> str:
+    from analysis.verdict import format_p
+
     return "-" if verdict is None else verdict if p is None else f"{verdict}, p {format_p(p)}"
 
 
@@ -181,6 +188,7 @@ def _verdict(verdict: str | None, p: float | None) -> str:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
 def main(directory: Path, rules: str, form: str, output: Path | None) -> None:
     """Every record folder below DIR, one row each, each tested against the record that stood before it."""
+    tolerate_any_text()
     try:
         ruleset = load(rules)
     except RulesError as error:

@@ -29,7 +29,7 @@ from typing import Any
 import click
 
 from analysis import grammar
-from analysis.escape import printable
+from analysis.escape import printable, tolerate_any_text
 from analysis.files import FileError, Listing, files_below, printable_path, read_bounded
 from analysis.grammar import Metric, Step
 from analysis.source import Source, cut
@@ -45,8 +45,8 @@ class Run:
     """What one log says about one run. "Unknown" is None. Lines count from 1, in the log as it lies on disk.
 
     `finals` are the metrics that are no diagnostics, without those that an `_exact` twin gives with more decimals.
-    `validation` is the last in-training validation. `unpacked_code_bytes` is printed by scripts that ship themselves
-    compressed. `totals` are all submission sizes the run prints, `artifact_bytes`
+    `validation` is the last in-training validation, at `validated_step`. `unpacked_code_bytes` is printed by scripts that ship themselves
+    compressed. `totals` are all submission sizes the run prints with their codecs, `artifact_bytes`
     the one that counts: the last with a codec's name, else model and code. `hyperparameters` are as printed; `complete_config` says that
     they come from a block that lists them all. `curve` holds stretches of step lines as they stand, with the line each
     begins on. `clobbered_at` is the line where a second writer shows.
@@ -58,6 +58,7 @@ class Run:
     metrics: tuple[Metric, ...] = ()
     finals: tuple[Metric, ...] = ()
     validation: Metric | None = None
+    validated_step: int | None = None
     last_step: int | None = None
     total_steps: int | None = None
     train_time_ms: float | None = None
@@ -65,7 +66,7 @@ class Run:
     unpacked_code_bytes: int | None = None
     model_bytes: int | None = None
     artifact_bytes: int | None = None
-    totals: tuple[int, ...] = ()
+    totals: tuple[tuple[str, int], ...] = ()
     size_line: int | None = None
     model_params: int | None = None
     world_size: int | None = None
@@ -129,7 +130,8 @@ class _Reader:
             if source is not None:
                 if self.trained:
                     self.finish(self.line_of(start), inherit=False)
-                self.facts["source"] = source
+                known = self.facts.get("source")  # of two blocks before one run, one is a helper's
+                self.facts["source"] = max(known, source, key=lambda one: one.size_bytes) if known else source
             self.stretch(start, end)
         self.finish(self.number)
         return [
@@ -149,6 +151,7 @@ class _Reader:
         self.totals: list[tuple[bytes, int, int]] = []
         self.ended: dict[str, Any] = {}  # what a line after the steps says of the end of training
         self.last_number = 0
+        self.seed_within: int | None = None  # of a line that says other things too; where no line says it alone
         self.in_block = False
 
     @property
@@ -172,12 +175,18 @@ class _Reader:
     def finish(self, line: int, inherit: bool = True) -> None:
         """Freeze the run; the next begins on `line`, with the facts that are printed once when it is of one program."""
         self.facts |= _of_curve(self.curve) | self.ended
-        coded = [total for total in self.totals if total[0]] or self.totals
+        if self.trained and self.seed_within is not None:
+            self.facts.setdefault("seed", self.seed_within)
+        coded = [total for total in self.totals if total[0]]
+        if (
+            not coded and "model_bytes" not in self.facts
+        ):  # else a total without a codec's name is that of the raw model
+            coded = self.totals
         if coded:
             _, self.facts["artifact_bytes"], self.facts["size_line"] = coded[-1]
         elif "model_bytes" in self.facts and "code_bytes" in self.facts:
             self.facts["artifact_bytes"] = self.facts["model_bytes"] + self.facts["code_bytes"]
-        self.facts["totals"] = tuple(size for _, size, _ in coded)
+        self.facts["totals"] = tuple((grammar.as_text(codec), size) for codec, size, _ in coded)
         run = Run(
             self.path,
             metrics=tuple(self.metrics),
@@ -287,6 +296,8 @@ class _Reader:
             self.facts["model_bytes"] = grammar.as_integer(model[2])
         elif total := grammar.TOTAL.match(line):
             codec, size = (total[1].strip(), total[2]) if total[2] else (b"budget", total[3])
+            if grammar.NO_TOTAL.search(codec) and total[2]:
+                return
             self.totals.append((codec, grammar.as_integer(size), self.line_of(position)))
 
     def take_fact(self, line: bytes, position: int) -> None:
@@ -301,13 +312,17 @@ class _Reader:
             self.take_tokens(line)
         if grammar.SAYS_SOMETHING.search(line) is None:
             return
-        if b"eed" in line.lower() and (seed := grammar.SEED.match(line)):
+        if (b"eed" in line.lower() and (seed := grammar.SEED.match(line))) or (
+            "seed" not in facts and b"eed" in line.lower() and (seed := grammar.SEED_WITHIN.match(line))
+        ):
             facts["seed"] = int(seed[1])
         elif b" ws:" in line and (both := grammar.SEED_AND_RANKS.match(line)):
             facts["world_size"], facts["seed"] = int(both[1]), int(both[2])
         for word, name, kind, pattern in grammar.FACTS:
             if word in line and (found := pattern.match(line)):
                 value = grammar.as_text(found[1])
+                if name == "world_size" and name in facts and not line.startswith(b"world_size"):
+                    continue  # of some part of the program
                 facts[name] = int(value) if kind is int else value.rstrip("/").rsplit("/", 1)[-1]
         self.take_size(line, position)
 
@@ -359,8 +374,9 @@ class _Reader:
 
     def add_steps(self, first: int, text: bytes, last_number: int) -> None:
         self.curve.append((first, text))
+        if last_number > max(self.last_number, self.ended.get("last_step", 0)):
+            self.ended = {}
         self.last_number = last_number
-        self.ended = {}
         self.check_size()
 
 
@@ -407,6 +423,7 @@ def _of_curve(curve: list[tuple[int, bytes]]) -> dict[str, Any]:
             if step is not None and step.val_loss is not None:
                 decimals = grammar.DECIMALS.search(line)
                 places = len(decimals[1]) if decimals else 0
+                found["validated_step"] = step.step
                 found["validation"] = Metric("val_loss", step.val_loss, step.val_bpb, places, step.line)
                 wanted.discard("validation")
     return found
@@ -454,6 +471,7 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
         raise click.UsageError("--format parquet is binary: name a file with --output FILE.")
     from analysis.runs import COLUMNS, write_rows
 
+    tolerate_any_text()
     rows: list[dict[str, Any]] = []
     unread: list[tuple[Path, str]] = []
     for path in paths:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import jinja2
@@ -10,7 +11,7 @@ from markupsafe import Markup
 from analysis import render
 from analysis.escape import alike, and_others, printable
 from analysis.evidence import FRAME_SUFFIXES
-from analysis.files import FileError
+from analysis.files import FileError, leads_out
 from analysis.logs import read_log
 from analysis.plots import Curve, curves_plot, seeds_plot
 from analysis.verdict import UNUSABLE, Verdict, format_p
@@ -53,16 +54,22 @@ def page(verdict: Verdict, path: Path, command: str) -> str:
 
 def read_curves(verdict: Verdict, path: Path) -> list[Curve]:
     """The training losses that the runs' logs hold, where the logs are still there."""
-    base = path.parent if path.suffix in FRAME_SUFFIXES else path
+    is_frame = path.is_file() and path.suffix in FRAME_SUFFIXES
+    base = path.parent if is_frame else path
     curves = []
     for result in (*verdict.control, *verdict.runs):
-        log = base / result.log if base.is_dir() else base
-        if not log.is_file():  # a control from elsewhere is named from the working directory
+        log = base / result.log if base.is_dir() else Path(result.log)
+        if (
+            not is_frame and not log.is_file()
+        ):  # a control, or one of several paths, is named from the working directory
             log = Path(result.log)
-        if not log.is_file():
+        if not log.is_file() or (is_frame and leads_out(log, os.path.realpath(base))):
             continue
         try:
-            steps = [step for run in read_log(log)[-1:] for step in run.steps]
+            runs = read_log(log)
+            steps = [
+                step for run in ([r for r in runs if r.line <= (result.line or 0)] or runs)[-1:] for step in run.steps
+            ]
         except FileError:
             continue
         points = [(step.step, loss) for step in steps if (loss := step.train_loss) is not None]

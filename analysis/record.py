@@ -11,6 +11,7 @@ from analysis.claims import Claim, read_claim, submission_file
 from analysis.files import FileError, Listing, files_below, printable_path, read_bounded
 from analysis.logs import Run, read_log
 
+EXACT_DECIMALS = 6
 MOST_BYTES = 2**29  # of the logs of one folder
 _FILE_SEED = re.compile(r"seed[_=-]?(\d{1,18})(?!\d)", re.IGNORECASE)
 
@@ -31,6 +32,10 @@ class Record:
     def shown(self, path: Path) -> str:
         """A file as it is printed: from the folder on, or as it was given."""
         return printable_path(path.relative_to(self.base) if self.base else path)
+
+    def depth(self, log: Path) -> int:
+        """How far a log lies below the PATH that it was found under; 0 for one that was given by name."""
+        return min((len(log.relative_to(path).parts) for path in self.paths if log.is_relative_to(path)), default=0)
 
     @property
     def runs(self) -> list[Run]:
@@ -61,8 +66,8 @@ def records_below(record: Record) -> list[Path]:
     """The record folders inside a folder that is none itself: it holds no submission JSON and they do."""
     if record.base is None or record.claim is not None:
         return []
-    found = {path.parent for path in record.listing.files if re.fullmatch(r"submission.*\.json", path.name)}
-    return sorted(found)
+    folders = {path.parent for path in record.listing.files if path.name.startswith("submission")}
+    return sorted(folder for folder in folders if submission_file(record.listing.files, folder) is not None)
 
 
 def _read(record: Record, log: Path) -> None:
@@ -86,7 +91,7 @@ def _read(record: Record, log: Path) -> None:
 def _find_copies(record: Record) -> None:
     """Logs whose runs all stand in another log; of two copies the one with its seed in its name is kept."""
     seen: dict[bytes, Path] = {}
-    order = sorted(record.logs, key=lambda log: (-len(record.logs[log]), not _names_its_seed(log, record.logs[log])))
+    order = sorted(record.logs, key=lambda log: _kept_first(log, record.logs[log]))
     for log in order:
         prints = [_content_of(run) for run in record.logs[log]]
         others = {seen.get(one) for one in prints}
@@ -99,15 +104,25 @@ def _find_copies(record: Record) -> None:
         del record.logs[log]
 
 
+def _kept_first(log: Path, runs: list[Run]) -> tuple[object, ...]:
+    """Of two logs of one run: the one with more runs, with steps, with its seed in its name, with more steps."""
+    steps = sum(len(text) for run in runs for _, text in run.curve)
+    return -len(runs), steps == 0, not _names_its_seed(log, runs), -steps
+
+
 def _names_its_seed(log: Path, runs: list[Run]) -> bool:
     return any(run.seed is not None and re.search(rf"(?<!\d){run.seed}(?!\d)", log.name) for run in runs)
 
 
 def _content_of(run: Run) -> bytes:
-    """What makes a run itself: its steps with their times and its metrics; prefixes and what else is printed are not."""
-    digest = hashlib.sha256(repr((run.seed, [(m.label, m.val_loss, m.val_bpb) for m in run.metrics])).encode())
-    for _, text in run.curve:
-        digest.update(text.strip() + b"\n")
+    """What makes a run itself: its seed and its metrics, and where these have few decimals its steps with their times.
+
+    Two runs never agree in eight decimals, and of one run a console log and a file may hold different lines.
+    """
+    digest = hashlib.sha256(repr((run.seed, [(m.label, m.val_loss, m.val_bpb) for m in run.finals])).encode())
+    if max((metric.decimals for metric in run.finals), default=0) < EXACT_DECIMALS:
+        for _, text in run.curve:
+            digest.update(text.strip() + b"\n")
     if not run.curve and not run.metrics:
         digest.update(repr((run.log, run.line)).encode())
     return digest.digest()

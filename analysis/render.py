@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from analysis import escape
 from analysis.escape import printable
-from analysis.findings import counts
+from analysis.findings import ERROR, in_words
 from analysis.runs import Result
 from analysis.stats import Test
 from analysis.verdict import SUPPORTED, Verdict, format_p, percent
@@ -65,11 +65,8 @@ def concerns(verdict: Verdict) -> list[str]:
     """What stands beside the verdict: how much does not fit, and which logs are not in the numbers."""
     lines = []
     if verdict.findings:
-        number = counts(verdict.findings)
-        said = ", ".join(
-            f"{n} {severity}{'s' if n > 1 and severity != 'info' else ''}" for severity, n in number.items() if n
-        )
-        lines.append(f"findings: {said}" + ("; check fails on the errors" if number["error"] else ""))
+        fails = any(finding.severity == ERROR for finding in verdict.findings)
+        lines.append(f"findings: {in_words(verdict.findings)}" + ("; check fails on the errors" if fails else ""))
     if verdict.not_counted:
         named = ", ".join(verdict.not_counted[:6]) + (", ..." if len(verdict.not_counted) > 6 else "")
         lines.append(f"not counted: {named}")
@@ -83,6 +80,9 @@ def assumptions(verdict: Verdict) -> list[str]:
     lines = ["The seeds are independent runs of one program, and were chosen before their results were known."]
     if verdict.test.df is None:
         lines.append(f"The spread between runs is known; these runs' own sd is {verdict.sd:.6f}.")
+        lines.append(
+            "A track may round its critical value: then the bound lies on the threshold only nearly where the rule does."
+        )
     if verdict.sota_is == "target":
         lines.append("The target is a fixed number, so there is no noise of a record to count.")
     elif verdict.sota_is == "given":
@@ -121,7 +121,7 @@ def text(verdict: Verdict) -> str:
              format_p(also.test.p_value).removeprefix("= "))
             for also in verdict.also
         ]  # fmt: skip
-        lines += ["", "read in other ways", *_table(("reading", "verdict", "t", "df", "p"), rows)]
+        lines += ["", "read in other ways", *_table(("reading", "verdict", "statistic", "df", "p"), rows)]
     if verdict.findings:
         lines += ["", "findings", *escape.finding_lines(verdict.findings)]
     lines += ["", *(f"assumes: {sentence}" for sentence in assumptions(verdict))]
@@ -156,7 +156,7 @@ def markdown(verdict: Verdict) -> str:
              format_p(also.test.p_value).removeprefix("= "), also.assumes)
             for also in verdict.also
         ]  # fmt: skip
-        head = ("reading", "verdict", "t", "df", "p", "assumes")
+        head = ("reading", "verdict", "statistic", "df", "p", "assumes")
         lines += [
             "",
             "<details><summary>Read in other ways</summary>",

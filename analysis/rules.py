@@ -41,7 +41,7 @@ class Ruleset:
     one, at p < alpha.
     final: what a run's result is, a labelled final line or its last validation.
     seeds: whether logs must print one. submission: whether a folder must hold a submission JSON, README and script.
-    bits_per_nat: val_bpb / val_loss by the tokenizer's file name. findings: severities that differ from the usual ones.
+    bpb_per_nat: val_bpb / val_loss by the tokenizer's file name. findings: severities that differ from the usual ones.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Ruleset:
     train_time_s: float | None = None
     world_size: int | None = None
     gpu: str | None = None
-    bits_per_nat: dict[str, float] = field(default_factory=dict)
+    bpb_per_nat: dict[str, float] = field(default_factory=dict)
     findings: dict[str, str] = field(default_factory=dict)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.escape import printable
 from analysis.grammar import Metric
 from analysis.logs import Run
+from analysis.sweepdir import STATES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,6 +112,11 @@ def from_frame(frame: pd.DataFrame, source: str) -> list[Result]:
     known: list[dict[str, Any]] = [{k: None if _unknown(v) else v for k, v in row.items()} for row in rows]
     if strange := {row["arm"] for row in known} - {"candidate", "control"}:
         raise FrameError(f"{source} has rows of the arm {strange.pop()!r}; allowed: 'candidate', 'control'.")
+    for number, row in enumerate(known, start=1):
+        if row["state"] not in STATES or not row["log"]:
+            raise FrameError(
+                f"{source}, row {number}: state is {row['state']!r} and log {row['log']!r}; each row needs both."
+            )
     return [Result(**row) for row in known]
 
 

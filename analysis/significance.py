@@ -76,6 +76,10 @@ def judge(
         evidence = gather(list(paths), ruleset, label)
     except EvidenceError as error:
         broken = error
+    if alpha is not None and ruleset.scaled_gain is not None:
+        raise click.UsageError(
+            f"--alpha: {ruleset.name} passes at its own critical value (scaled_gain), not at a level."
+        )
     asked: dict[str, Any] = {"margin": margin, "unit": unit, "alpha": alpha}
     ruleset = replace(ruleset, **{key: value for key, value in asked.items() if value is not None})
     if sota is None and control is None:
@@ -143,6 +147,9 @@ def main() -> None:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
 def report(form: str, output: Path | None, paths: tuple[Path, ...], **options: Any) -> None:
     """The full report: runs, statistics, verdict."""
+    from analysis.escape import tolerate_any_text
+
+    tolerate_any_text()
     verdict = judge(paths, **options)
     command = shlex.join(["python", "-m", "analysis.significance", *sys.argv[1:]])
     content = rendered(verdict, form, paths[0], command)
@@ -177,8 +184,10 @@ def check(paths: tuple[Path, ...], **options: Any) -> None:
     It fails on findings of the level error too: numbers that pass prove nothing when the evidence does not fit them.
     """
     from analysis import render
+    from analysis.escape import tolerate_any_text
     from analysis.findings import counts
 
+    tolerate_any_text()
     verdict = judge(paths, **options)
     errors = counts(verdict.findings)["error"]
     sys.stdout.write(render.gate(verdict, errors))
@@ -186,8 +195,11 @@ def check(paths: tuple[Path, ...], **options: Any) -> None:
         folder = str(paths[0]) if len(paths) == 1 and paths[0].is_dir() else ""
         sys.stdout.write(render.workflow_commands(verdict, errors, folder))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with open(summary, "a", encoding="utf-8") as file:
-            file.write(render.markdown(verdict))
+        try:
+            with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(render.markdown(verdict))
+        except OSError as error:
+            click.echo(f"GITHUB_STEP_SUMMARY, {summary}, cannot be written: {error.strerror}.", err=True)
     leave(verdict, errors)
 
 
@@ -195,7 +207,7 @@ def leave(verdict: Verdict, errors: int = 0) -> None:
     """End with the verdict's exit code, 1 instead of 0 when there are `errors`; unusable evidence says why on stderr."""
     from analysis.escape import printable
 
-    if verdict.exit_code == 3:
+    if verdict.exit_code == 3 and not sys.stdout.isatty():  # on a terminal it stands there already
         click.echo(f"Cannot tell: {printable(verdict.reason)}", err=True)
     raise SystemExit(verdict.exit_code or min(errors, 1))
 

@@ -24,6 +24,10 @@ _LOGGED = re.compile(
     rb"[^\n]*\n",
     re.MULTILINE,
 )
+_LAUNCHED = re.compile(
+    rb"(?:(?:[WEI]\d{4} |\*{5,}|\S*Warning:|Running: |Setting OMP|logs/|\+ |\$ |# ?torchrun|\[)[^\n]*\n+)+"
+)
+_HEADER = re.compile(rb"\s*(?:Running |Python |PyTorch |Hyperparameters|[WEI]\d{4} |logs/|\w+:\S|\[)")
 _TEMPLATE = re.compile(r"\{[^{}]*\}|%[-+ #0-9.]*[a-zA-Z]")
 LONGEST = 2**18  # bytes; parsing takes some 600 times a script's size, and a longer one is not judged
 MOST_LITERALS = 10_000
@@ -58,7 +62,11 @@ def cut(data: bytes) -> list[tuple[int, int, Source | None]]:
         end = data.find(b"\n", position)
         end = len(data) if end < 0 else end
         closes = position == 0 or data[position - 1] == 10
-        if closes and not data[position:end].rstrip(b" \t\r").strip(b"="):
+        if (
+            closes
+            and not data[position:end].rstrip(b" \t\r").strip(b"=")
+            and not _goes_on(data, block_start, position, end, ruler)
+        ):
             first = _first_line_of_code(data, block_start, position)
             if first is not None:
                 stretches.append((start, first, before))
@@ -69,41 +77,51 @@ def cut(data: bytes) -> list[tuple[int, int, Source | None]]:
     return stretches
 
 
+def _goes_on(data: bytes, start: int, position: int, end: int, ruler: bytes) -> bool:
+    """Whether a ruler lies inside a source: a triple quote is open there, no header follows, but another ruler does."""
+    is_open = any(data.count(quote, start, position) % 2 for quote in (b'"""', b"'''"))
+    return is_open and not _HEADER.match(data, end + 1) and data.find(b"\n" + ruler, end) >= 0
+
+
 def _first_line_of_code(data: bytes, start: int, end: int) -> int | None:
-    """Where the source of a block begins: its first line of code after the last line that a run has logged."""
+    """Where the source of a block begins: its first line of code after the last line that a run has logged.
+
+    A log that begins with its source has at most a launcher's lines before it.
+    """
     if _CODE.search(data, start, end) is None:
         return None
-    if not _FIRST.match(data, start, end):
-        for logged in _LOGGED.finditer(data, start, end):
-            start = logged.end()
-        if _CODE.search(data, start, end) is None:
+    logged = start if _FIRST.match(data, start, end) else None
+    if logged is None:
+        logged = max((match.end() for match in _LOGGED.finditer(data, start, end)), default=start)
+        if _CODE.search(data, logged, end) is None:
             return None
-    first = _FIRST.search(data, start, end)
+    if logged == 0:
+        launched = _LAUNCHED.match(data, 0, end)
+        return launched.end() if launched else 0
+    first = _FIRST.search(data, logged, end)
     return first.start() if first else None
 
 
 def does_not_compile(source: Source, python: str | None) -> str | None:
     """Why the source does not parse, or None when it does or cannot be judged.
 
-    A newer Python's syntax is not judged by an older one: that is, when the log says that a newer one ran it or, where
-    it says nothing, when the complaint is about an f-string (they nest from 3.12 on).
+    A newer Python's syntax is not judged by an older one, nor is a script when the log does not say which Python ran it.
     """
     fault, _ = _parsed(source.text)
-    if fault is None or _is_newer(python) or (python is None and "f-string" in fault):
-        return None
-    return fault
+    return None if python is None or _is_newer(python) else fault
 
 
 def cannot_print(source: Source, label: str) -> bool:
     """Whether no literal of the source can make the label, nor several of them one after the other.
 
     A label may be put together at run time (f"final_{name}_exact" with name "sliding" or 3), so it may be made of whole
-    literals and of the parts of templates, of digits and of separators; only its two ends may lie inside a literal. A
+    literals and of the parts of templates, of names of functions and keywords, of digits and of separators; only its two ends may lie inside a literal. A
     source that unpacks code, or does not parse here, is not judged.
     """
     _, literals = _parsed(source.text)
     if literals is None or _UNPACKED.search(source.text):
         return False
+    label = label.lower()
     if any(label in literal for literal in literals):
         return False
     reached = {k for literal in literals for k in range(2, len(label)) if literal.endswith(label[:k])} | {0}
@@ -137,7 +155,11 @@ def _parsed(text: bytes) -> tuple[str | None, frozenset[str] | None]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
             value = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
-            literals |= {part for part in _TEMPLATE.split(value) if len(part) > 1}
+            literals |= {part.lower() for part in _TEMPLATE.split(value) if len(part) > 1}
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            literals.add(node.name.lower())
+        elif isinstance(node, ast.keyword) and node.arg:
+            literals.add(node.arg.lower())
     return None, frozenset(literals) if len(literals) <= MOST_LITERALS else None
 
 

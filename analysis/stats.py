@@ -35,20 +35,20 @@ class Sample:
     sd: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Sample:
-        """Raises StatisticsError for fewer than two values, NaN, infinity, or no spread at all."""
+    def of(cls, values: Sequence[float], spread_is_known: bool = False) -> Sample:
+        """Raises StatisticsError for fewer than two values, NaN, infinity and, unless it is known, no spread at all."""
         if len(values) < 2:
             raise StatisticsError(f"A test needs at least two values, got {len(values)}.")
         if not all(math.isfinite(value) for value in values):
             raise StatisticsError("A value is not a finite number.")
-        if len(set(values)) == 1:
+        if len(set(values)) == 1 and not spread_is_known:
             raise StatisticsError(
                 f"All {len(values)} values are {values[0]:.8f}: with no spread between seeds there is nothing to test. "
                 f"Does the script use SEED?"
             )
         mean = math.fsum(values) / len(values)
         sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
-        if sd == 0:
+        if sd == 0 and not spread_is_known:
             raise StatisticsError(f"The values differ by less than a computer's arithmetic can square ({values[0]:g}).")
         return cls(len(values), mean, sd)
 

@@ -103,7 +103,8 @@ def decide(
             raise EvidenceError("There is neither a SOTA nor a control to compare with.")
     failed = [result for result in results if result.state == "failed"]
     if failed:
-        threshold = sota - _margin_in_metric(rules, [r for r in results if r.state == "succeeded"], rules.unit)
+        factor = _metric_per_unit(rules, [r for r in results if r.state == "succeeded"], rules.unit)
+        threshold = None if factor is None else sota - rules.margin * factor
         reason = (
             f"{len(failed)} of {len(results)} planned runs failed (first: seed {failed[0].seed}, {failed[0].log}); "
             f"a failed run counts as a loss."
@@ -168,8 +169,13 @@ def _test(rules: Ruleset, sample: stats.Sample, threshold: float) -> tuple[stats
     test = stats.known_sigma_z(sample, threshold, rules.sigma)
     passed = test.p_value < rules.alpha
     if rules.scaled_gain is not None:
-        passed = (threshold - sample.mean) * math.sqrt(sample.n) >= rules.scaled_gain
+        passed = _scaled_gain(sample, threshold) >= rules.scaled_gain * (1 - 1e-9)  # 3.28 - 3.278 is 0.001999999...
     return test, stats.known_sigma_upper_bound(sample, rules.alpha, rules.sigma), passed
+
+
+def _scaled_gain(sample: stats.Sample, threshold: float) -> float:
+    """(threshold - mean) sqrt(n): the speedrun's own statistic, in the metric's unit."""
+    return (threshold - sample.mean) * math.sqrt(sample.n)
 
 
 def _values(rules: Ruleset, results: list[Result]) -> list[float]:
@@ -184,7 +190,7 @@ def _values(rules: Ruleset, results: list[Result]) -> list[float]:
 
 def _sample(rules: Ruleset, results: list[Result]) -> stats.Sample:
     try:
-        return stats.Sample.of(_values(rules, results))
+        return stats.Sample.of(_values(rules, results), spread_is_known=rules.test == Z_TEST)
     except stats.StatisticsError as error:
         raise EvidenceError(f"{results[0].log} and the others: {error}") from None
 
@@ -222,7 +228,7 @@ def _reason(
     relation = "below" if outcome == SUPPORTED else "not below"
     rule = f"p < {rules.alpha:g}"
     if rules.scaled_gain is not None:
-        gain = (threshold - sample.mean) * math.sqrt(sample.n)
+        gain = _scaled_gain(sample, threshold)
         rule = f"(threshold - mean) sqrt(n) >= {rules.scaled_gain:g} (it is {gain:.6f})"
     name, df = ("z", "") if test.df is None else ("t", f", df {test.df:g}")
     return (
@@ -240,7 +246,7 @@ def _also(
     margin: float,
 ) -> list[Reading]:
     readings = []
-    if rules.test == Z_TEST:
+    if rules.test == Z_TEST and sample.sd > 0:
         test = stats.one_sample_t(sample, sota - margin)
         reading = "one-sample t", "the spread is not known but estimated from these runs"
         readings.append(Reading(*reading, rules.margin, rules.unit, sota - margin, _outcome(test, rules.alpha), test))
@@ -250,7 +256,7 @@ def _also(
     if factor is not None and rules.margin > 0:
         margins.append((other, rules.margin * factor))
         threshold = sota - rules.margin * factor
-        test = stats.one_sample_t(sample, threshold)
+        test, _, passed = _test(rules, sample, threshold)
         readings.append(
             Reading(
                 f"margin of {rules.margin:g} {other}",
@@ -258,11 +264,11 @@ def _also(
                 rules.margin,
                 other,
                 threshold,
-                _outcome(test, rules.alpha),
+                SUPPORTED if passed else NOT_SUPPORTED,
                 test,
             )
         )
-    if control is None:
+    if control is None or sample.sd == 0 or control.sd == 0:
         return readings
     for unit, in_metric in margins:
         for name, assumes, function in (

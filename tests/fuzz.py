@@ -65,7 +65,7 @@ def audit_a_folder(data: bytes, folder: Path) -> None:
         (folder / name).write_bytes(content)
     for name in LOGS[len(logs) :]:
         (folder / name).unlink(missing_ok=True)
-    one = audit.audit(folder, "parameter-golf")
+    one = audit.audit([folder], "parameter-golf")
     for form in (audit.text(one), audit.as_json([one]), audit.as_annotations([one])):
         form.encode()
 

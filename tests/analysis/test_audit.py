@@ -332,7 +332,9 @@ def test_the_command_in_its_formats(python: Run, record: Record) -> None:
     swap("world_size:8", "world_size:4")(folder)
     found = python("-m", "analysis.audit", folder)
     assert found.returncode == 1
-    assert "error: world-size: train_seed42.log:1: Found 4 ranks; parameter-golf is run on 8." in found.stdout
+    assert (
+        "error: world-size: train_seed42.log:1: Found world_size 4; parameter-golf is run on 8 ranks." in found.stdout
+    )
     table = json.loads(python("-m", "analysis.audit", folder, "--format", "json").stdout)
     assert (table["schema_version"], table["rules"]) == (1, "parameter-golf")
     assert set(table["findings"][0]) == {"code", "severity", "file", "line", "message"}

@@ -93,7 +93,7 @@ def run_all(path: Path, names: tuple[str, ...] = tuple(COMMANDS), seconds: float
 def findings(path: Path) -> dict[str, list[str]]:
     """The files of each finding, by its code."""
     found: dict[str, list[str]] = {}
-    for finding in audit.audit(path, "parameter-golf").findings:
+    for finding in audit.audit([path], "parameter-golf").findings:
         found.setdefault(finding.code, []).append(finding.file)
     return found
 

@@ -214,7 +214,7 @@ def test_a_block_of_hyper_parameters_and_times_in_minutes() -> None:
     assert (run.train_time_ms, run.last_step, run.total_steps) == (588136, 4987, 20000)
     assert [step.train_time_ms for step in run.steps] == [None, 0, 48_000, None]
     assert (run.code_bytes, run.unpacked_code_bytes) == (30305, 146673)
-    assert (run.model_bytes, run.artifact_bytes, run.totals) == (15910075, 15940380, (15940380,))
+    assert (run.model_bytes, run.artifact_bytes, run.totals) == (15910075, 15940380, (("quantized+brotli", 15940380),))
     assert BLOCK.split("\n")[(run.size_line or 0) - 1].startswith("Total submission")
     assert [metric.label for metric in run.finals] == ["quantized_sliding_window"]
 

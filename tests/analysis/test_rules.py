@@ -64,7 +64,7 @@ def test_a_ruleset_of_ones_own(tmp_path: Path) -> None:
         (("alpha", 'alpha = 0.01\nfindings = "no-logs"'), ["findings", "a table"]),
         (("alpha", 'alpha = 0.01\n[findings]\nno-log = "off"'), ["findings", "'no-log'", "no-logs"]),
         (("alpha", 'alpha = 0.01\n[findings]\nno-logs = "bad"'), ["findings", "'bad'", "warning"]),
-        (("alpha", 'alpha = 0.01\n[bits_per_nat]\n"x.model" = -1'), ["bits_per_nat", "above 0"]),
+        (("alpha", 'alpha = 0.01\n[bpb_per_nat]\n"x.model" = -1'), ["bpb_per_nat", "above 0"]),
     ],
 )
 def test_a_wrong_ruleset_is_refused_with_file_and_key(
