@@ -307,9 +307,10 @@ def _configs(claimed: list[Claimed]) -> dict[int, tuple[tuple[str, str], ...]]:
 
 def _without_seed(value: str, seed: int | None) -> str:
     """A value that carries the run's own seed, as in tag: sota_seed42, with a mark in its place."""
-    if seed is None or seed < 10 or re.fullmatch(r"[-+.\deE]+", value):
+    if seed is None or re.fullmatch(r"[-+.\deE]+", value):
         return value
-    return re.sub(rf"(?<!\d){seed}(?!\d)", "#", value)
+    found = rf"(?<!\d){seed}(?!\d)" if seed > 9 else rf"(?:(?<=seed)|(?<=seed[_-])){seed}(?!\d)"
+    return re.sub(found, "#", value)
 
 
 def _shared(name: str, value: str) -> bool:

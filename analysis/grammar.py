@@ -182,7 +182,7 @@ def read_metric(line: bytes) -> Metric | None:
     if len(line) > LONGEST_METRIC or b"val_bpb" not in line or b"val_loss" not in line or PROGRESS.match(line):
         return None
     between = line[: min(line.index(b"val_loss"), line.index(b"val_bpb"))]
-    words = BRACKETS.sub(b" ", between)
+    words = BRACKETS.sub(b" ", between).strip() or between.replace(b"[", b" ").replace(b"]", b" ")
     first = PAIR.search(words)
     words = ASIDE.sub(b" ", words[: first.start()] if first else words)
     label = b" ".join(words.strip(b" \t:|-").split())

@@ -392,3 +392,88 @@ def test_the_real_records(reference: Path) -> None:
             )  # fmt: skip
         assert found == {tuple(run[key] for key in keys) for run in wanted["runs"]}, folder
         assert {finding.code for finding in audit(record, selection, RULES)} == set(wanted["findings"]), folder
+
+
+# -- what a sceptical organiser tried ------------------------------------------------------------------------------------
+
+SIZES = f"Total submission size int8+zlib: {TOTAL} bytes"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(
+            both(
+                *(swap("\nfinal_int8_zlib_roundtrip_exact", f"\nfinal_other val_loss:1.9 val_bpb:{bpb + 0.01}\nfinal_int8_zlib_roundtrip_exact", seed)
+                  for seed, bpb in VALUES.items()),
+                *(swap('print("final_int8_zlib_roundtrip")', 'print("final_other")               ', seed) for seed in VALUES),
+                write("train_gpt.py", SOURCE.replace('print("final_int8_zlib_roundtrip")', 'print("final_other")               ')),
+                claim(seed_results={str(seed): {"other_bpb": round(bpb + 0.01, 4), "val_bpb": bpb} for seed, bpb in VALUES.items()}),
+            ), id="values of two metrics for each seed"),
+        pytest.param(claim(seed_1337_val_bpb=1.2014), id="one seed is named and the mean of all is claimed"),
+        pytest.param(claim(sliding_s64_val_bpb=1.1, val_bpb_by_stride={"64": 1.1}, metrics={"by_context": {"1024": 1.2}}), id="strides"),
+        pytest.param(claim(runs={"1": {"seed": 42, "val_bpb": 1.1994}, "2": {"seed": 1337, "val_bpb": 1.2014}}), id="numbered runs"),
+        pytest.param(claim(seeds={"seed1": 42, "seed2": 1337, "seed3": 7}), id="numbered seeds"),
+        pytest.param(claim(seed1_val_bpb=1.2014, seed2_val_bpb=1.1994, seed3_val_bpb=1.2031), id="first, second and third seed"),
+        pytest.param(claim(failed_seeds=[9], parent_pr_seed_results={"8": 1.3}), id="seeds of others"),
+        pytest.param(claim(prequant_val_bpb=1.19, ema_bpb=1.18, last_step_val_loss=1.93), id="other numbers"),
+        pytest.param(both(*(swap(SIZES, f"{SIZES}\nTotal submission size int6 (unpruned): 17000000 bytes", seed) for seed in VALUES)), id="an unpruned total"),
+        pytest.param(both(*(swap(SIZES, f"{SIZES}\nTotal submission size int4+x: 17000000 bytes", seed) for seed in VALUES)), id="the JSON chooses the total"),
+        pytest.param(both(*(swap("seed:", f"seed:{seed}\ncalib seed:1234\ndata seed: 0\nseed:", seed) for seed in VALUES)), id="seeds of parts"),
+        pytest.param(both(*(swap("seed:", "gptq: world_size=1 calibration on rank 0\nseed:", seed) for seed in VALUES)), id="ranks of parts"),
+        pytest.param(both(write("setup.py", "import x\n"), write("config.py", "")), id="helper scripts"),
+        pytest.param(both(*(swap("val_bpb:enabled", f"Hyperparameters:\n  tag: a_seed{seed}\n  model: seed_{seed}.bin\nval_bpb:enabled", seed) for seed in VALUES)), id="values with the seed"),
+        pytest.param(
+            lambda folder: (folder / "console.log").write_text("".join(
+                line for line in log(folder).read_text().splitlines(keepends=True) if "step:50/" not in line)),
+            id="a console log with fewer lines"),
+    ],
+)  # fmt: skip
+def test_no_false_error(record: Record, change: Change) -> None:
+    folder = record(VALUES)
+    change(folder)
+    assert {finding.code for finding in findings(folder) if finding.severity != "info"} == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["final_x (stride=64) {}", "Final x (3 epochs) {}", "[final] {}", "final_x:done {}", "final, {}", "final_x @64 {}",
+     "final_x windows:12/12 {}", "final_eval step:7100 {}", "final_prequant_ttt {}", "TTT: {}", "[12:00:01] final_x {}",
+     "2026-03-22T12:00:01.123+00:00 final_x {}", "train | final_x {}", "final_x docs:50/50 100% {}"],
+)  # fmt: skip
+def test_final_lines_with_more_than_a_label(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.log").write_text("seed:1\n" + line.format("val_loss:2.0 val_bpb:1.2 | pre-quant val_bpb:1.1") + "\n")
+    (run,) = read_record([tmp_path]).runs
+    assert [(metric.val_bpb, metric.diagnostic) for metric in run.metrics] == [(1.2, False)]
+
+
+def test_speedruns_without_seeds_may_begin_alike(tmp_path: Path) -> None:
+    for name, end in (("a", 3.275), ("b", 3.276)):
+        steps = "".join(f"step:{n}/9 train_loss:{11 - n} train_time:{n}ms\n" for n in range(1, 9))
+        (tmp_path / f"{name}.txt").write_text(f"{steps}step:9/9 val_loss:{end} train_time:9ms\n")
+    rules = load("nanogpt-track-1")
+    record = read_record([tmp_path])
+    assert audit(record, select(record, rules), rules) == []
+
+
+def test_single_logs_are_compared_with_each_other(python: Run, record: Record) -> None:
+    folder = record(VALUES)
+    reseeded(42, SOURCE + "# another\n")(folder)
+    found = python("-m", "analysis.audit", *folder.glob("*.log"), "--format", "json")
+    assert found.returncode == 1
+    assert {"source-differs", "code-size-differs"} <= {
+        finding["code"] for finding in json.loads(found.stdout)["findings"]
+    }
+
+
+def test_names_that_stdout_cannot_hold_are_no_crash(python: Run, record: Record) -> None:
+    folder = record(VALUES, "r\u00e9")
+    env = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for command in (
+        ("analysis.audit",),
+        ("analysis.logs",),
+        ("analysis.leaderboard",),
+        ("analysis.significance", "check", "--sota", "1.3"),
+    ):
+        found = python("-m", *command, folder, env=env)
+        assert (found.returncode, "Traceback" in found.stderr) == (0, False), found.stderr

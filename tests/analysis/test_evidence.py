@@ -197,3 +197,13 @@ def test_strange_frames_are_refused(record: Record, tmp_path: Path) -> None:
     frame.to_csv(path, index=False)
     with pytest.raises(EvidenceError, match="not 'other'"):
         gather([path], "other")
+
+
+def test_a_frame_with_an_empty_state_or_log_is_refused(record: Record, tmp_path: Path) -> None:
+    frame = to_frame(gather([record({1: 1.20, 2: 1.21}, bare=True)]).results)
+    for column in ("state", "log"):
+        changed = frame.astype(object)
+        changed.loc[0, column] = None
+        changed.to_csv(tmp_path / "runs.csv", index=False)
+        with pytest.raises(EvidenceError, match="row 1: state is"):
+            gather([tmp_path / "runs.csv"])

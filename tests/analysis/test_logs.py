@@ -364,3 +364,27 @@ def test_what_could_not_be_read_is_said_and_is_an_error(python: Run, record: Cal
     found = python("-m", "analysis.logs", folder)
     assert (found.returncode, len(found.stdout.strip().split("\n"))) == (3, 2)
     assert "away.log is a link that leads out of the folder" in found.stderr
+
+
+def test_a_long_ruler_in_an_open_text_does_not_end_the_source() -> None:
+    source = '"""Heading\n' + "=" * 100 + '\nprose\n"""\nimport os\n'
+    (run,) = read(f"{source}\n{'=' * 100}\nseed:3\nfinal val_loss:2.0 val_bpb:1.2\n")
+    assert run.source is not None
+    assert run.source.text == source.encode()
+
+
+def test_a_minified_source_is_taken_from_its_first_line() -> None:
+    for source in ('_A="x";_B=1\nimport os\n', "A,B=1,2\nfrom os import *\n"):
+        (run,) = read(
+            f"Setting OMP_NUM_THREADS=1\nlogs/a.txt\n{source}\n{'=' * 100}\nseed:3\nfinal val_loss:2.0 val_bpb:1.2\n"
+        )
+        assert run.source is not None
+        assert run.source.text == source.encode()
+
+
+def test_what_comes_after_training_does_not_lengthen_it() -> None:
+    (run,) = read(
+        "step:7/9 train_loss:2 train_time:599ms\nstopping_early: wallclock_cap train_time:600ms step:7/9\n"
+        "step:7/9 ttt val_loss:2.0 train_time:900ms\nfinal val_loss:2.0 val_bpb:1.2\n"
+    )
+    assert run.train_time_ms == 600

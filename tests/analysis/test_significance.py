@@ -12,6 +12,8 @@ import pytest
 import scipy.stats
 
 from analysis.escape import markdown, printable
+from analysis.page import read_curves
+from analysis.significance import judge
 from analysis.verdict import format_p
 from tests.conftest import RATIO, SOURCE, make_log
 
@@ -317,3 +319,47 @@ def test_the_real_speedruns(python: Run, reference: Path) -> None:
             assert table["test"]["p_value"] == pytest.approx(
                 scipy.stats.ttest_1samp(values, 3.28, alternative="less").pvalue
             )
+
+
+def test_the_boundary_of_a_rounded_rule_passes(python: Run, tmp_path: Path) -> None:
+    """3.28 - 3.278 is 0.001999... in binary; the rule asks for 0.002 * sqrt(4) >= 0.004."""
+    for name, value, code in (("on", 3.278, 0), ("off", 3.27801, 1)):
+        folder = speedrun(tmp_path / name, *(value + d for d in (-0.001, 0.001, -0.002, 0.002)))
+        assert report(python, folder, "--rules", "nanogpt-track-3")[0] == code
+
+
+def test_a_known_spread_needs_none_in_the_runs(python: Run, tmp_path: Path) -> None:
+    folder = speedrun(tmp_path / "a", 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785)
+    code, table = report(python, folder, "--rules", "nanogpt-track-3")
+    assert (code, table["sd"], table["also"]) == (0, 0, [])
+    assert report(python, folder, "--rules", "nanogpt-track-1")[0] == 3
+    found = python("-m", "analysis.significance", "check", folder, "--rules", "nanogpt-track-3", "--alpha", "0.05")
+    assert (found.returncode, "scaled_gain" in found.stderr) == (2, True)
+
+
+def test_no_path_is_left_out_for_lying_deeper(python: Run, tmp_path: Path) -> None:
+    shallow = speedrun(tmp_path / "a", 3.275, 3.2752)
+    (tmp_path / "x").mkdir()
+    deep = speedrun(tmp_path / "x" / "y", 3.30, 3.3002)
+    single = deep / "0.txt"
+    assert report(python, shallow, deep, "--rules", "nanogpt-track-1")[1]["n"] == 4
+    assert report(python, shallow, single, "--rules", "nanogpt-track-1")[1]["n"] == 3
+
+
+def test_the_last_validation_must_be_at_the_last_step(python: Run, tmp_path: Path) -> None:
+    folder = speedrun(tmp_path / "a", 3.275, 3.2752)
+    (folder / "9.txt").write_text("step:5/9 val_loss:3.2 train_time:5ms\nstep:9/9 train_time:9ms step_avg:1ms\n")
+    assert report(python, folder, "--rules", "nanogpt-track-1")[0] == 3
+
+
+def test_a_summary_that_cannot_be_written_does_not_change_the_verdict(python: Run, record: Record) -> None:
+    env = {"GITHUB_STEP_SUMMARY": "/nowhere/at/all"}
+    found = python("-m", "analysis.significance", "check", record(SEEDS), "--sota", "1.21613611", env=env)
+    assert (found.returncode, "cannot be written" in found.stderr) == (0, True)
+
+
+def test_every_log_has_its_own_curve_on_the_page(tmp_path: Path) -> None:
+    folder = speedrun(tmp_path / "a", 3.275, 3.2752)
+    verdict = judge(tuple(sorted(folder.glob("*.txt"))), rules="nanogpt-track-1")
+    curves = read_curves(verdict, folder / "0.txt")
+    assert [curve.losses[-1] for curve in curves] == [3.275, 3.2752]
