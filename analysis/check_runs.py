@@ -17,7 +17,7 @@ from typing import Any
 
 from analysis.claimed import RATIO_TOLERANCE, Claimed, with_training
 from analysis.findings import Raised
-from analysis.logs import Run
+from analysis.reader import Run
 from analysis.record import file_seed
 from analysis.rules import LABELLED, Ruleset
 from analysis.source import cannot_print, does_not_compile

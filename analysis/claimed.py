@@ -22,7 +22,7 @@ from pathlib import Path
 
 from analysis.claims import Claim
 from analysis.grammar import Metric
-from analysis.logs import Run
+from analysis.reader import Run
 from analysis.record import Record, file_seed, seed_of
 from analysis.rules import LABELLED, Ruleset
 

@@ -17,7 +17,7 @@ from analysis.claimed import Claimed, Selection, all_labels, metrics_of, select,
 from analysis.files import FileError, leads_out, read_bounded
 from analysis.findings import Finding, graded
 from analysis.grammar import Metric
-from analysis.logs import read_log
+from analysis.reader import read_log
 from analysis.record import Record, read_record, records_below
 from analysis.rules import RulesError, Ruleset, from_plan
 from analysis.runs import Result, from_run, read_frame

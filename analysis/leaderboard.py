@@ -26,7 +26,7 @@ from analysis.escape import tolerate_any_text
 from analysis.evidence import LARGEST, SMALLEST, EvidenceError, check_results, gather
 from analysis.files import DEEPEST, LOG_SUFFIXES, FileError, printable_path
 from analysis.findings import counts
-from analysis.logs import read_log
+from analysis.reader import read_log
 from analysis.rules import METRIC_UNITS, RulesError, Ruleset, load
 from analysis.runs import Result, write_rows
 from analysis.sweepdir import is_sweep

@@ -12,8 +12,8 @@ from analysis import render
 from analysis.escape import alike, and_others, printable
 from analysis.evidence import FRAME_SUFFIXES
 from analysis.files import FileError, leads_out
-from analysis.logs import read_log
 from analysis.plots import Curve, curves_plot, seeds_plot
+from analysis.reader import read_log
 from analysis.verdict import UNUSABLE, Verdict, format_p
 
 _TEMPLATES = jinja2.Environment(

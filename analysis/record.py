@@ -9,7 +9,7 @@ from pathlib import Path
 
 from analysis.claims import Claim, read_claim, submission_file
 from analysis.files import FileError, Listing, files_below, printable_path, read_bounded
-from analysis.logs import Run, read_log
+from analysis.reader import Run, read_log
 
 EXACT_DECIMALS = 6
 MOST_BYTES = 2**29  # of the logs of one folder

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.escape import printable
 from analysis.grammar import Metric
-from analysis.logs import Run
+from analysis.reader import Run
 from analysis.sweepdir import STATES
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from analysis.logs import read_log
+from analysis.reader import read_log
 
 RESULTS = Path(__file__).with_name("results") / "reading.md"
 READER, YARDSTICK, LITERAL, BYTES = "the reader", "regex for the final line", "literal `val_loss:`", "bytes only"

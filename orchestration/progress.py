@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from analysis.logs import Run, read_log
+from analysis.reader import Run, read_log
 from analysis.sweepdir import TRAIN_LOG
 from orchestration.run import RunOrder
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.files import FileError
-from analysis.logs import Run, read_log
+from analysis.reader import Run, read_log
 from analysis.sweepdir import RUN_MANIFEST, TRAIN_LOG
 from orchestration import supervisor
 from orchestration.files import file_digest, write_json

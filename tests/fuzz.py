@@ -37,7 +37,7 @@ WORDS = (
 def read_a_log(data: bytes, folder: Path) -> None:
     """Every run of the log, down to its steps and its final metrics."""
     from analysis.files import FileError
-    from analysis.logs import read_log
+    from analysis.reader import read_log
 
     with contextlib.suppress(FileError):
         for run in read_log(folder / "train.log", data):

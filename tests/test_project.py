@@ -61,8 +61,9 @@ def modules_after(code: str) -> set[str]:
     return {name.split(".")[0] for name in found.stderr.split()}
 
 
-def test_help_loads_nothing_heavy() -> None:
-    loaded = modules_after("from analysis.significance import main; main(['--help'])")
+@pytest.mark.parametrize("module", ["significance", "audit", "leaderboard", "logs"])
+def test_help_loads_nothing_heavy(module: str) -> None:
+    loaded = modules_after(f"from analysis.{module} import main; main(['--help'])")
     assert not loaded & {"scipy", "pandas", "numpy", "torch", "ray"}
 
 

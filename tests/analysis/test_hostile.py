@@ -24,7 +24,7 @@ from analysis import audit, checks, claimed, escape, files, leaderboard, logs, s
 from analysis.claims import read_claim
 from analysis.files import FileError, read_bounded
 from analysis.findings import DEFAULTS, SEVERITIES, Finding
-from analysis.logs import Run, read_log
+from analysis.reader import Run, read_log
 from analysis.record import read_record
 from analysis.rules import load
 from analysis.sweepdir import plan_digest

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.files import FileError, files_below
-from analysis.logs import read_log
+from analysis.reader import read_log
 from tests.conftest import RATIO, SOURCE, make_log
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

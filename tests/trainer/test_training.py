@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.logs import read_log
+from analysis.reader import read_log
 from tests.conftest import ROOT
 from tests.trainer.conftest import TinyData
 
