@@ -9,6 +9,7 @@ benchmarks/results/waiting.md with date and machine.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import platform
@@ -20,20 +21,25 @@ import time
 from datetime import date
 from pathlib import Path
 
+SEEDS = (1337, 1338, 1339)
 RESULTS = Path(__file__).with_name("results") / "waiting.md"
 YARDSTICK = "import scipy.stats"
 
 
 def make_record(folder: Path) -> None:
-    """Three logs of about the size that real ones have."""
-    for seed in (1337, 1338, 1339):
-        loss = 2.03 + math.sin(seed) / 500
-        source = "import os\n" + "# a line of the trainer's source\n" * 1400
+    """A record folder in which everything fits, with three logs of about the size that real ones have."""
+    source = 'import os\nprint("final_int8_zlib_roundtrip_exact")\n' + "# a line of the trainer's source\n" * 1400
+    losses = [2.03 + math.sin(seed) / 500 for seed in SEEDS]
+    for seed, loss in zip(SEEDS, losses, strict=True):
         steps = "".join(
             f"step:{i}/9000 train_loss:2.5 train_time:{60 * i}ms step_avg:60.00ms\n" for i in range(1, 9001, 25)
         )
         final = f"final_int8_zlib_roundtrip_exact val_loss:{loss:.8f} val_bpb:{loss * 0.592256:.8f}\n"
         (folder / f"train_seed{seed}.log").write_text(f"{source}\n{'=' * 100}\nseed:{seed}\n{steps}{final}")
+    claim = {"name": "a", "author": "b", "date": "2026-04-05", "val_bpb": statistics.mean(losses) * 0.592256}
+    (folder / "submission.json").write_text(json.dumps(claim))
+    (folder / "train_gpt.py").write_text(source)
+    (folder / "README.md").write_text("# A record\n")
 
 
 def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, float]:
@@ -63,6 +69,7 @@ def main() -> None:
                 "significance check": [*significance, "check", *claim],
                 "significance report": [*significance, "report", *claim],
                 "significance report, html": [*significance, "report", *claim, "--format", "html"],
+                "audit": ["-m", "analysis.audit", name],
                 "logs, csv": ["-m", "analysis.logs", name],
             },
             rounds,
