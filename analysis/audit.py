@@ -18,11 +18,11 @@ import click
 from analysis import checks, sweepdir
 from analysis.claimed import MEAN, UNCLAIMED, select
 from analysis.escape import annotation, finding_lines, printable, tolerate_any_text
-from analysis.evidence import FRAME_SUFFIXES, EvidenceError, audit_sweep, read_sweep
+from analysis.evidence import FRAME_SUFFIXES, EvidenceError, audit_sweep, read_sweep, rules_of
 from analysis.files import printable_path
 from analysis.findings import ERROR, Finding, in_words
 from analysis.record import read_record, records_below
-from analysis.rules import RulesError, Ruleset, from_plan, load
+from analysis.rules import RulesError, Ruleset, load
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def audit(paths: list[Path], rules: str | None = None) -> Audit:
     try:
         if sweepdir.is_sweep(path):
             plan = sweepdir.read_plan(path)
-            ruleset = load(rules) if rules else from_plan(plan)
+            ruleset = load(rules) if rules else rules_of(plan)
             _, claimed = read_sweep(path, plan, ruleset)
             number = len(claimed.get(sweepdir.CANDIDATE, []))
             return Audit(paths, ruleset.name, number, UNCLAIMED, audit_sweep(claimed, path, ruleset))

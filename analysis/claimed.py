@@ -193,7 +193,7 @@ def _by_headline(
     for group in groups:
         for label in labels:
             having = [(run, m) for run in group if (m := _labelled(run, label, rules)) is not None]
-            for what in {headline[0], "val_bpb"}:
+            for what in dict.fromkeys((headline[0], "val_bpb")):
                 values = [value for _, m in having if (value := getattr(m, what)) is not None]
                 if len(values) > 1 and len(values) == len(having) and agrees(headline[1], mean(values)):
                     return [run for run, _ in having], label

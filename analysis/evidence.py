@@ -123,8 +123,13 @@ def _fault(record: Record, selection: Selection, rules: Ruleset, label: str | No
 
 def sweep_results(directory: Path, plan: dict[str, Any]) -> list[Result]:
     """One row a planned run, candidate first, in the plan's order; a run without a metric keeps its state and log."""
+    return read_sweep(directory, plan, rules_of(plan))[0]
+
+
+def rules_of(plan: dict[str, Any]) -> Ruleset:
+    """The ruleset that was frozen with a plan. Raises EvidenceError."""
     try:
-        return read_sweep(directory, plan, from_plan(plan))[0]
+        return from_plan(plan)
     except RulesError as error:
         raise EvidenceError(str(error)) from None
 

@@ -15,6 +15,7 @@ from analysis.claimed import select, with_training
 from analysis.findings import DEFAULTS, Finding
 from analysis.record import read_record
 from analysis.rules import load
+from analysis.sweepdir import plan_digest
 from tests.conftest import RATIO, SOURCE, make_log
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -366,8 +367,9 @@ def test_what_cannot_be_audited_is_said(python: Run, record: Record, tmp_path: P
     assert python("-m", "analysis.significance", "check", tmp_path, "--sota", "1.3").returncode == 3
     (tmp_path / "runs.csv").write_text("a\n")
     assert python("-m", "analysis.audit", tmp_path / "runs.csv").returncode == 2
-    (tmp_path / "plan.json").write_text("{}")
-    assert python("-m", "analysis.audit", tmp_path).returncode == 3
+    for plan in ({}, {"ruleset": {"nonsense": 1}, "arms": {}, "seeds": [], "script": {}}):
+        (tmp_path / "plan.json").write_text(json.dumps(plan | {"sha256": plan_digest(plan)}))
+        assert python("-m", "analysis.audit", tmp_path).returncode == 3
 
 
 # -- the real records --------------------------------------------------------------------------------------------------
