@@ -164,7 +164,7 @@ def write_rows(rows: Iterable[dict[str, Any]], columns: list[str], form: str, ou
             writer.writeheader()
             writer.writerows(rows if output is not None else map(_shown, rows))
         else:
-            json.dump([{key: _finite(value) for key, value in row.items()} for row in rows], target, indent=1)
+            json.dump([{key: finite_or_null(value) for key, value in row.items()} for row in rows], target, indent=1)
             target.write("\n")
 
 
@@ -173,10 +173,10 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
+def finite_or_null(value: Any) -> Any:
+    """A value with all that is in it as JSON can hold it: null for NaN and infinity."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite_or_null(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite_or_null(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

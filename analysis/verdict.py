@@ -10,7 +10,7 @@ from analysis import stats
 from analysis.evidence import EvidenceError
 from analysis.findings import Finding
 from analysis.rules import METRIC_UNITS, Z_TEST, Ruleset
-from analysis.runs import Result
+from analysis.runs import Result, finite_or_null
 
 SUPPORTED, NOT_SUPPORTED, UNUSABLE = "supported", "not_supported", "unusable"
 EXIT_CODES = {SUPPORTED: 0, NOT_SUPPORTED: 1, UNUSABLE: 3}
@@ -62,15 +62,8 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, version 1. Numbers at full precision; null, never NaN."""
         table: dict[str, Any] = {"schema_version": 1, **asdict(self)}
-        return {key: _plain(value) for key, value in table.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        plain: dict[str, Any] = finite_or_null(table)
+        return plain
 
 
 def decide(

@@ -96,7 +96,7 @@ def test_a_killed_supervisor_takes_torchrun_and_ranks_along(marker: str, tmp_pat
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"
         process.kill()
-        assert gone(marker, 5)
+        assert gone(marker, 20)
 
 
 @pytest.mark.parametrize(
