@@ -120,12 +120,13 @@ def _shipped(record: Record, selection: Selection) -> Raised:
     scripts = [path for path in record.listing.files if path.suffix == ".py"]
     if not scripts:
         return
-    sizes |= {size - returns for path in scripts if (size := _size(path)) is not None and (returns := _returns(path))}
-    contents = {content for path in scripts if (content := _content(path)) is not None}
+    shipped = [script for path in scripts if (script := _script(path)) is not None]
+    sizes |= {size for size, _ in shipped}
+    contents = {digest for _, digest in shipped}
     for one in selection.claimed:
         run, log = with_training(one), record.shown(one.run.log)
         printed = [size for size in (run.code_bytes, one.training.unpacked_code_bytes) if size is not None]
-        if printed and not any(abs(size - shipped) <= NEWLINE_BYTES for size in printed for shipped in sizes):
+        if printed and not any(abs(size - known) <= NEWLINE_BYTES for size in printed for known in sizes):
             yield (
                 "code-size-unmatched", log, one.metric.line,
                 f"Found a code size of {printed[0]} bytes; expected that of a shipped file. Ship the script that ran.",
@@ -138,17 +139,10 @@ def _shipped(record: Record, selection: Selection) -> Raised:
             )  # fmt: skip
 
 
-def _returns(path: Path) -> int:
-    """Carriage returns before newlines, which a checkout may have added."""
+def _script(path: Path) -> tuple[int, bytes] | None:
+    """A script's size without the carriage returns that a checkout may have added, and its digest without blank ends."""
     try:
-        return read_bounded(path).count(b"\r\n")
-    except FileError:
-        return 0
-
-
-def _content(path: Path) -> bytes | None:
-    """The digest of a file's content, ends of lines and blank ends aside."""
-    try:
-        return hashlib.sha256(read_bounded(path).replace(b"\r\n", b"\n").strip()).digest()
+        content = read_bounded(path).replace(b"\r\n", b"\n")
     except FileError:
         return None
+    return len(content), hashlib.sha256(content.strip()).digest()

@@ -1,7 +1,7 @@
 """PATHs to the runs that a verdict rests on, and what does not fit in them.
 
 A PATH is a log, a folder with logs (searched below too), a sweep directory, or a frame written by us. Which runs of a
-folder count is decided in analysis.record, what does not fit in analysis.checks.
+folder count is decided in analysis.claimed, what does not fit in analysis.checks.
 """
 
 from __future__ import annotations

@@ -144,7 +144,6 @@ class _Reader:
         self.totals: list[tuple[bytes, int, int]] = []
         self.ended: dict[str, Any] = {}  # what a line after the steps says of the end of training
         self.last_number = 0
-        self.seed_within: int | None = None  # of a line that says other things too; where no line says it alone
         self.in_block = False
 
     @property
@@ -168,8 +167,6 @@ class _Reader:
     def finish(self, line: int, inherit: bool = True) -> None:
         """Freeze the run; the next begins on `line`, with the facts that are printed once when it is of one program."""
         self.facts |= _of_curve(self.curve) | self.ended
-        if self.trained and self.seed_within is not None:
-            self.facts.setdefault("seed", self.seed_within)
         coded = [total for total in self.totals if total[0]]
         if (
             not coded and "model_bytes" not in self.facts

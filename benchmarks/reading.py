@@ -29,6 +29,7 @@ from datetime import date
 from pathlib import Path
 
 from analysis.reader import read_log
+from benchmarks.table import publish
 
 RESULTS = Path(__file__).with_name("results") / "reading.md"
 READER, YARDSTICK, LITERAL, BYTES = "the reader", "regex for the final line", "literal `val_loss:`", "bytes only"
@@ -382,10 +383,7 @@ def main() -> None:
         "| --- | --- | --- | --- | --- |",
         *sizes,
     ]
-    print("\n".join(lines))
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n\n")
+    publish(lines, RESULTS)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ import time
 from datetime import date
 from pathlib import Path
 
+from benchmarks.table import publish
+
 SEEDS = (1337, 1338, 1339)
 RESULTS = Path(__file__).with_name("results") / "waiting.md"
 YARDSTICK = "import scipy.stats"
@@ -82,10 +84,7 @@ def main() -> None:
         "| --- | --- | --- |",
         *(f"| {name} | {ms:.0f} | {ms / medians[YARDSTICK]:.2f} |" for name, ms in medians.items()),
     ]
-    print("\n".join(lines))
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n\n")
+    publish(lines, RESULTS)
 
 
 if __name__ == "__main__":
