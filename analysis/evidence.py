@@ -184,9 +184,12 @@ def audit_sweep(claimed: dict[str, list[Claimed]], directory: Path, rules: Rules
 # -- what no verdict can rest on ---------------------------------------------------------------------------------------
 
 
-def check_results(results: list[Result], where: str) -> None:
-    """Raise EvidenceError for runs that no test can be made on: missing, not finite, mixed, or not independent."""
-    if not results:
+def check_results(results: list[Result], where: str, at_least: int = 2) -> None:
+    """Raise EvidenceError for runs that no test can be made on: missing, not finite, mixed, or not independent.
+
+    at_least: how few of them are too few.
+    """
+    if not results and at_least > 0:
         raise EvidenceError(f"No training log in {where}: no step and no final metric was found (*.log, *.txt).")
     waiting = [result for result in results if result.state not in ("succeeded", "failed")]
     if waiting:
@@ -201,7 +204,7 @@ def check_results(results: list[Result], where: str) -> None:
                 raise EvidenceError(f"{result.log}, line {result.line}: {name} is {value}, which no run can end with.")
     check_one_metric(results)
     _check_independent(results)
-    if len(results) < 2:
+    if len(results) < at_least:
         raise EvidenceError(f"{where} holds one run ({results[0].log}): a test needs at least two seeds.")
 
 

@@ -21,6 +21,7 @@ DEFAULTS: dict[str, str] = dict.fromkeys(
         "headline-is-best-seed", "headline-is-one-seed", "too-few-seeds", "several-runs-in-log", "log-clobbered",
         "environment-differs", "data-differs", "hardware-unexpected", "bytes-per-token-unexpected",
         "code-size-unmatched", "source-not-shipped", "submission-schema", "seed-missing", "file-not-read",
+        "plan-not-followed", "spread-too-small",
     ),
     WARNING,
 ) | dict.fromkeys(("time-over-cap-by-one-step", "duplicate-log"), INFO)  # fmt: skip

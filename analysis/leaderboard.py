@@ -137,7 +137,7 @@ def _read(folder: Path, directory: Path, rules: Ruleset) -> tuple[tuple[str, str
 
 def _tested(row: Row, results: list[Result], rules: Ruleset, standing: Row | None) -> Row:
     """The row with its verdicts: against the target or, with the margin in both units, against the standing record."""
-    from analysis.verdict import decide  # with it scipy, which --help need not wait for
+    from analysis.decide import decide  # with it scipy, which --help need not wait for
 
     units = [METRIC_UNITS[rules.metric]] if rules.target is not None else ["bpb", "nats"]
     sota = rules.target if rules.target is not None or standing is None else standing.mean

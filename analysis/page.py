@@ -14,7 +14,7 @@ from analysis.evidence import FRAME_SUFFIXES
 from analysis.files import FileError, leads_out
 from analysis.plots import Curve, curves_plot, seeds_plot
 from analysis.reader import read_log
-from analysis.verdict import UNUSABLE, Verdict, format_p
+from analysis.verdict import UNUSABLE, Verdict
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
@@ -40,11 +40,12 @@ def page(verdict: Verdict, path: Path, command: str) -> str:
         facts=render.facts(verdict),
         columns=render.RUN_COLUMNS,
         arms=[(name, [render.run_cells(run) for run in runs])
-              for name, runs in (("Runs", verdict.runs), ("Control", verdict.control)) if runs],
+              for name, runs in (("Runs", verdict.runs), ("Control", verdict.control),
+                                   ("Verifier", render.verifiers_runs(verdict))) if runs],
         plots=plots,
         assumptions=render.assumptions(verdict),
         words=render.WORDS,
-        format_p=format_p,
+        plain_p=render.plain_p,
         degrees=render.degrees,
         concerns=render.concerns(verdict),
         findings=[(first, and_others(others)) for first, *others in alike(verdict.findings)],

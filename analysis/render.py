@@ -8,11 +8,17 @@ from collections.abc import Sequence
 from analysis import escape
 from analysis.escape import printable
 from analysis.findings import ERROR, in_words
+from analysis.look_by_look import chance_in_words
 from analysis.runs import Result
 from analysis.stats import Test
-from analysis.verdict import SUPPORTED, Verdict, format_p, percent
+from analysis.verdict import SUPPORTED, Looks, Verdict, format_p, percent
 
-WORDS = {"supported": "SUPPORTED", "not_supported": "NOT SUPPORTED", "unusable": "CANNOT TELL"}
+WORDS = {
+    "supported": "SUPPORTED",
+    "not_supported": "NOT SUPPORTED",
+    "continue": "CONTINUE",
+    "unusable": "CANNOT TELL",
+}
 RUN_COLUMNS = ("seed", "val_bpb", "val_loss", "steps", "train time", "artifact", "log")
 
 
@@ -44,16 +50,43 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
         name = f"threshold ({origin} - {verdict.margin:g} {verdict.unit})"
         rows = [(name, f"{verdict.sota:.8f} - {verdict.sota - verdict.threshold:.8f} = {verdict.threshold:.8f}")]
     if verdict.test is not None:
+        known = verdict.test.df is None
         rows += [
+            ("test", verdict.test.name),
             ("n", str(verdict.n)),
             ("mean", f"{verdict.mean:.8f}"),
-            ("sd", f"{verdict.sd:.8f}"),
-            ("z" if verdict.test.df is None else "t", f"{verdict.test.statistic:.6f}"),
+            ("sd (95% interval)", f"{verdict.sd:.8f} ({verdict.sd_low:.6f} to {verdict.sd_high:.6f})"),
+            ("z" if known else "t", f"{verdict.test.statistic:.6f}"),
             ("df", degrees(verdict.test)),
-            ("p", format_p(verdict.test.p_value).removeprefix("= ")),
+            ("p" if verdict.sequential is None else "sequential p", plain_p(verdict.test.p_value)),
             (f"{percent(1 - verdict.alpha)} upper bound of the mean", f"{verdict.upper_bound:.8f}"),
         ]
+    return rows + look_facts(verdict.sequential)
+
+
+def look_facts(looks: Looks | None) -> list[tuple[str, str]]:
+    """Where a sequential test stands, by name."""
+    if looks is None:
+        return []
+    planned = f"{looks.looks[0]} to {looks.looks[-1]}" if len(looks.looks) > 5 else ", ".join(map(str, looks.looks))
+    rows = [("looks planned at", f"{planned} seeds, {looks.boundary} boundary")]
+    if looks.critical is not None and looks.nominal_p is not None and looks.p_value is not None:
+        rows.append(
+            ("this look's own p, and what it must be below", f"{plain_p(looks.p_value)}, {looks.nominal_p:.7g}")
+        )
+        rows.append(("this look's critical t", f"{looks.critical:.6f}"))
+    if looks.stagewise_p is not None:
+        rows.append(("stage-wise p after stopping here", plain_p(looks.stagewise_p)))
+    if looks.chance is not None:
+        rows.append(
+            (f"chance of passing by seed {looks.looks[-1]}, gain {looks.gain_sd:.2f} sd", chance_in_words(looks.chance))
+        )
     return rows
+
+
+def plain_p(p: float) -> str:
+    """p in a table: 0.006, < 1e-5."""
+    return format_p(p).removeprefix("= ")
 
 
 def degrees(test: Test) -> str:
@@ -63,7 +96,9 @@ def degrees(test: Test) -> str:
 
 def concerns(verdict: Verdict) -> list[str]:
     """What stands beside the verdict: how much does not fit, and which logs are not in the numbers."""
-    lines = []
+    lines = list(verdict.notes)
+    if verdict.plan is not None:
+        lines.append(verdict.plan.sentence())
     if verdict.findings:
         fails = any(finding.severity == ERROR for finding in verdict.findings)
         lines.append(f"findings: {in_words(verdict.findings)}" + ("; check fails on the errors" if fails else ""))
@@ -78,6 +113,8 @@ def assumptions(verdict: Verdict) -> list[str]:
     if verdict.test is None:
         return []
     lines = ["The seeds are independent runs of one program, and were chosen before their results were known."]
+    if verdict.sequential is not None:
+        lines.append("Looks and order were fixed before the first run; the level holds however early it stopped.")
     if verdict.test.df is None:
         lines.append(f"The spread between runs is known; these runs' own sd is {verdict.sd:.6f}.")
         lines.append(
@@ -86,17 +123,18 @@ def assumptions(verdict: Verdict) -> list[str]:
     if verdict.sota_is == "target":
         lines.append("The target is a fixed number, so there is no noise of a record to count.")
     elif verdict.sota_is == "given":
-        lines.append(
-            "The SOTA is taken as an exact number: its own noise and its hardware are ignored. "
-            + (
-                "The readings against the control count both."
-                if verdict.control
-                else "Rerunning it as a control would count both."
+        lines.append("The SOTA is taken as an exact number: its own noise and its hardware are ignored.")
+        if verdict.rerun_at_least is not None and not verdict.control:
+            lines.append(
+                f"Rerun as a control, with {verdict.n} seeds of this spread, it would count both: the claim would then be "
+                f"supported only if the rerun's mean came out at {verdict.rerun_at_least:.8f} or above "
+                f"(taken now: {verdict.sota:.8f})."
             )
-        )
+        elif verdict.control:
+            lines.append("The readings against the control count both.")
     else:
-        lines.append("The control's mean is taken as an exact number; the Welch and pooled readings count its noise.")
-    if verdict.n < 5 and verdict.test.df is not None:
+        lines.append("The control ran on the same kind of machine as the candidate; its noise counts.")
+    if verdict.test.df is not None and verdict.n < 5:
         lines.append(f"With {verdict.n} seeds the sd is barely known: the test leans on the values being near normal.")
     return lines
 
@@ -113,12 +151,13 @@ def text(verdict: Verdict) -> str:
         lines += ["", *(f"{name:<{width}}  {value}" for name, value in numbers)]
     if verdict.runs:
         lines += ["", *_table(RUN_COLUMNS, [run_cells(result) for result in verdict.runs])]
-    if verdict.control:
-        lines += ["", "control", *_table(RUN_COLUMNS, [run_cells(result) for result in verdict.control])]
+    for name, runs in (("control", verdict.control), ("verifier", verifiers_runs(verdict))):
+        if runs:
+            lines += ["", name, *_table(RUN_COLUMNS, [run_cells(result) for result in runs])]
     if verdict.also:
         rows = [
             (also.reading, WORDS[also.verdict].lower(), f"{also.test.statistic:.4f}", degrees(also.test),
-             format_p(also.test.p_value).removeprefix("= "))
+             plain_p(also.test.p_value))
             for also in verdict.also
         ]  # fmt: skip
         lines += ["", "read in other ways", *_table(("reading", "verdict", "statistic", "df", "p"), rows)]
@@ -126,6 +165,10 @@ def text(verdict: Verdict) -> str:
         lines += ["", "findings", *escape.finding_lines(verdict.findings)]
     lines += ["", *(f"assumes: {sentence}" for sentence in assumptions(verdict))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def verifiers_runs(verdict: Verdict) -> list[Result]:
+    return verdict.verification.runs if verdict.verification is not None else []
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -145,15 +188,15 @@ def markdown(verdict: Verdict) -> str:
     lines += markdown_table(("", f"rules {escape.markdown(verdict.rules)}"), facts(verdict))
     if verdict.runs:
         lines += ["", *markdown_table(RUN_COLUMNS, [_escaped(run_cells(result)) for result in verdict.runs])]
-    if verdict.control:
-        lines += ["", "### Control", ""]
-        lines += markdown_table(RUN_COLUMNS, [_escaped(run_cells(result)) for result in verdict.control])
+    for name, runs in (("Control", verdict.control), ("Verifier", verifiers_runs(verdict))):
+        if runs:
+            lines += ["", f"### {name}", "", *markdown_table(RUN_COLUMNS, [_escaped(run_cells(run)) for run in runs])]
     if verdict.findings:
         lines += ["", "### Findings", "", *escape.finding_items(verdict.findings)]
     if verdict.also:
         rows = [
             (also.reading, WORDS[also.verdict].lower(), f"{also.test.statistic:.4f}", degrees(also.test),
-             format_p(also.test.p_value).removeprefix("= "), also.assumes)
+             plain_p(also.test.p_value), also.assumes)
             for also in verdict.also
         ]  # fmt: skip
         head = ("reading", "verdict", "statistic", "df", "p", "assumes")
@@ -186,10 +229,11 @@ def as_json(verdict: Verdict) -> str:
 
 def gate(verdict: Verdict, errors: int) -> str:
     """The few lines of `check`; `errors` findings overrule numbers that would pass."""
-    return (
-        "\n".join([_headline(verdict, errors), *(f"  {line}" for line in escape.finding_lines(verdict.findings))])
-        + "\n"
-    )
+    beside = [printable(line) for line in verdict.notes]
+    if verdict.plan is not None and verdict.plan.exact:  # what does not fit is a finding
+        beside.append(verdict.plan.sentence())
+    return "".join(f"{line}\n" for line in [_headline(verdict, errors), *(f"  {line}" for line in beside),
+                                            *(f"  {line}" for line in escape.finding_lines(verdict.findings))])  # fmt: skip
 
 
 def workflow_commands(verdict: Verdict, errors: int, folder: str) -> str:

@@ -24,23 +24,22 @@ root of the distance to its lower knot, each integral a Gauss rule in the same v
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
-from scipy.optimize import brentq
 from scipy.special import betaln, gammaln, ndtr, ndtri, stdtr, stdtrit
 
-FLAT, POCOCK, OBRIEN_FLEMING = "flat", "pocock", "obrien-fleming"
-BOUNDARIES = (FLAT, POCOCK, OBRIEN_FLEMING)
+FLAT, POCOCK, OBRIEN_FLEMING = BOUNDARIES = ("flat", "pocock", "obrien-fleming")
 DELTAS = (1.0, 2.0, 4.0, 8.0)  # the alternatives that the open-ended test averages over, in sd
 TERMS, NODES = 24, 32  # of each piece's series and integral: ten digits, six where a history adds 40 degrees of freedom
 MOST_ROOTS = 7  # a root that is further back has become its eighth power, smooth to a series
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
+_FINE_X, _FINE_W = np.polynomial.legendre.leggauss(64)
 _X, _W = np.polynomial.legendre.leggauss(NODES)
 _U, _UW = (1 + _X) / 2, (1 + _X) / 2 * _W  # b = lo + (hi - lo) u^2, db = 2 u (hi - lo) du
 _T = (1 + chebyshev.chebpts1(TERMS)) / 2
@@ -133,10 +132,9 @@ def log_likelihood_ratio(v: Array, df: float, mu: float) -> Array:
     peak = (x + np.sqrt(x * x + 4 * df)) / 2
     reach = 12 / np.sqrt(1 + df / peak**2)
     low = np.maximum(peak - reach, 0)
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-    r = low[..., None] + (peak + reach - low)[..., None] * (1 + nodes) / 2
+    r = low[..., None] + (peak + reach - low)[..., None] * (1 + _FINE_X) / 2
     height = df * np.log(peak) - (peak - x) ** 2 / 2
-    integral = np.sum(weights * np.exp(df * np.log(r) - (r - x[..., None]) ** 2 / 2 - height[..., None]), axis=-1)
+    integral = np.sum(_FINE_W * np.exp(df * np.log(r) - (r - x[..., None]) ** 2 / 2 - height[..., None]), axis=-1)
     integral *= (peak + reach - low) / 2
     chi = (df - 1) / 2 * math.log(2) + gammaln((df + 1) / 2)
     ratio: Array = np.log(integral) + height + (x * x - mu * mu) / 2 - chi
@@ -267,6 +265,12 @@ def at_nominal(design: Design, nominal: float) -> tuple[float, ...]:
     return tuple(-float(stdtrit(design.degrees(n), nominal)) for n in design.looks)
 
 
+def _root(function: Callable[[float], float], low: float, high: float, precision: float) -> float:
+    from scipy.optimize import brentq  # loads longer than a fixed verdict takes
+
+    return float(brentq(function, low, high, xtol=precision, rtol=1e-12))
+
+
 def boundary(design: Design, alpha: float, kind: str = FLAT) -> tuple[float, ...]:
     """The critical t of each look, so that some look crosses with probability alpha when there is no gain.
 
@@ -288,7 +292,7 @@ def nominal_level(design: Design, alpha: float) -> float:
 
     if len(design.looks) == 1:
         return alpha
-    return float(brentq(excess, alpha / len(design.looks), alpha, xtol=1e-15, rtol=1e-12))
+    return _root(excess, alpha / len(design.looks), alpha, 1e-15)
 
 
 def spending(alpha: float, kind: str, share: float) -> float:
@@ -320,7 +324,7 @@ def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, 
         # a look crosses first at most as often as it crosses at all, and at most as often as any look up to it
         low, high = (math.log(max(x, 1e-300)) for x in (allowed - spent, allowed))
         exact = k > 0 and allowed > 1e-12 and excess(low) < 0 < excess(high)
-        criticals.append(at(brentq(excess, low, high, xtol=1e-9) if exact else low))
+        criticals.append(at(_root(excess, low, high, 1e-9) if exact else low))
         spent = allowed
     return tuple(criticals)
 
@@ -354,7 +358,7 @@ def _smallest_alpha(design: Design, ts: Sequence[float], kind: str) -> float:
     low, high = math.log(1e-12), math.log(0.5)
     if lead(high) < 0:
         return 1.0
-    return math.exp(brentq(lead, low, high, xtol=1e-5)) if lead(low) < 0 else 1e-12
+    return math.exp(_root(lead, low, high, 1e-5)) if lead(low) < 0 else 1e-12
 
 
 def _lead(t: float, critical: float, df: float) -> float:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import chdtri, fdtr, polygamma, psi
 
 ALARM = 0.001  # a spread is called too small when a smaller one has at most this chance
@@ -54,13 +53,14 @@ def prior(sds: Sequence[float], dfs: Sequence[float]) -> Spread:
     infinite when the records do not differ by more than chance. Fitted to the moments of log s^2 with digamma and
     trigamma (Smyth 2004, as limma's fitFDist does). 63 submissions of the NanoGPT speedrun: 0.0012616 with 14.18 df.
     """
+    from scipy.optimize import brentq  # loads longer than a verdict without a history takes
+
     half, variance = np.asarray(dfs, dtype=float) / 2, np.asarray(sds, dtype=float) ** 2
     log = np.log(variance) - psi(half) + np.log(half)
     excess = float(np.var(log, ddof=1) - np.mean(polygamma(1, half)))
     if excess <= 0:
         return Spread(math.exp(float(np.mean(log)) / 2), math.inf)
-    d = brentq(lambda log_half: float(polygamma(1, math.exp(log_half))) - excess, -20, 40, xtol=1e-14)
-    half_df = math.exp(d)
+    half_df = math.exp(brentq(lambda log: float(polygamma(1, math.exp(log))) - excess, -20, 40, xtol=1e-14))
     return Spread(math.exp((float(np.mean(log) + psi(half_df)) - math.log(half_df)) / 2), 2 * half_df)
 
 

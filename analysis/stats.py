@@ -138,6 +138,11 @@ def upper_bound_against(sample: Sample, control: Sample, alpha: float) -> float:
     return max(sample.mean + critical_t(df, alpha) * error for error, df in both)
 
 
+def standard_error(sample: Sample, control: Sample | None = None) -> float:
+    """Of the mean, s / sqrt(n), or of the difference from a control's mean with one common spread."""
+    return sample.sd / math.sqrt(sample.n) if control is None else _equal(sample, control)[0]
+
+
 def _unequal(sample: Sample, control: Sample) -> tuple[float, float]:
     """Standard error of the difference of the means and its df, unequal variances."""
     a, b = sample.sd**2 / sample.n, control.sd**2 / control.n

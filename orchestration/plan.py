@@ -6,13 +6,12 @@ not buy other seeds.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from analysis.sweepdir import CANDIDATE, CONTROL, PLAN, plan_digest
+from analysis.sweepdir import CANDIDATE, CONTROL, FIXED, PLAN, SEQUENTIAL, derive_seeds, design_fault, plan_digest
 from orchestration.files import file_digest, write_json
 
 MOST_SEEDS = 1000
@@ -80,16 +79,16 @@ def parse_seeds(text: str) -> list[int] | int:
     return seeds
 
 
-def derive_seeds(digest: str, count: int) -> list[int]:
-    """seed_i = SHA-256(plan digest || i) mod 2^31, in order, without repeats: nobody can pick them."""
-    seeds: list[int] = []
-    index = 0
-    while len(seeds) < count:
-        seed = int(hashlib.sha256(f"{digest}{index}".encode()).hexdigest(), 16) % 2**31
-        if seed not in seeds:
-            seeds.append(seed)
-        index += 1
-    return seeds
+def make_design(name: str, seeds: int, boundary: str, first_look: int) -> dict[str, Any]:
+    """How the runs are tested: once when all are there, or after each from `first_look` on. Raises PlanError."""
+    if name == FIXED:
+        return {"name": FIXED}
+    if seeds < first_look:
+        raise PlanError(f"--design sequential looks first at {first_look} seeds; {seeds} are planned. Plan more seeds.")
+    design = {"name": SEQUENTIAL, "looks": list(range(first_look, seeds + 1)), "boundary": boundary}
+    if fault := design_fault(design, seeds):
+        raise PlanError(fault)
+    return design
 
 
 def make_plan(
@@ -101,6 +100,7 @@ def make_plan(
     gpus_per_run: int,
     cpus_per_run: int,
     claim: dict[str, Any],
+    design: dict[str, Any],
 ) -> dict[str, Any]:
     """The plan as it will be written; `claim` holds the ruleset as a table and the SOTA. Raises PlanError."""
     if not script.is_file():
@@ -117,21 +117,13 @@ def make_plan(
         **claim,
         "gpus_per_run": gpus_per_run,
         "cpus_per_run": cpus_per_run,
+        "design": design,
         "seeds": seeds,
         "seeds_are": "derived" if isinstance(seeds, int) else "given",
     }
     if isinstance(seeds, int):
-        plan["seeds"] = derive_seeds(plan_digest(seed_basis(plan)), seeds)
+        plan["seeds"] = derive_seeds(plan, seeds)
     return plan | {"sha256": plan_digest(plan)}
-
-
-def seed_basis(plan: dict[str, Any]) -> dict[str, Any]:
-    """What derived seeds depend on: the plan without any path, so that moving files does not buy other seeds."""
-    arms = {
-        arm: {name: value for name, value in table["env"].items() if not name.endswith("_PATH")}
-        for arm, table in plan["arms"].items()
-    }
-    return plan | {"script": plan["script"]["sha256"], "arms": arms}
 
 
 def _arm(recipe: Path | None, env: dict[str, str]) -> dict[str, Any]:

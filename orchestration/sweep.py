@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analysis.sweepdir import BOUNDARIES, FIXED, SEQUENTIAL
+
 if TYPE_CHECKING:
     from orchestration.run import RunOrder
 
@@ -44,7 +46,24 @@ def main() -> None:
     "--control", type=click.Path(path_type=Path), help="The recipe to beat, run with the same seeds on the same nodes."
 )
 @click.option(
-    "--seeds", default="3", show_default=True, help="1337,1338,1339, or a count of seeds to derive from the plan."
+    "--seeds", help="1337,1338,1339, or a count of seeds to derive from the plan.  [default: 3; sequential: 10]"
+)
+@click.option(
+    "--design",
+    type=click.Choice(["fixed", "sequential"]),
+    default="fixed",
+    show_default=True,
+    help="All seeds and one test, or a look after every seed, from the third on, until the verdict is in.",
+)
+@click.option(
+    "--max-seeds", type=click.IntRange(min=3), help="Sequential: derive this many seeds; as many are run at most."
+)
+@click.option(
+    "--boundary",
+    type=click.Choice(BOUNDARIES),
+    default=BOUNDARIES[0],
+    show_default=True,
+    help="Sequential: how the level is shared among the looks.",
 )
 @click.option("--sota", type=float, help="The standing record's metric, where it is not rerun as --control.")
 @click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
@@ -68,16 +87,17 @@ def main() -> None:
     "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The sweep directory to make."
 )
 def run(
-    script: Path, recipe: Path | None, control: Path | None, seeds: str, sota: float | None, rules: str,
+    script: Path, recipe: Path | None, control: Path | None, seeds: str | None, design: str,
+    max_seeds: int | None, boundary: str, sota: float | None, rules: str,
     margin: float | None, unit: str | None, alpha: float | None, pairs: tuple[str, ...],
     gpus_per_run: int, cpus_per_run: int | None, output: Path,
 ) -> None:  # fmt: skip
     """Train every seed and test the claim."""
     from dataclasses import asdict, replace
 
-    from analysis.rules import LABELLED, RulesError, load
-    from analysis.significance import out_of_range
-    from orchestration.plan import PlanError, freeze, make_plan, parse_env, parse_seeds
+    from analysis.judge import out_of_range
+    from analysis.rules import LABELLED, T_TEST, RulesError, load
+    from orchestration.plan import PlanError, freeze, make_design, make_plan, parse_env, parse_seeds
 
     cpus = cpus_per_run or max(gpus_per_run, 1)
     try:
@@ -91,10 +111,17 @@ def run(
             )
         if sota is None and control is None and ruleset.target is None:
             raise click.UsageError("What is to be beaten? Give --sota X, or the recipe to beat as --control FILE.")
+        if design == SEQUENTIAL and ruleset.test != T_TEST:
+            raise click.UsageError(f"--design sequential needs a t-test; --rules {rules} has a {ruleset.test}-test.")
+        if max_seeds is not None and (seeds is not None or design == FIXED):
+            raise click.UsageError("--max-seeds belongs to --design sequential, and --seeds says how many already.")
         claim = {"ruleset": asdict(ruleset), "sota": sota}
+        chosen = parse_seeds(seeds or str(max_seeds or (10 if design == SEQUENTIAL else 3)))
+        number = chosen if isinstance(chosen, int) else len(chosen)
+        shape = make_design(design, number, boundary, max(3, ruleset.minimum_runs))
         if importlib.util.find_spec("ray") is None:
             raise click.UsageError("This needs ray: pip install 'seedproof[orchestration]'.")
-        plan = make_plan(script, recipe, control, parse_seeds(seeds), parse_env(pairs), gpus_per_run, cpus, claim)
+        plan = make_plan(script, recipe, control, chosen, parse_env(pairs), gpus_per_run, cpus, claim, shape)
         freeze(plan, output)
     except (PlanError, RulesError) as error:
         raise click.UsageError(str(error)) from None
@@ -127,7 +154,13 @@ def carry_out(plan: dict[str, Any], directory: Path) -> int:
                  plan["script"]["sha256"], arms[arm]["env"], size.gpus or size.cpus)
         for seed in plan["seeds"] for arm in arms
     ]  # fmt: skip
-    click.echo(f"Plan {plan['sha256'][:12]}: {len(orders)} runs ({', '.join(arms)}; {plan['seeds_are']} seeds "
+    batches = in_batches(orders, plan)
+    at_most = (
+        f"at most {len(orders)} runs, {plan['design']['boundary']} boundary"
+        if len(batches) > 1
+        else f"{len(orders)} runs"
+    )
+    click.echo(f"Plan {plan['sha256'][:12]}: {at_most} ({', '.join(arms)}; {plan['seeds_are']} seeds "
                f"{', '.join(map(str, plan['seeds']))}), each on {size}. Everything goes to {directory}")  # fmt: skip
     progress = Progress(orders)
     states: dict[RunOrder, str] = {}
@@ -164,7 +197,12 @@ def carry_out(plan: dict[str, Any], directory: Path) -> int:
         with cluster():
             for number in STOP_SIGNALS:
                 signal.signal(number, stop)  # after Ray has set its own
-            run_all(orders, size, started, ended, progress.tick)
+            for batch in batches:
+                run_all(batch, size, started, ended, progress.tick)
+                if any(states[order] != "succeeded" for order in batch):
+                    break
+                if batch is not batches[-1] and not goes_on(directory):
+                    break
     except EngineError as error:
         click.echo(f"Error: {error}", err=True)
         if not states:
@@ -176,15 +214,37 @@ def carry_out(plan: dict[str, Any], directory: Path) -> int:
                 ended(order, {"state": "stopped", "reason": "the sweep was stopped"})
         click.echo("Stopped: the sweep is not complete.", err=True)
         return EXIT_RUN_FAILED
-    return conclude(directory, [order for order in orders if states.get(order) != "succeeded"])
+    return conclude(directory, [order for order, state in states.items() if state != "succeeded"])
+
+
+def in_batches(orders: list[RunOrder], plan: dict[str, Any]) -> list[list[RunOrder]]:
+    """What is run before each look: everything where there is one test, else up to the first look, then seed by seed."""
+    looks = plan["design"].get("looks", [len(plan["seeds"])])
+    arms = len(plan["arms"])
+    ends = [arms * look for look in looks]
+    return [orders[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def goes_on(directory: Path) -> bool:
+    """Whether a sequential sweep needs its next seeds; says where it stands."""
+    from analysis.judge import judge
+    from analysis.verdict import CONTINUE
+
+    verdict = judge((directory,))
+    click.echo(f"Look at {verdict.n} seeds: {verdict.verdict.replace('_', ' ')}. {verdict.reason}")
+    if verdict.verdict != CONTINUE and verdict.sequential is not None:
+        spared = verdict.sequential.looks[-1] - verdict.n
+        click.echo(f"{spared} of at most {verdict.sequential.looks[-1]} seeds need not be run.")
+    return verdict.verdict == CONTINUE
 
 
 def conclude(directory: Path, incomplete: list[RunOrder]) -> int:
     """Write frame, verdict and reports of a finished sweep and print the verdict; returns the exit code."""
     from analysis import render
     from analysis.evidence import EvidenceError, sweep_results
+    from analysis.judge import judge
     from analysis.runs import to_frame
-    from analysis.significance import judge, rendered
+    from analysis.significance import rendered
     from analysis.sweepdir import FRAME, REPORT_HTML, REPORT_MARKDOWN, VERDICT, read_plan
     from orchestration.files import write_whole
 

@@ -199,11 +199,14 @@ def test_a_clean_record_comes_out_clean(record: Record) -> None:
     assert findings(record(VALUES)) == []
 
 
+JUDGED = {"plan-not-followed", "spread-too-small"}  # need a plan or a history beside the folder: test_judge.py
+
+
 def test_every_code_has_a_case() -> None:
-    assert CASES.keys() == DEFAULTS.keys()
+    assert CASES.keys() | JUDGED == DEFAULTS.keys()
 
 
-@pytest.mark.parametrize("code", DEFAULTS)
+@pytest.mark.parametrize("code", CASES)
 def test_a_finding_and_its_near_miss(record: Record, code: str) -> None:
     raising, missing = CASES[code]
     folder = record(VALUES)

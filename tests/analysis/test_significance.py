@@ -12,8 +12,8 @@ import pytest
 import scipy.stats
 
 from analysis.escape import markdown, printable
+from analysis.judge import judge
 from analysis.page import read_curves
-from analysis.significance import judge
 from analysis.verdict import format_p
 from tests.conftest import RATIO, SOURCE, make_log
 
@@ -58,7 +58,9 @@ def test_json_of_a_supported_claim(python: Run, record: Record) -> None:
 def test_the_other_unit_is_always_printed_beside(python: Run, record: Record) -> None:
     folder = record(SEEDS)
     _, in_bpb = report(python, folder, "--sota", "1.21613611")
-    (nats,) = in_bpb["also"]
+    nats, e_value = in_bpb["also"]
+    assert (e_value["reading"], e_value["verdict"]) == ("open-ended e-value", "not_supported")
+    assert e_value["test"]["statistic"] == pytest.approx(30.389251455524672, rel=1e-9)
     assert nats["unit"] == "nats"
     assert nats["threshold"] == pytest.approx(1.21613611 - 0.005 * RATIO, abs=1e-8)
     _, in_nats = report(python, folder, "--sota", "1.21613611", "--unit", "nats")
@@ -71,13 +73,18 @@ def test_against_control_runs(python: Run, record: Record) -> None:
     code, table = report(python, folder, "--control", control)
     assert code == 1
     assert table["sota"] == pytest.approx(math.fsum(CONTROL.values()) / 3)
-    readings = {(also["test"]["name"], also["unit"]): also for also in table["also"]}
+    assert (table["test"]["name"], table["test"]["p_value"]) == ("Welch t", pytest.approx(0.498, abs=5e-4))
+    assert table["upper_bound"] == pytest.approx(1.2073827257816427, rel=1e-12)
+    readings = {(also["test"]["name"], also["unit"]): also for also in table["also"][1:]}
+    ignoring = next(also for also in table["also"] if "control's mean" in also["reading"])
+    assert (ignoring["test"]["name"], ignoring["test"]["df"]) == ("one-sample t", 2)
     assert readings["Welch t", "bpb"]["test"]["p_value"] == pytest.approx(0.498, abs=5e-4)
     assert readings["Welch t", "nats"]["test"]["p_value"] == pytest.approx(0.095, abs=5e-4)
     assert ("pooled t", "bpb") in readings
     _, both = report(python, folder, "--control", control, "--sota", "1.21613611")
     assert both["verdict"] == "supported"
-    assert len(both["also"]) == 5
+    assert len(both["also"]) == 6
+    assert both["test"]["name"] == "one-sample t"
 
 
 def test_options_override_the_ruleset(python: Run, record: Record) -> None:
@@ -274,7 +281,8 @@ def test_the_target_of_a_ruleset_needs_no_sota(python: Run, tmp_path: Path) -> N
     code, table = report(python, folder, "--rules", "nanogpt-track-1")
     assert (code, table["sota"], table["sota_is"], table["metric"]) == (1, 3.28, "target", "val_loss")
     assert table["test"]["p_value"] == pytest.approx(0.01837576, abs=1e-8)
-    assert (table["also"], table["findings"], table["runs"][0]["label"]) == ([], [], "val_loss")
+    assert [also["reading"] for also in table["also"]] == ["open-ended e-value"]
+    assert (table["findings"], table["runs"][0]["label"]) == ([], "val_loss")
     text = python("-m", "analysis.significance", "report", folder, "--rules", "nanogpt-track-1").stdout
     assert "threshold (the target)" in text
     assert report(python, folder, "--rules", "nanogpt-track-1", "--sota", "3.29")[1]["sota"] == 3.29

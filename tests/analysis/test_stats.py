@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from analysis import stats
 from analysis.stats import (
     Sample,
     StatisticsError,
+    against_control,
+    critical_t,
     known_sigma_upper_bound,
     known_sigma_z,
+    moderated_t,
     one_sample_t,
     pooled_t,
+    prediction_interval,
+    same_mean,
+    scaled_gain,
     upper_bound,
+    upper_bound_against,
     welch_t,
 )
 
 RECORD = (1.20143417, 1.19945102, 1.20319508)
 CONTROL = (1.20576485, 1.20617460, 1.20715923)
 values = st.lists(st.floats(0.5, 5, allow_nan=False), min_size=2, max_size=20)
+samples = st.builds(Sample, st.integers(2, 20), st.floats(1, 2), st.floats(1e-3, 0.5))
 
 
 def spread_out(numbers: list[float]) -> bool:
@@ -136,3 +147,139 @@ def test_known_sigma_is_a_normal_tail_and_agrees_with_its_bound(
 def test_known_sigma_worked() -> None:
     test = known_sigma_z(Sample(10, 3.2785, 0.001), 3.28, 0.0013)
     assert (test.statistic, test.p_value) == (pytest.approx(3.648782, abs=1e-6), pytest.approx(0.00013174, rel=1e-4))
+
+
+@given(st.floats(1, 200), st.floats(1e-4, 0.5))
+def test_critical_t_equals_scipy(df: float, alpha: float) -> None:
+    assert critical_t(df, alpha) == pytest.approx(scipy.stats.t.ppf(1 - alpha, df), rel=1e-8, abs=1e-9)
+
+
+def test_the_gain_that_few_seeds_need() -> None:
+    needed = [critical_t(n - 1, 0.01) / math.sqrt(n) for n in (3, 4, 5, 6, 8, 10)]
+    assert needed == pytest.approx([4.021, 2.270, 1.676, 1.374, 1.060, 0.892], abs=5e-4)
+
+
+@given(values, st.floats(0.5, 5), st.floats(1e-3, 1), st.floats(0, 100))
+def test_a_history_is_averaged_in_by_its_degrees_of_freedom(
+    numbers: list[float], threshold: float, sd: float, df: float
+) -> None:
+    assume(spread_out(numbers))
+    n, sample = len(numbers), Sample.of(numbers)
+    test = moderated_t(sample, threshold, sd, df)
+    variance = np.average([sd**2, np.var(numbers, ddof=1)], weights=[df, n - 1])
+    expected = (np.mean(numbers) - threshold) / math.sqrt(variance / n)
+    assert test.statistic == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert test.df == df + n - 1
+    assert test.p_value == pytest.approx(scipy.stats.t.cdf(expected, df + n - 1), rel=1e-5, abs=1e-12)
+
+
+def test_a_history_of_no_runs_changes_nothing() -> None:
+    sample = Sample.of(RECORD)
+    plain, assisted = one_sample_t(sample, 1.21113611), moderated_t(sample, 1.21113611, 0.00073, 0)
+    assert (assisted.statistic, assisted.p_value) == pytest.approx((plain.statistic, plain.p_value), rel=1e-14)
+    found = moderated_t(sample, 1.21113611, 0.00073, 8)
+    assert (found.statistic, found.p_value) == pytest.approx((-15.942630802919593, 9.719393819985515e-09), rel=1e-11)
+
+
+@given(samples, st.integers(1, 10), st.floats(0.5, 0.999))
+def test_a_prediction_interval_holds_the_mean_of_fresh_runs(sample: Sample, m: int, level: float) -> None:
+    low, high = prediction_interval(sample, m, level)
+    scale = sample.sd * math.sqrt(1 / sample.n + 1 / m)
+    expected = scipy.stats.t.interval(level, sample.n - 1, sample.mean, scale)
+    assert (low, high) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_next_run_of_the_source_record() -> None:
+    expected = (1.179893616361012, 1.2228265636389877)
+    assert prediction_interval(Sample.of(RECORD), 1, 0.99) == pytest.approx(expected, rel=1e-12)
+
+
+@given(values, values)
+def test_a_second_lab_is_compared_by_a_two_sided_t(numbers: list[float], others: list[float]) -> None:
+    assume(spread_out(numbers) and spread_out(others))
+    expected = scipy.stats.ttest_ind(others, numbers)
+    test = same_mean(Sample.of(numbers), others)
+    assert (test.statistic, test.df) == (pytest.approx(expected.statistic, rel=1e-6, abs=1e-9), expected.df)
+    assert test.p_value == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+
+
+@given(samples, st.floats(0.5, 3), st.floats(0.6, 0.999))
+def test_one_run_of_a_second_lab_agrees_exactly_inside_the_prediction_interval(
+    sample: Sample, value: float, level: float
+) -> None:
+    test = same_mean(sample, [value])
+    low, high = prediction_interval(sample, 1, level)
+    assume(min(abs(value - low), abs(value - high)) > 1e-9)
+    assert test.df == sample.n - 1
+    assert (test.p_value > 1 - level) == (low < value < high)
+
+
+@given(samples, samples, st.floats(0, 0.5), st.floats(0.001, 0.2))
+def test_the_bound_against_a_control_is_passed_exactly_when_both_tests_are(
+    sample: Sample, control: Sample, margin: float, alpha: float
+) -> None:
+    test = against_control(sample, control, margin)
+    both = [welch_t(sample, control, margin).p_value, pooled_t(sample, control, margin).p_value]
+    assert test.p_value == max(both)
+    bound = upper_bound_against(sample, control, alpha)
+    assume(abs(bound - (control.mean - margin)) > 1e-9)
+    assert (bound < control.mean - margin) == (test.p_value < alpha) == all(p < alpha for p in both)
+
+
+@given(samples, st.floats(0.6, 1), st.floats(1e-3, 0.5), st.floats(0, 0.5))
+def test_with_as_many_control_runs_welch_decides(sample: Sample, gain: float, sd: float, margin: float) -> None:
+    control = Sample(sample.n, sample.mean + gain, sd)
+    test, welch = against_control(sample, control, margin), welch_t(sample, control, margin)
+    assert test.p_value == pytest.approx(welch.p_value, rel=1e-9)
+
+
+@given(samples, samples, st.floats(1e-3, 0.5), st.floats(0, 0.5), st.floats(0.001, 0.4))
+def test_a_known_sigma_against_a_control_counts_the_noise_of_both(
+    sample: Sample, control: Sample, sigma: float, margin: float, alpha: float
+) -> None:
+    threshold, error = control.mean - margin, sigma * math.sqrt(1 / sample.n + 1 / control.n)
+    test = known_sigma_z(sample, threshold, sigma, control)
+    assert test.p_value == pytest.approx(scipy.stats.norm.cdf(sample.mean, threshold, error), rel=1e-6, abs=1e-300)
+    assert scaled_gain(sample, threshold, control) == pytest.approx(test.statistic * sigma, rel=1e-12)
+    bound = known_sigma_upper_bound(sample, alpha, sigma, control)
+    assert bound == pytest.approx(scipy.stats.norm.ppf(1 - alpha, sample.mean, error), rel=1e-12)
+    if abs(bound - threshold) > 1e-9:
+        assert (bound < threshold) == (test.p_value < alpha)
+    assert abs(test.statistic) <= abs(known_sigma_z(sample, threshold, sigma).statistic)
+
+
+def test_the_scaled_gain_of_the_speedrun() -> None:
+    assert scaled_gain(Sample(10, 3.2785, 0.001), 3.28) == pytest.approx(0.0015 * math.sqrt(10), rel=1e-9)
+    assert scaled_gain(Sample(10, 3.2769, 0.001), 3.278, Sample(16, 3.278, 0.001)) == pytest.approx(
+        0.002728764161, rel=1e-9
+    )
+
+
+@given(values.flatmap(lambda numbers: st.tuples(st.just(numbers), st.permutations(numbers))))
+def test_the_order_of_the_runs_never_matters(both: tuple[list[float], list[float]]) -> None:
+    numbers, shuffled = both
+    assume(spread_out(numbers))
+    assert Sample.of(numbers) == Sample.of(shuffled)
+
+
+CONTROL_SAMPLE = Sample(4, 1.5, 0.07)
+TESTS: list[Callable[[Sample, float], stats.Test]] = [
+    lambda sample, margin: one_sample_t(sample, 1.5 - margin),
+    lambda sample, margin: known_sigma_z(sample, 1.5 - margin, 0.05),
+    lambda sample, margin: known_sigma_z(sample, 1.5 - margin, 0.05, CONTROL_SAMPLE),
+    lambda sample, margin: moderated_t(sample, 1.5 - margin, 0.05, 8),
+    lambda sample, margin: welch_t(sample, CONTROL_SAMPLE, margin),
+    lambda sample, margin: pooled_t(sample, CONTROL_SAMPLE, margin),
+    lambda sample, margin: against_control(sample, CONTROL_SAMPLE, margin),
+]
+
+
+@given(samples, st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 0.5))
+def test_a_better_mean_never_raises_p_and_a_larger_margin_never_lowers_it(
+    sample: Sample, gain: float, margin: float, more: float
+) -> None:
+    better = Sample(sample.n, sample.mean - gain, sample.sd)
+    for test in TESTS:
+        p = test(sample, margin).p_value
+        assert test(better, margin).p_value <= p * (1 + 1e-12)
+        assert test(sample, margin + more).p_value >= p * (1 - 1e-12)

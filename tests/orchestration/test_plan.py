@@ -11,16 +11,14 @@ from pathlib import Path
 import pytest
 
 from analysis.rules import load
-from analysis.sweepdir import SweepError, plan_digest, planned_runs, read_plan
+from analysis.sweepdir import SweepError, derive_seeds, plan_digest, planned_runs, read_plan
 from orchestration.plan import (
     PlanError,
-    derive_seeds,
     freeze,
     make_plan,
     parse_env,
     parse_seeds,
     read_recipe,
-    seed_basis,
 )
 from tests.conftest import ROOT
 
@@ -35,7 +33,7 @@ def script(tmp_path: Path) -> Path:
 
 
 def plan(script: Path, seeds: list[int] | int = 3, **env: str) -> dict:
-    return make_plan(script, None, None, seeds, env, 0, 1, CLAIM)
+    return make_plan(script, None, None, seeds, env, 0, 1, CLAIM, {"name": "fixed"})
 
 
 def test_seeds_are_a_list_or_a_count() -> None:
@@ -56,7 +54,7 @@ def test_derived_seeds_follow_from_the_plan_alone(script: Path) -> None:
     one, two = plan(script), plan(script)
     assert one == two
     assert one["seeds_are"] == "derived"
-    assert one["seeds"] == derive_seeds(plan_digest(seed_basis({**one, "seeds": 3})), 3)
+    assert one["seeds"] == derive_seeds(one, 3)
     assert len(set(one["seeds"])) == 3
     assert all(0 <= seed < 2**31 for seed in one["seeds"])
     assert plan(script, A="1")["seeds"] != one["seeds"]
@@ -64,8 +62,9 @@ def test_derived_seeds_follow_from_the_plan_alone(script: Path) -> None:
     moved = script.with_name("moved.py")
     moved.write_bytes(script.read_bytes())
     assert plan(moved, DATA_PATH="/elsewhere")["seeds"] == one["seeds"]
-    digest = "ab"
-    assert derive_seeds(digest, 1) == [int(hashlib.sha256(b"ab0").hexdigest(), 16) % 2**31]
+    basis = {**one, "script": one["script"]["sha256"], "arms": {"candidate": {}}, "seeds": 3}
+    first = hashlib.sha256(f"{plan_digest(basis)}0".encode()).hexdigest()
+    assert one["seeds"][0] == int(first, 16) % 2**31
 
 
 def test_a_frozen_plan_is_read_back_and_a_changed_one_refused(script: Path, tmp_path: Path) -> None:
@@ -123,7 +122,7 @@ def test_bad_plans(script: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "same.toml"
     recipe.write_text("[env]\nA = 1\n")
     with pytest.raises(PlanError, match="nothing to compare"):
-        make_plan(script, recipe, recipe, 3, {}, 0, 1, CLAIM)
+        make_plan(script, recipe, recipe, 3, {}, 0, 1, CLAIM, {"name": "fixed"})
 
 
 def test_the_shipped_recipes_are_the_published_ones() -> None:

@@ -1,0 +1,235 @@
+"""From PATHs and what a reviewer asks to a verdict: evidence gathered, plan compared, history and a second lab heard."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis import planned, sweepdir
+from analysis.compare import sample_of
+from analysis.decide import decide
+from analysis.evidence import Evidence, EvidenceError, check_one_metric, check_results, gather, plan_of
+from analysis.findings import Finding, graded
+from analysis.history import History, HistoryError, read_history
+from analysis.look_by_look import LookPlan, default_plan
+from analysis.rules import RulesError, Ruleset, from_plan, load
+from analysis.runs import Result
+from analysis.spread import ALARM, chance_of_less
+from analysis.stats import Sample
+from analysis.sweepdir import FIXED, SEQUENTIAL
+from analysis.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, Verdict, unusable
+from analysis.verify import check_second_lab, verified
+
+
+def judge(
+    paths: tuple[Path, ...],
+    rules: str | None = None,
+    sota: float | None = None,
+    control: Path | None = None,
+    margin: float | None = None,
+    unit: str | None = None,
+    alpha: float | None = None,
+    label: str | None = None,
+    design: str | None = None,
+    history: Path | None = None,
+    verify: Path | None = None,
+    require_plan: bool = False,
+) -> Verdict:
+    """The verdict on PATHs; unusable evidence is a verdict too. Raises click.UsageError for wrong options."""
+    if fault := out_of_range(sota, margin, alpha):
+        raise click.UsageError(fault)
+    try:
+        ruleset = load(rules or "parameter-golf")
+        past = read_history(history) if history is not None else None
+    except RulesError as error:
+        raise click.UsageError(f"--rules: {error}") from None
+    except HistoryError as error:
+        raise click.UsageError(str(error)) from None
+    broken: EvidenceError | None = None
+    evidence, beside = Evidence(), None
+    try:
+        plan = plan_of(list(paths))
+        if plan and rules is None:
+            ruleset = from_plan(plan)
+        beside = planned.plan_beside(paths[0]) if not plan and len(paths) == 1 and paths[0].is_dir() else None
+    except (EvidenceError, RulesError, sweepdir.SweepError) as error:
+        return unusable(ruleset, error, sota, [], [], [])
+    try:
+        evidence = gather(list(paths), ruleset, label)
+    except EvidenceError as error:
+        broken = error
+    if alpha is not None and ruleset.scaled_gain is not None:
+        raise click.UsageError(
+            f"--alpha: {ruleset.name} passes at its own critical value (scaled_gain), not at a level."
+        )
+    asked: dict[str, Any] = {"margin": margin, "unit": unit, "alpha": alpha}
+    ruleset = replace(ruleset, **{key: value for key, value in asked.items() if value is not None})
+    if sota is None and control is None:
+        sota = plan.get("sota")
+    nothing = sota is None and control is None and ruleset.target is None
+    if nothing and not evidence.control and "control" not in plan.get("arms", {}):
+        raise click.UsageError(
+            "What is to be beaten? Give the standing record with --sota X, or its own runs with --control PATH."
+        )
+    looks = _look_plan(plan or beside, design, ruleset, evidence.results, sota is None and control is None)
+    followed: planned.Planned | None = None
+    try:
+        if broken is not None:
+            raise broken
+        if fault := out_of_range(sota, ruleset.margin, ruleset.alpha):
+            raise EvidenceError(f"The plan cannot be meant: {fault}")
+        if plan or beside:
+            where = next(path for path in paths if sweepdir.has_plan(path))
+            runs = evidence.results + evidence.control
+            followed = planned.compare(plan or beside or {}, where, runs, ruleset, sota)
+            evidence.findings = _with(evidence.findings, ruleset, _deviation(followed))
+        if evidence.fault is not None:
+            raise EvidenceError(evidence.fault)
+        if looks is not None:
+            _put_in_order(evidence, looks)
+        standing = evidence.control
+        check_results(evidence.results, ", ".join(map(str, paths)), at_least=2 if looks is None else 0)
+        if control is not None:
+            standing = _control_runs(control, ruleset, label, evidence)
+        if standing:
+            check_results(standing, str(control or paths[0]), at_least=2 if looks is None else 0)
+            check_one_metric(evidence.results + standing)
+        usual = (
+            past.without(sample_of(ruleset, evidence.results))
+            if past is not None and _whole(evidence.results)
+            else None
+        )
+        verdict = decide(ruleset, evidence.results, evidence.findings, sota, standing, looks, usual)
+        if verify is not None:
+            own = gather([verify], ruleset, label, as_control=True)
+            check_second_lab(own, verify, evidence.results)
+            verdict = verified(verdict, ruleset, own.results, sota, standing)
+        findings = _with(verdict.findings, ruleset, _too_narrow(verdict, usual))
+        notes = _notes(plan, rules, looks, plan or beside)
+        verdict = replace(verdict, not_counted=evidence.not_counted, plan=followed, findings=findings, notes=notes)
+        return _as_planned(verdict) if require_plan else verdict
+    except HistoryError as error:
+        raise click.UsageError(str(error)) from None
+    except EvidenceError as error:
+        found = unusable(ruleset, error, sota, evidence.results, evidence.findings, evidence.not_counted)
+        return replace(found, plan=followed, design=SEQUENTIAL if looks else FIXED)
+
+
+def out_of_range(sota: float | None, margin: float | None, alpha: float | None) -> str | None:
+    """What is wrong with the numbers of a claim, or None."""
+    for name, value, low, high in (("--sota", sota, 0.0, math.inf), ("--alpha", alpha, 0.0, 0.5)):
+        if value is not None and not low < value < high:
+            return f"{name} is {value:g}; it must lie between {low:g} and {high:g}."
+    if margin is not None and not 0 <= margin < math.inf:
+        return f"--margin is {margin:g}; it must be 0 or more."
+    return None
+
+
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+
+def _look_plan(
+    plan: dict[str, Any] | None, design: str | None, rules: Ruleset, results: list[Result], both_arms: bool
+) -> LookPlan | None:
+    """When a sequential test looks, None for a fixed one: as planned, else as asked. Raises click.UsageError."""
+    if not plan:
+        return default_plan(rules, len(results)) if design == SEQUENTIAL else None
+    written = planned.design_of(plan)
+    if design is not None and design != written["name"]:
+        raise click.UsageError(
+            f"--design {design}: the plan is {written['name']}, and was frozen before the first run."
+        )
+    if written["name"] == FIXED:
+        return None
+    paired = both_arms and sweepdir.CONTROL in plan["arms"]
+    return LookPlan(tuple(written["looks"]), written["boundary"], tuple(plan["seeds"]), paired)
+
+
+def _put_in_order(evidence: Evidence, looks: LookPlan) -> None:
+    """Keep the planned runs that have a result, in the plan's order, up to the first that has none."""
+    for arm in (evidence.results, evidence.control):
+        kept = list(arm)
+        if looks.seeds:
+            by_seed = {row.seed: row for row in arm if row.state in planned.DONE}
+            upto = next((i for i, seed in enumerate(looks.seeds) if seed not in by_seed), len(looks.seeds))
+            kept = [by_seed[seed] for seed in looks.seeds[:upto]]
+        evidence.not_counted += [row.log for row in arm if row not in kept and row.state in planned.DONE]
+        arm[:] = kept
+
+
+def _deviation(followed: planned.Planned) -> tuple[str, str, int, str] | None:
+    if followed.exact:
+        return None
+    message = f"Found runs that are not exactly planned: {followed.sentence()}. Run what is missing, explain the rest."
+    return "plan-not-followed", sweepdir.PLAN, 1, message
+
+
+def _as_planned(verdict: Verdict) -> Verdict:
+    """The verdict where only runs that are exactly a plan's may pass."""
+    if verdict.verdict not in (SUPPORTED, CONTINUE) or (verdict.plan is not None and verdict.plan.exact):
+        return verdict
+    said = verdict.plan.sentence() if verdict.plan is not None else f"there is no {sweepdir.PLAN} beside the runs"
+    reason = f"--require-plan asks for runs that are exactly a plan's: {said}. But for that: {verdict.reason}"
+    return replace(verdict, verdict=NOT_SUPPORTED, reason=reason)
+
+
+def _notes(
+    plan: dict[str, Any], rules: str | None, looks: LookPlan | None, any_plan: dict[str, Any] | None
+) -> list[str]:
+    notes = []
+    if plan and rules is None and (changed := planned.rules_changed(plan)):
+        notes.append(f"the sweep's rules are not the shipped ones of their name: {'; '.join(changed)}")
+    if looks is not None and not any_plan:
+        notes.append(
+            f"no plan fixes the looks (taken: {looks.looks[0]} to {looks.looks[-1]}) and the order of the runs (taken: as listed)"
+        )
+    return notes
+
+
+# -- the control, and what is too good ---------------------------------------------------------------------------------
+
+
+def _control_runs(control: Path, rules: Ruleset, label: str | None, evidence: Evidence) -> list[Result]:
+    """The runs of --control; what does not fit in them is added to the evidence's findings."""
+    other = gather([control], rules, label, as_control=True)
+    if other.fault is not None:
+        raise EvidenceError(f"--control {control}: {other.fault}")
+    evidence.findings += [replace(f, file=_below(control, f.file)) for f in other.findings]
+    return [replace(row, arm="control", log=_below(control, row.log)) for row in other.results or other.control]
+
+
+def _below(control: Path, name: str) -> str:
+    """A control's file as named from the working directory."""
+    return str(control / name) if control.is_dir() else name
+
+
+def _whole(results: list[Result]) -> bool:
+    return len(results) > 1 and all(result.state == "succeeded" for result in results)
+
+
+def _too_narrow(verdict: Verdict, past: History | None) -> tuple[str, str, int, str] | None:
+    """The alarm for runs that scatter less than honest ones do, by earlier records or by a second lab's runs."""
+    second = verdict.verification
+    usual = past.prior if past is not None else second.spread if second is not None else None
+    whose = f"{len(past.records)} earlier records" if past is not None else "the verifier's runs"
+    values = [value for run in verdict.runs if (value := getattr(run, verdict.metric)) is not None]
+    if usual is None or usual.sd == 0 or len(values) < 2:
+        return None
+    sd = Sample.of(values, spread_is_known=True).sd
+    chance = chance_of_less(sd, len(values), usual)
+    if chance >= ALARM:
+        return None
+    first = verdict.runs[0]
+    message = (
+        f"Found an sd of {sd:.8f} in {len(values)} runs; expected one like that of {whose}, {usual.sd:.8f}: so small a spread "
+        f"has a chance of {chance:.1g}. Copied logs and the best of many runs have it. Ask for every run that was made."
+    )
+    return "spread-too-small", first.log, first.line or 1, message
+
+
+def _with(findings: list[Finding], rules: Ruleset, raised: tuple[str, str, int, str] | None) -> list[Finding]:
+    return findings if raised is None else [*findings, *graded([raised], rules.findings)]

@@ -1,0 +1,87 @@
+"""A second lab: does it measure what the author measured, and what do both say together?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from analysis import stats
+from analysis.decide import decide
+from analysis.evidence import Evidence, EvidenceError, check_one_metric, check_results
+from analysis.rules import Ruleset
+from analysis.runs import Result
+from analysis.spread import Spread
+from analysis.verdict import UNUSABLE, Reading, Verdict, Verification, format_p, percent
+
+LEVEL = 0.99  # of the prediction interval, and so of the two-sided test
+
+
+def check_second_lab(own: Evidence, where: Path, authors: list[Result]) -> None:
+    """Raise EvidenceError when the verifier's runs cannot be set beside the author's."""
+    if own.fault is not None:
+        raise EvidenceError(f"--verify {where}: {own.fault}")
+    check_results(own.results, str(where), at_least=1)
+    if lost := [run for run in own.results if run.state == "failed"]:
+        raise EvidenceError(
+            f"--verify {where}: {lost[0].log} is a failed run. Run it again, or leave it out and say why."
+        )
+    check_one_metric(authors + own.results)
+    known = {(run.val_loss, run.val_bpb, run.train_time_ms): run for run in authors}
+    for run in own.results:
+        if other := known.get((run.val_loss, run.val_bpb, run.train_time_ms)):
+            raise EvidenceError(
+                f"--verify {where}: {run.log} is the author's {other.log}. Verify with runs of your own."
+            )
+
+
+def verified(author: Verdict, rules: Ruleset, own: list[Result], sota: float | None, control: list[Result]) -> Verdict:
+    """The author's verdict after a second lab's runs: pooled where the two agree, *cannot tell* where they do not.
+
+    Runs of the author's own seeds are compared, but not pooled: a seed that is run twice is not two. A sequential
+    verdict stays the author's, since its looks are over.
+    """
+    if author.test is None or author.mean is None or author.sd is None:
+        return author
+    sample = stats.Sample(author.n, author.mean, author.sd)
+    values = [getattr(run, rules.metric) for run in own]
+    if None in values:
+        raise EvidenceError(f"{own[values.index(None)].log} has no {rules.metric}.")
+    if sample.sd == 0 and len(set(values)) == 1:
+        raise EvidenceError(f"Neither the author's runs nor the verifier's have any spread ({author.runs[0].log}).")
+    test = stats.same_mean(sample, values)
+    mean = math.fsum(values) / len(values)
+    scatter = Spread(stats.Sample.of(values, spread_is_known=True).sd, len(own) - 1) if len(own) > 1 else None
+    low, high = stats.prediction_interval(sample, len(values), LEVEL)
+    agrees = test.p_value >= 1 - LEVEL
+    seeds = {run.seed for run in author.runs if run.seed is not None}
+    fresh = [run for run in own if run.seed not in seeds]
+    pooled_n = author.n + len(fresh) if agrees and author.sequential is None else author.n
+    said = Verification(own, len(own), mean, scatter, LEVEL, low, high, test, agrees, pooled_n)
+    where = "inside" if low <= mean <= high else "outside"
+    beside = (
+        f"the verifier's mean of {len(own)} run{'s' if len(own) > 1 else ''}, {mean:.8f}, lies {where} the author's "
+        f"{percent(LEVEL)} prediction interval {low:.8f} to {high:.8f}; two-sided p {format_p(test.p_value)}"
+    )
+    if not agrees:
+        reason = (
+            f"Author and verifier do not agree: {beside}. Not reproduced: find out what differs before any pooled test."
+        )
+        return replace(author, verdict=UNUSABLE, reason=reason, verification=said)
+    if author.sequential is not None or not fresh:
+        why = "the author's looks are over" if author.sequential is not None else "all its seeds are the author's"
+        return replace(
+            author, reason=f"{author.reason} Verified ({why}, so nothing is pooled): {beside}.", verification=said
+        )
+    pooled = decide(rules, author.runs + fresh, author.findings, sota, control)
+    reason = f"Author and verifier agree: {beside}. Together: {pooled.reason}"
+    alone = Reading(
+        "the author's runs alone",
+        "as submitted",
+        author.margin,
+        author.unit,
+        author.threshold or 0.0,
+        author.verdict,
+        author.test,
+    )
+    return replace(pooled, reason=reason, runs=author.runs, verification=said, also=[alone, *pooled.also])
