@@ -150,17 +150,17 @@ def text(verdict: Verdict) -> str:
         width = max(len(name) for name, _ in numbers)
         lines += ["", *(f"{name:<{width}}  {value}" for name, value in numbers)]
     if verdict.runs:
-        lines += ["", *_table(RUN_COLUMNS, [run_cells(result) for result in verdict.runs])]
+        lines += ["", *text_table(RUN_COLUMNS, [run_cells(result) for result in verdict.runs])]
     for name, runs in (("control", verdict.control), ("verifier", verifiers_runs(verdict))):
         if runs:
-            lines += ["", name, *_table(RUN_COLUMNS, [run_cells(result) for result in runs])]
+            lines += ["", name, *text_table(RUN_COLUMNS, [run_cells(result) for result in runs])]
     if verdict.also:
         rows = [
             (also.reading, WORDS[also.verdict].lower(), f"{also.test.statistic:.4f}", degrees(also.test),
              plain_p(also.test.p_value))
             for also in verdict.also
         ]  # fmt: skip
-        lines += ["", "read in other ways", *_table(("reading", "verdict", "statistic", "df", "p"), rows)]
+        lines += ["", "read in other ways", *text_table(("reading", "verdict", "statistic", "df", "p"), rows)]
     if verdict.findings:
         lines += ["", "findings", *escape.finding_lines(verdict.findings)]
     lines += ["", *(f"assumes: {sentence}" for sentence in assumptions(verdict))]
@@ -171,7 +171,7 @@ def verifiers_runs(verdict: Verdict) -> list[Result]:
     return verdict.verification.runs if verdict.verification is not None else []
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+def text_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)

@@ -2,6 +2,7 @@
 
     python -m analysis.significance report PATH... --sota X     # everything
     python -m analysis.significance check PATH... --sota X      # the gate: a few lines and an exit code
+    python -m analysis.significance plan --sd S --gain G        # before paying: seeds, chances, costs
 
 Exit codes: 0 supported, 1 not supported or (for check) error-level findings, 2 usage, 3 the evidence is unusable.
 """
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from analysis.sweepdir import BOUNDARIES
 
 if TYPE_CHECKING:
     from analysis.verdict import Verdict
@@ -115,6 +118,61 @@ def check(paths: tuple[Path, ...], **options: Any) -> None:
         except OSError as error:
             click.echo(f"GITHUB_STEP_SUMMARY, {summary}, cannot be written: {error.strerror}.", err=True)
     leave(verdict, errors)
+
+
+@main.command()
+@click.option(
+    "--gain",
+    type=float,
+    required=True,
+    help="How much better than the threshold (SOTA - margin) the mean is expected to be.",
+)
+@click.option("--sd", type=float, help="Standard deviation between seeds, in the metric's unit.")
+@click.option(
+    "--pilot", type=click.Path(exists=True, path_type=Path), help="Take the sd from these runs: its upper 80% limit."
+)
+@click.option(
+    "--history",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take the sd from earlier records (n, mean, sd) as CSV or JSON: pooled.",
+)
+@click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
+@click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]")
+@click.option("--power", type=float, default=0.9, show_default=True, help="The chance of passing that is wanted.")
+@click.option(
+    "--max-seeds", type=click.IntRange(2, 50), default=10, show_default=True, help="The most seeds that can be paid."
+)
+@click.option(
+    "--control-seeds",
+    type=click.IntRange(0, 1000),
+    default=0,
+    show_default=True,
+    help="Plan to rerun the SOTA with so many seeds.",
+)
+@click.option(
+    "--boundary",
+    type=click.Choice(BOUNDARIES),
+    default=BOUNDARIES[0],
+    show_default=True,
+    help="How a sequential design shares its level among the looks.",
+)
+@click.option("--gpus", type=click.IntRange(min=1), help="GPUs of one run.  [default: the ruleset's, else 1]")
+@click.option("--minutes", type=float, help="Minutes of one run.  [default: the ruleset's cap, else 10]")
+@click.option("--price", type=float, help="Price of a GPU hour, in any currency.  [default: count GPU hours]")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def plan(form: str, **options: Any) -> None:
+    """Before paying: seeds needed, chances and costs, fixed and sequential."""
+    from analysis.escape import printable, tolerate_any_text
+    from analysis.evidence import EvidenceError
+    from analysis.planning import as_json, as_text, designs, question
+
+    tolerate_any_text()
+    try:
+        asked = question(**options)
+    except EvidenceError as error:
+        click.echo(f"Cannot tell: {printable(str(error))}", err=True)
+        raise SystemExit(3) from None
+    sys.stdout.write({"text": as_text, "json": as_json}[form](asked, designs(asked)))
 
 
 def leave(verdict: Verdict, errors: int = 0) -> None:
