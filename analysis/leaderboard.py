@@ -168,7 +168,19 @@ def markdown(rows: list[Row], rules: Ruleset) -> str:
             _verdict(row.verdict_bpb, row.p_bpb), _verdict(row.verdict_nats, row.p_nats), str(row.errors), str(row.warnings), row.why or "",
         )  # fmt: skip
         lines.append(tuple(escape.markdown(cell) for cell in cells))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    tests = sum(getattr(row, f"p_{rules.unit}") is not None for row in rows)
+    if tests < 2:
+        return table
+    return (
+        f"{table}\n{tests} tests at p < {rules.alpha:g}: if no record were better than what it is tested against, one or more "
+        f"would pass with a probability of {any_false(rules.alpha, tests):.2g}.\n"
+    )
+
+
+def any_false(alpha: float, tests: int) -> float:
+    """The chance that one or more of several true null hypotheses are rejected. Five tests at 1 %: 0.0490."""
+    return 1 - (1 - alpha) ** tests
 
 
 def _number(value: float | None, form: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,9 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from analysis.rules import load
+from analysis.sweepdir import plan_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT.parent / "shared"
@@ -164,6 +170,51 @@ def record(tmp_path: Path) -> Callable[..., Path]:
             (folder / "submission.json").write_text(json.dumps(table, indent=1))
             (folder / "README.md").write_text("# A record\n")
             (folder / "train_gpt.py").write_text(SOURCE)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Callable[..., Path]:
+    """A sweep directory as `sweep run` leaves it: sweep({1: 1.20, 2: None}, sota=1.3, looks=[3, 4, 5]).
+
+    `values` are the runs that are there, in the order in which they ended; None is a failed one. The plan's seeds are
+    `seeds`, else those of the values; with `looks` it is sequential. `control` are the control's runs.
+    """
+
+    def make(
+        values: dict[int, float | None],
+        name: str = "sweep",
+        sota: float | None = 1.3,
+        seeds: list[int] | None = None,
+        looks: list[int] | None = None,
+        boundary: str = "flat",
+        control: dict[int, float] | None = None,
+        **changes: Any,
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        ruleset = asdict(load("parameter-golf")) | {"submission": "none", "gpu": None, "world_size": None}
+        plan: dict[str, Any] = {
+            "version": 1,
+            "script": {"path": "/x/train_gpt.py", "sha256": hashlib.sha256(SOURCE.encode()).hexdigest(), "bytes": len(SOURCE)},
+            "arms": {"candidate": {"env": {}}} | ({"control": {"env": {"A": "1"}}} if control is not None else {}),
+            "ruleset": ruleset,
+            "sota": sota,
+            "design": {"name": "sequential", "looks": looks, "boundary": boundary} if looks else {"name": "fixed"},
+            "seeds": seeds or list(values),
+            "seeds_are": "given",
+        } | changes  # fmt: skip
+        (folder / "plan.json").write_text(json.dumps(plan | {"sha256": plan_digest(plan)}))
+        for arm, runs in (("candidate", values), ("control", control or {})):
+            for minute, (seed, value) in enumerate(runs.items()):
+                attempt = folder / arm / f"seed-{seed}" / "attempt-1"
+                attempt.mkdir(parents=True)
+                (attempt / "train.log").write_text("died\n" if value is None else make_log(seed, value))
+                times = {"started": f"2026-04-05T10:{minute:02d}:00", "ended": f"2026-04-05T10:{minute:02d}:59"}
+                state = "failed" if value is None else "succeeded"
+                (attempt / "run.json").write_text(json.dumps({"state": state, "seed": seed, "reason": None} | times))
         return folder
 
     return make

@@ -15,6 +15,7 @@ from analysis.sweepdir import SweepError, derive_seeds, plan_digest, planned_run
 from orchestration.plan import (
     PlanError,
     freeze,
+    make_design,
     make_plan,
     parse_env,
     parse_seeds,
@@ -145,3 +146,19 @@ def test_the_demo_pair_differs_in_batch_alone() -> None:
     assert differing == {"TRAIN_BATCH_TOKENS", "ITERATIONS", "WARMDOWN_ITERS", "MUON_MOMENTUM_WARMUP_STEPS"}
     tokens = [int(r["TRAIN_BATCH_TOKENS"]) * int(r["ITERATIONS"]) for r in (base, candidate)]
     assert tokens[0] == tokens[1]
+
+
+def test_a_sequential_design_looks_after_each_seed_from_the_third() -> None:
+    assert make_design("sequential", 5, "pocock", 3) == {"name": "sequential", "looks": [3, 4, 5], "boundary": "pocock"}
+    assert make_design("fixed", 5, "flat", 3) == {"name": "fixed"}
+    with pytest.raises(PlanError, match="first at 3 seeds; 2 are planned"):
+        make_design("sequential", 2, "flat", 3)
+    with pytest.raises(PlanError, match="at most 50"):
+        make_design("sequential", 51, "flat", 3)
+
+
+def test_the_design_is_part_of_the_plan_and_of_what_seeds_are_derived_from(script: Path) -> None:
+    design = make_design("sequential", 3, "flat", 3)
+    made = make_plan(script, None, None, 3, {}, 0, 1, CLAIM, design)
+    assert made["design"] == design
+    assert made["seeds"] != plan(script)["seeds"]

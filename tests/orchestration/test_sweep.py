@@ -66,6 +66,9 @@ def sweep_arguments(script: Path, output: Path, *more: str) -> list[str]:
         (("--sota", "nan"), ["--sota is nan"]),
         (("--sota", "1.2", "--alpha", "5"), ["--alpha is 5"]),
         (("--sota", "1.2", "--margin", "-1"), ["--margin is -1"]),
+        (("--sota", "1.2", "--max-seeds", "5"), ["--max-seeds", "--design sequential"]),
+        (("--sota", "1.2", "--design", "sequential", "--seeds", "1,2"), ["first at 3 seeds; 2 are planned"]),
+        (("--sota", "1.2", "--design", "sequential", "--seeds", "4", "--max-seeds", "5"), ["--seeds says"]),
     ],
 )
 def test_usage_errors_come_before_ray(
@@ -111,6 +114,34 @@ def test_a_foreign_script_through_to_the_verdict(
     assert len(json.loads(collected.stdout)) == 6
     assert python(*arguments, env=private_ray).returncode == 2  # never twice into one directory
     assert not processes_of(str(output))
+
+
+@pytest.mark.slow
+def test_a_sequential_sweep_buys_no_seed_after_the_verdict(
+    python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    arguments = ("--sota", "1.204", "--design", "sequential", "--seeds", "1,2,3,4,5,6,7,8", "--margin", "0")
+    found = python(*sweep_arguments(script, output, *arguments), env=private_ray)
+    assert found.returncode == 0, found.stdout + found.stderr
+    verdict = json.loads((output / "verdict.json").read_text())
+    n = 5
+    assert (verdict["verdict"], verdict["design"], verdict["n"]) == ("supported", "sequential", n)
+    for look in (3, 4):
+        assert f"Look at {look} seeds: continue. Not yet: " in found.stdout
+    assert sorted(path.name for path in (output / "candidate").iterdir()) == [
+        f"seed-{seed}" for seed in range(1, n + 1)
+    ]
+    assert f"{8 - n} of at most 8 seeds need not be run." in found.stdout
+    assert verdict["plan"]["exact"]
+    assert (output / "report.html").is_file()
+    check = python("-m", "analysis.significance", "check", output, "--require-plan")
+    assert check.returncode == 0, check.stdout
+    last = output / "candidate" / f"seed-{n}"
+    last.rename(output / "candidate" / "seed-99")  # as if the last seed had been picked
+    again = python("-m", "analysis.significance", "check", output, "--require-plan")
+    assert again.returncode == 1
+    assert "not planned: seed 99" in again.stdout
 
 
 @pytest.mark.slow

@@ -1,0 +1,598 @@
+"""Verdicts look by look, by a plan, with a history, against a control, and after a second lab's runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from analysis import render, sequential
+from analysis.decide import decide
+from analysis.judge import judge
+from analysis.page import page
+from analysis.rules import load
+from analysis.runs import Result
+from analysis.sweepdir import derive_seeds
+from analysis.verdict import Verdict
+from tests.conftest import RATIO, make_log
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Folder = Callable[..., Path]
+SEEDS = {1337: 1.20143417, 1338: 1.19945102, 1339: 1.20319508}
+CONTROL = {1: 1.20576485, 2: 1.20617460, 3: 1.20715923}
+TEN = list(range(1, 11))
+RULES = load("parameter-golf")
+
+
+def runs(*values: float, arm: str = "candidate", first: int = 1) -> list[Result]:
+    return [
+        Result(arm, seed, "succeeded", value / RATIO, value, "final", f"{arm}{seed}.log", 9)
+        for seed, value in enumerate(values, start=first)
+    ]
+
+
+def everywhere(verdict: Verdict, tmp_path: Path) -> str:
+    """What all formats print; none of them may fail on a verdict."""
+    return render.text(verdict) + render.markdown(verdict) + render.as_json(verdict) + render.gate(verdict, 0) + page(
+        verdict, tmp_path, "command"
+    )  # fmt: skip
+
+
+# -- look by look ------------------------------------------------------------------------------------------------------
+
+
+def test_the_source_record_is_not_there_yet_when_ten_seeds_were_allowed(record: Folder, tmp_path: Path) -> None:
+    verdict = judge((record(SEEDS),), sota=1.21613611, design="sequential")
+    looks = verdict.sequential
+    assert (verdict.verdict, verdict.exit_code, verdict.n, verdict.design) == ("continue", 1, 3, "sequential")
+    assert verdict.test is not None
+    assert verdict.test.p_value == pytest.approx(0.02496932627346427, rel=1e-9)
+    assert verdict.upper_bound == pytest.approx(1.2178531424374208, rel=1e-9)
+    assert looks is not None
+    assert (looks.taken, looks.next_look, looks.looks) == (3, 4, tuple(range(3, 11)))
+    assert (looks.p_value, looks.nominal_p) == (
+        pytest.approx(0.006008638100610005, rel=1e-9), pytest.approx(0.0021359554137944216, rel=1e-9)
+    )  # fmt: skip
+    assert looks.critical == pytest.approx(-15.250847633272107, rel=1e-9)
+    assert looks.gain_sd == pytest.approx(5.21908531799431 * math.gamma(1) / math.gamma(0.5), rel=1e-9)  # Hedges, df 2
+    assert "run seed 4 of at most 10" in verdict.reason
+    assert "no plan fixes the looks" in everywhere(verdict, tmp_path)
+
+
+def test_a_planned_sequential_sweep_goes_on_and_names_the_next_seed(sweep: Folder) -> None:
+    values = {1: 1.2014, 2: 1.1994, 3: 1.2031}
+    verdict = judge((sweep(values, seeds=TEN, looks=TEN[2:], sota=1.2161),))
+    assert verdict.verdict == "continue"
+    assert verdict.sequential is not None
+    assert (verdict.sequential.next_seeds, verdict.sequential.next_look) == ([4], 4)
+    assert "SEED=4" in verdict.reason
+    assert verdict.plan is not None
+    assert (verdict.plan.exact, verdict.plan.missing) == (True, [])
+    assert "the runs are exactly its runs" in render.gate(verdict, 0)
+    assert 0.5 < (verdict.sequential.chance or 0) < 1
+
+
+def test_before_the_first_look_there_is_no_test(sweep: Folder, tmp_path: Path) -> None:
+    verdict = judge((sweep({1: 1.2}, seeds=TEN, looks=TEN[2:]),))
+    assert (verdict.verdict, verdict.test, verdict.mean) == ("continue", None, None)
+    assert "1 of at most 10 seeds is there" in verdict.reason
+    assert "SEED=2, 3" in verdict.reason
+    everywhere(verdict, tmp_path)
+    assert judge((sweep({}, "none", seeds=TEN, looks=TEN[2:]),)).verdict == "continue"
+
+
+def test_it_stops_at_the_first_look_that_crosses_and_counts_no_later_run(sweep: Folder, tmp_path: Path) -> None:
+    values = {seed: 1.2 + seed % 3 / 1e4 for seed in TEN[:6]}
+    verdict = judge((sweep(values, seeds=TEN, looks=TEN[2:]),))
+    assert (verdict.verdict, verdict.n, len(verdict.runs)) == ("supported", 3, 6)
+    assert verdict.test is not None
+    assert verdict.upper_bound is not None
+    assert verdict.threshold is not None
+    assert verdict.test.p_value < 0.01
+    assert verdict.upper_bound < verdict.threshold
+    assert verdict.sequential is not None
+    assert (verdict.sequential.stagewise_p or 1) <= verdict.test.p_value
+    assert "supported" in everywhere(verdict, tmp_path)
+
+
+def test_the_last_look_is_the_end(sweep: Folder) -> None:
+    values = {seed: 1.2945 + seed % 5 / 1e3 for seed in TEN}
+    verdict = judge((sweep(values, seeds=TEN, looks=TEN[2:]),))
+    assert (verdict.verdict, verdict.n) == ("not_supported", 10)
+    assert "the last" in verdict.reason
+
+
+@pytest.mark.parametrize(("lost", "expected"), [(2, "not_supported"), (5, "supported")])
+def test_a_failed_run_is_a_loss_unless_the_boundary_was_crossed_before_it(
+    sweep: Folder, lost: int, expected: str
+) -> None:
+    values: dict[int, float | None] = {seed: 1.2 + seed % 3 / 1e4 for seed in TEN[:6]}
+    values[lost] = None
+    verdict = judge((sweep(values, seeds=TEN, looks=TEN[2:]),))
+    assert verdict.verdict == expected
+    assert ("counts as a loss" in verdict.reason) == (expected == "not_supported")
+
+
+def test_looks_need_not_follow_each_other(sweep: Folder) -> None:
+    values = {1: 1.2014, 2: 1.1994, 3: 1.2031, 4: 1.2}
+    verdict = judge((sweep(values, seeds=TEN[:8], looks=[3, 5, 8], sota=1.2161),))
+    assert (verdict.verdict, verdict.n) == ("continue", 3)
+    assert verdict.sequential is not None
+    assert (verdict.sequential.next_look, verdict.sequential.next_seeds) == (5, [4, 5])
+    assert verdict.sequential.nominal_p == pytest.approx(0.0037488103039187534, rel=1e-8)
+
+
+@pytest.mark.parametrize("boundary", sequential.BOUNDARIES)
+def test_a_sequential_p_below_alpha_is_a_crossing(sweep: Folder, boundary: str) -> None:
+    values = {1: 1.2905, 2: 1.2893, 3: 1.2899, 4: 1.2901, 5: 1.2897, 6: 1.2899, 7: 1.2904}
+    verdict = judge((sweep(values, seeds=TEN, looks=TEN[2:], boundary=boundary),))
+    assert verdict.test is not None
+    assert (verdict.verdict == "supported") == (verdict.test.p_value < 0.01)
+
+
+def test_control_runs_in_step_with_the_candidate_count_with_their_noise(sweep: Folder) -> None:
+    values = {1: 1.2014, 2: 1.1994, 3: 1.2031}
+    folder = sweep(values, seeds=TEN, looks=TEN[2:], sota=None, control={1: 1.3001, 2: 1.2994, 3: 1.3011})
+    verdict = judge((folder,))
+    design = sequential.Design(tuple(TEN[2:]), paired=True)
+    assert verdict.sequential is not None
+    assert verdict.test is not None
+    assert verdict.sequential.critical == pytest.approx(-sequential.boundary(design, 0.01)[0])
+    assert verdict.test.df == 4
+    late = sweep(values, "late", seeds=TEN, looks=TEN[2:], sota=None, control={1: 1.3001})
+    assert "1 of at most 10 seeds is there" in judge((late,)).reason
+
+
+def test_a_control_that_is_there_already_keeps_its_number(record: Folder) -> None:
+    verdict = judge((record(SEEDS),), control=record(CONTROL, "control"), design="sequential")
+    design = sequential.Design(tuple(TEN[2:]), control=3)
+    assert verdict.sequential is not None
+    assert verdict.sequential.critical == pytest.approx(-sequential.boundary(design, 0.01)[0])
+    assert verdict.verdict == "continue"
+
+
+def test_a_sequential_design_needs_a_t_test(python: Run, record: Folder) -> None:
+    found = python(
+        "-m", "analysis.significance", "check", record(SEEDS), "--rules", "nanogpt-track-3", "--design", "sequential"
+    )
+    assert (found.returncode, "needs a t-test" in found.stderr) == (3, True)
+
+
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+
+def test_exactly_the_plans_runs(sweep: Folder, tmp_path: Path) -> None:
+    verdict = judge((sweep({1: 1.20, 2: 1.201, 3: 1.202}),), require_plan=True)
+    assert verdict.verdict == "supported"
+    assert verdict.plan is not None
+    assert (verdict.plan.exact, verdict.plan.seeds) == (True, [1, 2, 3])
+    table = json.loads(render.as_json(verdict))
+    assert (table["plan"]["exact"], table["plan"]["missing"], table["plan"]["extra"]) == (True, [], [])
+    assert "plan-not-followed" not in [finding.code for finding in verdict.findings]
+    everywhere(verdict, tmp_path)
+
+
+def deviating(verdict: Verdict) -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(render.as_json(verdict))["plan"]
+    assert not table["exact"]
+    assert [finding.severity for finding in verdict.findings if finding.code == "plan-not-followed"] == ["warning"]
+    return table
+
+
+def test_a_missing_planned_run_of_a_fixed_plan_cannot_be_told(sweep: Folder) -> None:
+    verdict = judge((sweep({1: 1.20, 2: 1.201}, seeds=[1, 2, 3]),))
+    assert (verdict.verdict, deviating(verdict)["missing"]) == ("unusable", [3])
+
+
+def test_a_gap_in_a_sequential_plan_ends_what_counts(sweep: Folder) -> None:
+    values = {1: 1.2014, 2: 1.1994, 3: 1.2031, 5: 1.2, 6: 1.21}
+    verdict = judge((sweep(values, seeds=TEN, looks=TEN[2:], sota=1.2161),))
+    assert (verdict.verdict, verdict.n, deviating(verdict)["missing"]) == ("continue", 3, [4])
+    assert [log.split("/")[1] for log in verdict.not_counted] == ["seed-5", "seed-6"]
+
+
+def test_runs_that_were_not_planned_are_extra(sweep: Folder) -> None:
+    folder = sweep({1: 1.20, 2: 1.201, 3: 1.202})
+    attempt = folder / "candidate/seed-9/attempt-1"
+    attempt.mkdir(parents=True)
+    (attempt / "train.log").write_text(make_log(9, 1.1))
+    verdict = judge((folder,))
+    assert (verdict.verdict, deviating(verdict)["extra"]) == ("supported", [9])
+    strict = judge((folder,), require_plan=True)
+    assert (strict.verdict, strict.exit_code) == ("not_supported", 1)
+    assert "not planned: seed 9" in strict.reason
+
+
+def test_a_seed_that_was_started_after_a_later_ones_result_is_out_of_order(sweep: Folder) -> None:
+    verdict = judge((sweep({1: 1.20, 3: 1.201, 2: 1.202}, seeds=[1, 2, 3]),))
+    assert (verdict.verdict, deviating(verdict)["out_of_order"]) == ("supported", [2])
+
+
+def test_a_retry_is_in_order_by_its_first_attempt(sweep: Folder) -> None:
+    folder = sweep({1: 1.20, 2: 1.201, 3: 1.202})
+    again = folder / "candidate/seed-1/attempt-2"
+    again.mkdir()
+    (again / "train.log").write_text(make_log(1, 1.2))
+    times = {"started": "2026-04-05T11:00:00", "ended": "2026-04-05T11:10:00"}
+    (again / "run.json").write_text(json.dumps({"state": "succeeded", "seed": 1} | times))
+    plan = judge((folder,)).plan
+    assert plan is not None
+    assert plan.exact
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"alpha": 0.02}, "alpha 0.02 instead of the plan's 0.01"),
+        ({"margin": 0.001}, "margin 0.001"),
+        ({"sota": 1.31}, "SOTA 1.31 instead of the plan's 1.3"),
+        ({"unit": "nats"}, "unit nats"),
+    ],
+)
+def test_a_claim_that_is_not_the_plans_is_said(sweep: Folder, asked: dict[str, Any], words: str) -> None:
+    folder = sweep({1: 1.20, 2: 1.201, 3: 1.202})
+    assert any(words in clause for clause in deviating(judge((folder,), **asked))["differs"])
+
+
+def test_derived_seeds_are_derived_again(sweep: Folder, tmp_path: Path) -> None:
+    basis = json.loads((sweep({1: 1.2, 2: 1.21, 3: 1.22}, "basis") / "plan.json").read_text())
+    basis = {key: value for key, value in basis.items() if key != "sha256"} | {"seeds_are": "derived"}
+    seeds = derive_seeds(basis, 3)
+    good = sweep(dict(zip(seeds, (1.2, 1.201, 1.202), strict=True)), "good", seeds_are="derived")
+    verdict = judge((good,), require_plan=True)
+    assert verdict.verdict == "supported"
+    assert verdict.plan is not None
+    assert verdict.plan.seeds_are == "derived"
+    picked = sweep({1: 1.20, 2: 1.201, 3: 1.202}, "picked", seeds_are="derived")
+    assert "its seeds do not follow from it" in " ".join(deviating(judge((picked,)))["differs"])
+    broken = sweep({1: 1.20, 2: 1.201, 3: 1.202}, "broken", seeds_are="derived", script={"path": "x"})
+    assert "cannot be derived again" in " ".join(deviating(judge((broken,)))["differs"])
+
+
+def with_plan(folder: Path, sweep: Folder, seeds: list[int], **changes: Any) -> Path:
+    plan = sweep({}, "of " + folder.name, seeds=seeds, ruleset=load_table(), **changes) / "plan.json"
+    (folder / "plan.json").write_bytes(plan.read_bytes())
+    return folder
+
+
+def load_table() -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(RULES)
+
+
+def test_a_record_folder_may_hold_the_plan_of_its_runs(record: Folder, sweep: Folder, python: Run) -> None:
+    folder = with_plan(record(SEEDS), sweep, list(SEEDS), sota=1.21613611)
+    found = python("-m", "analysis.significance", "check", folder, "--sota", "1.21613611", "--require-plan")
+    assert found.returncode == 0, found.stdout
+    assert "the runs are exactly its runs" in found.stdout
+    four = with_plan(record(SEEDS, "four"), sweep, [*SEEDS, 1340], sota=1.21613611)
+    verdict = judge((four,), sota=1.21613611)
+    assert (verdict.verdict, deviating(verdict)["missing"]) == ("supported", [1340])
+    assert judge((four,), sota=1.21613611, require_plan=True).verdict == "not_supported"
+    other = with_plan(record(SEEDS, "other"), sweep, list(SEEDS), script={"sha256": "0" * 64}, sota=1.21613611)
+    assert deviating(judge((other,), sota=1.21613611))["differs"] == ["its script is not in the folder"]
+
+
+def test_the_plan_of_a_record_gives_the_looks_and_the_order(record: Folder, sweep: Folder) -> None:
+    folder = with_plan(record(SEEDS), sweep, [1339, 1338, 1337, *TEN[:7]], looks=TEN[2:], sota=1.21613611)
+    verdict = judge((folder,), sota=1.21613611)
+    assert (verdict.verdict, verdict.design) == ("continue", "sequential")
+    assert [run.seed for run in verdict.runs] == [1339, 1338, 1337]
+    assert verdict.sequential is not None
+    assert verdict.sequential.next_seeds == [1]
+    assert not verdict.notes
+
+
+def test_a_plan_that_was_changed_cannot_be_told_and_a_file_of_that_name_is_none(record: Folder, sweep: Folder) -> None:
+    folder = with_plan(record(SEEDS), sweep, list(SEEDS))
+    text = (folder / "plan.json").read_text()
+    (folder / "plan.json").write_text(text.replace('"sota": 1.3', '"sota": 1.4'))
+    verdict = judge((folder,), sota=1.3)
+    assert (verdict.verdict, "changed after it was frozen" in verdict.reason) == ("unusable", True)
+    (folder / "plan.json").write_text('{"my": "plan for the weekend"}')
+    assert judge((folder,), sota=1.3).plan is None
+
+
+def test_require_plan_without_a_plan_does_not_pass(python: Run, record: Folder) -> None:
+    folder = record(SEEDS)
+    for verb in ("report", "check"):
+        found = python("-m", "analysis.significance", verb, folder, "--sota", "1.21613611", "--require-plan")
+        assert found.returncode == 1
+        assert "NOT SUPPORTED: --require-plan asks" in found.stdout
+        assert "there is no plan.json beside the runs" in found.stdout
+    assert judge((folder,), sota=1.1, require_plan=True).reason.startswith("The mean")
+
+
+def test_the_plan_decides_on_the_design(python: Run, sweep: Folder) -> None:
+    for folder, design, planned in (
+        (sweep({1: 1.2, 2: 1.21, 3: 1.22}), "sequential", "fixed"),
+        (sweep({1: 1.2}, "other", seeds=TEN, looks=TEN[2:]), "fixed", "sequential"),
+    ):
+        found = python("-m", "analysis.significance", "check", folder, "--design", design)
+        assert (found.returncode, f"the plan is {planned}" in found.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("design", "word"),
+    [
+        ("sequential", "design is sequential"),
+        ({"name": "bayes"}, "must be 'fixed' or 'sequential'"),
+        ({"name": "sequential", "looks": [3, 3], "boundary": "flat"}, "rising list"),
+        ({"name": "sequential", "looks": [3, True], "boundary": "flat"}, "rising list"),
+        ({"name": "sequential", "looks": [1, 2, 3], "boundary": "flat"}, "begin at 2"),
+        ({"name": "sequential", "looks": [2], "boundary": "flat"}, "end at the 3 planned seeds"),
+        ({"name": "sequential", "looks": [3], "boundary": "haybittle"}, "allowed: flat, pocock, obrien-fleming"),
+    ],
+)
+def test_a_design_that_cannot_be_meant(sweep: Folder, design: object, word: str) -> None:
+    verdict = judge((sweep({1: 1.2, 2: 1.21, 3: 1.22}, design=design),))
+    assert (verdict.verdict, word in verdict.reason) == ("unusable", True), verdict.reason
+
+
+def test_rules_that_a_sweep_changed_are_named(sweep: Folder) -> None:
+    folder = sweep({1: 1.2, 2: 1.21, 3: 1.22}, ruleset=load_table() | {"alpha": 0.2, "submission": "none"})
+    assert "alpha is 0.2, not 0.01" in " ".join(judge((folder,)).notes)
+    plan = judge((sweep({1: 1.2, 2: 1.21, 3: 1.22}, "shipped"),))
+    assert plan.notes == []
+
+
+# -- a history ---------------------------------------------------------------------------------------------------------
+
+
+def history(folder: Path, *records: dict[str, Any], name: str = "history.json") -> Path:
+    path = folder / name
+    path.write_text(json.dumps(list(records)))
+    return path
+
+
+EARLIER = [{"n": 3, "mean": 1.21 - i / 1000, "sd": 0.0007 + i / 1e5} for i in range(8)]
+
+
+def test_a_history_adds_a_reading(record: Folder, tmp_path: Path) -> None:
+    verdict = judge((record(SEEDS),), sota=1.21613611, history=history(tmp_path, *EARLIER))
+    (reading,) = [also for also in verdict.also if also.test.name == "history-assisted t"]
+    assert reading.test.df == 2 + 16
+    assert verdict.test is not None
+    assert reading.test.p_value < verdict.test.p_value
+    assert "8 earlier records" in reading.assumes
+    assert "spread-too-small" not in [finding.code for finding in verdict.findings]
+
+
+def test_the_record_itself_is_not_its_own_history(record: Folder, tmp_path: Path) -> None:
+    itself = {"n": 3, "mean": 1.20136009, "sd": 0.0018731289880037877}
+    verdict = judge((record(SEEDS),), sota=1.21613611, history=history(tmp_path, itself, *EARLIER))
+    (reading,) = [also for also in verdict.also if also.test.name == "history-assisted t"]
+    assert reading.test.df == 2 + 16
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ("{", "neither CSV nor JSON"), ("[1]", "list of records"), ('[{"n": 3}]', "columns n and sd"), ("n,sd\nx,1\n", "must be numbers"),
+        ("n,sd\n1,0.1\n", "holds no record"), ("n,sd\n3,-1\n", "cannot be meant"), ("", "holds no record"),
+        ("n,mean,sd\n3,2.03,0.001\n", "same metric"), ("n,sd\n3,1e999\n", "cannot be meant"),
+        ("n,mean,sd\n3,1.20136009,0.0018731289880\n", "no record but the one"),
+    ],
+)  # fmt: skip
+def test_a_history_that_says_nothing_is_a_usage_error(
+    python: Run, record: Folder, tmp_path: Path, content: str, word: str
+) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text(content)
+    found = python("-m", "analysis.significance", "check", record(SEEDS), "--sota", "1.3", "--history", path)
+    assert (found.returncode, "--history" in found.stderr, word in found.stderr) == (2, True, True), found.stderr
+
+
+def test_the_leaderboards_table_is_a_history(python: Run, record: Folder, tmp_path: Path) -> None:
+    for i in range(3):
+        record({1: 1.21 + i / 1e4, 2: 1.2111, 3: 1.2104}, f"records-{i}")
+    path = tmp_path / "table.csv"
+    assert python("-m", "analysis.leaderboard", tmp_path, "--format", "csv", "--output", path).returncode == 0
+    verdict = judge((record(SEEDS),), sota=1.21613611, history=path)
+    assert any(also.test.name == "history-assisted t" for also in verdict.also)
+
+
+def test_too_little_spread_raises_the_alarm(record: Folder, tmp_path: Path) -> None:
+    past = history(tmp_path, *EARLIER)
+    narrow = {1: 1.20000, 2: 1.20001, 3: 1.20002}
+    verdict = judge((record(narrow),), sota=1.3, history=past)
+    (finding,) = [finding for finding in verdict.findings if finding.code == "spread-too-small"]
+    assert (finding.severity, finding.file, finding.message.startswith("Found an sd of 0.00001000")) == (
+        "warning",
+        "train_seed1.log",
+        True,
+    )
+    usual = judge((record({1: 1.2000, 2: 1.2001, 3: 1.2002}, "usual"),), sota=1.3, history=past)
+    assert "spread-too-small" not in [finding.code for finding in usual.findings]
+
+
+# -- a second lab ------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_lab_that_agrees_is_pooled(record: Folder, tmp_path: Path) -> None:
+    own = record({7: 1.2005, 8: 1.2021, 9: 1.2009}, "own", bare=True)
+    verdict = judge((record(SEEDS),), sota=1.21613611, verify=own)
+    second = verdict.verification
+    assert second is not None
+    assert (verdict.verdict, verdict.n, second.agrees, second.n, second.pooled_n) == ("supported", 6, True, 3, 6)
+    assert second.low < second.mean < second.high
+    assert verdict.test is not None
+    assert verdict.test.df == 5
+    assert verdict.also[0].reading == "the author's runs alone"
+    assert verdict.also[0].test.p_value == pytest.approx(0.006008638100610005)
+    assert len(verdict.runs) == 3
+    text = everywhere(verdict, tmp_path)
+    assert "Author and verifier agree" in text
+    assert "inside the author's 99% prediction interval" in text
+    assert "verifier\n" in text
+
+
+def test_one_run_of_a_second_lab_is_enough(record: Folder) -> None:
+    verdict = judge((record(SEEDS),), sota=1.21613611, verify=record({7: 1.2005}, "own", bare=True))
+    assert verdict.verification is not None
+    assert verdict.verification.low == pytest.approx(1.179893616361012, rel=1e-9)
+    assert verdict.verification.high == pytest.approx(1.2228265636389877, rel=1e-9)
+    assert (verdict.verification.agrees, verdict.n) == (True, 4)
+
+
+def test_a_second_lab_that_disagrees_leaves_nothing_to_pool(python: Run, record: Folder) -> None:
+    own = record({7: 1.2405, 8: 1.2421, 9: 1.2409}, "own", bare=True)
+    found = python("-m", "analysis.significance", "report", record(SEEDS), "--sota", "1.21613611", "--verify", own)
+    assert found.returncode == 3
+    assert "CANNOT TELL: Author and verifier do not agree" in found.stdout
+    assert "Not reproduced" in found.stdout
+
+
+def test_the_authors_own_seeds_are_compared_and_not_pooled(record: Folder) -> None:
+    same = judge((record(SEEDS),), sota=1.21613611, verify=record({1337: 1.2012, 1338: 1.1997}, "own", bare=True))
+    assert same.verification is not None
+    assert (same.n, same.verification.pooled_n, same.verification.agrees) == (3, 3, True)
+    assert "all its seeds are the author's" in same.reason
+    some = judge((record(SEEDS, "again"),), sota=1.21613611, verify=record({1337: 1.2012, 5: 1.1997}, "two", bare=True))
+    assert some.n == 4
+
+
+def test_a_sequential_verdict_stays_the_authors(sweep: Folder, record: Folder) -> None:
+    folder = sweep({1: 1.2014, 2: 1.1994, 3: 1.2031}, seeds=TEN, looks=TEN[2:], sota=1.2161)
+    verdict = judge((folder,), verify=record({70: 1.2005, 80: 1.2021}, "own", bare=True))
+    assert (verdict.verdict, verdict.n) == ("continue", 3)
+    assert "the author's looks are over" in verdict.reason
+
+
+def test_copies_of_the_authors_logs_verify_nothing(python: Run, record: Folder) -> None:
+    folder = record(SEEDS)
+    found = python(
+        "-m", "analysis.significance", "check", folder, "--sota", "1.3", "--verify", record(SEEDS, "copy", bare=True)
+    )
+    assert (found.returncode, "is the author's" in found.stderr) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda folder: [log.unlink() for log in folder.glob("*.log")], "No training log"),
+        (lambda folder: (folder / "dead.log").write_text(""), "is empty"),
+        (
+            lambda folder: [
+                log.write_text(log.read_text() + "final_x val_loss:2.0 val_bpb:1.2\n") for log in folder.glob("*.log")
+            ],
+            "different metrics",
+        ),
+    ],
+)
+def test_a_second_lab_that_cannot_be_read(record: Folder, change: Callable[[Path], Any], word: str) -> None:
+    own = record({7: 1.2005, 8: 1.2021}, "own", bare=True)
+    change(own)
+    verdict = judge((record(SEEDS),), sota=1.21613611, verify=own)
+    assert (verdict.verdict, word in verdict.reason) == ("unusable", True), verdict.reason
+
+
+def test_the_second_labs_spread_raises_the_alarm_too(record: Folder) -> None:
+    author = record({1: 1.200000, 2: 1.200001, 3: 1.200002, 4: 1.200001, 5: 1.200003}, "author")
+    own = record({11: 1.2010, 12: 1.1990, 13: 1.2004, 14: 1.1996, 15: 1.2002}, "own", bare=True)
+    verdict = judge((author,), sota=1.3, verify=own)
+    assert "spread-too-small" in [finding.code for finding in verdict.findings]
+
+
+# -- what holds for every verdict --------------------------------------------------------------------------------------
+
+metrics = st.lists(st.floats(1.1, 1.3), min_size=3, max_size=8, unique=True).filter(lambda v: max(v) - min(v) > 1e-4)
+
+
+def p_of(verdict: Verdict) -> float:
+    assert verdict.test is not None
+    return verdict.test.p_value
+
+
+@given(metrics, st.randoms(use_true_random=False))
+def test_the_order_of_runs_never_matters_in_a_fixed_test(values: list[float], shuffle: random.Random) -> None:
+    mixed = shuffle.sample(values, len(values))
+    for sota, control in ((1.21, []), (None, runs(1.22, 1.23, 1.215, arm="control"))):
+        one, other = (decide(RULES, runs(*these), [], sota, control) for these in (values, mixed))
+        assert p_of(one) == pytest.approx(p_of(other), rel=1e-9)
+        assert one.verdict == other.verdict
+
+
+@given(metrics, st.floats(1e-4, 0.05))
+def test_a_better_mean_at_the_same_spread_never_hurts(values: list[float], gain: float) -> None:
+    for control in ([], runs(1.22, 1.23, 1.215, arm="control")):
+        sota = None if control else 1.21
+        before = decide(RULES, runs(*values), [], sota, control)
+        after = decide(RULES, runs(*(value - gain for value in values)), [], sota, control)
+        assert p_of(after) <= p_of(before) * (1 + 1e-6)
+        assert not (before.verdict == "supported" and after.verdict != "supported")
+
+
+@given(metrics, st.floats(0, 0.01), st.floats(1e-5, 0.01))
+def test_a_larger_margin_never_helps(values: list[float], margin: float, more: float) -> None:
+    for sota, control in ((1.21, []), (None, runs(1.22, 1.23, 1.215, arm="control"))):
+        small, large = (
+            decide(replace(RULES, margin=m), runs(*values), [], sota, control) for m in (margin, margin + more)
+        )
+        assert p_of(small) <= p_of(large) * (1 + 1e-9)
+
+
+@given(metrics, st.floats(1e-4, 0.01))
+def test_a_margin_goes_to_the_other_unit_and_back(values: list[float], margin: float) -> None:
+    in_bpb = decide(replace(RULES, margin=margin), runs(*values), [], 1.21, [])
+    in_nats = decide(replace(RULES, margin=margin / RATIO, unit="nats"), runs(*values), [], 1.21, [])
+    assert p_of(in_bpb) == pytest.approx(p_of(in_nats), rel=1e-6)
+    assert in_bpb.threshold == pytest.approx(in_nats.threshold, rel=1e-12)
+
+
+@settings(deadline=None, max_examples=15)
+@given(metrics, st.floats(1e-4, 0.05))
+def test_a_better_mean_never_hurts_look_by_look(values: list[float], gain: float) -> None:
+    from analysis.look_by_look import LookPlan
+
+    plan = LookPlan(tuple(range(3, 9)))
+    before = decide(RULES, runs(*values), [], 1.21, [], plan)
+    after = decide(RULES, runs(*(value - gain for value in values)), [], 1.21, [], plan)
+    assert not (before.verdict == "supported" and after.verdict != "supported")
+    assume(before.n == after.n)
+    assert p_of(after) <= p_of(before) * (1 + 1e-6)
+
+
+def test_against_more_control_runs_both_tests_must_pass() -> None:
+    control = runs(1.3, 1.301, 1.2995, arm="control")
+    many = runs(*(1.29 + i / 1e4 for i in range(10)))
+    verdict = decide(RULES, many, [], None, control)
+    both = {
+        also.test.name: also.test.p_value
+        for also in verdict.also
+        if also.unit == "bpb" and " against 3" in also.reading
+    }
+    assert verdict.test is not None
+    assert verdict.test.p_value == max(both.values())
+
+
+def test_known_sigma_against_control_runs_is_the_tracks_pairwise_form() -> None:
+    rules = load("nanogpt-track-3")
+    control = [replace(run, val_loss=run.val_bpb) for run in runs(*(3.2793 for _ in range(16)), arm="control")]
+    for gain, expected in ((0.0016, "not_supported"), (0.0017, "supported")):
+        mine = [replace(run, val_loss=run.val_bpb) for run in runs(*(3.2793 - gain for _ in range(10)))]
+        verdict = decide(rules, mine, [], None, control)
+        assert verdict.verdict == expected
+        assert f"(it is {gain / math.sqrt(1 / 10 + 1 / 16):.6f})" in verdict.reason
+
+
+def test_a_bare_sota_says_what_rerunning_it_would_change() -> None:
+    verdict = decide(RULES, runs(*SEEDS.values()), [], 1.21613611, [])
+    assert verdict.rerun_at_least == pytest.approx(1.212090676, abs=1e-8)
+    said = " ".join(render.assumptions(verdict))
+    assert "its own noise and its hardware are ignored" in said
+    assert "came out at 1.21209068 or above" in said
+    for shift, expected in ((1e-7, "supported"), (-1e-7, "not_supported")):
+        centre = verdict.rerun_at_least + shift - math.fsum(SEEDS.values()) / 3
+        rerun = runs(*(value + centre for value in SEEDS.values()), arm="control")
+        assert decide(RULES, runs(*SEEDS.values()), [], None, rerun).verdict == expected
