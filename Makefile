@@ -32,9 +32,10 @@ lint: $(READY)
 	@$(BIN)/mypy
 
 bench: $(READY)
-	@echo "What people wait for, as ratios; results go to benchmarks/results."
+	@echo "What people wait for, as ratios, and how often false claims pass; results go to benchmarks/results."
 	@$(BIN)/python -m benchmarks.waiting
 	@$(BIN)/python -m benchmarks.reading
+	@$(BIN)/python -m benchmarks.calibration
 
 clean:
 	@echo "Removing .venv, data, sweeps and caches."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,7 @@ from analysis import stats
 from analysis.sequential import e_value
 from analysis.stats import Sample, against_control, critical_t, pooled_t, welch_t
 from benchmarks.calibration import ALPHA, LOOKS, OURS, Row, e_value_criticals, generator, power_rows, rows, ways
+from tests.conftest import ROOT
 
 SWEEPS, SEED = 2000, 7
 _X, _W = np.polynomial.legendre.leggauss(64)
@@ -122,3 +124,9 @@ def test_stated_quadratures(found: dict[str, Row], way: str, again: Callable[[],
 def test_stated_number_of_naive_peeking(found: dict[str, Row]) -> None:
     assert round(found["add seeds until p < 0.01, n = 3..10"].stated, 4) == 0.0387
     assert round(found["e-value after each of seeds 3..10"].stated, 4) == 0.0042
+
+
+def test_the_documentation_states_these_numbers(found: dict[str, Row]) -> None:
+    text = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8").split("<!-- calibration -->")[1]
+    told = dict(re.findall(r"^\| ([^|*]+) \| ([\d.]+) \| [\d.]+ \|$", text, re.MULTILINE))
+    assert told == {row.way: f"{100 * row.stated:.3f}" for row in found.values()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import re
 import subprocess
 import sys
@@ -83,7 +84,9 @@ def test_readme_names_every_make_target_and_only_commands_that_exist(python: Run
     for command in commands:
         module, *verb = command.split()
         arguments = (
-            verb if verb in (["run"], ["status"], ["collect"], ["report"], ["check"], ["demo"], ["verify"]) else []
+            verb
+            if verb in (["run"], ["status"], ["collect"], ["report"], ["check"], ["plan"], ["demo"], ["verify"])
+            else []
         )
         found = python("-m", module, *arguments, "--help")
         assert found.returncode == 0, f"{command}: {found.stderr}"
@@ -94,7 +97,8 @@ def test_readme_options_exist(python: Run) -> None:
     helps = "".join(
         python("-m", *command, "--help").stdout
         for command in (
-            ("analysis.significance", "report"), ("analysis.significance", "check"), ("analysis.logs",),
+            ("analysis.significance", "report"), ("analysis.significance", "check"), ("analysis.significance", "plan"),
+            ("analysis.logs",),
             ("analysis.audit",), ("analysis.leaderboard",),
             ("orchestration.sweep", "run"), ("orchestration.sweep", "collect"), ("trainer.dataset", "demo"),
             ("trainer.evaluate",),
@@ -116,6 +120,11 @@ def test_readme_tree_names_files_that_exist() -> None:
         for path in (ROOT / package).glob("*.py"):
             if path.name != "__init__.py":
                 assert f"{package}/{path.name}" in names
+
+
+def test_the_page_on_statistics_computes_what_it_says() -> None:
+    result = doctest.testfile(str(ROOT / "docs" / "statistics.md"), module_relative=False)
+    assert (result.failed, result.attempted > 15) == (0, True)
 
 
 def test_every_finding_is_documented_under_its_severity() -> None:
