@@ -13,7 +13,7 @@ from analysis import planned, sweepdir
 from analysis.compare import sample_of
 from analysis.decide import decide
 from analysis.evidence import Evidence, EvidenceError, check_one_metric, check_results, gather, plan_of
-from analysis.findings import Finding, graded
+from analysis.findings import SEVERITIES, WARNING, Finding, graded
 from analysis.history import History, HistoryError, read_history
 from analysis.look_by_look import LookPlan, default_plan
 from analysis.rules import RulesError, Ruleset, from_plan, load
@@ -105,11 +105,9 @@ def judge(
         )
         verdict = decide(ruleset, evidence.results, evidence.findings, sota, standing, looks, usual)
         if verify is not None:
-            own = gather([verify], ruleset, label, as_control=True)
-            check_second_lab(own, verify, evidence.results)
-            verdict = verified(verdict, ruleset, own.results, sota, standing)
+            verdict = _after_second_lab(verdict, verify, ruleset, label, sota, standing)
         findings = _with(verdict.findings, ruleset, _too_narrow(verdict, usual))
-        notes = _notes(plan, rules, looks, plan or beside)
+        notes = verdict.notes + _notes(plan, rules, looks, plan or beside)
         verdict = replace(verdict, not_counted=evidence.not_counted, plan=followed, findings=findings, notes=notes)
         return _as_planned(verdict) if require_plan else verdict
     except HistoryError as error:
@@ -164,7 +162,7 @@ def _put_in_order(evidence: Evidence, looks: LookPlan) -> None:
 def _deviation(followed: planned.Planned) -> tuple[str, str, int, str] | None:
     if followed.exact:
         return None
-    message = f"Found runs that are not exactly planned: {followed.sentence()}. Run what is missing, explain the rest."
+    message = f"Found {followed.faults()}; expected exactly the runs of {followed.name}. Run what is missing, explain the rest."
     return "plan-not-followed", sweepdir.PLAN, 1, message
 
 
@@ -188,6 +186,27 @@ def _notes(
             f"no plan fixes the looks (taken: {looks.looks[0]} to {looks.looks[-1]}) and the order of the runs (taken: as listed)"
         )
     return notes
+
+
+# -- a second lab ------------------------------------------------------------------------------------------------------
+
+
+def _after_second_lab(
+    author: Verdict, where: Path, rules: Ruleset, label: str | None, sota: float | None, control: list[Result]
+) -> Verdict:
+    """The verdict with the verifier's runs; what does not fit in these is no error of the author's."""
+    own = gather([where], rules, label, as_control=True)
+    results = [replace(row, log=_below(where, row.log)) for row in own.results]
+    check_second_lab(results, own.fault, where, author.runs)
+    verdict = verified(author, rules, results, sota, control)
+    theirs = [
+        replace(f, file=_below(where, f.file), severity=max(f.severity, WARNING, key=SEVERITIES.index))
+        for f in own.findings
+    ]
+    programs = [{run.source_sha256 for run in runs} - {None} for runs in (author.runs, results)]
+    other = all(programs) and not programs[0] & programs[1]
+    notes = ["the verifier's logs embed another program than the author's"] if other else []
+    return replace(verdict, findings=[*verdict.findings, *theirs], notes=notes)
 
 
 # -- the control, and what is too good ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from analysis.runs import Result
 from analysis.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, Looks, Reading, format_p, percent
 
 FIRST_LOOK, LAST_LOOK = 3, 10  # where no plan says otherwise
+SURE = 30.0  # sd; a larger gain has no larger chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ def _at_a_look(
         next_look=design.looks[k + 1],
         next_seeds=list(plan.seeds[n : design.looks[k + 1]]),
         gain_sd=gain,
-        chance=sequential.conditional_power(design, criticals, k, t, gain),
+        chance=sequential.conditional_power(design, criticals, k, t, min(gain, SURE)),
     )
     reason = f"Not yet: at {of_most} {values} has not reached {-criticals[k]:.4f}, {tail} {_next(looks)}"
     return Looked(CONTINUE, reason, looks, compared, test, bound)
@@ -168,16 +169,16 @@ def _next(looks: Looks) -> str:
     assert looks.next_look is not None, "the plan is not used up"
     first, last = looks.taken + 1, looks.next_look
     which = f"seed {last}" if first == last else f"seeds {first} to {last}"
+    which += f" of at most {looks.looks[-1]}"
     if looks.next_seeds:
-        numbers = ", ".join(map(str, looks.next_seeds))
-        which = f"{which} (SEED={numbers})"
+        which += f" (SEED={', '.join(map(str, looks.next_seeds))})"
     chance = ""
     if looks.chance is not None and looks.gain_sd is not None:
         chance = (
             f" Chance of passing by seed {looks.looks[-1]}: {chance_in_words(looks.chance)}, if the true gain beyond the threshold is "
             f"the {looks.gain_sd:.2f} sd that these runs suggest."
         )
-    return f"Next: run {which} of at most {looks.looks[-1]}, and look again.{chance}"
+    return f"Next: run {which}, and look again.{chance}"
 
 
 def chance_in_words(chance: float) -> str:

@@ -38,11 +38,18 @@ class Planned:
     def exact(self) -> bool:
         return not (self.missing or self.extra or self.out_of_order or self.differs)
 
+    @property
+    def name(self) -> str:
+        return f"plan {self.sha256[:12]} ({self.design}, {self.seeds_are} seeds)"
+
     def sentence(self) -> str:
         """What a reviewer reads: exactly as planned, or what is not."""
-        head = f"plan {self.sha256[:12]} ({self.design}, {self.seeds_are} seeds): "
         if self.exact:
-            return head + "the runs are exactly its runs"
+            return f"{self.name}: the runs are exactly its runs"
+        return f"{self.name}: not as planned: {self.faults()}"
+
+    def faults(self) -> str:
+        """What is not as planned."""
         faults = [
             f"{what} {', '.join(map(str, seeds[:8]))}{', ...' if len(seeds) > 8 else ''}"
             for what, seeds in (
@@ -52,7 +59,7 @@ class Planned:
             )
             if seeds
         ]
-        return head + "not as planned: " + "; ".join([*faults, *self.differs])
+        return "; ".join([*faults, *self.differs])
 
 
 def plan_beside(record: Path) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from analysis.sequential import FLAT, Design
 from analysis.spread import Spread, sd_limit
 
 MOST_SEEDS = 500  # a fixed test that needs more is not looked for
-LARGEST_GAIN = 100.0  # in sd; a larger one is a mistake in the unit
+LARGEST_GAIN = 30.0  # in sd; a larger one is a mistake in the unit
 PILOT_LIMIT = 0.8  # a pilot's sd is as likely too small as too large, and too small costs the power
 
 

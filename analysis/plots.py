@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 
 from analysis.verdict import Verdict, percent
 
-CANDIDATE_COLOUR, CONTROL_COLOUR, THRESHOLD_COLOUR = "#0072B2", "#E69F00", "#D55E00"
+CANDIDATE_COLOUR, CONTROL_COLOUR, VERIFIER_COLOUR, THRESHOLD_COLOUR = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "seedproof", "font.size": 10, "axes.spines.top": False,
          "axes.spines.right": False, "figure.constrained_layout.use": True}  # fmt: skip
 
@@ -36,6 +36,8 @@ def seeds_plot(verdict: Verdict) -> str:
         rows = [("candidate", verdict.runs, CANDIDATE_COLOUR)]
         if verdict.control:
             rows.append(("control", verdict.control, CONTROL_COLOUR))
+        if verdict.verification is not None:
+            rows.append(("verifier", verdict.verification.runs, VERIFIER_COLOUR))
         for height, (_, runs, colour) in enumerate(rows):
             values = [v for run in runs if (v := getattr(run, verdict.metric)) is not None]
             axes.plot(values, [height] * len(values), "o", color=colour, alpha=0.75, clip_on=False)

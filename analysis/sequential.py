@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,7 @@ def _likelihood(df: float, mu: float) -> Any:
     if mu == 0:
         return np.zeros_like
     degree = 40 + int(2 * abs(mu))
-    ratio: Any = lambda v: log_likelihood_ratio(v, df, mu)  # noqa: E731
+    ratio: Any = partial(log_likelihood_ratio, df=df, mu=mu)
     series = chebyshev.chebinterpolate(ratio, degree)
     return lambda v: chebyshev.chebval(v, series)
 
@@ -125,17 +125,18 @@ def log_likelihood_ratio(v: Array, df: float, mu: float) -> Array:
     """log f_nct(t; df, mu) / f_t(t; df) at v = t / sqrt(df + t^2), without overflow for any mu.
 
     The ratio is the mean of exp(mu v r - mu^2 / 2) over r ~ chi with df + 1 degrees of freedom. Its integrand
-    r^df exp(-(r - mu v)^2 / 2) has one peak; a Gauss rule over 12 of its standard deviations gives 13 digits.
+    r^df exp(-(r - mu v)^2 / 2) has one peak, and above it falls at least like a normal and an exponential density; a
+    Gauss rule over all of it above e^-60 gives 12 digits.
     t = 9.0397209398, df 2, mu = 2 sqrt(3): log 22.0310639658.
     """
     x = mu * np.asarray(v, dtype=float)
     peak = (x + np.sqrt(x * x + 4 * df)) / 2
-    reach = 12 / np.sqrt(1 + df / peak**2)
-    low = np.maximum(peak - reach, 0)
-    r = low[..., None] + (peak + reach - low)[..., None] * (1 + _FINE_X) / 2
+    sd = 1 / np.sqrt(1 + df / peak**2)
+    low, high = np.maximum(peak - 12 * sd, 0), peak + np.minimum(12, 12 * sd + 60 / np.maximum(-x, 1e-9))
+    r = low[..., None] + (high - low)[..., None] * (1 + _FINE_X) / 2
     height = df * np.log(peak) - (peak - x) ** 2 / 2
     integral = np.sum(_FINE_W * np.exp(df * np.log(r) - (r - x[..., None]) ** 2 / 2 - height[..., None]), axis=-1)
-    integral *= (peak + reach - low) / 2
+    integral *= (high - low) / 2
     chi = (df - 1) / 2 * math.log(2) + gammaln((df + 1) / 2)
     ratio: Array = np.log(integral) + height + (x * x - mu * mu) / 2 - chi
     return ratio
@@ -235,7 +236,7 @@ def _no_crossing(design: Design, criticals: Sequence[float], last: int, delta: f
 def survival(design: Design, criticals: Sequence[float], delta: float = 0.0) -> Array:
     """The chance that no look up to the k-th has crossed, for every k, under a true gain of `delta` sd.
 
-    criticals: one t a look; the boundary is crossed at t >= critical. One minus the last number is the type I error
+    criticals: one t a look, above 0; the boundary is crossed at t >= critical. One minus the last number is the type I error
     (delta 0) or the power. Looks 3..10, flat at 1 %: the last is 0.99; at delta 3 it is 0.0000111806.
     """
     return np.array([_no_crossing(design, criticals, last, delta) for last in range(len(design.looks))])
@@ -318,6 +319,7 @@ def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, 
         def at(log_nominal: float, df: float = df) -> float:
             return -float(stdtrit(df, math.exp(log_nominal)))
 
+        @cache  # the root finder asks for both ends again
         def excess(log_nominal: float, k: int = k, allowed: float = allowed) -> float:
             return 1 - _no_crossing(design, [*criticals, at(log_nominal)], k, 0.0) - allowed
 
@@ -353,7 +355,8 @@ def _smallest_alpha(design: Design, ts: Sequence[float], kind: str) -> float:
 
     def lead(log_alpha: float) -> float:
         criticals = _spent(design, math.exp(log_alpha), kind, len(ts))
-        return max(_lead(t, c, design.degrees(n)) for t, c, n in zip(ts, criticals, design.looks, strict=False))
+        pairs = zip(ts, criticals, design.looks, strict=False)
+        return max(_normal(t, design.degrees(n)) - _normal(c, design.degrees(n)) for t, c, n in pairs)
 
     low, high = math.log(1e-12), math.log(0.5)
     if lead(high) < 0:
@@ -361,9 +364,9 @@ def _smallest_alpha(design: Design, ts: Sequence[float], kind: str) -> float:
     return math.exp(_root(lead, low, high, 1e-5)) if lead(low) < 0 else 1e-12
 
 
-def _lead(t: float, critical: float, df: float) -> float:
-    """How far t is beyond its critical value, on the scale of normal quantiles."""
-    return float(ndtri(stdtr(df, t)) - ndtri(stdtr(df, critical)))
+def _normal(t: float, df: float) -> float:
+    """The normal quantile of t's p-value, on which boundaries move evenly with log alpha."""
+    return -float(ndtri(max(float(stdtr(df, -t)), 1e-300)))
 
 
 def stagewise_p(design: Design, criticals: Sequence[float], look: int, t: float) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis import stats
 from analysis.decide import decide
-from analysis.evidence import Evidence, EvidenceError, check_one_metric, check_results
+from analysis.evidence import EvidenceError, check_one_metric, check_results
 from analysis.rules import Ruleset
 from analysis.runs import Result
 from analysis.spread import Spread
@@ -17,18 +17,16 @@ from analysis.verdict import UNUSABLE, Reading, Verdict, Verification, format_p,
 LEVEL = 0.99  # of the prediction interval, and so of the two-sided test
 
 
-def check_second_lab(own: Evidence, where: Path, authors: list[Result]) -> None:
-    """Raise EvidenceError when the verifier's runs cannot be set beside the author's."""
-    if own.fault is not None:
-        raise EvidenceError(f"--verify {where}: {own.fault}")
-    check_results(own.results, str(where), at_least=1)
-    if lost := [run for run in own.results if run.state == "failed"]:
-        raise EvidenceError(
-            f"--verify {where}: {lost[0].log} is a failed run. Run it again, or leave it out and say why."
-        )
-    check_one_metric(authors + own.results)
+def check_second_lab(own: list[Result], fault: str | None, where: Path, authors: list[Result]) -> None:
+    """Raise EvidenceError when the verifier's runs, or the `fault` found in reading them, leave nothing to compare."""
+    if fault is not None:
+        raise EvidenceError(f"--verify {where}: {fault}")
+    check_results(own, str(where), at_least=1)
+    if lost := [run for run in own if run.state == "failed"]:
+        raise EvidenceError(f"--verify: {lost[0].log} is a failed run. Run it again, or leave it out and say why.")
+    check_one_metric(authors + own)
     known = {(run.val_loss, run.val_bpb, run.train_time_ms): run for run in authors}
-    for run in own.results:
+    for run in own:
         if other := known.get((run.val_loss, run.val_bpb, run.train_time_ms)):
             raise EvidenceError(
                 f"--verify {where}: {run.log} is the author's {other.log}. Verify with runs of your own."

@@ -23,7 +23,7 @@ from analysis.rules import load
 from analysis.runs import Result
 from analysis.sweepdir import derive_seeds
 from analysis.verdict import Verdict
-from tests.conftest import RATIO, make_log
+from tests.conftest import RATIO, SOURCE, make_log
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Folder = Callable[..., Path]
@@ -596,3 +596,20 @@ def test_a_bare_sota_says_what_rerunning_it_would_change() -> None:
         centre = verdict.rerun_at_least + shift - math.fsum(SEEDS.values()) / 3
         rerun = runs(*(value + centre for value in SEEDS.values()), arm="control")
         assert decide(RULES, runs(*SEEDS.values()), [], None, rerun).verdict == expected
+
+
+def test_what_does_not_fit_in_the_second_labs_runs_is_no_error_of_the_authors(record: Folder) -> None:
+    own = record({7: 1.2005, 8: 1.2021}, "own", bare=True)
+    for log in own.glob("*.log"):
+        other = SOURCE + "# on one GPU\n"
+        log.write_text(
+            make_log(int(log.stem[-1]), 1.2 + int(log.stem[-1]) / 1e4, other).replace("world_size:8", "world_size:1")
+        )
+    verdict = judge((record(SEEDS),), sota=1.21613611, verify=own)
+    theirs = [finding for finding in verdict.findings if finding.code == "world-size"]
+    assert [(finding.severity, Path(finding.file)) for finding in theirs] == [
+        ("warning", own / "train_seed7.log"), ("warning", own / "train_seed8.log")
+    ]  # fmt: skip
+    assert verdict.notes == ["the verifier's logs embed another program than the author's"]
+    assert verdict.verification is not None
+    assert Path(verdict.verification.runs[0].log) == own / "train_seed7.log"

