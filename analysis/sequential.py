@@ -35,7 +35,7 @@ from scipy.special import betaln, gammaln, ndtr, ndtri, stdtr, stdtrit
 
 FLAT, POCOCK, OBRIEN_FLEMING = BOUNDARIES = ("flat", "pocock", "obrien-fleming")
 DELTAS = (1.0, 2.0, 4.0, 8.0)  # the alternatives that the open-ended test averages over, in sd
-TERMS, NODES = 24, 32  # of each piece's series and integral: ten digits, six where a history adds 40 degrees of freedom
+TERMS, NODES = 24, 32  # of each piece's series and integral: probabilities to an absolute 1e-9
 MOST_ROOTS = 7  # a root that is further back has become its eighth power, smooth to a series
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -43,6 +43,7 @@ _FINE_X, _FINE_W = np.polynomial.legendre.leggauss(64)
 _X, _W = np.polynomial.legendre.leggauss(NODES)
 _U, _UW = (1 + _X) / 2, (1 + _X) / 2 * _W  # b = lo + (hi - lo) u^2, db = 2 u (hi - lo) du
 _T = (1 + chebyshev.chebpts1(TERMS)) / 2
+_FEW, _MANY = (0.0, 8.0), (-4.0, -1.0, 1.0, 3.0, 5.0, 8.0, 16.0)  # knots in t where the df are below 12, and above
 _ARC = np.linspace(-math.pi / 2, math.pi / 2, 131)[1:-1]
 _FIT = np.linalg.inv(chebyshev.chebvander(2 * _T - 1, TERMS - 1))
 
@@ -184,10 +185,25 @@ def _bottom(df: float) -> float:
     return -math.sqrt(-math.expm1(-90 / df))
 
 
-def _knots(df: float, top: float, further: Array, c2: float) -> Array:
-    """Where the survival before a step has its roots: where the knots after it come into reach, below `top`."""
+def _roots(top: float, further: Array, c2: float) -> Array:
+    """Where the survival before a step has its square roots: where those after it come into reach, below `top`."""
     reached = np.sqrt((further[further**2 > 1 - c2] ** 2 - (1 - c2)) / c2)
-    return np.array([_bottom(df), 0.0, *(x for x in reached if x < top - 1e-9), top])
+    return reached[reached < top - 1e-9]
+
+
+def _knots(df: float, top: float, roots: Array) -> Array:
+    """The roots, and between them enough other knots for a density that is one unit of t wide, whatever its df."""
+    low, fixed = _bottom(df), [*roots, top]
+    spaced = [
+        v
+        for t in (_FEW if df < 12 else _MANY)
+        if low < (v := t / math.sqrt(df + t * t)) < top and all(abs(t - _t(x, df)) > 0.8 for x in fixed)
+    ]
+    return np.array([low, *sorted([*spaced, *roots]), top])
+
+
+def _t(v: float, df: float) -> float:
+    return v * math.sqrt(df / (1 - v * v)) if v < 1 else math.inf
 
 
 def _cosine(t: float, df: float) -> float:
@@ -198,20 +214,24 @@ def _survivals(design: Design, criticals: Sequence[float], last: int, delta: flo
     """The survival function at every state of the chain, when only the looks up to `last` are taken."""
     states = design.steps(last)
     tops = [1.0 if look is None else _cosine(criticals[look], df) for _, df, look in states]
-    certain = np.zeros((TERMS, 1))
+    knots = _knots(states[-1][1], tops[-1], np.array([]))
+    certain = np.zeros((TERMS, len(knots) - 1))
     certain[0] = 1
-    found, roots = [_Survival(np.array([_bottom(states[-1][1]), tops[-1]]), certain)], np.array([tops[-1]])
+    found, roots = [_Survival(knots, certain)], np.array([tops[-1]])
     for i in range(len(states) - 2, -1, -1):
-        knots = _knots(states[i][1], tops[i], roots, states[i][0] / states[i + 1][0])
+        roots = _roots(tops[i], roots, states[i][0] / states[i + 1][0])
+        knots = _knots(states[i][1], tops[i], roots)
         v = knots[:-1, None] + (knots[1:] - knots[:-1])[:, None] * _T**2
         values = _one_more(v.ravel(), states[i][:2], states[i + 1][:2], found[0], delta).reshape(v.shape)
         found.insert(0, _Survival(knots, _FIT @ values.T))
-        roots = (knots[2:] if tops[i] < 1 else knots[2:-1])[-MOST_ROOTS:]
+        roots = np.append(roots, tops[i] if tops[i] < 1 else [])[-MOST_ROOTS:]
     return found
 
 
 def _no_crossing(design: Design, criticals: Sequence[float], last: int, delta: float) -> float:
     """The chance that none of the looks up to `last` crosses: the survival at the first look, averaged over its v."""
+    if min(criticals[: last + 1]) <= 0:
+        raise ValueError(f"critical t are {criticals}; they must be above 0.")
     after = _survivals(design, criticals, last, delta)[0]
     n = design.looks[0]
     df = design.degrees(n)
@@ -324,7 +344,7 @@ def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, 
             return 1 - _no_crossing(design, [*criticals, at(log_nominal)], k, 0.0) - allowed
 
         # a look crosses first at most as often as it crosses at all, and at most as often as any look up to it
-        low, high = (math.log(max(x, 1e-300)) for x in (allowed - spent, allowed))
+        low, high = (math.log(min(max(x, 1e-300), 0.499)) for x in (allowed - spent, allowed))
         exact = k > 0 and allowed > 1e-12 and excess(low) < 0 < excess(high)
         criticals.append(at(_root(excess, low, high, 1e-9) if exact else low))
         spent = allowed
@@ -341,24 +361,25 @@ def sequential_p(design: Design, ts: Sequence[float], kind: str = FLAT) -> float
     t = 9.0397209398 at the first of the looks 3..10, whose own p is 0.0060086: 0.0249693263.
     """
     smallest = min(float(stdtr(design.degrees(n), -t)) for n, t in zip(design.looks, ts, strict=False))
-    if smallest < 1e-10:  # below that the sum over the looks is as near, and never too small
-        return min(smallest * len(design.looks), 1.0) if kind == FLAT else _smallest_alpha(design, ts, kind)
     if smallest >= 0.5:
         return 1.0
-    if kind == FLAT:
-        return type_one_error(design, at_nominal(design, smallest))
-    return _smallest_alpha(design, ts, kind)
+    if kind != FLAT:
+        return _smallest_alpha(design, ts, kind)
+    if smallest < 1e-8:  # one less a number near one has too few digits; the sum over the looks is never too small
+        return smallest * len(design.looks)
+    return type_one_error(design, at_nominal(design, smallest))
 
 
 def _smallest_alpha(design: Design, ts: Sequence[float], kind: str) -> float:
-    """The alpha whose spending boundary the best of `ts` just reaches, to four digits; 1e-12 when it is smaller."""
+    """The alpha whose spending boundary the best of `ts` just reaches, to four digits; 1e-12 when it is smaller, 1 when
+    it is above 0.45."""
 
     def lead(log_alpha: float) -> float:
         criticals = _spent(design, math.exp(log_alpha), kind, len(ts))
         pairs = zip(ts, criticals, design.looks, strict=False)
         return max(_normal(t, design.degrees(n)) - _normal(c, design.degrees(n)) for t, c, n in pairs)
 
-    low, high = math.log(1e-12), math.log(0.5)
+    low, high = math.log(1e-12), math.log(0.45)
     if lead(high) < 0:
         return 1.0
     return math.exp(_root(lead, low, high, 1e-5)) if lead(low) < 0 else 1e-12
@@ -372,7 +393,8 @@ def _normal(t: float, df: float) -> float:
 def stagewise_p(design: Design, criticals: Sequence[float], look: int, t: float) -> float:
     """The p-value after stopping at a look (counted from 0): an earlier stop is stronger evidence than a later one.
 
-    Looks 3..10, flat at 1 %, stopped at 5 seeds with t = 6.1: 0.0050023286.
+    Looks 3..10, flat at 1 %, stopped at 5 seeds with t = 6.1: 0.0050023286. Raises ValueError for t of 0 or less, which
+    no boundary stops at.
     """
     return 1 - _no_crossing(design, [*criticals[:look], t], look, 0.0)
 

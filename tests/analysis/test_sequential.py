@@ -366,7 +366,7 @@ def test_a_stop_at_the_last_boundary_is_worth_alpha_and_an_earlier_one_less(rule
 
 
 @few
-@given(st.tuples(tenths(-10, 150), tenths(-10, 150)).map(sorted), st.integers(0, 2))
+@given(st.tuples(tenths(1, 150), tenths(1, 150)).map(sorted), st.integers(0, 2))
 def test_a_stop_with_a_better_t_is_stronger_evidence(ts: list[float], look: int) -> None:
     criticals = boundary(SHORT, 0.01)
     low, high = (stagewise_p(SHORT, criticals, look, t) for t in ts)
@@ -389,6 +389,35 @@ def test_a_stop_with_a_better_t_is_stronger_evidence(ts: list[float], look: int)
 def test_looks_that_cannot_be_taken_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="looks"):
         Design(**bad)
+
+
+def test_no_boundary_stops_at_a_t_of_zero_or_less() -> None:
+    for t in (0.0, -2.0):
+        with pytest.raises(ValueError, match="above 0"):
+            stagewise_p(DEFAULT, boundary(DEFAULT, 0.01), 1, t)
+
+
+@pytest.mark.parametrize("history_df", [0, 20, 44, 200, 1000])
+@pytest.mark.parametrize("looks", [(3, 4), (3, 5), (3, 8)])
+def test_the_chain_keeps_the_law_of_t_at_every_df(looks: tuple[int, int], history_df: float) -> None:
+    """Where the first look never stops, the second one's level is its own nominal one."""
+    for design in (
+        Design(looks, history_df=history_df),
+        Design(looks, 0, True, history_df),
+        Design(looks, 3, False, history_df),
+    ):
+        for nominal in (0.3, 0.003, 1e-6):
+            found = type_one_error(design, (1e12, at_nominal(design, nominal)[1]))
+            assert found == pytest.approx(nominal, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("history_df", [0, 20, 44, 200])
+@pytest.mark.parametrize("looks", [(3, 10), (3, 5, 8), tuple(range(3, 11))])
+def test_a_sequential_p_lies_between_the_smallest_p_and_their_sum(looks: tuple[int, ...], history_df: float) -> None:
+    design = Design(looks, history_df=history_df)
+    for nominal in (1e-3, 1e-6, 1e-8, 1e-9, 1e-14, 1e-200):
+        p = sequential_p(design, at_nominal(design, nominal)[:1])
+        assert nominal * (1 - 1e-3) <= p <= nominal * len(looks) * (1 + 1e-3)
 
 
 def test_a_control_or_a_history_allows_a_look_after_one_seed() -> None:
@@ -496,7 +525,7 @@ def test_simulated_sweeps_go_on_to_pass_as_often_as_computed(
 
 @pytest.mark.slow
 def test_simulated_sweeps_that_stop_are_ordered_as_computed() -> None:
-    criticals, cases = boundary(DEFAULT, 0.01), [(look, t) for look in (1, 3, 7) for t in (3.0, 1.0, 0.0)]
+    criticals, cases = boundary(DEFAULT, 0.01), [(look, t) for look in (1, 3, 7) for t in (3.0, 1.0, 0.1)]
     found = dict.fromkeys(cases, 0)
     for ts in simulated(DEFAULT.looks, 0, 0, False, 0):
         crossed = np.logical_or.accumulate(ts >= criticals, axis=1)
