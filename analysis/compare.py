@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from scipy.special import ndtri
+
 from analysis import stats
 from analysis.evidence import EvidenceError
 from analysis.rules import METRIC_UNITS, Z_TEST, Ruleset
@@ -59,6 +61,14 @@ def rules_test(rules: Ruleset, compared: Compared) -> tuple[stats.Test, float, b
         return test, stats.upper_bound_against(sample, control, rules.alpha), test.p_value < rules.alpha
     test = stats.one_sample_t(sample, threshold)
     return test, stats.upper_bound(sample, rules.alpha), test.p_value < rules.alpha
+
+
+def level_at_own_sd(rules: Ruleset, sample: stats.Sample) -> float | None:
+    """What a known-sigma test's level really is if these runs' own sd is the true one; None for other tests."""
+    if rules.test != Z_TEST or rules.sigma is None or sample.sd == 0:
+        return None
+    critical = -float(ndtri(rules.alpha)) if rules.scaled_gain is None else rules.scaled_gain / rules.sigma
+    return stats.known_sigma_level(critical, rules.sigma, sample.sd)
 
 
 def sample_of(rules: Ruleset, results: list[Result]) -> stats.Sample:

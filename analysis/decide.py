@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analysis import stats
-from analysis.compare import Compared, compare, metric_per_unit, rules_test, sample_of
+from analysis.compare import Compared, compare, level_at_own_sd, metric_per_unit, rules_test, sample_of
 from analysis.evidence import EvidenceError
 from analysis.findings import Finding
 from analysis.history import History
@@ -78,6 +78,7 @@ def _numbers(rules: Ruleset, compared: Compared, test: stats.Test | None, upper:
         "upper_bound": upper,
         "test": test,
         "rerun_at_least": rerun_at_least(rules, compared),
+        "level_at_own_sd": level_at_own_sd(rules, sample),
     }
 
 

@@ -116,7 +116,12 @@ def assumptions(verdict: Verdict) -> list[str]:
     if verdict.sequential is not None:
         lines.append("Looks and order were fixed before the first run; the level holds however early it stopped.")
     if verdict.test.df is None:
-        lines.append(f"The spread between runs is known; these runs' own sd is {verdict.sd:.6f}.")
+        own = (
+            ""
+            if verdict.level_at_own_sd is None
+            else f"; were it the true one, the level would be {verdict.level_at_own_sd:.2g}"
+        )
+        lines.append(f"The spread between runs is known. These runs' own sd is {verdict.sd:.6f}{own}.")
         lines.append(
             "A track may round its critical value: then the bound lies on the threshold only nearly where the rule does."
         )

@@ -76,7 +76,8 @@ class Verdict:
     whether sota was given, is the ruleset's target or the control's mean; not_counted names logs that no claim is made on.
 
     sd_low, sd_high: 95 % interval of the sd. rerun_at_least: what the mean of a rerun SOTA would have to be, with as
-    many runs of the same spread, for the claim to be supported against those runs.
+    many runs of the same spread, for the claim to be supported against those runs. level_at_own_sd: what a known-sigma
+    test's level would be if the runs' own sd were the true one.
     """
 
     rules: str
@@ -97,6 +98,7 @@ class Verdict:
     upper_bound: float | None = None
     test: Test | None = None
     rerun_at_least: float | None = None
+    level_at_own_sd: float | None = None
     design: str = FIXED
     sequential: Looks | None = None
     plan: Planned | None = None

@@ -19,6 +19,7 @@ from analysis.stats import (
     StatisticsError,
     against_control,
     critical_t,
+    known_sigma_level,
     known_sigma_upper_bound,
     known_sigma_z,
     moderated_t,
@@ -296,3 +297,10 @@ def test_a_better_mean_never_raises_p_and_a_larger_margin_never_lowers_it(
         p = test(sample, margin).p_value
         assert test(better, margin).p_value <= p * (1 + 1e-12)
         assert test(sample, margin + more).p_value >= p * (1 - 1e-12)
+
+
+def test_the_level_of_a_known_sigma_that_is_not_the_true_one() -> None:
+    assert known_sigma_level(0.004 / 0.0013, 0.0013, 0.0013) == pytest.approx(
+        scipy.stats.norm.sf(0.004 / 0.0013), rel=1e-12
+    )
+    assert known_sigma_level(0.004 / 0.0013, 0.0013, 0.0025) == pytest.approx(0.0548, abs=5e-5)
