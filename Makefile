@@ -16,7 +16,7 @@ demo: $(READY)
 		--recipe trainer/recipes/demo-candidate.toml --control trainer/recipes/demo-baseline.toml \
 		--rules trainer/recipes/demo-rules.toml --seeds 1337,1338,1339 --output $(SWEEP)
 	@echo "[3/3] The gate, as a reviewer or a CI job calls it, from the files alone:"
-	@$(BIN)/python -m analysis.significance check $(SWEEP)
+	@$(BIN)/python -m analysis.significance check $(SWEEP) --rules trainer/recipes/demo-rules.toml
 	@echo "Open $(SWEEP)/report.html for the full report."
 
 test: $(READY)

@@ -47,6 +47,7 @@ def decide(
     if plan is not None:
         looked = look(rules, results, sota, control, plan)
         numbers = {} if looked.compared is None else _numbers(rules, looked.compared, looked.test, looked.upper_bound)
+        numbers["rerun_at_least"] = None  # that number is a fixed test's
         also = other_readings(rules, results, sota, control, plan, looked)
         return Verdict(
             verdict=looked.verdict, reason=looked.reason, design=SEQUENTIAL, sequential=looked.looks, also=also,

@@ -18,7 +18,7 @@ from analysis.files import FileError, leads_out, read_bounded
 from analysis.findings import Finding, graded
 from analysis.grammar import Metric
 from analysis.reader import read_log
-from analysis.record import Record, read_record, records_below
+from analysis.record import Record, read_record, records_below, seed_of
 from analysis.rules import RulesError, Ruleset, from_plan
 from analysis.runs import Result, from_run, read_frame
 
@@ -35,7 +35,7 @@ class Evidence:
     """The runs that a claim rests on, the control runs that came with them, and what was noticed on the way.
 
     `fault` says why no verdict can rest on them, where that shows in the folder and not in the runs' numbers;
-    `not_counted` are logs of the folder that the claim does not speak of.
+    `not_counted` are logs of the folder that the claim does not speak of, `seeds_aside` the seeds of their runs.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -43,6 +43,7 @@ class Evidence:
     findings: list[Finding] = field(default_factory=list)
     fault: str | None = None
     not_counted: list[str] = field(default_factory=list)
+    seeds_aside: list[int] = field(default_factory=list)
 
 
 def plan_of(paths: list[Path]) -> dict[str, Any]:
@@ -96,6 +97,9 @@ def gather(paths: list[Path], rules: Ruleset, label: str | None = None, as_contr
         evidence.findings += (checks.audit_control if as_control else checks.audit)(record, selection, rules)
         evidence.fault = _fault(record, selection, rules, label)
         evidence.not_counted += [record.shown(log) for log in selection.aside]
+        counted = {result.seed for result in evidence.results}
+        others = {seed_of(run) for log in selection.aside for run in record.logs.get(log, [])}
+        evidence.seeds_aside += sorted(seed for seed in others - counted if seed is not None)
     return evidence
 
 
@@ -138,6 +142,11 @@ def read_sweep(
     directory: Path, plan: dict[str, Any], rules: Ruleset, label: str | None = None
 ) -> tuple[list[Result], dict[str, list[Claimed]]]:
     """The rows of a sweep, and by arm the runs that have a result. Raises EvidenceError, SweepError."""
+    if beside := sweepdir.of_a_record(directory):
+        raise EvidenceError(
+            f"{directory} holds a sweep, and {beside[0]} beside its runs: whose runs are meant cannot be told. "
+            f"Move one of them away."
+        )
     rows: list[Result] = []
     read: dict[str, list[Claimed]] = {}
     for planned in sweepdir.planned_runs(directory, plan):

@@ -13,7 +13,7 @@ DEFAULTS: dict[str, str] = dict.fromkeys(
         "no-logs", "no-final-metric", "missing-file", "duplicate-seed", "seed-mismatch", "same-trajectory",
         "claimed-seed-without-log", "headline-unsupported", "headline-not-final", "submission-unit", "size-over-cap",
         "size-not-in-logs", "time-over-cap", "world-size", "source-differs", "code-size-differs", "config-differs",
-        "source-size-mismatch", "source-does-not-compile", "label-not-in-source", "script-stub",
+        "source-size-mismatch", "source-does-not-compile", "label-not-in-source", "script-stub", "rules-changed",
     ),
     ERROR,
 ) | dict.fromkeys(

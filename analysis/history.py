@@ -15,6 +15,7 @@ from analysis.files import FileError, read_bounded
 from analysis.spread import Spread, pooled, prior
 from analysis.stats import Sample
 
+SMALLEST, LARGEST, MOST_RUNS = 1e-9, 1e6, 100_000  # beyond these a number is a mistake
 OTHER_UNIT = 0.25  # a sample this much off the records' means is in another unit than they
 
 
@@ -106,6 +107,8 @@ def _record(row: dict[Any, Any], number: int, path: Path) -> Past | None:
         ) from None
     if n < 2 or sd == 0:
         return None
-    if not (0 < sd < math.inf) or (mean is not None and not math.isfinite(mean)):
-        raise HistoryError(f"--history {path}, record {number}: sd {sd:g} and mean {mean} cannot be meant.")
+    if not SMALLEST < sd < LARGEST or n > MOST_RUNS or (mean is not None and not 0 < mean < LARGEST):
+        raise HistoryError(
+            f"--history {path}, record {number}: n {min(n, 10**9)}, sd {sd:g} and mean {mean} cannot be meant."
+        )
     return Past(n, mean, sd)

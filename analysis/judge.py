@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ import click
 from analysis import planned, sweepdir
 from analysis.compare import sample_of
 from analysis.decide import decide
-from analysis.evidence import Evidence, EvidenceError, check_one_metric, check_results, gather, plan_of
+from analysis.evidence import LARGEST, Evidence, EvidenceError, check_one_metric, check_results, gather, plan_of
 from analysis.findings import SEVERITIES, WARNING, Finding, graded
 from analysis.history import History, HistoryError, read_history
 from analysis.look_by_look import LookPlan, default_plan
-from analysis.rules import RulesError, Ruleset, from_plan, load
+from analysis.rules import T_TEST, RulesError, Ruleset, from_plan, load
 from analysis.runs import Result
 from analysis.spread import ALARM, chance_of_less
 from analysis.stats import Sample
@@ -82,33 +81,38 @@ def judge(
             raise broken
         if fault := out_of_range(sota, ruleset.margin, ruleset.alpha):
             raise EvidenceError(f"The plan cannot be meant: {fault}")
+        if (
+            plan
+            and rules is None
+            and (changed := planned.own_rules(plan, [key for key in asked if asked[key] is not None]))
+        ):
+            evidence.findings = _with(evidence.findings, ruleset, _unshipped(changed))
         if plan or beside:
-            where = next(path for path in paths if sweepdir.has_plan(path))
-            runs = evidence.results + evidence.control
-            followed = planned.compare(plan or beside or {}, where, runs, ruleset, sota)
+            where = next(path for path in paths if sweepdir.is_sweep(path) or beside)
+            followed = planned.compare(plan or beside or {}, where, evidence, ruleset, sota, control is not None)
             evidence.findings = _with(evidence.findings, ruleset, _deviation(followed))
         if evidence.fault is not None:
             raise EvidenceError(evidence.fault)
         if looks is not None:
             _put_in_order(evidence, looks)
-        standing = evidence.control
-        check_results(evidence.results, ", ".join(map(str, paths)), at_least=2 if looks is None else 0)
-        if control is not None:
-            standing = _control_runs(control, ruleset, label, evidence)
+        fewest = 2 if looks is None else 0
+        check_results(evidence.results, ", ".join(map(str, paths)), fewest)
+        standing = evidence.control if control is None else _control_runs(control, ruleset, label, evidence)
         if standing:
-            check_results(standing, str(control or paths[0]), at_least=2 if looks is None else 0)
+            check_results(standing, str(control or paths[0]), fewest)
             check_one_metric(evidence.results + standing)
-        usual = (
-            past.without(sample_of(ruleset, evidence.results))
-            if past is not None and _whole(evidence.results)
-            else None
-        )
+        usual = None
+        if past is not None and len(evidence.results) > 1 and all(run.state == "succeeded" for run in evidence.results):
+            usual = past.without(sample_of(ruleset, evidence.results))
         verdict = decide(ruleset, evidence.results, evidence.findings, sota, standing, looks, usual)
         if verify is not None:
-            verdict = _after_second_lab(verdict, verify, ruleset, label, sota, standing)
-        findings = _with(verdict.findings, ruleset, _too_narrow(verdict, usual))
-        notes = verdict.notes + _notes(plan, rules, looks, plan or beside)
-        verdict = replace(verdict, not_counted=evidence.not_counted, plan=followed, findings=findings, notes=notes)
+            verdict = _after_second_lab(verdict, verify, ruleset, label, sota, standing, usual)
+        verdict = replace(
+            verdict,
+            not_counted=evidence.not_counted + _after_the_verdict(verdict),
+            plan=followed,
+            findings=_with(verdict.findings, ruleset, _too_narrow(verdict, usual)),
+        )
         return _as_planned(verdict) if require_plan else verdict
     except HistoryError as error:
         raise click.UsageError(str(error)) from None
@@ -119,11 +123,11 @@ def judge(
 
 def out_of_range(sota: float | None, margin: float | None, alpha: float | None) -> str | None:
     """What is wrong with the numbers of a claim, or None."""
-    for name, value, low, high in (("--sota", sota, 0.0, math.inf), ("--alpha", alpha, 0.0, 0.5)):
+    for name, value, low, high in (("--sota", sota, 0.0, LARGEST), ("--alpha", alpha, 0.0, 0.5)):
         if value is not None and not low < value < high:
             return f"{name} is {value:g}; it must lie between {low:g} and {high:g}."
-    if margin is not None and not 0 <= margin < math.inf:
-        return f"--margin is {margin:g}; it must be 0 or more."
+    if margin is not None and not 0 <= margin < LARGEST:
+        return f"--margin is {margin:g}; it must be 0 or more, and less than {LARGEST:g}."
     return None
 
 
@@ -134,6 +138,8 @@ def _look_plan(
     plan: dict[str, Any] | None, design: str | None, rules: Ruleset, results: list[Result], both_arms: bool
 ) -> LookPlan | None:
     """When a sequential test looks, None for a fixed one: as planned, else as asked. Raises click.UsageError."""
+    if design == SEQUENTIAL and rules.test != T_TEST:
+        raise click.UsageError(f"--design sequential needs a t-test; the rules {rules.name} have a {rules.test}-test.")
     if not plan:
         return default_plan(rules, len(results)) if design == SEQUENTIAL else None
     written = planned.design_of(plan)
@@ -151,7 +157,7 @@ def _put_in_order(evidence: Evidence, looks: LookPlan) -> None:
     """Keep the planned runs that have a result, in the plan's order, up to the first that has none."""
     for arm in (evidence.results, evidence.control):
         kept = list(arm)
-        if looks.seeds:
+        if looks.seeds:  # of a plan
             by_seed = {row.seed: row for row in arm if row.state in planned.DONE}
             upto = next((i for i, seed in enumerate(looks.seeds) if seed not in by_seed), len(looks.seeds))
             kept = [by_seed[seed] for seed in looks.seeds[:upto]]
@@ -166,47 +172,60 @@ def _deviation(followed: planned.Planned) -> tuple[str, str, int, str] | None:
     return "plan-not-followed", sweepdir.PLAN, 1, message
 
 
+def _unshipped(changed: str) -> tuple[str, str, int, str]:
+    """A sweep that brings its own rules passes no gate unless the reviewer names them."""
+    message = (
+        f"Found {changed}; expected a shipped ruleset or the reviewer's own. Name the rules to judge by with --rules."
+    )
+    return "rules-changed", sweepdir.PLAN, 1, message
+
+
+def _after_the_verdict(verdict: Verdict) -> list[str]:
+    """The runs that came after a sequential test had stopped."""
+    if verdict.sequential is None or verdict.verdict not in (SUPPORTED, NOT_SUPPORTED) or verdict.sequential.taken == 0:
+        return []
+    return [run.log for run in verdict.runs[verdict.sequential.taken :] if run.state == "succeeded"]
+
+
 def _as_planned(verdict: Verdict) -> Verdict:
     """The verdict where only runs that are exactly a plan's may pass."""
     if verdict.verdict not in (SUPPORTED, CONTINUE) or (verdict.plan is not None and verdict.plan.exact):
         return verdict
-    said = verdict.plan.sentence() if verdict.plan is not None else f"there is no {sweepdir.PLAN} beside the runs"
+    said = (
+        verdict.plan.sentence()
+        if verdict.plan is not None
+        else f"there is no {sweepdir.PLAN} in the PATH (`sweep run` freezes one before the first run; give the folder that holds it)"
+    )
     reason = f"--require-plan asks for runs that are exactly a plan's: {said}. But for that: {verdict.reason}"
     return replace(verdict, verdict=NOT_SUPPORTED, reason=reason)
-
-
-def _notes(
-    plan: dict[str, Any], rules: str | None, looks: LookPlan | None, any_plan: dict[str, Any] | None
-) -> list[str]:
-    notes = []
-    if plan and rules is None and (changed := planned.rules_changed(plan)):
-        notes.append(f"the sweep's rules are not the shipped ones of their name: {'; '.join(changed)}")
-    if looks is not None and not any_plan:
-        notes.append(
-            f"no plan fixes the looks (taken: {looks.looks[0]} to {looks.looks[-1]}) and the order of the runs (taken: as listed)"
-        )
-    return notes
 
 
 # -- a second lab ------------------------------------------------------------------------------------------------------
 
 
 def _after_second_lab(
-    author: Verdict, where: Path, rules: Ruleset, label: str | None, sota: float | None, control: list[Result]
-) -> Verdict:
+    author: Verdict, where: Path, rules: Ruleset, label: str | None, sota: float | None, control: list[Result],
+    history: History | None,
+) -> Verdict:  # fmt: skip
     """The verdict with the verifier's runs; what does not fit in these is no error of the author's."""
-    own = gather([where], rules, label, as_control=True)
-    results = [replace(row, log=_below(where, row.log)) for row in own.results]
-    check_second_lab(results, own.fault, where, author.runs)
-    verdict = verified(author, rules, results, sota, control)
+    try:
+        own = gather([where], rules, label, as_control=True)
+        results = [replace(row, log=_below(where, row.log)) for row in own.results]
+        check_second_lab(results, own.fault, where, author.runs)
+    except EvidenceError as error:
+        raise EvidenceError(f"--verify {where}: {error}") from None
+    verdict = verified(author, rules, results, sota, control, history)
     theirs = [
         replace(f, file=_below(where, f.file), severity=max(f.severity, WARNING, key=SEVERITIES.index))
         for f in own.findings
+        if f.code != "too-few-seeds"  # one run is enough to verify
     ]
     programs = [{run.source_sha256 for run in runs} - {None} for runs in (author.runs, results)]
     other = all(programs) and not programs[0] & programs[1]
     notes = ["the verifier's logs embed another program than the author's"] if other else []
-    return replace(verdict, findings=[*verdict.findings, *theirs], notes=notes)
+    if verdict.verification is None:
+        notes.append(f"--verify {where}: nothing was compared, for the author's runs allow no test")
+    return replace(verdict, findings=[*verdict.findings, *theirs], notes=[*verdict.notes, *notes])
 
 
 # -- the control, and what is too good ---------------------------------------------------------------------------------
@@ -224,10 +243,6 @@ def _control_runs(control: Path, rules: Ruleset, label: str | None, evidence: Ev
 def _below(control: Path, name: str) -> str:
     """A control's file as named from the working directory."""
     return str(control / name) if control.is_dir() else name
-
-
-def _whole(results: list[Result]) -> bool:
-    return len(results) > 1 and all(result.state == "succeeded" for result in results)
 
 
 def _too_narrow(verdict: Verdict, past: History | None) -> tuple[str, str, int, str] | None:

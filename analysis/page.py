@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from analysis import render
+from analysis import render, statements
 from analysis.escape import alike, and_others, printable
 from analysis.evidence import FRAME_SUFFIXES
 from analysis.files import FileError, leads_out
@@ -37,17 +37,17 @@ def page(verdict: Verdict, path: Path, command: str) -> str:
         verdict=verdict,
         word=render.WORDS[verdict.verdict].lower(),
         reason=printable(verdict.reason),
-        facts=render.facts(verdict),
+        facts=statements.facts(verdict),
         columns=render.RUN_COLUMNS,
         arms=[(name, [render.run_cells(run) for run in runs])
               for name, runs in (("Runs", verdict.runs), ("Control", verdict.control),
                                    ("Verifier", render.verifiers_runs(verdict))) if runs],
         plots=plots,
-        assumptions=render.assumptions(verdict),
+        assumptions=statements.assumptions(verdict),
         words=render.WORDS,
-        plain_p=render.plain_p,
-        degrees=render.degrees,
-        concerns=render.concerns(verdict),
+        plain_p=statements.plain_p,
+        degrees=statements.degrees,
+        concerns=statements.concerns(verdict),
         findings=[(first, and_others(others)) for first, *others in alike(verdict.findings)],
         command=command,
     )  # fmt: skip

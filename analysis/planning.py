@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
-from analysis import sequential
+from analysis import sequential, stats
 from analysis.compare import sample_of
 from analysis.escape import printable
-from analysis.evidence import check_results, gather
+from analysis.evidence import EvidenceError, check_results, gather
 from analysis.history import HistoryError, read_history
 from analysis.look_by_look import chance_in_words
 from analysis.render import text_table
@@ -56,9 +57,9 @@ class Question:
         """The gain in standard deviations between seeds."""
         return self.gain / self.spread.sd
 
-    def gpu_hours(self, seeds: float) -> float:
+    def gpu_hours(self, seeds: float, design: Design) -> float:
         """Of so many candidate seeds and the control's."""
-        return (seeds + self.control_seeds) * self.gpus * self.minutes / 60
+        return (seeds + (seeds if design.paired else design.control)) * self.gpus * self.minutes / 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def designs(asked: Question) -> list[Row]:
     """Every fixed number of seeds up to the most, the number needed where it is more, the sequential design, and with a
     history the two that it would make cheaper.
 
-    Against control seeds the tests are the pooled ones; a fixed verdict asks Welch's too, and passes a little less often.
+    Against control seeds a fixed test is Welch's and the pooled one together, and a sequential sweep runs the control in
+    step, with as many seeds as the candidate.
     """
     looks = tuple(range(asked.first_look, asked.max_seeds + 1))
     rows = [_row(asked, "fixed", (n,)) for n in looks]
@@ -109,9 +111,11 @@ def seeds_needed(asked: Question, history: float = 0.0) -> int | None:
     """The fewest seeds of a fixed test with the wanted power; None when not even MOST_SEEDS have it."""
 
     def power(n: int) -> float:
-        return _power(Design((n,), asked.control_seeds, history_df=history), asked.alpha, asked.delta)
+        return _chance(asked, (n,), FLAT, history)(asked.delta)
 
-    low, high = 1 if asked.control_seeds or history else 2, MOST_SEEDS
+    if asked.control_seeds and not history:  # more seeds against few control runs may pass less often, by Welch's df
+        return next((n for n in range(2, 101) if power(n) >= asked.power), None)
+    low, high = 1 if history and not asked.control_seeds else 2, MOST_SEEDS
     if power(high) < asked.power:
         return None
     while low < high:  # power rises with n
@@ -120,20 +124,30 @@ def seeds_needed(asked: Question, history: float = 0.0) -> int | None:
     return low
 
 
-def _power(design: Design, alpha: float, delta: float) -> float:
-    return sequential.power(design, sequential.boundary(design, alpha), delta)
+def _chance(asked: Question, looks: tuple[int, ...], kind: str, history: float) -> Callable[[float], float]:
+    """The chance of passing, as a function of the gain in sd."""
+    if len(looks) == 1 and asked.control_seeds and not history:
+        return lambda delta: stats.power_against(looks[0], asked.control_seeds, asked.alpha, delta)
+    design = _design(asked, looks, history)
+    criticals = sequential.boundary(design, asked.alpha, kind)
+    return lambda delta: sequential.power(design, criticals, delta)
+
+
+def _design(asked: Question, looks: tuple[int, ...], history: float) -> Design:
+    in_step = asked.control_seeds > 0 and len(looks) > 1
+    return Design(looks, 0 if in_step else asked.control_seeds, in_step, history)
 
 
 def _row(asked: Question, name: str, looks: tuple[int, ...], kind: str = FLAT, history: float = 0.0) -> Row:
     from scipy.optimize import brentq
     from scipy.special import ndtri
 
-    design = Design(looks, asked.control_seeds, history_df=history)
+    design, chance = _design(asked, looks, history), _chance(asked, looks, kind, history)
     criticals = sequential.boundary(design, asked.alpha, kind)
 
     def excess(delta: float) -> float:
         """How much likelier than wanted, as normal quantiles: nearly a straight line."""
-        power = min(max(sequential.power(design, criticals, delta), 1e-12), 1 - 1e-12)
+        power = min(max(chance(delta), 1e-12), 1 - 1e-12)
         return float(ndtri(power) - ndtri(asked.power))
 
     low, high = 0.0, 2.0
@@ -141,9 +155,9 @@ def _row(asked: Question, name: str, looks: tuple[int, ...], kind: str = FLAT, h
         low, high = high, high * 3
     detectable = brentq(excess, low, high, xtol=1e-6) * asked.spread.sd if excess(high) >= 0 else None
     seeds = sequential.expected_seeds(design, criticals, asked.delta)
-    hours = asked.gpu_hours(seeds), asked.gpu_hours(looks[-1])
+    hours = asked.gpu_hours(seeds, design), asked.gpu_hours(looks[-1], design)
     costs = [None if asked.gpu_hour is None else one * asked.gpu_hour for one in hours]
-    power = sequential.power(design, criticals, asked.delta)
+    power = chance(asked.delta)
     return Row(name, looks, criticals, power, detectable, seeds, *hours, costs[0], costs[1], history > 0)
 
 
@@ -162,7 +176,7 @@ def recommendation(asked: Question, rows: list[Row]) -> str:
             f"No design of at most {asked.max_seeds} seeds passes with a chance of {asked.power:g}: the best, "
             f"{_named(best)}, has {chance_in_words(best.power)}; {more}. Look for a larger gain or a smaller spread."
         )
-    best = min(enough, key=lambda row: (row.expected_seeds, len(row.looks)))
+    best = min(enough, key=lambda row: (row.gpu_hours_expected, len(row.looks)))
     words = f"Plan {_named(best)}: it passes with a chance of {chance_in_words(best.power)}"
     if len(best.looks) == 1:
         words += f" and takes {_costs(asked, best.at_most, best.cost_at_most, best.gpu_hours_at_most)}"
@@ -189,7 +203,7 @@ def _named(row: Row) -> str:
 def _costs(asked: Question, seeds: float, cost: float | None, hours: float) -> str:
     seeds_in_words = f"{seeds:.1f}".removesuffix(".0") + " seeds"
     if asked.control_seeds:
-        seeds_in_words += f" and the control's {asked.control_seeds}"
+        seeds_in_words += " and the control's"
     return f"{seeds_in_words} ({hours:.4g} GPU hours)" if cost is None else f"{seeds_in_words} ({cost:.2f})"
 
 
@@ -197,7 +211,11 @@ def as_text(asked: Question, rows: list[Row]) -> str:
     """The table for people, and what to do."""
     per_run = asked.gpus * asked.minutes / 60
     price = "" if asked.gpu_hour is None else f", {per_run * asked.gpu_hour:.2f} at {asked.gpu_hour:g} a GPU hour"
-    against = f"{asked.control_seeds} control seeds" if asked.control_seeds else "a SOTA number, taken as exact"
+    against = (
+        f"{asked.control_seeds} control seed{'s' * (asked.control_seeds > 1)}"
+        if asked.control_seeds
+        else "a SOTA number, taken as exact"
+    )
     df = "" if math.isinf(asked.spread.df) else f", {asked.spread.df:g} degrees of freedom"
     facts = [
         ("gain beyond the threshold", f"{asked.gain:g} {asked.metric}, {asked.delta:.3f} sd"),
@@ -227,11 +245,15 @@ def _amount(hours: float, cost: float | None) -> str:
 def assumptions(asked: Question, rows: list[Row]) -> list[str]:
     """What must be true for the table to come true."""
     lines = ["The sd is the true one; if it is twice as large, the gain is half as many sd."]
+    if asked.control_seeds:
+        lines.append("The control scatters like the candidate; a sequential sweep runs it in step, seed by seed.")
+    if asked.history > 0:
+        lines.append("Records that passed have small spreads by selection: the true sd is larger than the pooled one.")
     if not asked.control_seeds:
         lines.append("The SOTA's own noise does not count; --control-seeds N plans with its rerun.")
     if any(row.is_reading for row in rows):
         lines.append(
-            "History-assisted: the spread is like the earlier records'. No ruleset accepts it as the verdict; report shows it beside."
+            "History-assisted: the spread is like the earlier records'. No ruleset accepts it as the verdict; report shows it beside a fixed one."
         )
     return lines
 
@@ -266,15 +288,17 @@ def question(
         for name, value, fits, what in (
             ("gain", gain, 0 < gain < math.inf, "be above 0"),
             ("sd", sd, sd is None or 0 < sd < math.inf, "be above 0"),
-            ("alpha", level, 0 < level < 0.5, "lie between 0 and 0.5"),
-            ("power", power, level < power < 1, f"lie between --alpha ({level:g}) and 1"),
-            ("minutes", minutes, minutes is None or 0 < minutes < math.inf, "be above 0"),
-            ("price", price, price is None or 0 <= price < math.inf, "be 0 or more"),
+            ("alpha", level, 1e-6 <= level <= 0.4, "lie between 1e-6 and 0.4"),
+            ("power", power, level < power <= 0.999, f"lie between --alpha ({level:g}) and 0.999"),
+            ("minutes", minutes, minutes is None or 0 < minutes < 1e6, "be above 0, and less than a million"),
+            ("price", price, price is None or 0 <= price < 1e6, "be 0 or more, and less than a million"),
         )
         if not fits
     ]
     if wrong:
         raise click.UsageError(wrong[0])
+    if control_seeds == 1:
+        raise click.UsageError("--control-seeds is 1; a spread takes 2 or more.")
     if sum(source is not None for source in (sd, pilot, history)) != 1:
         raise click.UsageError(
             "How far do seeds scatter? Give one of --sd S, --pilot PATH (runs) and --history FILE (records)."
@@ -303,6 +327,8 @@ def _spread(rules: Ruleset, sd: float | None, pilot: Path | None, history: Path 
             return past.pooled, f"pooled over {len(sds)} records of {range_}", past.prior.df
         assert pilot is not None, "one source of the spread was given"
         evidence = gather([pilot], rules)
+        if evidence.fault is not None:
+            raise EvidenceError(f"--pilot {pilot}: {evidence.fault}")
         check_results(evidence.results, str(pilot))
         sample = sample_of(rules, evidence.results)
     except HistoryError as error:

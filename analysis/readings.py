@@ -42,7 +42,7 @@ def readings(
         test = stats.moderated_t(mine.sample, mine.threshold, usual.sd, usual.df)
         assumes = (
             f"the spread is like that of {len(history.records)} earlier records, sd {usual.sd:.6f}, "
-            f"which count as {usual.df:.1f} degrees of freedom"
+            f"which count as {usual.df:.1f} degrees of freedom; records that passed have small spreads by selection"
         )
         found.append(_reading(rules, "history-assisted t", assumes, mine.threshold, test, test.p_value < rules.alpha))
     if rules.test != Z_TEST:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 
 from analysis import escape
 from analysis.escape import printable
-from analysis.findings import ERROR, in_words
-from analysis.look_by_look import chance_in_words
 from analysis.runs import Result
-from analysis.stats import Test
-from analysis.verdict import SUPPORTED, Looks, Verdict, format_p, percent
+from analysis.statements import assumptions, concerns, degrees, facts, not_counted, plain_p
+from analysis.verdict import SUPPORTED, Verdict
 
 WORDS = {
     "supported": "SUPPORTED",
@@ -38,110 +36,6 @@ def run_cells(result: Result) -> tuple[str, ...]:
         "-" if result.artifact_bytes is None else f"{result.artifact_bytes:,} B",
         printable(place),
     )
-
-
-def facts(verdict: Verdict) -> list[tuple[str, str]]:
-    """The numbers behind the verdict, by name."""
-    if verdict.sota is None or verdict.threshold is None:
-        return []
-    origin = {"given": "SOTA", "target": "the target"}.get(verdict.sota_is, f"the {verdict.sota_is}")
-    rows = [(f"threshold ({origin})", f"{verdict.threshold:.8f}")]
-    if verdict.margin > 0:
-        name = f"threshold ({origin} - {verdict.margin:g} {verdict.unit})"
-        rows = [(name, f"{verdict.sota:.8f} - {verdict.sota - verdict.threshold:.8f} = {verdict.threshold:.8f}")]
-    if verdict.test is not None:
-        known = verdict.test.df is None
-        rows += [
-            ("test", verdict.test.name),
-            ("n", str(verdict.n)),
-            ("mean", f"{verdict.mean:.8f}"),
-            ("sd (95% interval)", f"{verdict.sd:.8f} ({verdict.sd_low:.6f} to {verdict.sd_high:.6f})"),
-            ("z" if known else "t", f"{verdict.test.statistic:.6f}"),
-            ("df", degrees(verdict.test)),
-            ("p" if verdict.sequential is None else "sequential p", plain_p(verdict.test.p_value)),
-            (f"{percent(1 - verdict.alpha)} upper bound of the mean", f"{verdict.upper_bound:.8f}"),
-        ]
-    return rows + look_facts(verdict.sequential)
-
-
-def look_facts(looks: Looks | None) -> list[tuple[str, str]]:
-    """Where a sequential test stands, by name."""
-    if looks is None:
-        return []
-    planned = f"{looks.looks[0]} to {looks.looks[-1]}" if len(looks.looks) > 5 else ", ".join(map(str, looks.looks))
-    rows = [("looks planned at", f"{planned} seeds, {looks.boundary} boundary")]
-    if looks.critical is not None and looks.nominal_p is not None and looks.p_value is not None:
-        rows.append(
-            ("this look's own p, and what it must be below", f"{plain_p(looks.p_value)}, {looks.nominal_p:.7g}")
-        )
-        rows.append(("this look's critical t", f"{looks.critical:.6f}"))
-    if looks.stagewise_p is not None:
-        rows.append(("stage-wise p after stopping here", plain_p(looks.stagewise_p)))
-    if looks.chance is not None:
-        rows.append(
-            (f"chance of passing by seed {looks.looks[-1]}, gain {looks.gain_sd:.2f} sd", chance_in_words(looks.chance))
-        )
-    return rows
-
-
-def plain_p(p: float) -> str:
-    """p in a table: 0.006, < 1e-5."""
-    return format_p(p).removeprefix("= ")
-
-
-def degrees(test: Test) -> str:
-    """Degrees of freedom as printed; a test with a known spread has none."""
-    return "-" if test.df is None else f"{test.df:.4g}"
-
-
-def concerns(verdict: Verdict) -> list[str]:
-    """What stands beside the verdict: how much does not fit, and which logs are not in the numbers."""
-    lines = list(verdict.notes)
-    if verdict.plan is not None:
-        lines.append(verdict.plan.sentence())
-    if verdict.findings:
-        fails = any(finding.severity == ERROR for finding in verdict.findings)
-        lines.append(f"findings: {in_words(verdict.findings)}" + ("; check fails on the errors" if fails else ""))
-    if verdict.not_counted:
-        named = ", ".join(verdict.not_counted[:6]) + (", ..." if len(verdict.not_counted) > 6 else "")
-        lines.append(f"not counted: {named}")
-    return lines
-
-
-def assumptions(verdict: Verdict) -> list[str]:
-    """What a reader must believe for the numbers to mean what they say."""
-    if verdict.test is None:
-        return []
-    lines = ["The seeds are independent runs of one program, and were chosen before their results were known."]
-    if verdict.sequential is not None:
-        lines.append("Looks and order were fixed before the first run; the level holds however early it stopped.")
-    if verdict.test.df is None:
-        own = (
-            ""
-            if verdict.level_at_own_sd is None
-            else f"; were it the true one, the level would be {verdict.level_at_own_sd:.2g}"
-        )
-        lines.append(f"The spread between runs is known. These runs' own sd is {verdict.sd:.6f}{own}.")
-        lines.append(
-            "A track may round its critical value: then the bound lies on the threshold only nearly where the rule does."
-        )
-    if verdict.sota_is == "target":
-        lines.append("The target is a fixed number, so there is no noise of a record to count.")
-    elif verdict.sota_is == "given":
-        lines.append("The SOTA is taken as an exact number: its own noise and its hardware are ignored.")
-        if verdict.rerun_at_least is not None and not verdict.control:
-            lines.append(
-                f"Rerun as a control, with {verdict.n} seeds of this spread, it would count both: the claim would then be "
-                f"supported only if the rerun's mean came out at {verdict.rerun_at_least:.8f} or above "
-                f"(taken now: {verdict.sota:.8f})."
-            )
-        elif verdict.control:
-            lines.append("The readings against the control count both.")
-    else:
-        lines.append("The control ran on the same kind of machine as the candidate; its noise counts.")
-    if verdict.test.df is not None and verdict.n < 5:
-        lines.append(f"With {verdict.n} seeds the sd is barely known: the test leans on the values being near normal.")
-    return lines
 
 
 # -- text --------------------------------------------------------------------------------------------------------------
@@ -234,9 +128,10 @@ def as_json(verdict: Verdict) -> str:
 
 def gate(verdict: Verdict, errors: int) -> str:
     """The few lines of `check`; `errors` findings overrule numbers that would pass."""
-    beside = [printable(line) for line in verdict.notes]
+    beside = list(verdict.notes)
     if verdict.plan is not None and verdict.plan.exact:  # what does not fit is a finding
         beside.append(verdict.plan.sentence())
+    beside = [printable(line) for line in [*beside, *not_counted(verdict)]]
     return "".join(f"{line}\n" for line in [_headline(verdict, errors), *(f"  {line}" for line in beside),
                                             *(f"  {line}" for line in escape.finding_lines(verdict.findings))])  # fmt: skip
 

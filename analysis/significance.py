@@ -4,7 +4,7 @@
     python -m analysis.significance check PATH... --sota X      # the gate: a few lines and an exit code
     python -m analysis.significance plan --sd S --gain G        # before paying: seeds, chances, costs
 
-Exit codes: 0 supported, 1 not supported or (for check) error-level findings, 2 usage, 3 the evidence is unusable.
+Exit codes: 0 supported, 1 not supported, not yet or (for check) error-level findings, 2 usage, 3 the evidence is unusable.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analysis.sweepdir import BOUNDARIES
+from analysis.sweepdir import BOUNDARIES, MOST_LOOKS
 
 if TYPE_CHECKING:
     from analysis.verdict import Verdict
@@ -49,7 +49,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Does the evidence support the claim? Exit codes: 0 supported, 1 not supported, 2 usage, 3 cannot tell."""
+    """Does the evidence support the claim? Exit codes: 0 supported, 1 not supported or not yet, 2 usage, 3 cannot tell."""
 
 
 @main.command()
@@ -140,7 +140,11 @@ def check(paths: tuple[Path, ...], **options: Any) -> None:
 @click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]")
 @click.option("--power", type=float, default=0.9, show_default=True, help="The chance of passing that is wanted.")
 @click.option(
-    "--max-seeds", type=click.IntRange(2, 50), default=10, show_default=True, help="The most seeds that can be paid."
+    "--max-seeds",
+    type=click.IntRange(2, MOST_LOOKS),
+    default=10,
+    show_default=True,
+    help="The most seeds that can be paid.",
 )
 @click.option(
     "--control-seeds",

@@ -13,10 +13,11 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.files import LOG_SUFFIXES, FileError, read_bounded
+from analysis.files import LOG_SUFFIXES, FileError, files_below, leads_out, read_bounded
 
 PLAN, EVENTS = "plan.json", "events.jsonl"
 TRAIN_LOG, RUN_MANIFEST = "train.log", "run.json"
@@ -24,7 +25,9 @@ FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML = "runs.parquet", "verdict.json", "
 CANDIDATE, CONTROL = "candidate", "control"
 FIXED, SEQUENTIAL = "fixed", "sequential"
 BOUNDARIES = ("flat", "pocock", "obrien-fleming")  # those of analysis.sequential, which loads scipy
-MOST_LOOKS = 50
+MOST_LOOKS, MOST_SEEDS = 30, 1000
+LARGEST_JSON = 2**22  # bytes
+SEEDS_ARE = ("given", "derived")
 PLAN_KEYS = {"ruleset": dict, "arms": dict, "seeds": list, "script": dict}
 STATES = ("pending", "running", "succeeded", "failed", "lost", "stopped")
 
@@ -38,14 +41,23 @@ def has_plan(path: Path) -> bool:
 
 
 def is_sweep(path: Path) -> bool:
-    """Whether a folder is a sweep directory: it holds a plan, and runs by arm or, before the first, no logs beside it.
+    """Whether a folder is a sweep directory: it holds a plan, and runs by arm or, before the first, nothing of a record.
 
     A record folder may hold the plan of its runs too.
     """
     if not has_plan(path):
         return False
-    begun = os.path.isdir(path / CANDIDATE) or os.path.isfile(path / EVENTS)
-    return begun or not any(name.lower().endswith(LOG_SUFFIXES) for name in os.listdir(path))
+    return (
+        os.path.isdir(path / CANDIDATE)
+        or os.path.isfile(path / EVENTS)
+        or not (of_a_record(path) or files_below(path).logs)
+    )
+
+
+def of_a_record(path: Path) -> list[str]:
+    """Logs and submission JSONs that lie in a folder itself: what a sweep directory does not hold."""
+    names = sorted(os.listdir(path))
+    return [name for name in names if name.lower().endswith(LOG_SUFFIXES) or re.fullmatch(r"submission.*\.json", name)]
 
 
 def plan_digest(plan: dict[str, Any]) -> str:
@@ -56,7 +68,7 @@ def plan_digest(plan: dict[str, Any]) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(read_bounded(path))
+        content = json.loads(read_bounded(path, LARGEST_JSON))
     except FileError as error:
         raise SweepError(f"{path} {error}.") from None
     except (ValueError, RecursionError) as error:
@@ -71,34 +83,54 @@ def read_plan(directory: Path) -> dict[str, Any]:
     path = directory / PLAN
     if not os.path.isfile(path):
         raise SweepError(f"{directory} is no sweep directory: it has no {PLAN}.")
+    if leads_out(path, os.path.realpath(directory)):
+        raise SweepError(f"{path} is a link that leads out of the folder.")
     plan = read_json(path)
     if plan.get("sha256") != plan_digest(plan):
         raise SweepError(f"{path} was changed after it was frozen: its content does not match its sha256.")
     if not all(isinstance(plan.get(key), kind) for key, kind in PLAN_KEYS.items()):
         raise SweepError(f"{path} is no plan of this version: it needs {', '.join(PLAN_KEYS)}.")
-    seeds, sota = plan["seeds"], plan.get("sota")
-    if not all(type(seed) is int and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise SweepError(f"{path}: seeds is {str(seeds)[:80]}; it must be a list of different whole numbers.")
-    if sota is not None and (isinstance(sota, bool) or not isinstance(sota, (int, float))):
-        raise SweepError(f"{path}: sota is {str(sota)[:80]!r}; it must be a number or null.")
+    seeds, sota, arms = plan["seeds"], plan.get("sota"), plan["arms"]
+    if len(seeds) > MOST_SEEDS or not all(type(seed) is int and 0 <= seed < 2**63 for seed in seeds):
+        raise SweepError(f"{path}: seeds is {_start(seeds)}; it must be a list of at most {MOST_SEEDS} whole numbers.")
+    if len(set(seeds)) < len(seeds):
+        raise SweepError(f"{path}: seeds is {_start(seeds)}; it must be a list of different whole numbers.")
+    if sota is not None and (isinstance(sota, bool) or not isinstance(sota, (int, float)) or not abs(sota) < 1e6):
+        raise SweepError(f"{path}: sota is {_start(sota)}; it must be a number or null.")
+    if not {CANDIDATE} <= arms.keys() <= {CANDIDATE, CONTROL} or not all(
+        isinstance(arm, dict) for arm in arms.values()
+    ):
+        raise SweepError(
+            f"{path}: arms is {_start(arms)}; it must have the table {CANDIDATE!r}, and may have {CONTROL!r}."
+        )
+    if plan.get("seeds_are", SEEDS_ARE[0]) not in SEEDS_ARE:
+        raise SweepError(f"{path}: seeds_are is {_start(plan['seeds_are'])}; allowed: {', '.join(SEEDS_ARE)}.")
     if fault := design_fault(plan.get("design", {"name": FIXED}), len(seeds)):
         raise SweepError(f"{path}: {fault}")
     return plan
 
 
+def _start(value: Any) -> str:
+    """The beginning of a value, to be named in a sentence."""
+    try:
+        return repr(value)[:80]
+    except ValueError:  # an integer with more digits than Python prints
+        return "a number of very many digits"
+
+
 def design_fault(design: Any, seeds: int) -> str | None:
     """What is wrong with a plan's design, or None."""
     if not isinstance(design, dict) or design.get("name") not in (FIXED, SEQUENTIAL):
-        return f"design is {str(design)[:80]}; its name must be {FIXED!r} or {SEQUENTIAL!r}."
+        return f"design is {_start(design)}; its name must be {FIXED!r} or {SEQUENTIAL!r}."
     if design["name"] == FIXED:
         return None
     looks = design.get("looks")
     if not isinstance(looks, list) or not all(type(n) is int for n in looks) or looks != sorted(set(looks)):
-        return f"looks is {str(looks)[:80]}; it must be a rising list of numbers of seeds."
+        return f"looks is {_start(looks)}; it must be a rising list of numbers of seeds."
     if not looks or looks[0] < 2 or looks[-1] != seeds or seeds > MOST_LOOKS:
-        return f"looks is {str(looks)[:80]}; it must begin at 2 or later and end at the {seeds} planned seeds, at most {MOST_LOOKS}."
+        return f"looks is {_start(looks)}; it must begin at 2 or later and end at the {seeds} planned seeds, at most {MOST_LOOKS}."
     if design.get("boundary") not in BOUNDARIES:
-        return f"boundary is {str(design.get('boundary'))[:80]!r}; allowed: {', '.join(BOUNDARIES)}."
+        return f"boundary is {_start(design.get('boundary'))}; allowed: {', '.join(BOUNDARIES)}."
     return None
 
 
@@ -112,14 +144,12 @@ def derive_seeds(plan: dict[str, Any], count: int) -> list[int]:
         for arm, table in plan["arms"].items()
     }
     digest = plan_digest(plan | {"script": plan["script"]["sha256"], "arms": arms, "seeds": count})
-    seeds: list[int] = []
+    seeds: dict[int, None] = {}
     index = 0
     while len(seeds) < count:
-        seed = int(hashlib.sha256(f"{digest}{index}".encode()).hexdigest(), 16) % 2**31
-        if seed not in seeds:
-            seeds.append(seed)
+        seeds[int(hashlib.sha256(f"{digest}{index}".encode()).hexdigest(), 16) % 2**31] = None
         index += 1
-    return seeds
+    return list(seeds)
 
 
 def attempt_folder(directory: Path, arm: str, seed: int, attempt: int) -> Path:
@@ -167,13 +197,19 @@ def seeds_on_disk(directory: Path, arm: str) -> list[int]:
     return sorted(int(match[1]) for match in names if match)
 
 
-def times_of(directory: Path, arm: str, seed: int) -> tuple[str | None, str | None]:
-    """When the first attempt of a run started and its last one ended, as ISO 8601 in UTC; None where nothing says it."""
-    manifests = sorted(
-        (path for path in (directory / arm / f"seed-{seed}").glob(f"attempt-*/{RUN_MANIFEST}") if os.path.isfile(path)),
-        key=lambda path: (len(path.parent.name), path.parent.name),
+def attempts_of(directory: Path, arm: str, seed: int) -> list[dict[str, Any]]:
+    """What run.json says of every attempt of a run, in order; an attempt without one says nothing."""
+    paths = (directory / arm / f"seed-{seed}").glob(f"attempt-*/{RUN_MANIFEST}")
+    numbered = sorted(
+        (path for path in paths if os.path.isfile(path)), key=lambda path: (len(path.parent.name), path.parent.name)
     )
-    if not manifests:
-        return None, None
-    started, ended = read_json(manifests[0]).get("started"), read_json(manifests[-1]).get("ended")
-    return (started if isinstance(started, str) else None), (ended if isinstance(ended, str) else None)
+    return [read_json(path) for path in numbered]
+
+
+def time_of(manifest: dict[str, Any], key: str) -> datetime | None:
+    """When an attempt started or ended; None where nothing says it with its time zone."""
+    try:
+        found = datetime.fromisoformat(manifest[key])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if found.tzinfo is not None else None

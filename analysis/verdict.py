@@ -36,8 +36,8 @@ class Looks:
     """Where a sequential test stands. `taken` is the number of seeds at the last look that counts, 0 before the first.
 
     nominal_p, critical: what this look's own p and t must be below; p_value: the look's own p. stagewise_p: after
-    stopping. chance: of passing at a later look if the true gain is gain_sd standard deviations, the estimate of the
-    runs so far (Hedges' g). next_look: how many seeds there must be then; next_seeds: the planned ones to run for it.
+    stopping. chance: of passing at a later look, averaged over the gains that the runs allow. next_look: how many seeds
+    there must be then; next_seeds: the planned ones to run for it.
     """
 
     looks: tuple[int, ...]
@@ -50,7 +50,6 @@ class Looks:
     next_look: int | None = None
     next_seeds: list[int] = field(default_factory=list)
     chance: float | None = None
-    gain_sd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

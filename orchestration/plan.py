@@ -11,10 +11,19 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from analysis.sweepdir import CANDIDATE, CONTROL, FIXED, PLAN, SEQUENTIAL, derive_seeds, design_fault, plan_digest
+from analysis.sweepdir import (
+    CANDIDATE,
+    CONTROL,
+    FIXED,
+    MOST_SEEDS,
+    PLAN,
+    SEQUENTIAL,
+    derive_seeds,
+    design_fault,
+    plan_digest,
+)
 from orchestration.files import file_digest, write_json
 
-MOST_SEEDS = 1000
 _SECRET = re.compile(r"(?:^|_)(?:API_?KEY|ACCESS_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(?:_|$)", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -195,12 +195,11 @@ def sweep(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        ruleset = asdict(load("parameter-golf")) | {"submission": "none", "gpu": None, "world_size": None}
         plan: dict[str, Any] = {
             "version": 1,
             "script": {"path": "/x/train_gpt.py", "sha256": hashlib.sha256(SOURCE.encode()).hexdigest(), "bytes": len(SOURCE)},
             "arms": {"candidate": {"env": {}}} | ({"control": {"env": {"A": "1"}}} if control is not None else {}),
-            "ruleset": ruleset,
+            "ruleset": asdict(load("parameter-golf")),
             "sota": sota,
             "design": {"name": "sequential", "looks": looks, "boundary": boundary} if looks else {"name": "fixed"},
             "seeds": seeds or list(values),
@@ -212,7 +211,10 @@ def sweep(tmp_path: Path) -> Callable[..., Path]:
                 attempt = folder / arm / f"seed-{seed}" / "attempt-1"
                 attempt.mkdir(parents=True)
                 (attempt / "train.log").write_text("died\n" if value is None else make_log(seed, value))
-                times = {"started": f"2026-04-05T10:{minute:02d}:00", "ended": f"2026-04-05T10:{minute:02d}:59"}
+                times = {
+                    "started": f"2026-04-05T10:{minute:02d}:00+00:00",
+                    "ended": f"2026-04-05T10:{minute:02d}:59+00:00",
+                }
                 state = "failed" if value is None else "succeeded"
                 (attempt / "run.json").write_text(json.dumps({"state": state, "seed": seed, "reason": None} | times))
         return folder

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from analysis import render, sequential
+from analysis import render, sequential, statements
 from analysis.decide import decide
 from analysis.judge import judge
 from analysis.page import page
@@ -589,7 +589,7 @@ def test_known_sigma_against_control_runs_is_the_tracks_pairwise_form() -> None:
 def test_a_bare_sota_says_what_rerunning_it_would_change() -> None:
     verdict = decide(RULES, runs(*SEEDS.values()), [], 1.21613611, [])
     assert verdict.rerun_at_least == pytest.approx(1.212090676, abs=1e-8)
-    said = " ".join(render.assumptions(verdict))
+    said = " ".join(statements.assumptions(verdict))
     assert "its own noise and its hardware are ignored" in said
     assert "came out at 1.21209068 or above" in said
     for shift, expected in ((1e-7, "supported"), (-1e-7, "not_supported")):
