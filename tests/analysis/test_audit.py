@@ -374,9 +374,11 @@ def test_what_cannot_be_audited_is_said(python: Run, record: Record, tmp_path: P
     assert python("-m", "analysis.significance", "check", tmp_path, "--sota", "1.3").returncode == 3
     (tmp_path / "runs.csv").write_text("a\n")
     assert python("-m", "analysis.audit", tmp_path / "runs.csv").returncode == 2
-    for plan in ({}, {"ruleset": {"nonsense": 1}, "arms": {}, "seeds": [], "script": {}}):
-        (tmp_path / "plan.json").write_text(json.dumps(plan | {"sha256": plan_digest(plan)}))
-        assert python("-m", "analysis.audit", tmp_path).returncode == 3
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    for plan in ({}, {"ruleset": {"nonsense": 1}, "arms": {"candidate": {}}, "seeds": [], "script": {}}):
+        (sweep / "plan.json").write_text(json.dumps(plan | {"sha256": plan_digest(plan)}))
+        assert python("-m", "analysis.audit", sweep).returncode == 3
 
 
 # -- the real records --------------------------------------------------------------------------------------------------

@@ -66,7 +66,9 @@ def test_the_p_value_is_that_of_a_report(board: Path, python: Run) -> None:
 def test_the_formats(board: Path, python: Run) -> None:
     found = python("-m", "analysis.leaderboard", board)
     assert found.returncode == 0
-    lines = found.stdout.strip().split("\n")
+    lines, said = found.stdout.strip().split("\n")[:-2], found.stdout.strip().split("\n")[-1]
+    assert said.startswith("3 tests at p < 0.01: ")
+    assert said.endswith("with a probability of 0.03.")
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
     assert "<b>" not in found.stdout
     rows = json.loads(python("-m", "analysis.leaderboard", board, "--format", "json").stdout)

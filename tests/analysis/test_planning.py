@@ -15,6 +15,7 @@ import scipy.stats
 from analysis import sequential
 from analysis.planning import Question, designs, recommendation, seeds_needed
 from analysis.spread import Spread
+from analysis.stats import power_against
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ARGUMENTS = ("--sd", "0.00073", "--gain", "0.002")
@@ -95,10 +96,13 @@ def test_the_cheapest_design_with_the_wanted_chance_is_recommended() -> None:
 def test_control_seeds_are_planned_with_and_paid(python: Run) -> None:
     table = plan(python, *ARGUMENTS, "--control-seeds", "3", "--gpus", "1", "--minutes", "60")
     row = table["designs"][0]
-    critical = scipy.stats.t.ppf(0.99, 4)
-    noncentrality = 0.002 / 0.00073 / math.sqrt(2 / 3)
-    assert row["power"] == pytest.approx(scipy.stats.nct.sf(critical, 4, noncentrality), rel=1e-8)
+    assert row["power"] == pytest.approx(power_against(3, 3, 0.01, 0.002 / 0.00073), rel=1e-9)
     assert (row["gpu_hours_at_most"], row["cost_at_most"]) == (6.0, None)
+    in_step = table["designs"][-1]
+    design = sequential.Design(tuple(range(3, 11)), paired=True)
+    assert in_step["critical_t"] == pytest.approx(list(sequential.boundary(design, 0.01)))
+    assert in_step["gpu_hours_at_most"] == 20.0
+    assert in_step["gpu_hours_expected"] == pytest.approx(2 * in_step["expected_seeds"])
 
 
 @pytest.mark.parametrize("boundary", sequential.BOUNDARIES)
@@ -150,6 +154,8 @@ def test_the_table_for_people(python: Run) -> None:
         ((*ARGUMENTS, "--power", "1"), ["--power is 1"]),
         ((*ARGUMENTS, "--power", "0.001"), ["--alpha (0.01)"]),
         ((*ARGUMENTS, "--alpha", "0.7"), ["--alpha is 0.7"]),
+        ((*ARGUMENTS, "--alpha", "1e-17"), ["--alpha is 1e-17"]),
+        ((*ARGUMENTS, "--control-seeds", "1"), ["--control-seeds is 1"]),
         ((*ARGUMENTS, "--minutes", "0"), ["--minutes is 0"]),
         ((*ARGUMENTS, "--price", "-3"), ["--price is -3"]),
         ((*ARGUMENTS, "--max-seeds", "1"), ["--max-seeds"]),

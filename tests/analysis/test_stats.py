@@ -25,6 +25,7 @@ from analysis.stats import (
     moderated_t,
     one_sample_t,
     pooled_t,
+    power_against,
     prediction_interval,
     same_mean,
     scaled_gain,
@@ -304,3 +305,18 @@ def test_the_level_of_a_known_sigma_that_is_not_the_true_one() -> None:
         scipy.stats.norm.sf(0.004 / 0.0013), rel=1e-12
     )
     assert known_sigma_level(0.004 / 0.0013, 0.0013, 0.0025) == pytest.approx(0.0548, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("n", "control", "delta", "power"),
+    [(3, 3, 0, 0.0060), (10, 3, 0, 0.00451), (8, 3, 3, 0.635), (3, 3, 6, 0.917), (5, 3, 5, 0.912), (10, 3, 4, 0.797)],
+)
+def test_the_power_of_both_tests_against_a_control(n: int, control: int, delta: float, power: float) -> None:
+    """By a quadrature of other nodes and by simulation, to the digits given; the last is simulated here."""
+    assert power_against(n, control, 0.01, delta) == pytest.approx(power, rel=2e-3)
+    rng = np.random.default_rng(5)
+    mine, others = rng.standard_normal((20_000, n)) - delta, rng.standard_normal((20_000, control))
+    passed = np.ones(20_000, dtype=bool)
+    for equal in (True, False):
+        passed &= scipy.stats.ttest_ind(mine, others, axis=1, equal_var=equal, alternative="less").pvalue < 0.01
+    assert passed.mean() == pytest.approx(power, abs=5 * math.sqrt(power * (1 - power) / 20_000))

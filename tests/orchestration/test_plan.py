@@ -153,7 +153,7 @@ def test_a_sequential_design_looks_after_each_seed_from_the_third() -> None:
     assert make_design("fixed", 5, "flat", 3) == {"name": "fixed"}
     with pytest.raises(PlanError, match="first at 3 seeds; 2 are planned"):
         make_design("sequential", 2, "flat", 3)
-    with pytest.raises(PlanError, match="at most 50"):
+    with pytest.raises(PlanError, match="at most 30"):
         make_design("sequential", 51, "flat", 3)
 
 
