@@ -22,7 +22,7 @@ demo: $(READY)
 test: $(READY)
 	@echo "Fast tests."
 	@$(BIN)/python -m pytest -n auto -m "not slow" -q
-	@echo "Slow tests: Ray, torchrun, training."
+	@echo "Slow tests: Ray, torchrun, training, simulation."
 	@$(BIN)/python -m pytest -m slow -q
 
 lint: $(READY)

@@ -20,7 +20,7 @@ from analysis.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, Looks, Reading,
 FIRST_LOOK, LAST_LOOK = 3, 10  # where no plan says otherwise
 SURE = 30.0  # sd; a larger gain has no larger chance
 SMALLEST_ALPHA, LARGEST_ALPHA = 1e-6, 0.4  # of a boundary
-GAINS = 16  # that the chance of passing is averaged over
+GAINS = 10  # that the chance of passing is averaged over
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from analysis.stats import Sample, against_control, critical_t, pooled_t, welch_
 from benchmarks.calibration import ALPHA, LOOKS, OURS, Row, e_value_criticals, generator, power_rows, rows, ways
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
 SWEEPS, SEED = 2000, 7
 _X, _W = np.polynomial.legendre.leggauss(64)
 NODES, WEIGHTS = (1 + _X) / 2, _W / 2  # of the integral from 0 to 1

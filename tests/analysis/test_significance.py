@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import scipy.stats
+from click.testing import CliRunner
 
 from analysis.escape import markdown, printable
 from analysis.judge import judge
 from analysis.page import read_curves
+from analysis.significance import main
 from analysis.verdict import format_p
 from tests.conftest import RATIO, SOURCE, make_log
 
@@ -24,13 +26,14 @@ METRIC_LINE = make_log(1, 1.2).count("\n")
 CONTROL = {1: 1.20576485, 2: 1.20617460, 3: 1.20715923}
 
 
-def report(python: Run, *arguments: str | Path) -> tuple[int, dict]:
-    found = python("-m", "analysis.significance", "report", *arguments, "--format", "json")
-    return found.returncode, json.loads(found.stdout)
+def report(*arguments: str | Path) -> tuple[int, dict]:
+    """`report` in this process: a new one takes half a second to start."""
+    found = CliRunner().invoke(main, ["report", *map(str, arguments), "--format", "json"])
+    return found.exit_code, json.loads(found.stdout)
 
 
-def test_json_of_a_supported_claim(python: Run, record: Record) -> None:
-    code, table = report(python, record(SEEDS), "--sota", "1.21613611")
+def test_json_of_a_supported_claim(record: Record) -> None:
+    code, table = report(record(SEEDS), "--sota", "1.21613611")
     assert code == 0
     assert table["schema_version"] == 1
     assert (table["verdict"], table["rules"], table["metric"], table["unit"]) == (
@@ -55,22 +58,22 @@ def test_json_of_a_supported_claim(python: Run, record: Record) -> None:
     assert table["findings"] == []
 
 
-def test_the_other_unit_is_always_printed_beside(python: Run, record: Record) -> None:
+def test_the_other_unit_is_always_printed_beside(record: Record) -> None:
     folder = record(SEEDS)
-    _, in_bpb = report(python, folder, "--sota", "1.21613611")
+    _, in_bpb = report(folder, "--sota", "1.21613611")
     nats, e_value = in_bpb["also"]
     assert (e_value["reading"], e_value["verdict"]) == ("open-ended e-value", "not_supported")
     assert e_value["test"]["statistic"] == pytest.approx(30.389251455524672, rel=1e-9)
     assert nats["unit"] == "nats"
     assert nats["threshold"] == pytest.approx(1.21613611 - 0.005 * RATIO, abs=1e-8)
-    _, in_nats = report(python, folder, "--sota", "1.21613611", "--unit", "nats")
+    _, in_nats = report(folder, "--sota", "1.21613611", "--unit", "nats")
     assert in_nats["threshold"] == pytest.approx(nats["threshold"], abs=1e-15)
     assert in_nats["also"][0]["threshold"] == pytest.approx(in_bpb["threshold"], abs=1e-15)
 
 
-def test_against_control_runs(python: Run, record: Record) -> None:
+def test_against_control_runs(record: Record) -> None:
     folder, control = record(SEEDS), record(CONTROL, "control")
-    code, table = report(python, folder, "--control", control)
+    code, table = report(folder, "--control", control)
     assert code == 1
     assert table["sota"] == pytest.approx(math.fsum(CONTROL.values()) / 3)
     assert (table["test"]["name"], table["test"]["p_value"]) == ("Welch t", pytest.approx(0.498, abs=5e-4))
@@ -81,17 +84,17 @@ def test_against_control_runs(python: Run, record: Record) -> None:
     assert readings["Welch t", "bpb"]["test"]["p_value"] == pytest.approx(0.498, abs=5e-4)
     assert readings["Welch t", "nats"]["test"]["p_value"] == pytest.approx(0.095, abs=5e-4)
     assert ("pooled t", "bpb") in readings
-    _, both = report(python, folder, "--control", control, "--sota", "1.21613611")
+    _, both = report(folder, "--control", control, "--sota", "1.21613611")
     assert both["verdict"] == "supported"
     assert len(both["also"]) == 6
     assert both["test"]["name"] == "one-sample t"
 
 
-def test_options_override_the_ruleset(python: Run, record: Record) -> None:
+def test_options_override_the_ruleset(record: Record) -> None:
     folder = record(SEEDS)
-    assert report(python, folder, "--sota", "1.21613611", "--alpha", "0.005")[0] == 1
-    assert report(python, folder, "--sota", "1.21613611", "--margin", "0.012")[0] == 1
-    assert report(python, folder, "--sota", "1.21613611", "--margin", "0")[1]["threshold"] == 1.21613611
+    assert report(folder, "--sota", "1.21613611", "--alpha", "0.005")[0] == 1
+    assert report(folder, "--sota", "1.21613611", "--margin", "0.012")[0] == 1
+    assert report(folder, "--sota", "1.21613611", "--margin", "0")[1]["threshold"] == 1.21613611
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_unusable_evidence_leaves_with_3_and_a_sentence(
 ) -> None:
     for index, log in enumerate(logs):
         (tmp_path / f"{index}.log").write_text(log)
-    code, table = report(python, tmp_path, "--sota", "1.3")
+    code, table = report(tmp_path, "--sota", "1.3")
     assert (code, table["verdict"], table["test"]) == (3, "unusable", None)
     assert word in table["reason"]
     found = python("-m", "analysis.significance", "check", tmp_path, "--sota", "1.3")
@@ -207,9 +210,9 @@ def test_p_is_never_printed_as_zero() -> None:
     assert format_p(0.0) == "< 1e-300"
 
 
-def test_the_source_record(python: Run, reference: Path) -> None:
+def test_the_source_record(reference: Path) -> None:
     folder = reference / "logs" / "parameter-golf" / "2026-03-19_TrainingOptSeq4096"
-    code, table = report(python, folder, "--sota", "1.21613611")
+    code, table = report(folder, "--sota", "1.21613611")
     assert code == 0
     assert table["test"]["statistic"] == pytest.approx(-9.039720939803, abs=1e-9)
     assert table["test"]["p_value"] == pytest.approx(0.006008638100610, abs=1e-9)
@@ -218,29 +221,29 @@ def test_the_source_record(python: Run, reference: Path) -> None:
     ]  # fmt: skip
 
 
-def test_candidate_and_control_must_carry_one_metric(python: Run, record: Record) -> None:
+def test_candidate_and_control_must_carry_one_metric(record: Record) -> None:
     folder, control = record(SEEDS), record(CONTROL, "control")
     for log in control.glob("*.log"):
         log.write_text(log.read_text().replace("final_int8_zlib_roundtrip", "final_other"))
-    code, table = report(python, folder, "--control", control)
+    code, table = report(folder, "--control", control)
     assert (code, table["verdict"]) == (3, "unusable")
     assert "different metrics" in table["reason"]
 
 
-def test_control_rows_findings_and_frames(python: Run, record: Record, tmp_path: Path) -> None:
+def test_control_rows_findings_and_frames(record: Record, tmp_path: Path) -> None:
     folder, control = record(SEEDS), record(CONTROL, "control")
     (control / "copy.log").write_bytes((control / "train_seed1.log").read_bytes())
-    _, table = report(python, folder, "--control", control)
+    _, table = report(folder, "--control", control)
     assert {row["arm"] for row in table["control"]} == {"control"}
     assert table["control"][0]["log"] == str(control / "train_seed1.log")
     assert [finding["file"] for finding in table["findings"]] == [str(control / "copy.log")]
     assert (table["sota_is"], table["n"]) == ("control's mean", 3)
 
 
-def test_what_was_read_is_kept_when_nothing_can_be_told(python: Run, record: Record) -> None:
+def test_what_was_read_is_kept_when_nothing_can_be_told(record: Record) -> None:
     folder = record({1: 1.2})
     (folder / "copy.log").write_bytes((folder / "train_seed1.log").read_bytes())
-    _, table = report(python, folder, "--sota", "1.3")
+    _, table = report(folder, "--sota", "1.3")
     assert (table["sota"], table["n"], len(table["runs"])) == (1.3, 1, 1)
     assert [finding["code"] for finding in table["findings"]] == ["too-few-seeds", "duplicate-log"]
 
@@ -278,21 +281,21 @@ def speedrun(folder: Path, *losses: float) -> Path:
 
 def test_the_target_of_a_ruleset_needs_no_sota(python: Run, tmp_path: Path) -> None:
     folder = speedrun(tmp_path / "a", 3.2755, 3.2753, 3.2758, 3.2794)
-    code, table = report(python, folder, "--rules", "nanogpt-track-1")
+    code, table = report(folder, "--rules", "nanogpt-track-1")
     assert (code, table["sota"], table["sota_is"], table["metric"]) == (1, 3.28, "target", "val_loss")
     assert table["test"]["p_value"] == pytest.approx(0.01837576, abs=1e-8)
     assert [also["reading"] for also in table["also"]] == ["open-ended e-value"]
     assert (table["findings"], table["runs"][0]["label"]) == ([], "val_loss")
     text = python("-m", "analysis.significance", "report", folder, "--rules", "nanogpt-track-1").stdout
     assert "threshold (the target)" in text
-    assert report(python, folder, "--rules", "nanogpt-track-1", "--sota", "3.29")[1]["sota"] == 3.29
+    assert report(folder, "--rules", "nanogpt-track-1", "--sota", "3.29")[1]["sota"] == 3.29
 
 
 @pytest.mark.parametrize(("gain", "code"), [(0.00201, 0), (0.00199, 1)])
 def test_track_3_passes_at_its_own_critical_value(python: Run, tmp_path: Path, gain: float, code: int) -> None:
     """Four runs: (3.28 - mean) sqrt(4) >= 0.004, so the mean must be 0.002 below; p is 0.001 there."""
     folder = speedrun(tmp_path / "a", *(3.28 - gain + d for d in (-0.001, 0.001, -0.002, 0.002)))
-    found, table = report(python, folder, "--rules", "nanogpt-track-3")
+    found, table = report(folder, "--rules", "nanogpt-track-3")
     assert (found, table["test"]["name"], table["test"]["df"]) == (code, "known-sigma z", None)
     assert table["test"]["p_value"] == pytest.approx(0.00105, abs=6e-5)
     assert table["upper_bound"] == pytest.approx(3.28 - gain + 3.0902323 * 0.0013 / 2, abs=1e-6)
@@ -303,22 +306,22 @@ def test_track_3_passes_at_its_own_critical_value(python: Run, tmp_path: Path, g
         assert "spread between runs is known" in page.stdout
 
 
-def test_a_run_that_stopped_early_has_no_result(python: Run, tmp_path: Path) -> None:
+def test_a_run_that_stopped_early_has_no_result(tmp_path: Path) -> None:
     folder = speedrun(tmp_path / "a", 3.2755, 3.2753)
     (folder / "9.txt").write_text("step:0/9 val_loss:10.8 train_time:0ms\nstep:5/9 val_loss:5.1 train_time:9ms\n")
-    code, table = report(python, folder, "--rules", "nanogpt-track-1")
+    code, table = report(folder, "--rules", "nanogpt-track-1")
     assert (code, [finding["code"] for finding in table["findings"]]) == (3, ["no-final-metric"])
     assert "9.txt holds a run without a final metric" in table["reason"]
 
 
-def test_the_real_speedruns(python: Run, reference: Path) -> None:
+def test_the_real_speedruns(reference: Path) -> None:
     logs = reference / "logs" / "modded-nanogpt"
     for folder, rules, n, mean, p, code in (
         ("track_1_short/2025-12-22_MultiTokenPrediction", "nanogpt-track-1", 14, 3.278742857, 0.000304815, 0),
         ("track_1_short/2024-12-10_MFUTweaks", "nanogpt-track-1", 8, 3.27755, 0.013890, 1),
         ("track_3_optimization/20260430_muonh", "nanogpt-track-3", 10, 3.27821, 6.676e-6, 0),
     ):
-        found, table = report(python, logs / folder, "--rules", rules)
+        found, table = report(logs / folder, "--rules", rules)
         assert (found, table["n"]) == (code, n)
         assert table["mean"] == pytest.approx(mean, abs=1e-9)
         assert table["test"]["p_value"] == pytest.approx(p, rel=1e-3)
@@ -329,35 +332,35 @@ def test_the_real_speedruns(python: Run, reference: Path) -> None:
             )
 
 
-def test_the_boundary_of_a_rounded_rule_passes(python: Run, tmp_path: Path) -> None:
+def test_the_boundary_of_a_rounded_rule_passes(tmp_path: Path) -> None:
     """3.28 - 3.278 is 0.001999... in binary; the rule asks for 0.002 * sqrt(4) >= 0.004."""
     for name, value, code in (("on", 3.278, 0), ("off", 3.27801, 1)):
         folder = speedrun(tmp_path / name, *(value + d for d in (-0.001, 0.001, -0.002, 0.002)))
-        assert report(python, folder, "--rules", "nanogpt-track-3")[0] == code
+        assert report(folder, "--rules", "nanogpt-track-3")[0] == code
 
 
 def test_a_known_spread_needs_none_in_the_runs(python: Run, tmp_path: Path) -> None:
     folder = speedrun(tmp_path / "a", 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785)
-    code, table = report(python, folder, "--rules", "nanogpt-track-3")
+    code, table = report(folder, "--rules", "nanogpt-track-3")
     assert (code, table["sd"], table["also"]) == (0, 0, [])
-    assert report(python, folder, "--rules", "nanogpt-track-1")[0] == 3
+    assert report(folder, "--rules", "nanogpt-track-1")[0] == 3
     found = python("-m", "analysis.significance", "check", folder, "--rules", "nanogpt-track-3", "--alpha", "0.05")
     assert (found.returncode, "scaled_gain" in found.stderr) == (2, True)
 
 
-def test_no_path_is_left_out_for_lying_deeper(python: Run, tmp_path: Path) -> None:
+def test_no_path_is_left_out_for_lying_deeper(tmp_path: Path) -> None:
     shallow = speedrun(tmp_path / "a", 3.275, 3.2752)
     (tmp_path / "x").mkdir()
     deep = speedrun(tmp_path / "x" / "y", 3.30, 3.3002)
     single = deep / "0.txt"
-    assert report(python, shallow, deep, "--rules", "nanogpt-track-1")[1]["n"] == 4
-    assert report(python, shallow, single, "--rules", "nanogpt-track-1")[1]["n"] == 3
+    assert report(shallow, deep, "--rules", "nanogpt-track-1")[1]["n"] == 4
+    assert report(shallow, single, "--rules", "nanogpt-track-1")[1]["n"] == 3
 
 
-def test_the_last_validation_must_be_at_the_last_step(python: Run, tmp_path: Path) -> None:
+def test_the_last_validation_must_be_at_the_last_step(tmp_path: Path) -> None:
     folder = speedrun(tmp_path / "a", 3.275, 3.2752)
     (folder / "9.txt").write_text("step:5/9 val_loss:3.2 train_time:5ms\nstep:9/9 train_time:9ms step_avg:1ms\n")
-    assert report(python, folder, "--rules", "nanogpt-track-1")[0] == 3
+    assert report(folder, "--rules", "nanogpt-track-1")[0] == 3
 
 
 def test_a_summary_that_cannot_be_written_does_not_change_the_verdict(python: Run, record: Record) -> None:

@@ -64,7 +64,7 @@ def gone(marker: str, within_s: float) -> bool:
     return True
 
 
-@pytest.mark.parametrize("manner", ["polite", "stubborn"])
+@pytest.mark.parametrize("manner", ["polite", pytest.param("stubborn", marks=pytest.mark.slow)])  # waits out the grace
 @pytest.mark.parametrize("event", ["end of pipe", "SIGTERM"])
 def test_nothing_outlives_the_supervisor(marker: str, manner: str, event: str) -> None:
     with supervised(sys.executable, "-c", STUBBORN, manner, marker) as process:
