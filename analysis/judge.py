@@ -174,9 +174,7 @@ def _deviation(followed: planned.Planned) -> tuple[str, str, int, str] | None:
 
 def _unshipped(changed: str) -> tuple[str, str, int, str]:
     """A sweep that brings its own rules passes no gate unless the reviewer names them."""
-    message = (
-        f"Found {changed}; expected a shipped ruleset or the reviewer's own. Name the rules to judge by with --rules."
-    )
+    message = f"Found {changed}; expected a shipped ruleset or the reviewer's own. Name the rules to judge by with --rules, or the changed value with its own option."
     return "rules-changed", sweepdir.PLAN, 1, message
 
 
