@@ -81,12 +81,8 @@ def judge(
             raise broken
         if fault := out_of_range(sota, ruleset.margin, ruleset.alpha):
             raise EvidenceError(f"The plan cannot be meant: {fault}")
-        if (
-            plan
-            and rules is None
-            and (changed := planned.own_rules(plan, [key for key in asked if asked[key] is not None]))
-        ):
-            evidence.findings = _with(evidence.findings, ruleset, _unshipped(changed))
+        if plan and rules is None:
+            evidence.findings += _unshipped(planned.own_rules(plan, [key for key in asked if asked[key] is not None]))
         if plan or beside:
             where = next(path for path in paths if sweepdir.is_sweep(path) or beside)
             followed = planned.compare(plan or beside or {}, where, evidence, ruleset, sota, control is not None)
@@ -172,10 +168,12 @@ def _deviation(followed: planned.Planned) -> tuple[str, str, int, str] | None:
     return "plan-not-followed", sweepdir.PLAN, 1, message
 
 
-def _unshipped(changed: str) -> tuple[str, str, int, str]:
-    """A sweep that brings its own rules passes no gate unless the reviewer names them."""
+def _unshipped(changed: str | None) -> list[Finding]:
+    """A sweep that brings its own rules passes no gate unless the reviewer names them; nor can these turn that off."""
+    if changed is None:
+        return []
     message = f"Found {changed}; expected a shipped ruleset or the reviewer's own. Name the rules to judge by with --rules, or the changed value with its own option."
-    return "rules-changed", sweepdir.PLAN, 1, message
+    return graded([("rules-changed", sweepdir.PLAN, 1, message)], {})
 
 
 def _after_the_verdict(verdict: Verdict) -> list[str]:

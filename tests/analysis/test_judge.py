@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from analysis import render, sequential, statements
+from analysis import render, sequential, statements, sweepdir
 from analysis.decide import decide
 from analysis.evidence import EvidenceError
 from analysis.judge import judge
@@ -301,7 +301,7 @@ def test_runs_of_another_path_are_not_planned(sweep: Folder, record: Folder) -> 
 OWN_RULES: list[dict[str, Any]] = [
     {"alpha": 0.4, "margin": 0.0},
     {"name": "my-golf"},
-    {"findings": {"source-differs": "off"}},
+    {"findings": {"rules-changed": "off"}},
 ]
 
 
@@ -314,7 +314,7 @@ def test_a_sweep_that_brings_its_own_rules_passes_no_gate_unless_they_are_named(
         assert (found.returncode, "error: rules-changed: plan.json:1: Found the rules" in found.stdout) == (1, True)
         assert judge((folder,)).verdict == "supported"
         named = python("-m", "analysis.significance", "check", folder, "--rules", "parameter-golf")
-        assert (named.returncode, "rules-changed" in named.stdout) == (0, False)
+        assert (named.returncode, "error: rules-changed" in named.stdout) == (0, False)
     asked = python("-m", "analysis.significance", "check", tmp_path / "sweep-0", "--alpha", "0.4", "--margin", "0")
     assert asked.returncode == 0
     shipped = sweep({1: 1.20, 2: 1.201, 3: 1.202}, "as shipped")
@@ -834,3 +834,7 @@ def test_the_chance_of_passing_is_one_and_rises_with_t(t: float) -> None:
     chance = chance_of_passing(design, criticals, 0, t)
     assert 0 <= chance < 1
     assert chance <= chance_of_passing(design, criticals, 0, t + 0.5) + 1e-3
+
+
+def test_plans_and_the_sequential_test_know_the_same_boundaries() -> None:
+    assert sweepdir.BOUNDARIES == sequential.BOUNDARIES
