@@ -37,8 +37,12 @@ def judge(
     history: Path | None = None,
     verify: Path | None = None,
     require_plan: bool = False,
+    own_sweep: bool = False,
 ) -> Verdict:
-    """The verdict on PATHs; unusable evidence is a verdict too. Raises click.UsageError for wrong options."""
+    """The verdict on PATHs; unusable evidence is a verdict too. Raises click.UsageError for wrong options.
+
+    own_sweep: the caller made the plan, and so its rules.
+    """
     if fault := out_of_range(sota, margin, alpha):
         raise click.UsageError(fault)
     try:
@@ -81,7 +85,7 @@ def judge(
             raise broken
         if fault := out_of_range(sota, ruleset.margin, ruleset.alpha):
             raise EvidenceError(f"The plan cannot be meant: {fault}")
-        if plan and rules is None:
+        if plan and rules is None and not own_sweep:
             evidence.findings += _unshipped(planned.own_rules(plan, [key for key in asked if asked[key] is not None]))
         if plan or beside:
             where = next(path for path in paths if sweepdir.is_sweep(path) or beside)

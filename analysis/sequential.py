@@ -331,6 +331,7 @@ def spending(alpha: float, kind: str, share: float) -> float:
 def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, ...]:
     """The spending boundary at the first `looks` looks."""
     criticals: list[float] = []
+    above: list[float] = []  # how far log nominal lies above the log of the share that is spent at the look
     spent = 0.0
     for k, n in enumerate(design.looks[:looks]):
         df = design.degrees(n)
@@ -345,8 +346,15 @@ def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, 
 
         # a look crosses first at most as often as it crosses at all, and at most as often as any look up to it
         low, high = (math.log(min(max(x, 1e-300), 0.499)) for x in (allowed - spent, allowed))
-        exact = k > 0 and allowed > 1e-12 and excess(low) < 0 < excess(high)
-        criticals.append(at(_root(excess, low, high, 1e-9) if exact else low))
+        near = low + (above[-1] + (above[-1] - above[-2]) if k > 1 else 0.0)  # both move evenly from look to look
+        for left, right in ((near - 0.1, near + 0.1), (low, high)):
+            if k > 0 and allowed > 1e-12 and low <= left < right <= high and excess(left) < 0 < excess(right):
+                log_nominal = _root(excess, left, right, 1e-9)
+                break
+        else:
+            log_nominal = low
+        criticals.append(at(log_nominal))
+        above.append(log_nominal - low)
         spent = allowed
     return tuple(criticals)
 

@@ -230,7 +230,7 @@ def goes_on(directory: Path) -> bool:
     from analysis.judge import judge
     from analysis.verdict import CONTINUE
 
-    verdict = judge((directory,))
+    verdict = judge((directory,), own_sweep=True)
     click.echo(f"Look at {verdict.n} seeds: {verdict.verdict.replace('_', ' ')}. {verdict.reason}")
     if verdict.verdict != CONTINUE and verdict.sequential is not None:
         spared = verdict.sequential.looks[-1] - verdict.n
@@ -255,7 +255,7 @@ def conclude(directory: Path, incomplete: list[RunOrder]) -> int:
         written.append(FRAME)
     except EvidenceError as error:
         click.echo(f"No frame: {error}", err=True)
-    verdict = judge((directory,))
+    verdict = judge((directory,), own_sweep=True)
     write_whole(directory / VERDICT, render.as_json(verdict))
     write_whole(directory / REPORT_MARKDOWN, render.markdown(verdict))
     command = shlex.join(["python", "-m", "analysis.significance", "report", str(directory), "--format", "html"])
