@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from analysis import sequential, stats
+from analysis.chain import Design, log_likelihood_ratio
 from analysis.compare import Compared, compare, rules_test
 from analysis.evidence import EvidenceError
 from analysis.readings import in_both_units, open_ended
@@ -71,7 +72,7 @@ def look(rules: Ruleset, results: list[Result], sota: float | None, control: lis
     against = bool(control) and sota is None
     pairs = plan.paired and against
     good = min(_unbroken(results), _unbroken(control)) if pairs else _unbroken(results)
-    design = sequential.Design(plan.looks, 0 if pairs or not against else len(control), pairs)
+    design = Design(plan.looks, 0 if pairs or not against else len(control), pairs)
     criticals = sequential.boundary(design, rules.alpha, plan.boundary)
     compared: Compared | None = None
     ts: list[float] = []
@@ -159,7 +160,7 @@ def _before_the_first(good: int, lost: Result | None, plan: LookPlan, looks: Loo
 
 
 def _at_a_look(
-    rules: Ruleset, design: sequential.Design, criticals: tuple[float, ...], plan: LookPlan, compared: Compared,
+    rules: Ruleset, design: Design, criticals: tuple[float, ...], plan: LookPlan, compared: Compared,
     ts: list[float], lost: Result | None, looks: Looks,
 ) -> Looked:  # fmt: skip
     k, t, n = len(ts) - 1, ts[-1], looks.taken
@@ -192,7 +193,7 @@ def _at_a_look(
     return Looked(CONTINUE, reason, looks, compared, test, bound)
 
 
-def chance_of_passing(design: sequential.Design, criticals: tuple[float, ...], look: int, t: float) -> float:
+def chance_of_passing(design: Design, criticals: tuple[float, ...], look: int, t: float) -> float:
     """The chance that a later look crosses, averaged over the gains that t allows: each by the likelihood of t.
 
     The gain that fits best would promise too much after a good start and too little after a bad one.
@@ -203,7 +204,7 @@ def chance_of_passing(design: sequential.Design, criticals: tuple[float, ...], l
     nodes, weights = np.polynomial.legendre.leggauss(GAINS)
     gains = t / root + reach * nodes
     v = np.array([t / math.sqrt(df + t * t)])
-    likelihoods = np.array([math.exp(float(sequential.log_likelihood_ratio(v, df, gain * root)[0])) for gain in gains])
+    likelihoods = np.array([math.exp(float(log_likelihood_ratio(v, df, gain * root)[0])) for gain in gains])
     chances = [
         sequential.conditional_power(design, criticals, look, t, min(gain, SURE)) if gain > 0 else 0.0 for gain in gains
     ]

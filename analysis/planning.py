@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from analysis import sequential, stats
+from analysis.chain import Design
 from analysis.compare import sample_of
 from analysis.escape import printable
 from analysis.evidence import EvidenceError, check_results, gather
@@ -19,7 +20,7 @@ from analysis.look_by_look import chance_in_words
 from analysis.render import text_table
 from analysis.rules import T_TEST, RulesError, Ruleset, load
 from analysis.runs import finite_or_null
-from analysis.sequential import FLAT, Design
+from analysis.sequential import FLAT
 from analysis.spread import Spread, sd_limit
 
 MOST_SEEDS = 500  # a fixed test that needs more is not looked for

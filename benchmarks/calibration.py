@@ -29,7 +29,8 @@ from scipy.special import ndtr, ndtri, stdtr
 from scipy.stats import binom
 
 from analysis import sequential
-from analysis.sequential import BOUNDARIES, FLAT, Design, e_value
+from analysis.chain import Design
+from analysis.sequential import BOUNDARIES, FLAT, e_value
 from analysis.stats import (
     Sample,
     Test,

@@ -17,6 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from analysis import render, sequential, statements, sweepdir
+from analysis.chain import Design
 from analysis.decide import decide
 from analysis.evidence import EvidenceError
 from analysis.judge import judge
@@ -146,7 +147,7 @@ def test_control_runs_in_step_with_the_candidate_count_with_their_noise(sweep: F
     values = {1: 1.2014, 2: 1.1994, 3: 1.2031}
     folder = sweep(values, seeds=TEN, looks=TEN[2:], sota=None, control={1: 1.3001, 2: 1.2994, 3: 1.3011})
     verdict = judge((folder,))
-    design = sequential.Design(tuple(TEN[2:]), paired=True)
+    design = Design(tuple(TEN[2:]), paired=True)
     assert verdict.sequential is not None
     assert verdict.test is not None
     assert verdict.sequential.critical == pytest.approx(-sequential.boundary(design, 0.01)[0])
@@ -157,7 +158,7 @@ def test_control_runs_in_step_with_the_candidate_count_with_their_noise(sweep: F
 
 def test_a_control_that_is_there_already_keeps_its_number(record: Folder) -> None:
     verdict = judge((record(SEEDS),), control=record(CONTROL, "control"), design="sequential")
-    design = sequential.Design(tuple(TEN[2:]), control=3)
+    design = Design(tuple(TEN[2:]), control=3)
     assert verdict.sequential is not None
     assert verdict.sequential.critical == pytest.approx(-sequential.boundary(design, 0.01)[0])
     assert verdict.verdict == "continue"
@@ -829,7 +830,7 @@ def test_a_level_that_no_boundary_can_be_made_for(sweep: Folder, alpha: float) -
 @settings(deadline=None, max_examples=5)
 @given(st.floats(-3, 10))
 def test_the_chance_of_passing_is_one_and_rises_with_t(t: float) -> None:
-    design = sequential.Design((3, 4, 5))
+    design = Design((3, 4, 5))
     criticals = sequential.boundary(design, 0.01)
     chance = chance_of_passing(design, criticals, 0, t)
     assert 0 <= chance < 1

@@ -14,6 +14,7 @@ import scipy.stats
 from click.testing import CliRunner, Result
 
 from analysis import sequential
+from analysis.chain import Design
 from analysis.planning import Question, designs, recommendation, seeds_needed
 from analysis.significance import main
 from analysis.spread import Spread
@@ -57,7 +58,7 @@ def test_the_rows_are_the_functions_numbers() -> None:
         assert row["cost_at_most"] == pytest.approx(n * 8 * 10 / 60 * 2.5)
         found = scipy.stats.nct.sf(critical, n - 1, row["detectable_gain"] / 0.00073 * math.sqrt(n))
         assert found == pytest.approx(0.9, abs=1e-5)
-    design = sequential.Design(tuple(range(3, 11)))
+    design = Design(tuple(range(3, 11)))
     criticals = sequential.boundary(design, 0.01)
     row = rows["sequential, flat", 10]
     assert row["critical_t"] == pytest.approx(list(criticals))
@@ -106,7 +107,7 @@ def test_control_seeds_are_planned_with_and_paid() -> None:
     assert row["power"] == pytest.approx(power_against(3, 3, 0.01, 0.002 / 0.00073), rel=1e-9)
     assert (row["gpu_hours_at_most"], row["cost_at_most"]) == (6.0, None)
     in_step = table["designs"][-1]
-    design = sequential.Design(tuple(range(3, 11)), paired=True)
+    design = Design(tuple(range(3, 11)), paired=True)
     assert in_step["critical_t"] == pytest.approx(list(sequential.boundary(design, 0.01)))
     assert in_step["gpu_hours_at_most"] == 20.0
     assert in_step["gpu_hours_expected"] == pytest.approx(2 * in_step["expected_seeds"])
@@ -115,7 +116,7 @@ def test_control_seeds_are_planned_with_and_paid() -> None:
 @pytest.mark.parametrize("boundary", sequential.BOUNDARIES)
 def test_every_boundary(boundary: str) -> None:
     row = plan(*ARGUMENTS, "--boundary", boundary, "--max-seeds", "6")["designs"][-1]
-    design = sequential.Design((3, 4, 5, 6))
+    design = Design((3, 4, 5, 6))
     assert row["critical_t"] == pytest.approx(list(sequential.boundary(design, 0.01, boundary)))
 
 

@@ -15,18 +15,17 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import erfcx, hyp1f1, pbdv
 
+from analysis.chain import Design, log_likelihood_ratio
 from analysis.sequential import (
     BOUNDARIES,
     FLAT,
     OBRIEN_FLEMING,
     POCOCK,
-    Design,
     at_nominal,
     boundary,
     conditional_power,
     e_value,
     expected_seeds,
-    log_likelihood_ratio,
     nominal_level,
     power,
     sequential_p,

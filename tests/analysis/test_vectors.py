@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from analysis import sequential, spread, stats
-from analysis.sequential import Design
+from analysis.chain import Design
 from analysis.stats import Sample
 
 Arguments = dict[str, Any]
