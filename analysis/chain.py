@@ -204,29 +204,29 @@ def cosine(t: float, df: float) -> float:
     return t / math.sqrt(df + t * t) if math.isfinite(t) else 1.0
 
 
-def survivals(design: Design, criticals: Sequence[float], last: int, delta: float) -> list[_Survival]:
-    """The survival function at every state of the chain, when only the looks up to `last` are taken."""
+def survival_at(design: Design, criticals: Sequence[float], last: int, delta: float, first: int = 0) -> _Survival:
+    """The survival function at state `first` of the chain, when only the looks up to `last` are taken."""
     states = design.steps(last)
     tops = [1.0 if look is None else cosine(criticals[look], df) for _, df, look in states]
     knots = _knots(states[-1][1], tops[-1], np.array([]))
     certain = np.zeros((TERMS, len(knots) - 1))
     certain[0] = 1
-    found, roots = [_Survival(knots, certain)], np.array([tops[-1]])
-    for i in range(len(states) - 2, -1, -1):
+    after, roots = _Survival(knots, certain), np.array([tops[-1]])
+    for i in range(len(states) - 2, first - 1, -1):
         roots = _roots(tops[i], roots, states[i][0] / states[i + 1][0])
         knots = _knots(states[i][1], tops[i], roots)
         v = knots[:-1, None] + (knots[1:] - knots[:-1])[:, None] * _T**2
-        values = one_more(v.ravel(), states[i][:2], states[i + 1][:2], found[0], delta).reshape(v.shape)
-        found.insert(0, _Survival(knots, _FIT @ values.T))
+        values = one_more(v.ravel(), states[i][:2], states[i + 1][:2], after, delta).reshape(v.shape)
+        after = _Survival(knots, _FIT @ values.T)
         roots = np.append(roots, tops[i] if tops[i] < 1 else [])[-MOST_ROOTS:]
-    return found
+    return after
 
 
 def no_crossing(design: Design, criticals: Sequence[float], last: int, delta: float) -> float:
     """The chance that none of the looks up to `last` crosses: the survival at the first look, averaged over its v."""
     if min(criticals[: last + 1]) <= 0:
         raise ValueError(f"critical t are {criticals}; they must be above 0.")
-    after = survivals(design, criticals, last, delta)[0]
+    after = survival_at(design, criticals, last, delta)
     n = design.looks[0]
     df = design.degrees(n)
     ratio = _likelihood(df, delta * math.sqrt(design.information(n)))

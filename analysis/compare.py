@@ -40,10 +40,15 @@ def compare(rules: Ruleset, results: list[Result], sota: float | None, control: 
     if sota is None and control:
         other = sample_of(rules, control)
         return Compared(sample, other, margin, other.mean - margin)
+    return Compared(sample, None, margin, number_to_beat(rules, sota) - margin)
+
+
+def number_to_beat(rules: Ruleset, sota: float | None) -> float:
+    """The SOTA or, where none is given, the ruleset's target. Raises EvidenceError when there is neither."""
     standing = sota if sota is not None else rules.target
     if standing is None:
         raise EvidenceError("There is neither a SOTA nor a control to compare with.")
-    return Compared(sample, None, margin, standing - margin)
+    return standing
 
 
 def rules_test(rules: Ruleset, compared: Compared) -> tuple[stats.Test, float, bool]:
@@ -71,16 +76,21 @@ def level_at_own_sd(rules: Ruleset, sample: stats.Sample) -> float | None:
     return stats.known_sigma_level(critical, rules.sigma, sample.sd)
 
 
-def sample_of(rules: Ruleset, results: list[Result]) -> stats.Sample:
-    """The runs' values of the ruleset's metric. Raises EvidenceError."""
+def values_of(rules: Ruleset, results: list[Result]) -> list[float]:
+    """The runs' values of the ruleset's metric. Raises EvidenceError when one has none."""
     values = []
     for result in results:
         value = getattr(result, rules.metric)
         if value is None:
             raise EvidenceError(f"{result.log}: the run of seed {result.seed} has no {rules.metric} ({result.state}).")
         values.append(value)
+    return values
+
+
+def sample_of(rules: Ruleset, results: list[Result]) -> stats.Sample:
+    """The runs' values as a sample. Raises EvidenceError when they cannot be tested."""
     try:
-        return stats.Sample.of(values, spread_is_known=rules.test == Z_TEST)
+        return stats.Sample.of(values_of(rules, results), spread_is_known=rules.test == Z_TEST)
     except stats.StatisticsError as error:
         raise EvidenceError(f"{results[0].log} and the others: {error}") from None
 

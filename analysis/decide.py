@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analysis import stats
-from analysis.compare import Compared, compare, level_at_own_sd, metric_per_unit, rules_test, sample_of
-from analysis.evidence import EvidenceError
+from analysis.compare import Compared, compare, level_at_own_sd, metric_per_unit, number_to_beat, rules_test, sample_of
 from analysis.findings import Finding
 from analysis.history import History
 from analysis.look_by_look import LookPlan, look, other_readings
@@ -87,11 +86,7 @@ def _lost(
     rules: Ruleset, results: list[Result], failed: list[Result], sota: float | None, control: list[Result],
     base: dict[str, Any],
 ) -> Verdict:  # fmt: skip
-    standing = sota
-    if standing is None:
-        standing = sample_of(rules, control).mean if control else rules.target
-    if standing is None:
-        raise EvidenceError("There is neither a SOTA nor a control to compare with.")
+    standing = sample_of(rules, control).mean if sota is None and control else number_to_beat(rules, sota)
     factor = metric_per_unit(rules, [r for r in results if r.state == "succeeded"], rules.unit)
     threshold = None if factor is None else standing - rules.margin * factor
     reason = (

@@ -11,11 +11,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from analysis.evidence import LARGEST
 from analysis.files import FileError, read_bounded
 from analysis.spread import Spread, pooled, prior
 from analysis.stats import Sample
 
-SMALLEST, LARGEST, MOST_RUNS = 1e-9, 1e6, 100_000  # beyond these a number is a mistake
+SMALLEST, MOST_RUNS = 1e-9, 100_000  # beyond these a number is a mistake
 OTHER_UNIT = 0.25  # a sample this much off the records' means is in another unit than they
 
 

@@ -78,7 +78,8 @@ def judge(
         raise click.UsageError(
             "What is to be beaten? Give the standing record with --sota X, or its own runs with --control PATH."
         )
-    looks = _look_plan(plan or beside, design, ruleset, evidence.results, sota is None and control is None)
+    frozen = plan or beside
+    looks = _look_plan(frozen, design, ruleset, evidence.results, sota is None and control is None)
     followed: planned.Planned | None = None
     try:
         if broken is not None:
@@ -87,9 +88,9 @@ def judge(
             raise EvidenceError(f"The plan cannot be meant: {fault}")
         if plan and rules is None and not own_sweep:
             evidence.findings += _unshipped(planned.own_rules(plan, [key for key in asked if asked[key] is not None]))
-        if plan or beside:
-            where = next(path for path in paths if sweepdir.is_sweep(path) or beside)
-            followed = planned.compare(plan or beside or {}, where, evidence, ruleset, sota, control is not None)
+        if frozen:
+            where = next(path for path in paths if beside or sweepdir.is_sweep(path))
+            followed = planned.compare(frozen, where, evidence, ruleset, sota, control is not None)
             evidence.findings = _with(evidence.findings, ruleset, _deviation(followed))
         if evidence.fault is not None:
             raise EvidenceError(evidence.fault)

@@ -12,11 +12,11 @@ from analysis import sequential, stats
 from analysis.chain import Design, log_likelihood_ratio
 from analysis.compare import Compared, compare, rules_test
 from analysis.evidence import EvidenceError
-from analysis.readings import in_both_units, open_ended
+from analysis.readings import if_meant, in_both_units, open_ended, reading
 from analysis.rules import Z_TEST, Ruleset
 from analysis.runs import Result
 from analysis.sweepdir import MOST_LOOKS
-from analysis.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, Looks, Reading, format_p, outcome, percent
+from analysis.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, Looks, Reading, format_p, percent
 
 FIRST_LOOK, LAST_LOOK = 3, 10  # where no plan says otherwise
 SURE = 30.0  # sd; a larger gain has no larger chance
@@ -56,6 +56,34 @@ def default_plan(rules: Ruleset, runs: int) -> LookPlan:
     return LookPlan(tuple(range(first, (LAST_LOOK if runs <= LAST_LOOK and first < LAST_LOOK else MOST_LOOKS) + 1)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """The looks that the runs allow: `ts` up to the last that counts, what was compared there, the first failed run."""
+
+    design: Design
+    criticals: tuple[float, ...]
+    boundary: str
+    good: int
+    lost: Result | None
+    ts: list[float]
+    compared: Compared | None
+
+    @property
+    def verdict(self) -> str:
+        if self.ts and self.ts[-1] >= self.criticals[len(self.ts) - 1]:
+            return SUPPORTED
+        return NOT_SUPPORTED if self.lost is not None or len(self.ts) == len(self.criticals) else CONTINUE
+
+    @property
+    def runs(self) -> int:
+        """At the last look that counts; 0 before the first."""
+        return self.design.looks[len(self.ts) - 1] if self.ts else 0
+
+    def test(self) -> stats.Test:
+        p = sequential.sequential_p(self.design, self.ts, self.boundary)
+        return stats.Test("group-sequential t", -self.ts[-1], self.design.degrees(self.runs), p)
+
+
 def look(rules: Ruleset, results: list[Result], sota: float | None, control: list[Result], plan: LookPlan) -> Looked:
     """The verdict at the runs that are there, in order. Raises EvidenceError when they cannot be tested.
 
@@ -69,6 +97,12 @@ def look(rules: Ruleset, results: list[Result], sota: float | None, control: lis
         )
     if not plan.seeds and len(results) > plan.looks[-1]:
         raise EvidenceError(f"Without a plan at most {plan.looks[-1]} runs can be looked at; there are {len(results)}.")
+    taken = _take(rules, results, sota, control, plan)
+    looks = Looks(plan.looks, plan.boundary, taken.runs)
+    return _before_the_first(taken, plan, looks) if taken.compared is None else _at_a_look(rules, taken, plan, looks)
+
+
+def _take(rules: Ruleset, results: list[Result], sota: float | None, control: list[Result], plan: LookPlan) -> _Taken:
     against = bool(control) and sota is None
     pairs = plan.paired and against
     good = min(_unbroken(results), _unbroken(control)) if pairs else _unbroken(results)
@@ -86,49 +120,33 @@ def look(rules: Ruleset, results: list[Result], sota: float | None, control: lis
         ts[-1] = _t(compared, design.degrees(n))
         if ts[-1] >= critical:
             break
-    looks = Looks(design.looks, plan.boundary, design.looks[len(ts) - 1] if ts else 0)
     lost = next((run for run in [*results, *(control if pairs else [])] if run.state == "failed"), None)
-    if compared is None:
-        return _before_the_first(good, lost, plan, looks)
-    return _at_a_look(rules, design, criticals, plan, compared, ts, lost, looks)
+    return _Taken(design, criticals, plan.boundary, good, lost, ts, compared)
 
 
 def other_readings(
     rules: Ruleset, results: list[Result], sota: float | None, control: list[Result], plan: LookPlan, looked: Looked
 ) -> list[Reading]:
     """The same looks with the margin in the other unit, Welch's test at this look, all runs at once, the open-ended test."""
-    if looked.compared is None or looked.test is None:
+    mine = looked.compared
+    if mine is None:
         return []
     found = []
     for one in in_both_units(rules, results[: looked.looks.taken])[1:]:
-        other = look(one, results, sota, control, plan)
-        if other.compared is not None and other.test is not None:
-            reading = f"margin of {one.margin:g} {one.unit}, after {other.looks.taken} runs"
-            assumes = f"the leaderboard meant {one.unit}; converted by the runs' own val_bpb / val_loss"
-            found.append(
-                Reading(reading, assumes, one.margin, one.unit, other.compared.threshold, other.verdict, other.test)
-            )
-    mine = looked.compared
+        other = _take(one, results, sota, control, plan)
+        if other.compared is not None:
+            name = f"margin of {one.margin:g} {one.unit}, after {other.runs} runs"
+            read = reading(one, name, if_meant(one.unit), other.compared.threshold, other.test(), False)
+            found.append(replace(read, verdict=other.verdict))
     if mine.control is not None and looked.looks.nominal_p is not None:
-        welch = stats.welch_t(mine.sample, mine.control, mine.margin)
-        passed = outcome(welch.p_value < looked.looks.nominal_p)
-        assumes = f"spreads may differ; at this look's own {looked.looks.nominal_p:.4g}"
-        found.append(Reading("Welch at this look", assumes, rules.margin, rules.unit, mine.threshold, passed, welch))
+        nominal, welch = looked.looks.nominal_p, stats.welch_t(mine.sample, mine.control, mine.margin)
+        assumes = f"spreads may differ; at this look's own {nominal:.4g}"
+        found.append(reading(rules, "Welch at this look", assumes, mine.threshold, welch, welch.p_value < nominal))
     if looked.looks.taken < len(results) and all(run.state == "succeeded" for run in results):
         whole = compare(rules, results, sota, control)
-        test, _, passed_all = rules_test(rules, whole)
+        test, _, passed = rules_test(rules, whole)
         assumes = "the number of runs was fixed beforehand; those after the verdict count too"
-        found.append(
-            Reading(
-                f"all {len(results)} runs at once",
-                assumes,
-                rules.margin,
-                rules.unit,
-                whole.threshold,
-                outcome(passed_all),
-                test,
-            )
-        )
+        found.append(reading(rules, f"all {len(results)} runs at once", assumes, whole.threshold, test, passed))
     return [*found, open_ended(rules, mine)]
 
 
@@ -150,47 +168,44 @@ def _t(compared: Compared, df: float) -> float:
     return min(-pooled.statistic, -float(stdtrit(df, max(welch.p_value, 1e-300))))
 
 
-def _before_the_first(good: int, lost: Result | None, plan: LookPlan, looks: Looks) -> Looked:
-    if lost is not None:
-        return Looked(NOT_SUPPORTED, _loss(lost), looks)
-    first, most = plan.looks[0], plan.looks[-1]
+def _before_the_first(taken: _Taken, plan: LookPlan, looks: Looks) -> Looked:
+    if taken.lost is not None:
+        return Looked(taken.verdict, _loss(taken.lost), looks)
+    first, most, good = plan.looks[0], plan.looks[-1], taken.good
     looks = replace(looks, next_look=first, next_seeds=list(plan.seeds[good:first]))
     there = f"{good} of at most {most} seeds {'is' if good == 1 else 'are'} there; the first look is at {first}."
-    return Looked(CONTINUE, f"{there} {_next(looks, good)}", looks)
+    return Looked(taken.verdict, f"{there} {_next(looks, good)}", looks)
 
 
-def _at_a_look(
-    rules: Ruleset, design: Design, criticals: tuple[float, ...], plan: LookPlan, compared: Compared,
-    ts: list[float], lost: Result | None, looks: Looks,
-) -> Looked:  # fmt: skip
-    k, t, n = len(ts) - 1, ts[-1], looks.taken
+def _at_a_look(rules: Ruleset, taken: _Taken, plan: LookPlan, looks: Looks) -> Looked:
+    compared, design, criticals = taken.compared, taken.design, taken.criticals
+    assert compared is not None, "a look was taken"
+    k, t, n, test = len(taken.ts) - 1, taken.ts[-1], taken.runs, taken.test()
     df = design.degrees(n)
     bound = compared.sample.mean + criticals[k] * stats.standard_error(compared.sample, compared.control)
     own, nominal = float(stdtr(df, -t)), float(stdtr(df, -criticals[k]))
     looks = replace(looks, p_value=own, critical=-criticals[k], nominal_p=nominal)
-    test = stats.Test("group-sequential t", -t, df, sequential.sequential_p(design, ts, plan.boundary))
     against = f" against {compared.control.n} control runs" if compared.control else ""
     at = f"the look at {n} of at most {design.looks[-1]} runs{against}"
     mean = f"The mean {rules.metric}, {compared.sample.mean:.8f},"
     numbers = f"t = {-t:.4f}, df {df:g}, its own p {format_p(own)}"
     tail = f"sequential p {format_p(test.p_value)}; {percent(1 - rules.alpha)} upper bound {bound:.8f}, valid at every look."
-    if t >= criticals[k]:
+    if taken.verdict == SUPPORTED:
         looks = replace(looks, stagewise_p=sequential.stagewise_p(design, criticals, k, t))
         reason = f"{mean} is below {compared.threshold:.8f} at {at}: {numbers} is below {nominal:.4g}; {tail}"
-        return Looked(SUPPORTED, reason, looks, compared, test, bound)
-    if lost is not None:
-        return Looked(NOT_SUPPORTED, _loss(lost), looks, compared, test, bound)
-    if k == len(design.looks) - 1:
+    elif taken.lost is not None:
+        reason = _loss(taken.lost)
+    elif taken.verdict == NOT_SUPPORTED:
         reason = f"{mean} is not below {compared.threshold:.8f} at {at}, the last: {numbers} is not below {nominal:.4g}; {tail}"
-        return Looked(NOT_SUPPORTED, reason, looks, compared, test, bound)
-    looks = replace(
-        looks,
-        next_look=design.looks[k + 1],
-        next_seeds=list(plan.seeds[n : design.looks[k + 1]]),
-        chance=chance_of_passing(design, criticals, k, t),
-    )
-    reason = f"Not yet: at {at} {numbers} is not below {nominal:.4g}; {tail} {_next(looks, n)}"
-    return Looked(CONTINUE, reason, looks, compared, test, bound)
+    else:
+        looks = replace(
+            looks,
+            next_look=design.looks[k + 1],
+            next_seeds=list(plan.seeds[n : design.looks[k + 1]]),
+            chance=chance_of_passing(design, criticals, k, t),
+        )
+        reason = f"Not yet: at {at} {numbers} is not below {nominal:.4g}; {tail} {_next(looks, n)}"
+    return Looked(taken.verdict, reason, looks, compared, test, bound)
 
 
 def chance_of_passing(design: Design, criticals: tuple[float, ...], look: int, t: float) -> float:

@@ -29,8 +29,8 @@ def readings(
     if len(units) > 1:
         other, unit = compare(units[1], results, sota, control), units[1].unit
         test, _, passed = rules_test(units[1], other)
-        assumes = f"the leaderboard meant {unit}; converted by the runs' own val_bpb / val_loss"
-        found.append(_reading(units[1], f"margin of {rules.margin:g} {unit}", assumes, other.threshold, test, passed))
+        name = f"margin of {rules.margin:g} {unit}"
+        found.append(reading(units[1], name, if_meant(unit), other.threshold, test, passed))
     if mine.sample.sd == 0:
         return found
     if control and all(result.state == "succeeded" for result in control):
@@ -44,7 +44,7 @@ def readings(
             f"the spread is like that of {len(history.records)} earlier records, sd {usual.sd:.6f}, "
             f"which count as {usual.df:.1f} degrees of freedom; records that passed have small spreads by selection"
         )
-        found.append(_reading(rules, "history-assisted t", assumes, mine.threshold, test, test.p_value < rules.alpha))
+        found.append(reading(rules, "history-assisted t", assumes, mine.threshold, test, test.p_value < rules.alpha))
     if rules.test != Z_TEST:
         found.append(open_ended(rules, mine))
     return found
@@ -69,7 +69,7 @@ def open_ended(rules: Ruleset, compared: Compared) -> Reading:
     e = float(sequential.e_value(-t.statistic, t.df, information))
     test = stats.Test("e-value", e, t.df, min(1.0, 1 / e) if e > 0 else 1.0)
     assumes = "holds however many seeds were run and whenever one looked; passes at 1 / alpha"
-    return _reading(rules, "open-ended e-value", assumes, compared.threshold, test, e >= 1 / rules.alpha)
+    return reading(rules, "open-ended e-value", assumes, compared.threshold, test, e >= 1 / rules.alpha)
 
 
 def rerun_at_least(rules: Ruleset, compared: Compared) -> float | None:
@@ -93,14 +93,20 @@ def _against(
             return
         for name, assumes, function in WAYS:
             test = function(compared.sample, compared.control, compared.margin)
-            reading = f"{name} against {compared.control.n} control runs, margin of {one.margin:g} {one.unit}"
-            yield _reading(one, reading, assumes, compared.threshold, test, test.p_value < one.alpha)
+            said = f"{name} against {compared.control.n} control runs, margin of {one.margin:g} {one.unit}"
+            yield reading(one, said, assumes, compared.threshold, test, test.p_value < one.alpha)
 
 
-def _by_t(rules: Ruleset, compared: Compared, reading: str, assumes: str) -> Reading:
+def _by_t(rules: Ruleset, compared: Compared, name: str, assumes: str) -> Reading:
     test = stats.one_sample_t(compared.sample, compared.threshold)
-    return _reading(rules, reading, assumes, compared.threshold, test, test.p_value < rules.alpha)
+    return reading(rules, name, assumes, compared.threshold, test, test.p_value < rules.alpha)
 
 
-def _reading(rules: Ruleset, reading: str, assumes: str, threshold: float, test: stats.Test, passed: bool) -> Reading:
-    return Reading(reading, assumes, rules.margin, rules.unit, threshold, outcome(passed), test)
+def reading(rules: Ruleset, name: str, assumes: str, threshold: float, test: stats.Test, passed: bool) -> Reading:
+    """A reading under a ruleset, whose margin and unit it has."""
+    return Reading(name, assumes, rules.margin, rules.unit, threshold, outcome(passed), test)
+
+
+def if_meant(unit: str) -> str:
+    """What a margin read in the other unit assumes."""
+    return f"the leaderboard meant {unit}; converted by the runs' own val_bpb / val_loss"

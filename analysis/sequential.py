@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from analysis.chain import Array, Design, cosine, log_likelihood_ratio, no_crossing, one_more, survivals
+from analysis.chain import Array, Design, cosine, log_likelihood_ratio, no_crossing, one_more, survival_at
 
 FLAT, POCOCK, OBRIEN_FLEMING = BOUNDARIES = ("flat", "pocock", "obrien-fleming")
 DELTAS = (1.0, 2.0, 4.0, 8.0)  # the alternatives that the open-ended test averages over, in sd
@@ -184,7 +184,7 @@ def conditional_power(design: Design, criticals: Sequence[float], look: int, t: 
         return 0.0
     states = design.steps(last)
     here = next(i for i, (_, _, index) in enumerate(states) if index == look)
-    after = survivals(design, criticals, last, delta)[here + 1]
+    after = survival_at(design, criticals, last, delta, here + 1)
     v = np.array([cosine(t, states[here][1])])
     return float(1 - np.clip(one_more(v, states[here][:2], states[here + 1][:2], after, delta), 0, 1)[0])
 

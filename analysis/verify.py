@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis import stats
+from analysis.compare import values_of
 from analysis.decide import decide
 from analysis.evidence import EvidenceError, check_one_metric, check_results
 from analysis.history import History
+from analysis.readings import reading
 from analysis.rules import Ruleset
 from analysis.runs import Result
 from analysis.spread import Spread
@@ -49,9 +51,7 @@ def verified(
     if author.test is None or author.mean is None or author.sd is None:
         return author
     sample = stats.Sample(author.n, author.mean, author.sd)
-    values = [getattr(run, rules.metric) for run in own]
-    if None in values:
-        raise EvidenceError(f"{own[values.index(None)].log} has no {rules.metric}.")
+    values = values_of(rules, own)
     if sample.sd == 0 and len(set(values)) == 1:
         raise EvidenceError(f"Neither the author's runs nor the verifier's have any spread ({author.runs[0].log}).")
     test = stats.same_mean(sample, values)
@@ -66,6 +66,7 @@ def verified(
     said = Verification(own, len(own), mean, scatter, LEVEL, low, high, test, agrees, pooled_n)
     where = "inside" if low <= mean <= high else "outside"
     alone = _alone(author, rules, own, sota, control)
+    compared = replace(author, verification=said, also=[*alone, *author.also])
     beside = (
         f"the verifier's mean of {len(own)} run{'s' if len(own) > 1 else ''}, {mean:.8f}, lies {where} the author's "
         f"{percent(LEVEL)} prediction interval {low:.8f} to {high:.8f}; two-sided p {format_p(test.p_value)}"
@@ -75,12 +76,12 @@ def verified(
             f"Not verified: the verifier's own mean does not lie below the threshold {author.threshold:.8f}, though it is too "
             f"uncertain to contradict the author: {beside}. Make more runs."
         )
-        return replace(author, verdict=UNUSABLE, reason=reason, verification=said, also=[*alone, *author.also])
+        return replace(compared, verdict=UNUSABLE, reason=reason)
     if not agrees:
         reason = (
             f"Author and verifier do not agree: {beside}. Not reproduced: find out what differs before any pooled test."
         )
-        return replace(author, verdict=UNUSABLE, reason=reason, verification=said, also=[*alone, *author.also])
+        return replace(compared, verdict=UNUSABLE, reason=reason)
     if not pools:
         why = (
             "the author's looks are over"
@@ -90,7 +91,7 @@ def verified(
             else "all its seeds are the author's, or unknown"
         )
         reason = f"{author.reason} A second lab does not contradict it; nothing is pooled ({why}): {beside}."
-        return replace(author, reason=reason, verification=said, also=[*alone, *author.also])
+        return replace(compared, reason=reason)
     pooled = decide(rules, author.runs + fresh, author.findings, sota, control, history=history)
     reason = f"The verifier does not contradict the author: {beside}. Together: {pooled.reason}"
     return replace(pooled, reason=reason, runs=author.runs, verification=said, also=[*alone, *pooled.also])
@@ -113,15 +114,6 @@ def _alone(
         return found
     if theirs.test is not None and theirs.threshold is not None:
         assumes = "independent of the author's, if how many runs to make was fixed beforehand"
-        found.append(
-            Reading(
-                "the verifier's runs alone",
-                assumes,
-                rules.margin,
-                rules.unit,
-                theirs.threshold,
-                theirs.verdict,
-                theirs.test,
-            )
-        )
+        passed = theirs.verdict == SUPPORTED
+        found.append(reading(rules, "the verifier's runs alone", assumes, theirs.threshold, theirs.test, passed))
     return found
