@@ -2,6 +2,7 @@
 
 plan.json                              frozen before the first run, with its SHA-256
 events.jsonl                           every change of state
+sweep.lock                             who drives the sweep
 {candidate,control}/seed-N/attempt-M/  one torchrun: train.log, run.json, and what the script wrote
 runs.parquet, verdict.json, report.md, report.html
 """
@@ -19,8 +20,8 @@ from typing import Any
 
 from analysis.files import LOG_SUFFIXES, FileError, files_below, leads_out, read_bounded
 
-PLAN, EVENTS = "plan.json", "events.jsonl"
-TRAIN_LOG, RUN_MANIFEST = "train.log", "run.json"
+PLAN, EVENTS, LOCK = "plan.json", "events.jsonl", "sweep.lock"
+TRAIN_LOG, RUN_MANIFEST, STACKS = "train.log", "run.json", "stacks.txt"
 FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML = "runs.parquet", "verdict.json", "report.md", "report.html"
 CANDIDATE, CONTROL = "candidate", "control"
 FIXED, SEQUENTIAL = "fixed", "sequential"
@@ -156,6 +157,15 @@ def attempt_folder(directory: Path, arm: str, seed: int, attempt: int) -> Path:
     return directory / arm / f"seed-{seed}" / f"attempt-{attempt}"
 
 
+def attempt_folders(directory: Path, arm: str, seed: int) -> dict[int, Path]:
+    """The folders of a run's attempts by their number."""
+    return {
+        int(match[1]): path
+        for path in (directory / arm / f"seed-{seed}").glob("attempt-*")
+        if (match := re.fullmatch(r"attempt-(\d{1,9})", path.name)) and path.is_dir()
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
     """One planned seed of one arm and its last attempt; `folder` is None while there was none."""
@@ -174,11 +184,7 @@ def planned_runs(directory: Path, plan: dict[str, Any]) -> list[PlannedRun]:
 
 
 def _planned_run(directory: Path, arm: str, seed: int) -> PlannedRun:
-    attempts = {
-        int(match[1]): path
-        for path in (directory / arm / f"seed-{seed}").glob("attempt-*")
-        if (match := re.fullmatch(r"attempt-(\d+)", path.name)) and path.is_dir()
-    }
+    attempts = attempt_folders(directory, arm, seed)
     if not attempts:
         return PlannedRun(arm, seed, "pending", None, None)
     folder = attempts[max(attempts)]

@@ -1,25 +1,28 @@
 """Ray: where a run finds its node and GPUs, and how many run at once. The only file that imports ray.
 
-A slot is a placement group of one bundle, as large as one run. Runs are dealt to free slots in order, candidate and
-control in turns, so that both see the same hardware. Nothing is retried here.
+Every run has a placement group of one bundle, as large as the run. A group that Ray has placed gets the next run, and
+of the two arms the one that its node has seen less of, so that both see the same hardware. Nothing is retried here.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestration.run import RunOrder, execute
 
-POLL_S = 0.5
+POLL_S = 0.2
+MOST_ASKED = 32  # groups that wait for room at once; more only keeps Ray's scheduler busy
+CANCEL_S = 10.0
 
 
 class EngineError(RuntimeError):
@@ -32,13 +35,18 @@ class Size:
 
     gpus: int
     cpus: int
+    accelerator_type: str | None = None
 
     @property
     def bundle(self) -> dict[str, float]:
-        return {"CPU": float(self.cpus)} | ({"GPU": float(self.gpus)} if self.gpus else {})
+        found = {"CPU": float(self.cpus)} | ({"GPU": float(self.gpus)} if self.gpus else {})
+        return found | ({f"accelerator_type:{self.accelerator_type}": 0.001} if self.accelerator_type else {})
 
     def __str__(self) -> str:
-        return " and ".join(f"{n} {what}{'s' * (n > 1)}" for n, what in ((self.gpus, "GPU"), (self.cpus, "CPU")) if n)
+        kind = f"{self.accelerator_type} " if self.accelerator_type else ""
+        return " and ".join(
+            f"{n} {what}{'s' * (n > 1)}" for n, what in ((self.gpus, f"{kind}GPU"), (self.cpus, "CPU")) if n
+        )
 
 
 @contextmanager
@@ -59,66 +67,181 @@ def cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def slots_that_fit(size: Size, wanted: int) -> int:
-    """How many runs fit at once, at most `wanted`. Raises EngineError when none ever can."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    fits = 0
-    for resources in nodes:
-        fits += int(min(resources.get(name, 0) // need for name, need in size.bundle.items()))
-    if fits == 0:
-        gpus, cpus = (max((node.get(name, 0) for node in nodes), default=0) for name in ("GPU", "CPU"))
-        raise EngineError(f"A run asks for {size} on one node; the largest of {len(nodes)} nodes has "
-                          f"{gpus:g} GPUs and {cpus:g} CPUs.")  # fmt: skip
-    return min(fits, wanted)
+@dataclass(slots=True)
+class _Busy:
+    order: RunOrder
+    group: PlacementGroup
+    node: str
 
 
-def run_all(
-    orders: list[RunOrder],
-    size: Size,
-    started: Callable[[RunOrder], None],
-    ended: Callable[[RunOrder, dict[str, Any]], None],
-    tick: Callable[[], None],
-) -> None:
-    """Make every run; calls back when one starts, ends, and twice a second.
+class Pool:
+    """Runs on their way through the cluster: `submit` them, then `poll` until each has ended.
 
-    `ended` gets the run's manifest, or {"state": "lost", "reason": ...} when its worker or node went away.
+    started(order, node) when a run is given to a node; ended(order, node, manifest) with its manifest, {"state":
+    "lost", "reason": ...} when its worker or node went away; say(text) for what a waiting person should know.
+    work: what makes a run, `execute` but for a benchmark of the pool itself.
     """
 
-    @ray.remote(max_retries=0, num_cpus=size.cpus, num_gpus=size.gpus)
-    def work(order: RunOrder) -> dict[str, Any]:
-        return execute(order, ray.get_runtime_context().get_node_id())
+    def __init__(
+        self,
+        size: Size,
+        started: Callable[[RunOrder, str], None],
+        ended: Callable[[RunOrder, str, dict[str, Any]], None],
+        say: Callable[[str], None],
+        wait_s: float = 0.0,
+        work: Callable[[RunOrder, str], Iterator[tuple[str, Any]]] = execute,
+    ) -> None:
+        self._size, self._started, self._ended, self._say, self._wait_s = size, started, ended, say, wait_s
+        self._waiting: list[RunOrder] = []
+        self._not_on: dict[RunOrder, set[str]] = {}  # nodes that a run must not go to
+        self._asked: dict[Any, tuple[PlacementGroup, RunOrder | None]] = {}  # by the reference of being placed
+        self._busy: dict[Any, _Busy] = {}
+        self._seen: Counter[tuple[str, str]] = Counter()  # runs given to (node, arm)
+        self._idle_since = self._told = time.monotonic()
 
-    free = [placement_group([size.bundle], strategy="STRICT_PACK") for _ in range(slots_that_fit(size, len(orders)))]
-    groups = list(free)
-    busy: dict[Any, tuple[RunOrder, PlacementGroup]] = {}
-    waiting = list(orders)
-    try:
-        while waiting or busy:
-            while waiting and free:
-                order, group = waiting.pop(0), free.pop(0)
-                strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
-                task = work.options(scheduling_strategy=strategy, name=order.name)
-                busy[task.remote(order)] = order, group
-                started(order)
-            done, _ = ray.wait(list(busy), num_returns=1, timeout=POLL_S)
-            for reference in done:
-                order, group = busy.pop(reference)
-                free.append(group)
-                try:
-                    manifest = ray.get(reference)
-                except ray.exceptions.RayTaskError as error:
-                    manifest = {"state": "failed", "reason": f"the run could not be made: {error.cause!r}"}
-                except ray.exceptions.RayError as error:
-                    reason = f"its Ray worker or node went away ({type(error).__name__})"
-                    manifest = {"state": "lost", "reason": reason}
-                ended(order, manifest)
-            tick()
-    finally:
-        for reference in busy:
-            ray.cancel(reference, force=True)
-        deadline = time.monotonic() + 10
-        while busy and time.monotonic() < deadline:
-            done, rest = ray.wait(list(busy), num_returns=len(busy), timeout=1)
-            busy = {reference: busy[reference] for reference in rest}
-        for group in groups:
+        @ray.remote(max_retries=0, num_cpus=size.cpus, num_gpus=size.gpus, max_calls=0)
+        def task(order: RunOrder) -> Iterator[tuple[str, Any]]:
+            yield from work(order, ray.get_runtime_context().get_node_id())
+
+        self._task = task
+
+    @property
+    def open(self) -> int:
+        """Runs that have not ended."""
+        return len(self._waiting) + len(self._busy)
+
+    def submit(self, order: RunOrder, not_on: str | None = None, first: bool = False) -> None:
+        """Queue a run; `not_on` is a node to keep away from where there is another one."""
+        self._waiting.insert(0, order) if first else self._waiting.append(order)
+        if not_on is not None:
+            self._not_on[order] = {not_on}
+
+    def poll(self) -> None:
+        """Hand out what can be handed out and hear what has come in; takes POLL_S at most. Raises EngineError."""
+        self._ask()
+        open_ = [*self._asked, *self._busy]
+        done, rest = ray.wait(open_, num_returns=1, timeout=POLL_S, fetch_local=False)
+        if done and rest:  # all that is there
+            done += ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)[0]
+        for reference in done:
+            if reference in self._asked:
+                self._deal(reference)
+            else:
+                self._hear(reference)
+
+    def _nodes(self) -> list[str]:
+        """Living nodes that are large enough when empty."""
+        return [
+            node["NodeID"]
+            for node in ray.nodes()
+            if node["Alive"] and all(node["Resources"].get(k, 0) >= need for k, need in self._size.bundle.items())
+        ]
+
+    def _ask(self) -> None:
+        """Ask for as many groups as runs wait, at most MOST_ASKED."""
+        if not self._waiting:
+            for reference in list(self._asked):
+                remove_placement_group(self._asked.pop(reference)[0])
+            return
+        nodes = self._nodes()
+        if not nodes:
+            self._no_node()
+        elif self._busy:
+            self._idle_since = time.monotonic()
+        elif time.monotonic() - max(self._told, self._idle_since) > 60:
+            self._told = time.monotonic()
+            self._say(f"Waiting for {self._size} on one node: {len(nodes)} are large enough, all in use.")
+        for reference, (group, order) in list(self._asked.items()):
+            if order is not None and not set(nodes) - self._not_on.get(order, set()):
+                remove_placement_group(group)  # the other node is gone too
+                del self._asked[reference], self._not_on[order]
+        own = {order for _, order in self._asked.values() if order is not None}
+        for order in [order for order in self._waiting if order in self._not_on and order not in own]:
+            if not set(nodes) - self._not_on[order]:
+                del self._not_on[order]
+                continue
+            selector = {"ray.io/node-id": f"!in({','.join(sorted(self._not_on[order]))})"}
+            group = placement_group([self._size.bundle], strategy="STRICT_PACK", bundle_label_selector=[selector])
+            self._asked[group.ready()] = group, order
+        free = sum(order not in self._not_on for order in self._waiting)
+        asked = [reference for reference, (_, order) in self._asked.items() if order is None]
+        for _ in range(min(free, MOST_ASKED) - len(asked)):
+            group = placement_group([self._size.bundle], strategy="STRICT_PACK")
+            self._asked[group.ready()] = group, None
+        for reference in asked[: max(0, len(asked) - free)]:
+            remove_placement_group(self._asked.pop(reference)[0])
+
+    def _no_node(self) -> None:
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus, cpus = (max((node.get(name, 0) for node in alive), default=0) for name in ("GPU", "CPU"))
+        kinds = sorted({key.partition(":")[2] for node in alive for key in node if key.startswith("accelerator_type:")})
+        missing = (f"A run asks for {self._size} on one node; the largest of {len(alive)} nodes has {gpus:g} GPUs and "
+                   f"{cpus:g} CPUs{', GPUs are ' + ', '.join(kinds) if kinds else ''}.")  # fmt: skip
+        if not self._busy and time.monotonic() - self._idle_since >= self._wait_s:
+            more = "" if self._wait_s else " On a cluster that grows on demand, add --wait-for-nodes MINUTES."
+            raise EngineError(missing + more)
+        if time.monotonic() - self._told > 60:
+            self._told = time.monotonic()
+            self._say(f"Waiting for a node: {missing}")
+
+    def _deal(self, reference: Any) -> None:
+        """Give a group that was placed to the run that it fits best."""
+        group, order = self._asked.pop(reference)
+        try:
+            ray.get(reference)
+            node = placement_group_table(group)["bundles_to_node_id"][0]
+        except (ray.exceptions.RayError, KeyError):
             remove_placement_group(group)
+            return
+        free = [one for one in self._waiting if one not in self._not_on]
+        if order is None and free:
+            order = min(free, key=lambda one: self._seen[node, one.arm])  # the first of the least
+        if order is None or order not in self._waiting:
+            remove_placement_group(group)
+            return
+        self._waiting.remove(order)
+        self._not_on.pop(order, None)
+        self._seen[node, order.arm] += 1
+        strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
+        generator = self._task.options(scheduling_strategy=strategy, name=f"{order.sweep} {order.name}").remote(order)
+        self._busy[generator] = _Busy(order, group, node)
+        self._started(order, node)
+
+    def _hear(self, generator: Any) -> None:
+        busy = self._busy[generator]
+        try:
+            kind, content = ray.get(next(generator))
+        except StopIteration:
+            self._over(generator, {"state": "lost", "reason": "its Ray worker ended without a word"})
+        except ray.exceptions.RayTaskError as error:
+            self._over(generator, {"state": "lost", "reason": f"the run could not be made: {error.cause!r}"})
+        except ray.exceptions.RayError as error:
+            reason = f"its Ray worker or node went away ({type(error).__name__})"
+            self._over(generator, {"state": "lost", "reason": reason})
+        else:
+            if kind == "say":
+                self._say(f"{busy.order.name}: {content}")
+            elif kind == "refused":
+                self._over(generator, {"state": "pending", "reason": content})
+            else:
+                self._over(generator, content)
+
+    def _over(self, generator: Any, manifest: dict[str, Any]) -> None:
+        busy = self._busy.pop(generator)
+        remove_placement_group(busy.group)
+        self._idle_since = time.monotonic()
+        self._ended(busy.order, busy.node, manifest)
+
+    def close(self) -> list[RunOrder]:
+        """End everything that is under way; returns the runs that were."""
+        running = [busy.order for busy in self._busy.values()]
+        self._waiting.clear()
+        for group, _ in self._asked.values():
+            remove_placement_group(group)
+        self._asked.clear()
+        for generator in self._busy:
+            ray.cancel(generator, force=True)
+        for busy in self._busy.values():
+            remove_placement_group(busy.group)
+        self._busy.clear()
+        return running

@@ -5,22 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Write beside, flush to disk, rename: a reader sees the old file or the new one, never a part."""
+def write_whole(path: Path, content: bytes | str, new: bool = False) -> None:
+    """Write beside, flush to disk, rename: a reader sees the old file or the new one, never a part.
+
+    new: raise FileExistsError where the file is there already, whoever else is making it at this moment.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with open(partial, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+    if new:
+        try:
+            os.link(partial, path)
+        finally:
+            partial.unlink()
+    else:
+        partial.replace(path)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    write_whole(path, json.dumps(content, indent=1) + "\n")
+def write_json(path: Path, content: dict[str, Any], new: bool = False) -> None:
+    write_whole(path, json.dumps(content, indent=1) + "\n", new)
 
 
 def append_line(path: Path, content: dict[str, Any]) -> None:
@@ -34,3 +44,8 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
 def file_digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def now() -> str:
+    """The time of day with its zone, as all our files write it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

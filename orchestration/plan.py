@@ -145,6 +145,8 @@ def freeze(plan: dict[str, Any], output: Path) -> None:
         raise PlanError(f"{output} already holds a sweep: choose another --output, or look at it with `sweep status`.")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_json(output / PLAN, plan)
+        write_json(output / PLAN, plan, new=True)
+    except FileExistsError:
+        raise PlanError(f"{output} was taken by another sweep just now: choose another --output.") from None
     except OSError as error:
         raise PlanError(f"--output {output} cannot be written: {error.strerror}.") from None

@@ -56,8 +56,8 @@ def latest(folder: Path) -> str:
 class Progress:
     """Shows the runs of one sweep."""
 
-    def __init__(self, orders: list[RunOrder]) -> None:
-        self.total, self.done = len(orders), 0
+    def __init__(self, total: int, done: int = 0) -> None:
+        self.total, self.done = total, done
         self.running: dict[RunOrder, TaskID | None] = {}
         self.next_line = time.monotonic() + PLAIN_INTERVAL_S
         self.bars: Bars | None = None
@@ -66,7 +66,7 @@ class Progress:
                              TimeElapsedColumn(), TimeRemainingColumn(), transient=True)  # fmt: skip
 
     def started(self, order: RunOrder) -> None:
-        self._say(f"{order.name}: started")
+        self.say(f"{order.name}: started{f' (attempt {order.attempt})' if order.attempt > 1 else ''}")
         if self.bars is None:
             self.running[order] = None
         else:
@@ -74,7 +74,7 @@ class Progress:
             self.running[order] = self.bars.add_task(order.name, total=None, detail="starting")
 
     def ended(self, order: RunOrder, manifest: dict[str, Any]) -> None:
-        self.done += 1
+        self.done += manifest["state"] in ("succeeded", "failed")
         bar = self.running.pop(order, None)
         if self.bars is not None and bar is not None:
             self.bars.remove_task(bar)
@@ -83,7 +83,7 @@ class Progress:
         metric, detail = manifest.get("metric"), manifest.get("reason") or ""
         if metric and metric["val_bpb"] is not None:
             detail = f"val_bpb {metric['val_bpb']:.8f} in {manifest['wall_s']:.0f} s"
-        self._say(f"{order.name}: {manifest['state']} ({self.done} of {self.total}) {detail}".rstrip())
+        self.say(f"{order.name}: {manifest['state']} ({self.done} of {self.total}) {detail}".rstrip())
 
     def tick(self) -> None:
         if self.bars is not None:
@@ -96,9 +96,9 @@ class Progress:
         elif time.monotonic() >= self.next_line:
             self.next_line += PLAIN_INTERVAL_S
             for order in self.running:
-                self._say(f"{order.name}: {latest(order.folder)}")
+                self.say(f"{order.name}: {latest(order.folder)}")
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
         if self.bars is not None:
             self.bars.console.print(line, highlight=False, markup=False)
         else:

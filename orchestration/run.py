@@ -5,25 +5,27 @@ Runs inside a Ray task, and needs nothing of Ray itself.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import math
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.files import FileError
-from analysis.reader import Run, read_log
-from analysis.sweepdir import RUN_MANIFEST, TRAIN_LOG
+from analysis.rules import Ruleset
+from analysis.sweepdir import RUN_MANIFEST, STACKS, TRAIN_LOG, read_json
 from orchestration import supervisor
-from orchestration.files import file_digest, write_json
+from orchestration.files import file_digest, now, write_json
+from orchestration.outcome import judge
+from orchestration.preflight import MARKER, busy_gpus, end_leftovers, marker, no_room
+from orchestration.watchdog import Watchdog, dump_stacks
 
 # names, or their beginnings, that a run inherits; a recipe or --env gives the rest, so that the plan says all that may
 # change a result
@@ -33,7 +35,7 @@ INHERITED = (
 )  # fmt: skip
 # and what of that goes into run.json; anything else might be a secret
 RECORDED = ("OMP_", "NCCL_", "GLOO_", "CUDA_VISIBLE_DEVICES", "TORCH_", "TRITON_")
-HINT_BYTES = 16384
+WATCH_S, GPU_POLL_S = 0.2, 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # an order is itself: it keys the states of a sweep
@@ -48,6 +50,10 @@ class RunOrder:
     script_sha256: str
     env: dict[str, str]
     ranks: int
+    rules: Ruleset
+    sweep: str
+    stall_timeout_s: float
+    deadline_s: float | None
 
     @property
     def name(self) -> str:
@@ -70,15 +76,82 @@ def run_environment(order: RunOrder) -> dict[str, str]:
     slow each other down fivefold.
     """
     kept = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **order.env, "SEED": str(order.seed)}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **order.env, "SEED": str(order.seed),
+            MARKER: f"{marker(order.sweep, order.arm, order.seed)}{order.attempt}"}  # fmt: skip
 
 
-def execute(order: RunOrder, node_id: str) -> dict[str, Any]:
-    """Make the run and return its manifest, which is also in run.json; its state is succeeded, failed or lost."""
-    order.folder.mkdir(parents=True)
+def execute(order: RunOrder, node_id: str) -> Iterator[tuple[str, Any]]:
+    """Make the run. Yields ("say", text) while it waits, then ("ended", manifest), which is also in run.json.
+
+    ("refused", reason) where this node cannot take the run; nothing was started then.
+    """
+    order.folder.parent.mkdir(parents=True, exist_ok=True)
+    if reason := no_room(order.folder.parent):
+        yield "refused", reason
+        return
+    end_leftovers(order.sweep, order.arm, order.seed)
     environment = run_environment(order)
+    waited = 0.0
+    while reason := busy_gpus(environment):
+        if waited >= order.stall_timeout_s:
+            yield "refused", reason
+            return
+        yield "say", f"waits: {reason}"
+        time.sleep(GPU_POLL_S)
+        waited += GPU_POLL_S
+    order.folder.mkdir()
+    manifest = manifest_of(order, environment, node_id)
+    write_json(order.folder / RUN_MANIFEST, manifest)
+    if manifest["script"]["sha256"] != order.script_sha256:
+        reason = f"{order.script} was changed after the plan was frozen."
+        yield "ended", finish(order, manifest, "failed", reason)
+        return
+    started = time.monotonic()
+    code, fault = supervise(order, manifest["command"], environment)
+    manifest |= {"exit_code": code, "wall_s": round(time.monotonic() - started, 3)}
+    state, why, run, metric = judge(order.folder / TRAIN_LOG, code, order.seed, order.rules)
+    if fault is not None:
+        state, why = fault
+    if metric is not None and run is not None:
+        manifest["metric"] = {"label": metric.label, "val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb),
+                              "line": metric.line}  # fmt: skip
+        manifest["train_time_ms"] = run.train_time_ms
+    yield "ended", finish(order, manifest, state, why)
+
+
+def supervise(order: RunOrder, arguments: list[str], environment: dict[str, str]) -> tuple[int, tuple[str, str] | None]:
+    """Run torchrun below the supervisor; (exit code, (state, reason) where the watchdog ended it)."""
+    log, fault = order.folder / TRAIN_LOG, None
+    with (
+        open(log, "ab") as out,  # appending: what is written after somebody cut the log has no hole before it
+        subprocess.Popen(
+            [sys.executable, supervisor.__file__, *arguments],
+            stdin=subprocess.PIPE,  # its end tells the supervisor that this worker is gone
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=order.folder,
+            env=environment,
+        ) as process,
+    ):
+        watchdog = Watchdog(log, order.stall_timeout_s, order.deadline_s)
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(WATCH_S)
+                break
+            if fault := watchdog.fault():
+                dumped = dump_stacks(process.pid, order.folder / STACKS)
+                fault = fault[0], fault[1] + (f"; {STACKS} says where its processes stood" if dumped else "")
+                process.terminate()
+                break
+        code = process.wait()
+    return code, fault or watchdog.fault_at_the_end()
+
+
+def manifest_of(order: RunOrder, environment: dict[str, str], node_id: str) -> dict[str, Any]:
+    """What run.json says when the run starts."""
     recorded = {n: v for n, v in environment.items() if n in order.env or n.startswith((*RECORDED, "SEED"))}
-    manifest: dict[str, Any] = {
+    recorded.pop(MARKER, None)
+    return {
         "state": "running",
         "reason": None,
         "arm": order.arm,
@@ -99,79 +172,24 @@ def execute(order: RunOrder, node_id: str) -> dict[str, Any]:
         "versions": versions(),
         "gpus": gpu_names(environment),
     }
-    write_json(order.folder / RUN_MANIFEST, manifest)
-    if manifest["script"]["sha256"] != order.script_sha256:
-        return finish(order, manifest, "failed", f"{order.script} was changed after the plan was frozen.")
-    log = order.folder / TRAIN_LOG
-    started = time.monotonic()
-    with (
-        open(log, "wb") as out,
-        subprocess.Popen(
-            [sys.executable, supervisor.__file__, *manifest["command"]],
-            stdin=subprocess.PIPE,  # its end tells the supervisor that this worker is gone
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd=order.folder,
-            env=environment,
-        ) as process,
-    ):
-        code = process.wait()
-    manifest |= {"exit_code": code, "wall_s": round(time.monotonic() - started, 3)}
-    state, reason, best = judge(log, code, order.seed)
-    if best is not None:
-        final = best.finals[-1]
-        manifest["metric"] = {"label": final.label, "val_loss": _json(final.val_loss), "val_bpb": _json(final.val_bpb),
-                              "line": final.line}  # fmt: skip
-        manifest["train_time_ms"] = best.train_time_ms
-    return finish(order, manifest, state, reason)
-
-
-def judge(log: Path, code: int, seed: int) -> tuple[str, str | None, Run | None]:
-    """(state, why, the run as read) of a torchrun that has ended."""
-    if code < 0:
-        return "lost", f"the run's supervisor was killed by signal {-code}", None
-    if code != 0:
-        return "failed", f"torchrun left with exit code {code}{failure_hint(log)}; see {log}", None
-    try:
-        finals = [run for run in read_log(log) if run.finals]
-    except FileError as error:
-        return "failed", f"{log} {error}", None
-    if not finals:
-        expected = '"LABEL val_loss:2.0286 val_bpb:1.2014"'
-        return "failed", f"no final metric, a line such as {expected}, was printed; see {log}", None
-    run = finals[-1]
-    metric = run.finals[-1]
-    if run.seed not in (None, seed):
-        return "failed", f"the script printed seed {run.seed}, SEED was {seed}; see {log}", run
-    if not all(value is not None and math.isfinite(value) for value in (metric.val_loss, metric.val_bpb)):
-        return "failed", f"the final metric is not a finite number; see {log}, line {metric.line}", run
-    return "succeeded", None, run
-
-
-def failure_hint(log: Path) -> str:
-    """What the log's end says of the cause: the script's exit code and the last error that is not torchrun's own."""
-    end = log.read_bytes()[-HINT_BYTES:].decode("utf-8", "replace")
-    codes = re.findall(r"exitcode\s*:\s*(-?\d+)", end)
-    errors = re.findall(
-        r"^(?:\[rank\d+\]: ?)?(?!torch\.distributed)([\w.]*(?:Error|Exception): .*|\S+\.py: .*)$", end, re.MULTILINE
-    )
-    return (f", the script with {codes[-1]}" if codes else "") + (f" ({errors[-1][:200]})" if errors else "")
 
 
 def finish(order: RunOrder, manifest: dict[str, Any], state: str, reason: str | None) -> dict[str, Any]:
-    """Write the final run.json, with digests of everything that the run left behind."""
+    """Write the final run.json, with digests of everything that the run left behind.
+
+    Where the driver has given the run up meanwhile, its word stands: a seed has one result.
+    """
+    path = order.folder / RUN_MANIFEST
+    if (written := read_json(path))["state"] != "running":
+        return written
     files = {
         str(path.relative_to(order.folder)): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
         for path in sorted(order.folder.rglob("*"))
         if path.is_file() and path.name != RUN_MANIFEST
     }
     manifest |= {"state": state, "reason": reason, "ended": now(), "files": files}
-    write_json(order.folder / RUN_MANIFEST, manifest)
+    write_json(path, manifest)
     return manifest
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def versions() -> dict[str, str | None]:

@@ -50,8 +50,8 @@ def restore_scheduling() -> None:
         file.write("0")
 
 
-def descendants() -> list[int]:
-    """All living processes below this one, by /proc."""
+def descendants(root: int) -> list[int]:
+    """All living processes below `root`, by /proc."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -63,7 +63,7 @@ def descendants() -> list[int]:
             continue  # it ended meanwhile
         if state != b"Z":
             children.setdefault(int(parent), []).append(int(name))
-    found, todo = [], [os.getpid()]
+    found, todo = [], [root]
     while todo:
         below = children.get(todo.pop(), [])
         found += below
@@ -88,7 +88,7 @@ def end_all(command: subprocess.Popen[bytes], reaper: bool) -> None:
     while command.returncode is None and time.monotonic() < deadline:
         time.sleep(0.02)
         reap(command)
-    while left := descendants() if reaper else [-command.pid] if command.returncode is None else []:
+    while left := descendants(os.getpid()) if reaper else [-command.pid] if command.returncode is None else []:
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

@@ -1,19 +1,20 @@
 """Run one script with many seeds and end with the verdict.
 
     python -m orchestration.sweep run --script S --recipe R --seeds 1337,1338,1339 --sota X --output DIR
-    python -m orchestration.sweep status DIR
+    python -m orchestration.sweep resume DIR
+    python -m orchestration.sweep status DIR [--watch]
     python -m orchestration.sweep collect DIR --format csv
 
-Exit codes of `run`: those of the verdict (0 supported, 1 not supported, 3 cannot tell), 2 usage, 4 a run failed.
+Exit codes of `run` and `resume`: those of the verdict (0 supported, 1 not supported, 3 cannot tell), 2 usage, 4 a run
+failed or is missing.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import secrets
 import shlex
-import signal
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,30 @@ import click
 from analysis.sweepdir import BOUNDARIES, FIXED, SEQUENTIAL
 
 if TYPE_CHECKING:
-    from orchestration.run import RunOrder
+    from analysis.sweepdir import PlannedRun
 
-EXIT_USAGE, EXIT_RUN_FAILED = 2, 4
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WATCH_S = 1.0
+
 DIRECTORY = click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+
+
+def care_options(command: Any) -> Any:
+    """The options of `run` and `resume` alike: how runs are looked after."""
+    options = (
+        click.option("--max-attempts", type=click.IntRange(min=1), default=3, show_default=True,
+                     help="How often a seed is started; only a run that was lost to the machine is made again."),
+        click.option("--stall-timeout", type=click.FloatRange(min=1), default=300.0, show_default=True, metavar="SECONDS",
+                     help="A run whose log stays silent so long is hung: it is ended and made again."),
+        click.option("--deadline", type=click.FloatRange(min=1), metavar="SECONDS",
+                     help="A run that is not done by then failed.  [default on GPUs: the rules' cap + 2400]"),
+        click.option("--wait-for-nodes", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="MINUTES",
+                     help="How long to wait for a node that is large enough, where a cluster grows on demand."),
+        click.option("--parallel", type=click.IntRange(min=1), default=1, show_default=True, metavar="SEEDS",
+                     help="Sequential: buy so many seeds at a time after the first look; what the verdict spares is cancelled."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,6 +103,8 @@ def main() -> None:
     type=click.IntRange(min=1),
     help="CPUs of one run; without GPUs also its ranks.  [default: one a GPU, else 1]",
 )
+@click.option("--accelerator-type", metavar="H100", help="Only on nodes with GPUs that Ray calls so.")
+@care_options
 @click.option(
     "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The sweep directory to make."
 )
@@ -90,13 +112,13 @@ def run(
     script: Path, recipe: Path | None, control: Path | None, seeds: str | None, design: str,
     max_seeds: int | None, boundary: str, sota: float | None, rules: str,
     margin: float | None, unit: str | None, alpha: float | None, pairs: tuple[str, ...],
-    gpus_per_run: int, cpus_per_run: int | None, output: Path,
+    gpus_per_run: int, cpus_per_run: int | None, accelerator_type: str | None, output: Path, **care: Any,
 ) -> None:  # fmt: skip
     """Train every seed and test the claim."""
     from dataclasses import asdict, replace
 
     from analysis.judge import out_of_range
-    from analysis.rules import LABELLED, T_TEST, RulesError, load
+    from analysis.rules import T_TEST, RulesError, load
     from orchestration.plan import PlanError, freeze, make_design, make_plan, parse_env, parse_seeds
 
     cpus = cpus_per_run or max(gpus_per_run, 1)
@@ -105,197 +127,109 @@ def run(
         ruleset = replace(load(rules), **{key: value for key, value in asked.items() if value is not None})
         if fault := out_of_range(sota, ruleset.margin, ruleset.alpha):
             raise click.UsageError(fault)
-        if ruleset.final != LABELLED:
-            raise click.UsageError(
-                f"--rules {rules}: its runs end in a {ruleset.final}; a sweep's end in a {LABELLED}."
-            )
         if sota is None and control is None and ruleset.target is None:
             raise click.UsageError("What is to be beaten? Give --sota X, or the recipe to beat as --control FILE.")
         if design == SEQUENTIAL and ruleset.test != T_TEST:
             raise click.UsageError(f"--design sequential needs a t-test; --rules {rules} has a {ruleset.test}-test.")
         if max_seeds is not None and (seeds is not None or design == FIXED):
             raise click.UsageError("--max-seeds belongs to --design sequential, and --seeds says how many already.")
-        claim = {"ruleset": asdict(ruleset), "sota": sota}
+        claim: dict[str, Any] = {"ruleset": asdict(ruleset), "sota": sota}
         chosen = parse_seeds(seeds or str(max_seeds or (10 if design == SEQUENTIAL else 3)))
         number = chosen if isinstance(chosen, int) else len(chosen)
         shape = make_design(design, number, boundary, max(3, ruleset.minimum_runs))
-        if importlib.util.find_spec("ray") is None:
-            raise click.UsageError("This needs ray: pip install 'seedproof[orchestration]'.")
+        if care["parallel"] != 1 and design == FIXED:
+            raise click.UsageError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
+        if accelerator_type is not None and not gpus_per_run:
+            raise click.UsageError("--accelerator-type belongs to --gpus-per-run; a run on CPUs has no accelerator.")
+        need_ray()
+        claim |= {"accelerator_type": accelerator_type} if accelerator_type else {}
         plan = make_plan(script, recipe, control, chosen, parse_env(pairs), gpus_per_run, cpus, claim, shape)
         freeze(plan, output)
     except (PlanError, RulesError) as error:
         raise click.UsageError(str(error)) from None
-    raise SystemExit(carry_out(plan, output.resolve()))
-
-
-def prepare_ray() -> None:
-    """What Ray reads once, when it is imported: no usage reports, and a secret for a Ray of our own.
-
-    Left to itself Ray writes a secret to the home folder, and from then on every `ray start` asks for it while
-    `ray job submit` does not send it.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-
-
-def carry_out(plan: dict[str, Any], directory: Path) -> int:
-    """Make every run of a frozen plan; returns the exit code."""
-    prepare_ray()
-    from analysis.sweepdir import EVENTS, PLAN, RUN_MANIFEST, attempt_folder, read_json
-    from orchestration.engine import EngineError, Size, cluster, run_all
-    from orchestration.files import append_line, write_json
-    from orchestration.progress import Progress
-    from orchestration.run import RunOrder, now
-
-    arms, size = plan["arms"], Size(plan["gpus_per_run"], plan["cpus_per_run"])
-    orders = [
-        RunOrder(arm, seed, 1, attempt_folder(directory, arm, seed, 1), Path(plan["script"]["path"]),
-                 plan["script"]["sha256"], arms[arm]["env"], size.gpus or size.cpus)
-        for seed in plan["seeds"] for arm in arms
-    ]  # fmt: skip
-    batches = in_batches(orders, plan)
-    at_most = (
-        f"at most {len(orders)} runs, {plan['design']['boundary']} boundary"
-        if len(batches) > 1
-        else f"{len(orders)} runs"
-    )
-    click.echo(f"Plan {plan['sha256'][:12]}: {at_most} ({', '.join(arms)}; {plan['seeds_are']} seeds "
-               f"{', '.join(map(str, plan['seeds']))}), each on {size}. Everything goes to {directory}")  # fmt: skip
-    progress = Progress(orders)
-    states: dict[RunOrder, str] = {}
-
-    def event(order: RunOrder, state: str, reason: str | None = None) -> None:
-        states[order] = state
-        append_line(directory / EVENTS, {"time": now(), "arm": order.arm, "seed": order.seed,
-                                         "attempt": order.attempt, "state": state, "reason": reason})  # fmt: skip
-
-    def ended(order: RunOrder, manifest: dict[str, Any]) -> None:
-        if not manifest.get("ended"):  # the worker did not come to say it
-            order.folder.mkdir(parents=True, exist_ok=True)
-            path = order.folder / RUN_MANIFEST
-            written = {"state": "pending", "arm": order.arm, "seed": order.seed, "attempt": order.attempt}
-            if path.is_file():
-                written = read_json(path)
-            if written["state"] not in ("succeeded", "failed"):
-                write_json(path, written | {"ended": now()} | manifest)
-            manifest = read_json(path)
-        event(order, manifest["state"], manifest["reason"])
-        progress.ended(order, manifest)
-
-    def started(order: RunOrder) -> None:
-        event(order, "running")
-        progress.started(order)
-
-    def stop(number: int, frame: Any) -> None:
-        for other in STOP_SIGNALS:
-            signal.signal(other, signal.SIG_IGN)  # stopping has begun
-        raise KeyboardInterrupt
-
-    try:
-        click.echo("Starting Ray.")
-        with cluster():
-            for number in STOP_SIGNALS:
-                signal.signal(number, stop)  # after Ray has set its own
-            for batch in batches:
-                run_all(batch, size, started, ended, progress.tick)
-                if any(states[order] != "succeeded" for order in batch):
-                    break
-                if batch is not batches[-1] and not goes_on(directory):
-                    break
-    except EngineError as error:
-        click.echo(f"Error: {error}", err=True)
-        if not states:
-            (directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        for order in orders:
-            if states.get(order) == "running":
-                ended(order, {"state": "stopped", "reason": "the sweep was stopped"})
-        click.echo("Stopped: the sweep is not complete.", err=True)
-        return EXIT_RUN_FAILED
-    return conclude(directory, [order for order, state in states.items() if state != "succeeded"])
-
-
-def in_batches(orders: list[RunOrder], plan: dict[str, Any]) -> list[list[RunOrder]]:
-    """What is run before each look: everything where there is one test, else up to the first look, then seed by seed."""
-    looks = plan["design"].get("looks", [len(plan["seeds"])])
-    arms = len(plan["arms"])
-    ends = [arms * look for look in looks]
-    return [orders[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def goes_on(directory: Path) -> bool:
-    """Whether a sequential sweep needs its next seeds; says where it stands."""
-    from analysis.judge import judge
-    from analysis.verdict import CONTINUE
-
-    verdict = judge((directory,), own_sweep=True)
-    click.echo(f"Look at {verdict.n} seeds: {verdict.verdict.replace('_', ' ')}. {verdict.reason}")
-    if verdict.verdict != CONTINUE and verdict.sequential is not None:
-        spared = verdict.sequential.looks[-1] - verdict.n
-        click.echo(f"{spared} of at most {verdict.sequential.looks[-1]} seeds need not be run.")
-    return verdict.verdict == CONTINUE
-
-
-def conclude(directory: Path, incomplete: list[RunOrder]) -> int:
-    """Write frame, verdict and reports of a finished sweep and print the verdict; returns the exit code."""
-    from analysis import render
-    from analysis.evidence import EvidenceError, sweep_results
-    from analysis.judge import judge
-    from analysis.runs import to_frame
-    from analysis.significance import rendered
-    from analysis.sweepdir import FRAME, REPORT_HTML, REPORT_MARKDOWN, VERDICT, read_plan
-    from orchestration.files import write_whole
-
-    written = []
-    try:
-        frame = to_frame(sweep_results(directory, read_plan(directory)))
-        write_whole(directory / FRAME, frame.to_parquet(index=False))
-        written.append(FRAME)
-    except EvidenceError as error:
-        click.echo(f"No frame: {error}", err=True)
-    verdict = judge((directory,), own_sweep=True)
-    write_whole(directory / VERDICT, render.as_json(verdict))
-    write_whole(directory / REPORT_MARKDOWN, render.markdown(verdict))
-    command = shlex.join(["python", "-m", "analysis.significance", "report", str(directory), "--format", "html"])
-    written += [VERDICT, REPORT_MARKDOWN]
-    try:
-        write_whole(directory / REPORT_HTML, rendered(verdict, "html", directory, command))
-        written.append(REPORT_HTML)
-    except click.UsageError as error:
-        click.echo(f"No HTML report: {error.message}", err=True)
-    click.echo("")
-    click.echo(render.text(verdict))
-    click.echo("Wrote " + ", ".join(str(directory / name) for name in written))
-    for order in incomplete:
-        click.echo(f"Error: {order.name} has no result: {reason_of(order)}", err=True)
-    return EXIT_RUN_FAILED if incomplete else verdict.exit_code
-
-
-def reason_of(order: RunOrder) -> str:
-    from analysis.sweepdir import RUN_MANIFEST, read_json
-
-    manifest = read_json(order.folder / RUN_MANIFEST)
-    return f"{manifest['state']}: {manifest['reason']}"
+    raise SystemExit(drive(output.resolve(), care))
 
 
 @main.command()
 @DIRECTORY
-def status(directory: Path) -> None:
-    """Where every run stands, from the files alone."""
-    from analysis.sweepdir import SweepError, planned_runs, read_plan
-    from orchestration.progress import latest
+@care_options
+def resume(directory: Path, **care: Any) -> None:
+    """Go on with a sweep: what has a result is kept, what was lost, stopped or never started is run."""
+    from analysis.sweepdir import SweepError, read_plan
 
     try:
-        runs = planned_runs(directory, read_plan(directory))
+        read_plan(directory)
     except SweepError as error:
         raise click.UsageError(str(error)) from None
+    need_ray()
+    raise SystemExit(drive(directory.resolve(), care))
+
+
+def need_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise click.UsageError("This needs ray: pip install 'seedproof[orchestration]'.")
+
+
+def drive(directory: Path, care: dict[str, Any]) -> int:
+    """Carry a frozen plan out with the options of `care_options`; returns the exit code."""
+    from analysis.sweepdir import SweepError, read_plan
+    from orchestration.drive import Care, carry_out
+    from orchestration.lock import HeldError
+
+    try:
+        if care["parallel"] != 1 and read_plan(directory).get("design", {}).get("name") != SEQUENTIAL:
+            raise click.UsageError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
+        return carry_out(directory, Care(care["max_attempts"], care["stall_timeout"], care["deadline"],
+                                         60 * care["wait_for_nodes"], care["parallel"]))  # fmt: skip
+    except (HeldError, SweepError) as error:
+        raise click.UsageError(str(error)) from None
+
+
+@main.command()
+@DIRECTORY
+@click.option("--watch", is_flag=True, help="Show it again whenever it changes, until nobody drives the sweep.")
+def status(directory: Path, watch: bool) -> None:
+    """Where every run stands, from the files alone."""
+    from analysis.sweepdir import SweepError, planned_runs, read_plan
+    from orchestration.lock import living_owner
+
+    shown: list[str] = []
+    while True:
+        try:
+            owner = living_owner(directory)
+            lines = standing(directory, planned_runs(directory, read_plan(directory)), owner)
+        except SweepError as error:
+            raise click.UsageError(str(error)) from None
+        if lines != shown:
+            if watch and sys.stdout.isatty():
+                click.clear()
+            click.echo("\n".join(lines))
+        shown = lines
+        if not watch or owner is None:
+            return
+        time.sleep(WATCH_S)
+
+
+def standing(directory: Path, runs: list[PlannedRun], owner: dict[str, Any] | None) -> list[str]:
+    """A line a run, who drives the sweep, and what to do where nobody does."""
+    from orchestration.lock import described
+    from orchestration.progress import latest
+
+    lines = []
     for planned in runs:
-        detail = planned.reason or (latest(planned.folder) if planned.folder else "")
-        click.echo(f"{planned.arm:<10} seed {planned.seed:<11} {planned.state:<10} {detail}".rstrip())
+        state, detail = planned.state, planned.reason or (latest(planned.folder) if planned.folder else "")
+        if state == "running" and owner is None:
+            state, detail = "lost", "its driver went away"
+        attempt = planned.folder.name if planned.folder and planned.folder.name != "attempt-1" else ""
+        lines.append(f"{planned.arm:<10} seed {planned.seed:<11} {state:<10} {attempt} {detail}".rstrip())
     done = sum(planned.state == "succeeded" for planned in runs)
-    click.echo(f"{done} of {len(runs)} runs succeeded.")
+    lines.append(f"{done} of {len(runs)} runs succeeded.")
+    if owner is not None:
+        lines.append(f"Driven by {described(owner)}.")
+    elif any(planned.state not in ("succeeded", "failed") for planned in runs):
+        again = shlex.join(["python", "-m", "orchestration.sweep", "resume", str(directory)])
+        lines.append(f"Nobody drives it. What is missing is run by: {again}")
+    return lines
 
 
 @main.command()

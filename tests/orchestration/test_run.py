@@ -15,11 +15,14 @@ from typing import Any
 
 import pytest
 
+from analysis.rules import load
 from orchestration import supervisor
 from orchestration.files import append_line, file_digest, write_whole
-from orchestration.run import RunOrder, command, execute, judge, run_environment
+from orchestration.outcome import judge
+from orchestration.run import RunOrder, command, execute, run_environment
 from tests.conftest import clean_environment, make_log, processes_of
 
+RULES = load("parameter-golf")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the supervisor's guarantees need Linux")
 
 # a command that starts a child in a session of its own; both ignore SIGTERM when asked
@@ -124,7 +127,7 @@ def test_a_run_sees_what_a_bare_torchrun_would() -> None:
 
 def order(script: Path, folder: Path, ranks: int = 1, **env: str) -> RunOrder:
     digest = file_digest(script) if script.exists() else ""
-    return RunOrder("candidate", 7, 1, folder / "attempt-1", script, digest, env, ranks)
+    return RunOrder("candidate", 7, 1, folder / "attempt-1", script, digest, env, ranks, RULES, "sweep", 60, None)
 
 
 def test_the_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +145,10 @@ def test_the_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         (make_log(1, 1.2), 0, "succeeded", None),
         (make_log(1, 1.2), 1, "failed", "exit code 1"),
+        (make_log(1, 1.2), 137, "lost", "torchrun was killed by signal 9"),
+        ("Root Cause:\n  exitcode  : -9 (pid: 1)\n", 1, "lost", "a rank was killed by SIGKILL"),
+        ("OSError: [Errno 28] No space left on device\n", 1, "lost", "the disk was full"),
+        ("step:1/2 train_loss:3\nstep:2/2 tra", 0, "lost", "ends in mid-line"),
         (make_log(1, 1.2), -9, "lost", "supervisor was killed by signal 9"),
         ("step:1/2 train_loss:3\n", 0, "failed", "no final metric"),
         (make_log(1, float("nan")), 0, "failed", "not a finite number"),
@@ -153,7 +160,7 @@ def test_the_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_state_of_a_run_that_ended(tmp_path: Path, log: str, code: int, state: str, word: str | None) -> None:
     path = tmp_path / "train.log"
     path.write_text(log)
-    found, reason, _ = judge(path, code, 1)
+    found, reason, _, _ = judge(path, code, 1, RULES)
     assert found == state
     assert reason is None if word is None else word in str(reason)
     assert state != "failed" or str(path) in str(reason)
@@ -168,7 +175,7 @@ def test_a_run_leaves_its_log_its_files_and_its_manifest(tmp_path: Path, monkeyp
         "open('weights.bin', 'w').write('x')\n"
         "print('final_x val_loss:2.0 val_bpb:1.2', os.environ['SEED'], os.environ['A'], flush=True)\n"
     )
-    manifest = execute(order(script, tmp_path, A="b"), "node")
+    ((_, manifest),) = execute(order(script, tmp_path, A="b"), "node")
     folder = tmp_path / "attempt-1"
     assert (manifest["state"], manifest["exit_code"], manifest["metric"]["val_bpb"]) == ("succeeded", 0, 1.2)
     assert manifest["files"]["weights.bin"] == {"bytes": 1, "sha256": file_digest(folder / "weights.bin")}
@@ -182,7 +189,7 @@ def test_a_script_that_changed_after_the_plan_is_not_run(tmp_path: Path) -> None
     script.write_text("print(1)\n")
     planned = order(script, tmp_path)
     script.write_text("print(2)\n")
-    manifest = execute(planned, "node")
+    ((_, manifest),) = execute(planned, "node")
     assert manifest["state"] == "failed"
     assert "changed after the plan was frozen" in manifest["reason"]
     assert not (tmp_path / "attempt-1" / "train.log").exists()

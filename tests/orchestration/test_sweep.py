@@ -132,7 +132,7 @@ def test_a_sequential_sweep_buys_no_seed_after_the_verdict(
     assert sorted(path.name for path in (output / "candidate").iterdir()) == [
         f"seed-{seed}" for seed in range(1, n + 1)
     ]
-    assert f"{8 - n} of at most 8 seeds need not be run." in found.stdout
+    assert f"{8 - n} of at most 8 seeds need not be run: about 0.00 hours saved." in found.stdout
     assert verdict["plan"]["exact"]
     assert "rules-changed" not in [finding["code"] for finding in verdict["findings"]]  # its own maker knows its rules
     assert (output / "report.html").is_file()
@@ -199,6 +199,49 @@ def test_an_interrupted_sweep_leaves_no_process(
     while left := [pid for pid in processes_of(ranks) if pid != process.pid]:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_made_again_and_a_killed_driver_is_resumed(
+    python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    arguments = sweep_arguments(script, output, "--sota", "1.3", "--seeds", "1,2", "--env", "PAUSE=4")
+    environment = clean_environment() | private_ray
+    process = subprocess.Popen([sys.executable, *arguments], env=environment, cwd=ROOT)
+
+    def wait_for(log: Path) -> None:
+        deadline = time.monotonic() + 60
+        while not (log.is_file() and b"step:0" in log.read_bytes()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    first = output / "candidate/seed-1"
+    wait_for(first / "attempt-1/train.log")
+    ranks = [
+        pid
+        for pid in processes_of("/candidate/1/1")
+        if f"-u\0{script}\0".encode() in (data := Path(f"/proc/{pid}/cmdline").read_bytes())
+        and b"torch.distributed" not in data
+    ]
+    assert len(ranks) == 1
+    os.kill(ranks[0], signal.SIGKILL)
+    wait_for(first / "attempt-2/train.log")
+    lost = json.loads((first / "attempt-1/run.json").read_text())
+    assert lost["state"] == "lost"
+    assert "SIGKILL" in lost["reason"]
+    busy = python("-m", "orchestration.sweep", "resume", output)
+    assert (busy.returncode, "is in use: process" in busy.stderr) == (2, True)
+    process.kill()
+    process.wait()
+    status = python("-m", "orchestration.sweep", "status", output)
+    assert "its driver went away" in status.stdout
+    assert "Nobody drives it." in status.stdout
+    found = python("-m", "orchestration.sweep", "resume", output, env=private_ray)
+    assert "2 of 2 runs succeeded." in python("-m", "orchestration.sweep", "status", output).stdout, found.stderr
+    assert found.returncode == 0
+    done = [path for path in first.iterdir() if json.loads((path / "run.json").read_text())["state"] == "succeeded"]
+    assert len(done) == 1
 
 
 @pytest.fixture

@@ -1,0 +1,347 @@
+"""Drives the runs of a frozen plan to the verdict: which run is due, what is made again, when to stop.
+
+All state lies in the sweep directory: a driver that dies takes nothing along, and the next one goes on from the files.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis.rules import from_plan
+from analysis.sweepdir import (
+    EVENTS,
+    FRAME,
+    PLAN,
+    REPORT_HTML,
+    REPORT_MARKDOWN,
+    RUN_MANIFEST,
+    VERDICT,
+    attempt_folder,
+    attempt_folders,
+    read_json,
+    read_plan,
+)
+from orchestration.files import append_line, now, write_json, write_whole
+from orchestration.lock import Lock
+from orchestration.progress import Progress
+from orchestration.run import RunOrder
+
+EXIT_USAGE, EXIT_RUN_FAILED = 2, 4
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DONE = ("succeeded", "failed")
+EVALUATION_AND_SLACK_S = 2400.0
+REFUSALS = 3  # a run that so many nodes in turn have no room for ends the sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How runs are looked after: nothing of it changes what they compute."""
+
+    max_attempts: int = 3
+    stall_timeout_s: float = 300.0
+    deadline_s: float | None = None
+    wait_s: float = 0.0
+    ahead: int = 1
+
+
+class StopError(RuntimeError):
+    """The sweep ends with what it has; the message says why."""
+
+
+def prepare_ray() -> None:
+    """What Ray reads once, when it is imported: no usage reports, and a secret for a Ray of our own.
+
+    Left to itself Ray writes a secret to the home folder, and from then on every `ray start` asks for it while
+    `ray job submit` does not send it.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def carry_out(directory: Path, care: Care) -> int:
+    """Make every run of a frozen plan that has no result yet; returns the exit code. Raises SweepError, lock.HeldError."""
+    lock = Lock(directory)
+    try:
+        return _Driver(directory, read_plan(directory), care, lock).drive()
+    finally:
+        try:
+            lock.release()
+        except OSError as error:
+            click.echo(f"Error: {directory}: the lock cannot be given back: {error.strerror}.", err=True)
+
+
+class _Driver:
+    """One driver's work on one sweep."""
+
+    def __init__(self, directory: Path, plan: dict[str, Any], care: Care, lock: Lock) -> None:
+        self.directory, self.plan, self.care, self.lock = directory, plan, care, lock
+        self.arms: list[str] = list(plan["arms"])
+        self.rules = from_plan(plan)
+        self.states: dict[tuple[str, int], str] = {}
+        self.orders: dict[tuple[str, int], RunOrder] = {}
+        self.first_attempt: dict[tuple[str, int], int] = {}
+        self.refusals: dict[tuple[str, int], int] = {}
+        self.look = 0  # how many seeds the last look saw
+        self.sequential = "looks" in plan["design"] if "design" in plan else False
+        self.looks: list[int] = plan["design"]["looks"] if self.sequential else [len(plan["seeds"])]
+        self.queued: set[tuple[str, int]] = set()
+
+    # -- before the first run ------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Read where every run stands; an attempt that a dead driver left without an end is lost."""
+        for seed in self.plan["seeds"]:
+            for arm in self.arms:
+                attempts = attempt_folders(self.directory, arm, seed)
+                last = max(attempts, default=0)
+                self.first_attempt[arm, seed] = last + 1
+                if last == 0:
+                    continue
+                order = self.order(arm, seed, last)
+                manifest = self.end(order, {"state": "lost", "reason": "its driver went away"})
+                self.states[arm, seed] = manifest["state"]
+                self.orders[arm, seed] = order
+
+    def order(self, arm: str, seed: int, attempt: int) -> RunOrder:
+        plan = self.plan
+        deadline = self.care.deadline_s
+        if deadline is None and self.rules.train_time_s is not None and plan["gpus_per_run"]:
+            deadline = self.rules.train_time_s + EVALUATION_AND_SLACK_S
+        return RunOrder(
+            arm, seed, attempt, attempt_folder(self.directory, arm, seed, attempt), Path(plan["script"]["path"]),
+            plan["script"]["sha256"], plan["arms"][arm]["env"], plan["gpus_per_run"] or plan["cpus_per_run"],
+            self.rules, self.lock.sweep, self.care.stall_timeout_s, deadline,
+        )  # fmt: skip
+
+    # -- what happens --------------------------------------------------------------------------------------------------
+
+    def event(self, order: RunOrder, state: str, reason: str | None = None, node: str | None = None) -> None:
+        self.states[order.arm, order.seed] = state
+        append_line(self.directory / EVENTS, {"time": now(), "arm": order.arm, "seed": order.seed, "attempt": order.attempt,
+                                              "state": state, "reason": reason, "node": node})  # fmt: skip
+
+    def end(self, order: RunOrder, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Write the end of an attempt whose worker did not come to say it; the manifest that stands then."""
+        path = order.folder / RUN_MANIFEST
+        order.folder.mkdir(parents=True, exist_ok=True)
+        beginning: dict[str, Any] = {
+            "state": "pending",
+            "arm": order.arm,
+            "seed": order.seed,
+            "attempt": order.attempt,
+            "started": now(),
+        }
+        written = read_json(path) if path.is_file() else beginning
+        if written["state"] in ("pending", "running"):
+            written = written | {"ended": now()} | manifest
+            write_json(path, written)
+            self.event(order, written["state"], written["reason"])
+        return written
+
+    def started(self, order: RunOrder, node: str) -> None:
+        self.event(order, "running", node=node)
+        self.progress.started(order)
+
+    def ended(self, order: RunOrder, node: str, manifest: dict[str, Any]) -> None:
+        key = order.arm, order.seed
+        if manifest["state"] == "pending":  # the node had no room
+            self.event(order, "pending", manifest["reason"], node)
+            self.progress.ended(order, manifest)
+            self.refusals[key] = self.refusals.get(key, 0) + 1
+            if self.refusals[key] >= REFUSALS:
+                raise StopError(f"{order.name} finds no room: {manifest['reason']}")
+            self.pool.submit(order, not_on=node, first=True)
+            return
+        if manifest.get("ended"):
+            self.event(order, manifest["state"], manifest["reason"], node)
+        else:
+            manifest = self.end(order, manifest)
+            self.states[key] = manifest["state"]
+        self.progress.ended(order, manifest)
+        if manifest["state"] == "lost" and order.attempt - self.first_attempt[key] + 1 < self.care.max_attempts:
+            again = replace(order, attempt=order.attempt + 1,
+                            folder=attempt_folder(self.directory, order.arm, order.seed, order.attempt + 1))  # fmt: skip
+            self.orders[key] = again
+            self.say(f"{order.name}: attempt {again.attempt} of the same seed follows.")
+            self.pool.submit(again, not_on=node, first=True)
+
+    def say(self, text: str) -> None:
+        self.progress.say(text)
+
+    # -- the sweep -----------------------------------------------------------------------------------------------------
+
+    def drive(self) -> int:
+        self.settle()
+        prepare_ray()
+        from orchestration.engine import EngineError, Pool, Size, cluster
+
+        plan = self.plan
+        size = Size(plan["gpus_per_run"], plan["cpus_per_run"], plan.get("accelerator_type"))
+        runs = len(plan["seeds"]) * len(self.arms)
+        at_most = f"at most {runs} runs, {plan['design']['boundary']} boundary" if self.sequential else f"{runs} runs"
+        click.echo(f"Plan {plan['sha256'][:12]}: {at_most} ({', '.join(self.arms)}; {plan['seeds_are']} seeds "
+                   f"{', '.join(map(str, plan['seeds']))}), each on {size}. Everything goes to {self.directory}")  # fmt: skip
+        there = sum(state in DONE for state in self.states.values())
+        if there:
+            click.echo(f"{there} of them have a result already.")
+        self.progress = Progress(runs, there)
+        if there == runs or (self.sequential and there and not self.goes_on()):
+            return self.conclude()
+        try:
+            click.echo("Starting Ray.")
+            with cluster():
+                self.pool = Pool(size, self.started, self.ended, self.say, self.care.wait_s)
+                for number in STOP_SIGNALS:
+                    signal.signal(number, _stop)  # after Ray has set its own
+                try:
+                    self.run_out()
+                except BaseException as error:
+                    why = "the sweep was stopped" if isinstance(error, KeyboardInterrupt) else str(error)
+                    self.give_up(why)
+                    raise
+                self.give_up("the verdict was in")
+        except EngineError as error:
+            click.echo(f"Error: {error}", err=True)
+            if not any(path.is_dir() for path in self.directory.glob("*/seed-*")):
+                (self.directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
+                return EXIT_USAGE
+            return self.incomplete()
+        except StopError as error:
+            click.echo(f"Error: {error}", err=True)
+            return self.incomplete()
+        except OSError as error:
+            click.echo(f"Error: {error.filename or self.directory} cannot be written: {error.strerror}.", err=True)
+            return self.incomplete()
+        except KeyboardInterrupt:
+            click.echo("Stopped: the sweep is not complete.", err=True)
+            return self.incomplete()
+        return self.conclude()
+
+    def incomplete(self) -> int:
+        click.echo(f"Go on with: python -m orchestration.sweep resume {shlex.quote(str(self.directory))}", err=True)
+        return EXIT_RUN_FAILED
+
+    def give_up(self, reason: str) -> None:
+        """End what is under way; first in the files, so that a second signal loses nothing."""
+        running = [key for key, state in self.states.items() if state == "running"]
+        try:
+            for key in running:
+                self.end(self.orders[key], {"state": "stopped", "reason": reason})
+        finally:
+            self.pool.close()
+
+    def run_out(self) -> None:
+        """Run until every run that is due has its result, or the verdict is in."""
+        self.submit_due()
+        while self.pool.open:
+            self.pool.poll()
+            self.lock.beat()
+            self.progress.tick()
+            if self.sequential and self.decided():
+                return
+
+    def submit_due(self) -> None:
+        """Queue what is due up to the next look, and `ahead - 1` seeds beyond."""
+        due = next((look for look in self.looks if look > self.look), self.looks[-1])
+        for seed in self.plan["seeds"][: due + (self.care.ahead - 1 if self.sequential else 0)]:
+            for arm in self.arms:
+                key = arm, seed
+                if key in self.queued or self.states.get(key) in DONE:
+                    continue
+                self.queued.add(key)
+                self.orders[key] = self.order(arm, seed, self.first_attempt[key])
+                self.pool.submit(self.orders[key])
+
+    def decided(self) -> bool:
+        """Whether a sequential sweep is over: looks when the seeds of the next look have their results."""
+        due = next((look for look in self.looks if look > self.look), None)
+        if due is None:
+            return True
+        states = [self.states.get((arm, seed)) for seed in self.plan["seeds"][:due] for arm in self.arms]
+        if "failed" in states:
+            return True  # it counts as a loss
+        if any(state != "succeeded" for state in states):
+            return False
+        self.look = due
+        if due == self.looks[-1] or not self.goes_on():
+            return True
+        self.submit_due()
+        return self.decided()
+
+    def goes_on(self) -> bool:
+        """Whether a sequential sweep needs its next seeds; says where it stands, and what was saved."""
+        from analysis.judge import judge
+        from analysis.verdict import CONTINUE
+
+        verdict = judge((self.directory,), own_sweep=True)
+        self.look = max(self.look, max((n for n in self.looks if n <= verdict.n), default=0))
+        self.say(f"Look at {verdict.n} seeds: {verdict.verdict.replace('_', ' ')}. {verdict.reason}")
+        if verdict.verdict != CONTINUE and verdict.sequential is not None:
+            spared = verdict.sequential.looks[-1] - verdict.n
+            self.say(f"{spared} of at most {verdict.sequential.looks[-1]} seeds need not be run{self.saved(spared)}.")
+        return verdict.verdict == CONTINUE
+
+    def saved(self, seeds: int) -> str:
+        """What runs that are not made would have taken, at the mean of those that were."""
+        walls = [
+            wall
+            for order in self.orders.values()
+            if self.states.get((order.arm, order.seed)) == "succeeded"
+            and (wall := read_json(order.folder / RUN_MANIFEST).get("wall_s"))
+        ]
+        if not walls or not seeds:
+            return ""
+        hours = seeds * len(self.arms) * sum(walls) / len(walls) / 3600
+        gpus = self.plan["gpus_per_run"]
+        return f": about {hours * (gpus or 1):.2f} {'GPU-hours' if gpus else 'hours'} saved"
+
+    def conclude(self) -> int:
+        """Write frame, verdict and reports of a finished sweep and print the verdict; returns the exit code."""
+        from analysis import render
+        from analysis.evidence import EvidenceError, sweep_results
+        from analysis.judge import judge
+        from analysis.runs import to_frame
+        from analysis.significance import rendered
+
+        directory, written = self.directory, []
+        try:
+            frame = to_frame(sweep_results(directory, self.plan))
+            write_whole(directory / FRAME, frame.to_parquet(index=False))
+            written.append(FRAME)
+        except EvidenceError as error:
+            click.echo(f"No frame: {error}", err=True)
+        verdict = judge((directory,), own_sweep=True)
+        write_whole(directory / VERDICT, render.as_json(verdict))
+        write_whole(directory / REPORT_MARKDOWN, render.markdown(verdict))
+        command = shlex.join(["python", "-m", "analysis.significance", "report", str(directory), "--format", "html"])
+        written += [VERDICT, REPORT_MARKDOWN]
+        try:
+            write_whole(directory / REPORT_HTML, rendered(verdict, "html", directory, command))
+            written.append(REPORT_HTML)
+        except click.UsageError as error:
+            click.echo(f"No HTML report: {error.message}", err=True)
+        click.echo("")
+        click.echo(render.text(verdict))
+        click.echo("Wrote " + ", ".join(str(directory / name) for name in written))
+        bad = [self.orders[key] for key, state in self.states.items() if state in ("failed", "lost")]
+        for order in bad:
+            manifest = read_json(order.folder / RUN_MANIFEST)
+            click.echo(f"Error: {order.name} has no result: {manifest['state']}: {manifest['reason']}", err=True)
+        if "lost" in self.states.values():
+            self.incomplete()
+        return EXIT_RUN_FAILED if bad else verdict.exit_code
+
+
+def _stop(number: int, frame: Any) -> None:
+    for other in STOP_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # stopping has begun
+    raise KeyboardInterrupt

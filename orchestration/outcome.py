@@ -1,0 +1,95 @@
+"""What has become of a run that ended: succeeded, failed (the training's fault) or lost (the infrastructure's).
+
+torchrun leaves with 1 whatever happened, so the log's end must tell. Only a lost run is made again; what no rule knows
+is the training's fault, so that a claim is never helped by a doubt.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from analysis.claimed import metrics_of
+from analysis.files import FileError
+from analysis.grammar import Metric
+from analysis.reader import Run, read_log
+from analysis.rules import Ruleset
+from orchestration.preflight import no_room
+
+HINT_BYTES = 16384
+# what the log's end says when not the training was at fault, and how it is called; the first that is found counts
+LOST_RULES = tuple(
+    (re.compile(pattern, re.IGNORECASE), reason)
+    for pattern, reason in (
+        (r"No space left on device|Disk quota exceeded", "the disk was full"),
+        (r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)", "a rank was killed by SIGKILL: out of memory, or by hand"),
+        (r"exitcode\s*:\s*-15\b|Signal 15 \(SIGTERM\)|got signal: 15", "it was told to end by SIGTERM: preempted, or by hand"),
+        (r"exitcode\s*:\s*-7\b|Signal 7 \(SIGBUS\)", "a rank got a bus error: shared memory or disk ran out"),
+        (r"uncorrectable ECC|GPU is lost|fallen off the bus|\bXid \(PCI|NVLink error", "a GPU broke down"),
+        (r"CUDA driver (?:version is insufficient|initialization failed)|no CUDA-capable device", "the node's GPUs do not work"),
+        (r"ncclSystemError|ncclRemoteError|NCCL WARN NET|ibv_\w+ failed", "the network between the GPUs broke down"),
+        (r"Stale file handle|Input/output error|Transport endpoint is not connected", "a file system broke down"),
+        (r"EADDRINUSE|Address already in use", "its rendezvous port was taken"),
+    )
+)  # fmt: skip
+
+
+def judge(log: Path, code: int, seed: int, rules: Ruleset) -> tuple[str, str | None, Run | None, Metric | None]:
+    """(state, why, the run as read, its final metric) of a torchrun that left with `code`."""
+    if code < 0:
+        return "lost", f"the run's supervisor was killed by signal {-code}", None, None
+    if code > 128:
+        return "lost", f"torchrun was killed by signal {code - 128}", None, None
+    if code != 0:
+        if reason := infrastructure(log):
+            return "lost", f"{reason}; see {log}", None, None
+        return "failed", f"torchrun left with exit code {code}{failure_hint(log)}; see {log}", None, None
+    try:
+        found = [run for run in read_log(log) if metrics_of(run, rules)]
+    except FileError as error:
+        return "failed", f"{log} {error}", None, None
+    if not found:
+        if _cut_off(log):
+            return "lost", f"{log} ends in mid-line, before a final metric", None, None
+        expected = '"LABEL val_loss:2.0286 val_bpb:1.2014"'
+        return "failed", f"no final metric, a line such as {expected}, was printed; see {log}", None, None
+    run = found[-1]
+    metric = metrics_of(run, rules)[-1]
+    if run.seed not in (None, seed):
+        return "failed", f"the script printed seed {run.seed}, SEED was {seed}; see {log}", run, metric
+    values = [metric.val_loss, metric.val_bpb] if rules.metric == "val_bpb" else [getattr(metric, rules.metric)]
+    if not all(value is not None and math.isfinite(value) for value in values):
+        return "failed", f"the final metric is not a finite number; see {log}, line {metric.line}", run, metric
+    return "succeeded", None, run, metric
+
+
+def infrastructure(log: Path) -> str | None:
+    """What of the machine broke down, as far as the log's end or the disk says; None when nothing is known to have."""
+    end = _end(log)
+    for pattern, reason in LOST_RULES:
+        if pattern.search(end):
+            return reason
+    return "the disk was full" if no_room(log.parent) else None
+
+
+def failure_hint(log: Path) -> str:
+    """What the log's end says of the cause: the script's exit code and the last error that is not torchrun's own."""
+    end = _end(log)
+    codes = re.findall(r"exitcode\s*:\s*(-?\d+)", end)
+    errors = re.findall(
+        r"^(?:\[rank\d+\]: ?)?(?!torch\.distributed)([\w.]*(?:Error|Exception): .*|\S+\.py: .*)$", end, re.MULTILINE
+    )
+    return (f", the script with {codes[-1]}" if codes else "") + (f" ({errors[-1][:200]})" if errors else "")
+
+
+def _end(log: Path) -> str:
+    with open(log, "rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - HINT_BYTES))
+        return file.read().decode("utf-8", "replace")
+
+
+def _cut_off(log: Path) -> bool:
+    end = _end(log)
+    return bool(end) and not end.endswith("\n")
