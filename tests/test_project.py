@@ -100,7 +100,7 @@ def test_readme_options_exist(python: Run) -> None:
             ("analysis.significance", "report"), ("analysis.significance", "check"), ("analysis.significance", "plan"),
             ("analysis.logs",),
             ("analysis.audit",), ("analysis.leaderboard",),
-            ("orchestration.sweep", "run"), ("orchestration.sweep", "collect"), ("trainer.dataset", "demo"),
+            ("orchestration.sweep", "run"), ("orchestration.sweep", "status"), ("orchestration.sweep", "collect"), ("trainer.dataset", "demo"),
             ("trainer.evaluate",),
         )
     )  # fmt: skip
