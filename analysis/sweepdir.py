@@ -2,6 +2,7 @@
 
 plan.json                              frozen before the first run, with its SHA-256
 events.jsonl                           every change of state
+script.py                              the training script as it was then
 sweep.lock                             who drives the sweep
 {candidate,control}/seed-N/attempt-M/  one torchrun: train.log, run.json, and what the script wrote
 runs.parquet, verdict.json, report.md, report.html
@@ -20,7 +21,7 @@ from typing import Any
 
 from analysis.files import LOG_SUFFIXES, FileError, files_below, leads_out, read_bounded
 
-PLAN, EVENTS, LOCK = "plan.json", "events.jsonl", "sweep.lock"
+PLAN, SCRIPT, EVENTS, LOCK = "plan.json", "script.py", "events.jsonl", "sweep.lock"
 TRAIN_LOG, RUN_MANIFEST, STACKS = "train.log", "run.json", "stacks.txt"
 FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML = "runs.parquet", "verdict.json", "report.md", "report.html"
 CANDIDATE, CONTROL = "candidate", "control"
@@ -109,6 +110,18 @@ def read_plan(directory: Path) -> dict[str, Any]:
     if fault := design_fault(plan.get("design", {"name": FIXED}), len(seeds)):
         raise SweepError(f"{path}: {fault}")
     return plan
+
+
+def read_script(directory: Path, plan: dict[str, Any]) -> bytes:
+    """The training script as it was when the plan was frozen. Raises SweepError when it is not there or another."""
+    path = directory / SCRIPT
+    try:
+        content = read_bounded(path, LARGEST_JSON)
+    except FileError as error:
+        raise SweepError(f"{path} {error}.") from None
+    if hashlib.sha256(content).hexdigest() != plan["script"].get("sha256"):
+        raise SweepError(f"{path} was changed after the plan was frozen: put back the script with the plan's sha256.")
+    return content
 
 
 def _start(value: Any) -> str:

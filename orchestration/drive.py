@@ -9,6 +9,7 @@ import os
 import secrets
 import shlex
 import signal
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,18 @@ from analysis.sweepdir import (
     attempt_folders,
     read_json,
     read_plan,
+    read_script,
 )
 from orchestration.files import append_line, now, write_json, write_whole
 from orchestration.lock import Lock
-from orchestration.progress import Progress
+from orchestration.progress import Progress, last_bpb, tail
 from orchestration.run import RunOrder
+from orchestration.transfer import Inbox
 
 EXIT_USAGE, EXIT_RUN_FAILED = 2, 4
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DONE = ("succeeded", "failed")
+GAUGE_S = 5.0
 EVALUATION_AND_SLACK_S = 2400.0
 REFUSALS = 3  # a run that so many nodes in turn have no room for ends the sweep
 
@@ -86,13 +90,16 @@ class _Driver:
         self.directory, self.plan, self.care, self.lock = directory, plan, care, lock
         self.arms: list[str] = list(plan["arms"])
         self.rules = from_plan(plan)
+        self.script = read_script(directory, plan)
         self.states: dict[tuple[str, int], str] = {}
         self.orders: dict[tuple[str, int], RunOrder] = {}
         self.first_attempt: dict[tuple[str, int], int] = {}
         self.refusals: dict[tuple[str, int], int] = {}
+        self.inboxes: dict[RunOrder, Inbox] = {}  # of runs on nodes that do not share the directory
         self.look = 0  # how many seeds the last look saw
         self.sequential = "looks" in plan["design"] if "design" in plan else False
         self.looks: list[int] = plan["design"]["looks"] if self.sequential else [len(plan["seeds"])]
+        self.next_gauge = 0.0
         self.queued: set[tuple[str, int]] = set()
 
     # -- before the first run ------------------------------------------------------------------------------------------
@@ -118,7 +125,7 @@ class _Driver:
             deadline = self.rules.train_time_s + EVALUATION_AND_SLACK_S
         return RunOrder(
             arm, seed, attempt, attempt_folder(self.directory, arm, seed, attempt), Path(plan["script"]["path"]),
-            plan["script"]["sha256"], plan["arms"][arm]["env"], plan["gpus_per_run"] or plan["cpus_per_run"],
+            plan["script"]["sha256"], self.script, plan["arms"][arm]["env"], plan["gpus_per_run"] or plan["cpus_per_run"],
             self.rules, self.lock.sweep, self.care.stall_timeout_s, deadline,
         )  # fmt: skip
 
@@ -151,6 +158,13 @@ class _Driver:
         self.event(order, "running", node=node)
         self.progress.started(order)
 
+    def arrived(self, order: RunOrder, kind: str, content: Any) -> None:
+        """Take what comes over from a node that does not share the directory."""
+        if kind == "began":
+            self.inboxes[order] = Inbox(order.folder, content)
+        else:
+            self.inboxes[order].take(kind, content)
+
     def ended(self, order: RunOrder, node: str, manifest: dict[str, Any]) -> None:
         key = order.arm, order.seed
         if manifest["state"] == "pending":  # the node had no room
@@ -161,6 +175,11 @@ class _Driver:
                 raise StopError(f"{order.name} finds no room: {manifest['reason']}")
             self.pool.submit(order, not_on=node, first=True)
             return
+        inbox = self.inboxes.pop(order, None)
+        if inbox is not None and manifest.get("ended"):
+            manifest = inbox.close(manifest)
+        elif inbox is not None:
+            inbox.clear()
         if manifest.get("ended"):
             self.event(order, manifest["state"], manifest["reason"], node)
         else:
@@ -199,7 +218,7 @@ class _Driver:
         try:
             click.echo("Starting Ray.")
             with cluster():
-                self.pool = Pool(size, self.started, self.ended, self.say, self.care.wait_s)
+                self.pool = Pool(size, self, self.care.wait_s)
                 for number in STOP_SIGNALS:
                     signal.signal(number, _stop)  # after Ray has set its own
                 try:
@@ -246,8 +265,18 @@ class _Driver:
             self.pool.poll()
             self.lock.beat()
             self.progress.tick()
+            self.gauge()
             if self.sequential and self.decided():
                 return
+
+    def gauge(self) -> None:
+        """Tell Ray's metrics where the runs stand."""
+        if time.monotonic() < self.next_gauge:
+            return
+        self.next_gauge = time.monotonic() + GAUGE_S
+        for order in self.progress.running:
+            if run := tail(order.folder):
+                self.pool.show(order, run.last_step, last_bpb(run))
 
     def submit_due(self) -> None:
         """Queue what is due up to the next look, and `ahead - 1` seeds beyond."""

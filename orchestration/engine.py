@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import ray
+from ray.util.metrics import Gauge
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestration.run import RunOrder, execute
+from orchestration.transfer import Message
 
 POLL_S = 0.2
 MOST_ASKED = 32  # groups that wait for room at once; more only keeps Ray's scheduler busy
@@ -74,24 +76,36 @@ class _Busy:
     node: str
 
 
+class Listener(Protocol):
+    """Who hears what becomes of the runs."""
+
+    def started(self, order: RunOrder, node: str) -> None:
+        """A run was given to a node."""
+
+    def arrived(self, order: RunOrder, kind: str, content: Any) -> None:
+        """A part of a run's files came over (transfer.Inbox)."""
+
+    def ended(self, order: RunOrder, node: str, manifest: dict[str, Any]) -> None:
+        """A run ended: its manifest, or {"state": "lost" or "pending", "reason": ...} where there is none."""
+
+    def say(self, text: str) -> None:
+        """What a waiting person should know."""
+
+
 class Pool:
     """Runs on their way through the cluster: `submit` them, then `poll` until each has ended.
 
-    started(order, node) when a run is given to a node; ended(order, node, manifest) with its manifest, {"state":
-    "lost", "reason": ...} when its worker or node went away; say(text) for what a waiting person should know.
     work: what makes a run, `execute` but for a benchmark of the pool itself.
     """
 
     def __init__(
         self,
         size: Size,
-        started: Callable[[RunOrder, str], None],
-        ended: Callable[[RunOrder, str, dict[str, Any]], None],
-        say: Callable[[str], None],
+        listener: Listener,
         wait_s: float = 0.0,
-        work: Callable[[RunOrder, str], Iterator[tuple[str, Any]]] = execute,
+        work: Callable[[RunOrder, str], Iterator[Message]] = execute,
     ) -> None:
-        self._size, self._started, self._ended, self._say, self._wait_s = size, started, ended, say, wait_s
+        self._size, self._listener, self._wait_s = size, listener, wait_s
         self._waiting: list[RunOrder] = []
         self._not_on: dict[RunOrder, set[str]] = {}  # nodes that a run must not go to
         self._asked: dict[Any, tuple[PlacementGroup, RunOrder | None]] = {}  # by the reference of being placed
@@ -99,8 +113,12 @@ class Pool:
         self._seen: Counter[tuple[str, str]] = Counter()  # runs given to (node, arm)
         self._idle_since = self._told = time.monotonic()
 
+        tags = ("sweep", "arm", "seed")
+        self._step = Gauge("seedproof_step", "The last step that a run has logged.", tags)
+        self._val_bpb = Gauge("seedproof_val_bpb", "The last val_bpb that a run has logged.", tags)
+
         @ray.remote(max_retries=0, num_cpus=size.cpus, num_gpus=size.gpus, max_calls=0)
-        def task(order: RunOrder) -> Iterator[tuple[str, Any]]:
+        def task(order: RunOrder) -> Iterator[Message]:
             yield from work(order, ray.get_runtime_context().get_node_id())
 
         self._task = task
@@ -129,6 +147,13 @@ class Pool:
             else:
                 self._hear(reference)
 
+    def show(self, order: RunOrder, step: int | None, val_bpb: float | None) -> None:
+        """Where a run stands, for Ray's dashboard: gauges seedproof_step and seedproof_val_bpb."""
+        tags = {"sweep": order.sweep_directory.name, "arm": order.arm, "seed": str(order.seed)}
+        for gauge, value in ((self._step, step), (self._val_bpb, val_bpb)):
+            if value is not None:
+                gauge.set(value, tags)
+
     def _nodes(self) -> list[str]:
         """Living nodes that are large enough when empty."""
         return [
@@ -150,7 +175,7 @@ class Pool:
             self._idle_since = time.monotonic()
         elif time.monotonic() - max(self._told, self._idle_since) > 60:
             self._told = time.monotonic()
-            self._say(f"Waiting for {self._size} on one node: {len(nodes)} are large enough, all in use.")
+            self._listener.say(f"Waiting for {self._size} on one node: {len(nodes)} are large enough, all in use.")
         for reference, (group, order) in list(self._asked.items()):
             if order is not None and not set(nodes) - self._not_on.get(order, set()):
                 remove_placement_group(group)  # the other node is gone too
@@ -182,7 +207,7 @@ class Pool:
             raise EngineError(missing + more)
         if time.monotonic() - self._told > 60:
             self._told = time.monotonic()
-            self._say(f"Waiting for a node: {missing}")
+            self._listener.say(f"Waiting for a node: {missing}")
 
     def _deal(self, reference: Any) -> None:
         """Give a group that was placed to the run that it fits best."""
@@ -203,9 +228,11 @@ class Pool:
         self._not_on.pop(order, None)
         self._seen[node, order.arm] += 1
         strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
-        generator = self._task.options(scheduling_strategy=strategy, name=f"{order.sweep} {order.name}").remote(order)
+        generator = self._task.options(
+            scheduling_strategy=strategy, name=f"{order.sweep_directory.name} {order.name}"
+        ).remote(order)
         self._busy[generator] = _Busy(order, group, node)
-        self._started(order, node)
+        self._listener.started(order, node)
 
     def _hear(self, generator: Any) -> None:
         busy = self._busy[generator]
@@ -220,17 +247,19 @@ class Pool:
             self._over(generator, {"state": "lost", "reason": reason})
         else:
             if kind == "say":
-                self._say(f"{busy.order.name}: {content}")
+                self._listener.say(f"{busy.order.name}: {content}")
             elif kind == "refused":
                 self._over(generator, {"state": "pending", "reason": content})
-            else:
+            elif kind == "ended":
                 self._over(generator, content)
+            else:
+                self._listener.arrived(busy.order, kind, content)
 
     def _over(self, generator: Any, manifest: dict[str, Any]) -> None:
         busy = self._busy.pop(generator)
         remove_placement_group(busy.group)
         self._idle_since = time.monotonic()
-        self._ended(busy.order, busy.node, manifest)
+        self._listener.ended(busy.order, busy.node, manifest)
 
     def close(self) -> list[RunOrder]:
         """End everything that is under way; returns the runs that were."""

@@ -36,6 +36,11 @@ def tail(folder: Path) -> Run | None:
     return runs[-1] if runs else None
 
 
+def last_bpb(run: Run) -> float | None:
+    """The final val_bpb, or that of the last validation."""
+    return run.finals[-1].val_bpb if run.finals else next((s.val_bpb for s in reversed(run.steps) if s.val_bpb), None)
+
+
 def latest(folder: Path) -> str:
     """The last step, its average time and the last val_bpb, as far as the log has come."""
     run = tail(folder)
@@ -47,8 +52,7 @@ def latest(folder: Path) -> str:
         parts.append(f"step {last.step}/{run.total_steps}")
         if last.train_time_ms is not None and last.step:
             parts.append(f"{last.train_time_ms / last.step:.1f} ms/step")
-    bpb = run.finals[-1].val_bpb if run.finals else next((s.val_bpb for s in reversed(run.steps) if s.val_bpb), None)
-    if bpb is not None:
+    if (bpb := last_bpb(run)) is not None:
         parts.append(f"val_bpb {bpb:.4f}")
     return ", ".join(parts)
 

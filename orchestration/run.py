@@ -14,8 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from orchestration import supervisor
 from orchestration.files import file_digest, now, write_json
 from orchestration.outcome import judge
 from orchestration.preflight import MARKER, busy_gpus, end_leftovers, marker, no_room
+from orchestration.transfer import Message, Outbox, scratch, shares
 from orchestration.watchdog import Watchdog, dump_stacks
 
 # names, or their beginnings, that a run inherits; a recipe or --env gives the rest, so that the plan says all that may
@@ -48,6 +49,7 @@ class RunOrder:
     folder: Path
     script: Path
     script_sha256: str
+    script_bytes: bytes = field(repr=False)
     env: dict[str, str]
     ranks: int
     rules: Ruleset
@@ -59,14 +61,18 @@ class RunOrder:
     def name(self) -> str:
         return f"{self.arm} seed {self.seed}"
 
+    @property
+    def sweep_directory(self) -> Path:
+        return self.folder.parents[2]
 
-def command(order: RunOrder) -> list[str]:
-    """torchrun of the order's script. Where the system can arrange it, torchrun dies with its supervisor and the ranks
+
+def command(order: RunOrder, script: Path) -> list[str]:
+    """torchrun of the script with the order's ranks. Where the system can arrange it, torchrun dies with its supervisor and the ranks
     with torchrun, whatever kills them."""
     setpriv = shutil.which("setpriv")
     tied = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={order.ranks}"]
-    return [*tied, *torchrun, "--no-python", *tied, sys.executable, "-u", str(order.script)]
+    return [*tied, *torchrun, "--no-python", *tied, sys.executable, "-u", str(script)]
 
 
 def run_environment(order: RunOrder) -> dict[str, str]:
@@ -80,11 +86,28 @@ def run_environment(order: RunOrder) -> dict[str, str]:
             MARKER: f"{marker(order.sweep, order.arm, order.seed)}{order.attempt}"}  # fmt: skip
 
 
-def execute(order: RunOrder, node_id: str) -> Iterator[tuple[str, Any]]:
+def execute(order: RunOrder, node_id: str) -> Iterator[Message]:
     """Make the run. Yields ("say", text) while it waits, then ("ended", manifest), which is also in run.json.
 
-    ("refused", reason) where this node cannot take the run; nothing was started then.
+    ("refused", reason) where this node cannot take the run; nothing was started then. Where the node does not share the
+    sweep's directory, ("began", manifest) and what a transfer.Inbox takes come before the end.
     """
+    if shares(order.sweep_directory, order.sweep):
+        yield from make(order, node_id, None)
+        return
+    room = scratch(f"{order.sweep}-{order.arm}-{order.seed}")
+    try:
+        here = replace(order, folder=room / order.arm / f"seed-{order.seed}" / order.folder.name)
+        for kind, content in make(here, node_id, Outbox(here.folder)):
+            if kind in ("began", "ended") and content["reason"]:
+                content["reason"] = content["reason"].replace(str(here.folder), str(order.folder))
+            yield kind, content
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def make(order: RunOrder, node_id: str, outbox: Outbox | None) -> Iterator[Message]:
+    """Make the run in the order's folder, and send it away through the outbox where there is one."""
     order.folder.parent.mkdir(parents=True, exist_ok=True)
     if reason := no_room(order.folder.parent):
         yield "refused", reason
@@ -100,15 +123,18 @@ def execute(order: RunOrder, node_id: str) -> Iterator[tuple[str, Any]]:
         time.sleep(GPU_POLL_S)
         waited += GPU_POLL_S
     order.folder.mkdir()
-    manifest = manifest_of(order, environment, node_id)
-    write_json(order.folder / RUN_MANIFEST, manifest)
-    if manifest["script"]["sha256"] != order.script_sha256:
-        reason = f"{order.script} was changed after the plan was frozen."
-        yield "ended", finish(order, manifest, "failed", reason)
-        return
-    started = time.monotonic()
-    code, fault = supervise(order, manifest["command"], environment)
-    manifest |= {"exit_code": code, "wall_s": round(time.monotonic() - started, 3)}
+    script = frozen_script(order)
+    try:
+        manifest = manifest_of(order, script, environment, node_id)
+        write_json(order.folder / RUN_MANIFEST, manifest)
+        if outbox is not None:
+            yield "began", manifest
+        started = time.monotonic()
+        code, fault = yield from supervise(order, manifest["command"], environment, outbox)
+        manifest |= {"exit_code": code, "wall_s": round(time.monotonic() - started, 3)}
+    finally:
+        if script != order.script:
+            shutil.rmtree(script.parent, ignore_errors=True)
     state, why, run, metric = judge(order.folder / TRAIN_LOG, code, order.seed, order.rules)
     if fault is not None:
         state, why = fault
@@ -116,10 +142,25 @@ def execute(order: RunOrder, node_id: str) -> Iterator[tuple[str, Any]]:
         manifest["metric"] = {"label": metric.label, "val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb),
                               "line": metric.line}  # fmt: skip
         manifest["train_time_ms"] = run.train_time_ms
-    yield "ended", finish(order, manifest, state, why)
+    manifest = finish(order, manifest, state, why)
+    if outbox is not None:
+        yield from outbox.files(manifest["files"])
+    yield "ended", manifest
 
 
-def supervise(order: RunOrder, arguments: list[str], environment: dict[str, str]) -> tuple[int, tuple[str, str] | None]:
+def frozen_script(order: RunOrder) -> Path:
+    """The script as it was when the plan was frozen: in its place, or, where that is changed or not there, a copy."""
+    with contextlib.suppress(OSError):
+        if file_digest(order.script) == order.script_sha256:
+            return order.script
+    copy = scratch(f"{order.sweep}-{order.arm}-{order.seed}-script") / order.script.name
+    copy.write_bytes(order.script_bytes)
+    return copy
+
+
+def supervise(
+    order: RunOrder, arguments: list[str], environment: dict[str, str], outbox: Outbox | None = None
+) -> Generator[Message, None, tuple[int, tuple[str, str] | None]]:
     """Run torchrun below the supervisor; (exit code, (state, reason) where the watchdog ended it)."""
     log, fault = order.folder / TRAIN_LOG, None
     with (
@@ -138,6 +179,8 @@ def supervise(order: RunOrder, arguments: list[str], environment: dict[str, str]
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(WATCH_S)
                 break
+            if outbox is not None:
+                yield from outbox.log()
             if fault := watchdog.fault():
                 dumped = dump_stacks(process.pid, order.folder / STACKS)
                 fault = fault[0], fault[1] + (f"; {STACKS} says where its processes stood" if dumped else "")
@@ -147,7 +190,7 @@ def supervise(order: RunOrder, arguments: list[str], environment: dict[str, str]
     return code, fault or watchdog.fault_at_the_end()
 
 
-def manifest_of(order: RunOrder, environment: dict[str, str], node_id: str) -> dict[str, Any]:
+def manifest_of(order: RunOrder, script: Path, environment: dict[str, str], node_id: str) -> dict[str, Any]:
     """What run.json says when the run starts."""
     recorded = {n: v for n, v in environment.items() if n in order.env or n.startswith((*RECORDED, "SEED"))}
     recorded.pop(MARKER, None)
@@ -161,13 +204,13 @@ def manifest_of(order: RunOrder, environment: dict[str, str], node_id: str) -> d
         "host": socket.gethostname(),
         "ray_node_id": node_id,
         "pid": os.getpid(),
-        "command": command(order),
+        "command": command(order, script),
         "ranks": order.ranks,
         "env": dict(sorted(recorded.items())),
         "script": {
             "path": str(order.script),
-            "sha256": file_digest(order.script),
-            "bytes": order.script.stat().st_size,
+            "sha256": order.script_sha256,
+            "bytes": len(order.script_bytes),
         },
         "versions": versions(),
         "gpus": gpu_names(environment),
@@ -185,7 +228,7 @@ def finish(order: RunOrder, manifest: dict[str, Any], state: str, reason: str | 
     files = {
         str(path.relative_to(order.folder)): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
         for path in sorted(order.folder.rglob("*"))
-        if path.is_file() and path.name != RUN_MANIFEST
+        if path.is_file() and not path.is_symlink() and path.name != RUN_MANIFEST
     }
     manifest |= {"state": state, "reason": reason, "ended": now(), "files": files}
     write_json(path, manifest)
