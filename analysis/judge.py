@@ -79,6 +79,8 @@ def judge(
             "What is to be beaten? Give the standing record with --sota X, or its own runs with --control PATH."
         )
     frozen = plan or beside
+    planned_control = control if _is_planned(control, paths[0], beside) else None
+    control = control if planned_control is None else None
     looks = _look_plan(frozen, design, ruleset, evidence.results, sota is None and control is None)
     followed: planned.Planned | None = None
     try:
@@ -88,6 +90,10 @@ def judge(
             raise EvidenceError(f"The plan cannot be meant: {fault}")
         if plan and rules is None and not own_sweep:
             evidence.findings += _unshipped(planned.own_rules(plan, [key for key in asked if asked[key] is not None]))
+        if planned_control is not None:
+            evidence.control = _control_runs(planned_control, ruleset, label, evidence)
+            counted = f"{sweepdir.CONTROL}/"
+            evidence.not_counted = [log for log in evidence.not_counted if not log.startswith(counted)]
         if frozen:
             where = next(path for path in paths if beside or sweepdir.is_sweep(path))
             followed = planned.compare(frozen, where, evidence, ruleset, sota, control is not None)
@@ -164,6 +170,14 @@ def _put_in_order(evidence: Evidence, looks: LookPlan) -> None:
             kept = [by_seed[seed] for seed in looks.seeds[:upto]]
         evidence.not_counted += [row.log for row in arm if row not in kept and row.state in planned.DONE]
         arm[:] = kept
+
+
+def _is_planned(control: Path | None, record: Path, plan: dict[str, Any] | None) -> bool:
+    """Whether control runs are those of a record folder's own plan: they lie in its folder `control`."""
+    if control is None or plan is None or sweepdir.CONTROL not in plan["arms"]:
+        return False
+    own = record / sweepdir.CONTROL
+    return own.is_dir() and control.is_dir() and control.samefile(own)
 
 
 def _deviation(followed: planned.Planned) -> tuple[str, str, int, str] | None:

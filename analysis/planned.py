@@ -97,12 +97,12 @@ def compare(
 ) -> Planned:
     """How the runs, and the claim they are tested for, keep to a plan; `directory` holds the sweep or the record.
 
-    other_control: whether the reviewer brought control runs.
+    other_control: whether the reviewer brought control runs that are not the plan's.
     """
     design, seeds, results = design_of(plan), plan["seeds"], evidence.results + evidence.control
     sweep = sweepdir.is_sweep(directory)
     planned_arms = [arm for arm in (sweepdir.CANDIDATE, sweepdir.CONTROL) if arm in plan["arms"]]
-    arms = planned_arms if sweep else [sweepdir.CANDIDATE]
+    arms = planned_arms if sweep or evidence.control else [sweepdir.CANDIDATE]
     done = {arm: {r.seed for r in results if r.arm == arm and r.state in DONE} for arm in arms}
     due = seeds
     if design["name"] == sweepdir.SEQUENTIAL:

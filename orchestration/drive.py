@@ -5,6 +5,7 @@ All state lies in the sweep directory: a driver that dies takes nothing along, a
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -60,6 +61,20 @@ class StopError(RuntimeError):
     """The sweep ends with what it has; the message says why."""
 
 
+def ends_told(directory: Path) -> set[tuple[str, int, int]]:
+    """(arm, seed, attempt) of every attempt whose end is among the events; a line cut off by a full disk says nothing."""
+    found = set()
+    lines = (directory / EVENTS).read_bytes().splitlines() if (directory / EVENTS).is_file() else []
+    for line in lines:
+        try:
+            event = json.loads(line)
+            if event["state"] not in ("pending", "running"):
+                found.add((event["arm"], event["seed"], event["attempt"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
 def prepare_ray() -> None:
     """What Ray reads once, when it is imported: no usage reports, and a secret for a Ray of our own.
 
@@ -100,12 +115,14 @@ class _Driver:
         self.sequential = "looks" in plan["design"] if "design" in plan else False
         self.looks: list[int] = plan["design"]["looks"] if self.sequential else [len(plan["seeds"])]
         self.next_gauge = 0.0
+        self.told: set[tuple[str, int, int]] = set()  # attempts whose end is among the events
         self.queued: set[tuple[str, int]] = set()
 
     # -- before the first run ------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Read where every run stands; an attempt that a dead driver left without an end is lost."""
+        self.told = ends_told(self.directory)
         for seed in self.plan["seeds"]:
             for arm in self.arms:
                 attempts = attempt_folders(self.directory, arm, seed)
@@ -133,11 +150,16 @@ class _Driver:
 
     def event(self, order: RunOrder, state: str, reason: str | None = None, node: str | None = None) -> None:
         self.states[order.arm, order.seed] = state
+        if state not in ("pending", "running"):
+            self.told.add((order.arm, order.seed, order.attempt))
         append_line(self.directory / EVENTS, {"time": now(), "arm": order.arm, "seed": order.seed, "attempt": order.attempt,
                                               "state": state, "reason": reason, "node": node})  # fmt: skip
 
     def end(self, order: RunOrder, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Write the end of an attempt whose worker did not come to say it; the manifest that stands then."""
+        """Write the end of an attempt whose worker did not come to say it; the manifest that stands then.
+
+        Where the worker came to write it, but not to tell, that stands.
+        """
         path = order.folder / RUN_MANIFEST
         order.folder.mkdir(parents=True, exist_ok=True)
         beginning: dict[str, Any] = {
@@ -151,7 +173,8 @@ class _Driver:
         if written["state"] in ("pending", "running"):
             written = written | {"ended": now()} | manifest
             write_json(path, written)
-            self.event(order, written["state"], written["reason"])
+        if (order.arm, order.seed, order.attempt) not in self.told:
+            self.event(order, written["state"], written["reason"], written.get("ray_node_id"))
         return written
 
     def started(self, order: RunOrder, node: str) -> None:
@@ -184,7 +207,6 @@ class _Driver:
             self.event(order, manifest["state"], manifest["reason"], node)
         else:
             manifest = self.end(order, manifest)
-            self.states[key] = manifest["state"]
         self.progress.ended(order, manifest)
         if manifest["state"] == "lost" and order.attempt - self.first_attempt[key] + 1 < self.care.max_attempts:
             again = replace(order, attempt=order.attempt + 1,

@@ -56,8 +56,9 @@ def cluster() -> Iterator[None]:
     """Ray for the time of a sweep: the cluster that RAY_ADDRESS names, or one of our own on this machine."""
     own = not os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"address": "local", "include_dashboard": False} if own else {}
-    # a run must not be nice to other processes: a bare torchrun is not
-    runtime_env = {"env_vars": {"RAY_worker_niceness": "0"}}
+    # a run must not be nice to other processes: a bare torchrun is not; and a worker that ends with its driver must not
+    # kill the supervisor before that has ended what is below it
+    runtime_env = {"env_vars": {"RAY_worker_niceness": "0", "RAY_kill_child_processes_on_worker_exit": "0"}}
     try:
         ray.init(log_to_driver=False, logging_level="error", runtime_env=runtime_env, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -16,6 +16,7 @@ from analysis.grammar import Metric
 from analysis.reader import Run, read_log
 from analysis.rules import Ruleset
 from orchestration.preflight import no_room
+from orchestration.secret import redacted
 
 HINT_BYTES = 16384
 # what the log's end says when not the training was at fault, and how it is called; the first that is found counts
@@ -80,7 +81,7 @@ def failure_hint(log: Path) -> str:
     errors = re.findall(
         r"^(?:\[rank\d+\]: ?)?(?!torch\.distributed)([\w.]*(?:Error|Exception): .*|\S+\.py: .*)$", end, re.MULTILINE
     )
-    return (f", the script with {codes[-1]}" if codes else "") + (f" ({errors[-1][:200]})" if errors else "")
+    return (f", the script with {codes[-1]}" if codes else "") + (f" ({redacted(errors[-1])[:200]})" if errors else "")
 
 
 def _end(log: Path) -> str:

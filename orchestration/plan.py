@@ -6,6 +6,8 @@ not buy other seeds.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -17,14 +19,15 @@ from analysis.sweepdir import (
     FIXED,
     MOST_SEEDS,
     PLAN,
+    SCRIPT,
     SEQUENTIAL,
     derive_seeds,
     design_fault,
     plan_digest,
 )
-from orchestration.files import file_digest, write_json
+from orchestration.files import write_json, write_whole
+from orchestration.secret import redacted, secret_lines, secret_name, secret_value
 
-_SECRET = re.compile(r"(?:^|_)(?:API_?KEY|ACCESS_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(?:_|$)", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -35,14 +38,17 @@ class PlanError(ValueError):
 def read_recipe(path: Path) -> dict[str, str]:
     """The [env] table of a recipe as environment variables; relative *_PATH values are resolved from here."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
     except OSError as error:
         raise PlanError(f"{path} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{path} is not TOML: {error}.") from None
     if set(table) != {"env"} or not isinstance(table["env"], dict):
         raise PlanError(f"{path} must hold one table, [env]; got {', '.join(table) or 'nothing'}.")
-    return {name: _text(name, value, str(path)) for name, value in table["env"].items()}
+    env = {name: _text(name, value, str(path)) for name, value in table["env"].items()}
+    _refuse_secrets(text, path, "a recipe is")
+    return env
 
 
 def parse_env(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -51,17 +57,19 @@ def parse_env(pairs: tuple[str, ...]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise PlanError(f"--env {pair!r} is not of the form KEY=VALUE.")
+            raise PlanError(f"--env {redacted(pair)!r} is not of the form KEY=VALUE.")
         env[name] = _text(name, value, "--env")
     return env
 
 
 def _text(name: str, value: Any, where: str) -> str:
     if not _VARIABLE.fullmatch(name):
-        raise PlanError(f"{where}: {name!r} is no name of an environment variable.")
-    if _SECRET.search(name):
-        raise PlanError(f"{where} sets {name}: values go into plan.json and run.json, which are meant to be published. "
-                        f"Let the script read secrets from a file.")  # fmt: skip
+        raise PlanError(f"{where}: {redacted(name)!r} is no name of an environment variable.")
+    kind = secret_value(f"{name}={value}")
+    if kind or secret_name(name):
+        looks = f" to what looks like a secret ({kind})" if kind else ""
+        raise PlanError(f"{where} sets {redacted(name)}{looks}: values go into plan.json and run.json, which are meant to be "
+                        f"published. Let the script read secrets from a file.")  # fmt: skip
     if name == "SEED":
         raise PlanError(f"{where} sets SEED; seeds belong to --seeds.")
     if isinstance(value, bool):
@@ -69,6 +77,13 @@ def _text(name: str, value: Any, where: str) -> str:
     if not isinstance(value, (str, int, float)):
         raise PlanError(f"{where}: {name} must be a text or a number.")
     return str(Path(str(value)).absolute()) if name.endswith("_PATH") and value else str(value)
+
+
+def _refuse_secrets(text: str, where: Path | str, published: str) -> None:
+    """Raise PlanError at the first thing that looks like a secret, by its line and kind: the value is not repeated."""
+    for line, kind in secret_lines(text):
+        raise PlanError(f"{where}:{line} holds what looks like a secret ({kind}): {published} published with the record. "
+                        f"Take it out, revoke it if it was ever shared, and let the script read secrets from a file.")  # fmt: skip
 
 
 def parse_seeds(text: str) -> list[int] | int:
@@ -114,6 +129,14 @@ def make_plan(
     """The plan as it will be written; `claim` holds the ruleset as a table and the SOTA. Raises PlanError."""
     if not script.is_file():
         raise PlanError(f"--script {script} is no file.")
+    try:
+        source = script.read_bytes()
+    except OSError as error:
+        raise PlanError(f"--script {script} cannot be read: {error.strerror}.") from None
+    _refuse_secrets(source.decode("utf-8", "replace"), script, "the script is")
+    if kind := secret_value(json.dumps(claim)):
+        raise PlanError(f"The rules hold what looks like a secret ({kind}): they go into plan.json, which is meant to be "
+                        f"published. Take it out of the file that --rules names.")  # fmt: skip
     arms = {CANDIDATE: _arm(recipe, env)}
     if control is not None:
         arms[CONTROL] = _arm(control, env)
@@ -121,7 +144,7 @@ def make_plan(
             raise PlanError(f"--recipe {recipe} and --control {control} set the same variables: nothing to compare.")
     plan: dict[str, Any] = {
         "version": 1,
-        "script": {"path": str(script.resolve()), "sha256": file_digest(script), "bytes": script.stat().st_size},
+        "script": {"path": str(script.resolve()), "sha256": hashlib.sha256(source).hexdigest(), "bytes": len(source)},
         "arms": arms,
         **claim,
         "gpus_per_run": gpus_per_run,
@@ -140,12 +163,16 @@ def _arm(recipe: Path | None, env: dict[str, str]) -> dict[str, Any]:
 
 
 def freeze(plan: dict[str, Any], output: Path) -> None:
-    """Write the plan into a new sweep directory. Raises PlanError when there already is one."""
+    """Write the plan and its script into a new sweep directory. Raises PlanError when there already is one."""
     if (output / PLAN).exists():
         raise PlanError(f"{output} already holds a sweep: choose another --output, or look at it with `sweep status`.")
     try:
         output.mkdir(parents=True, exist_ok=True)
+        script = Path(plan["script"]["path"]).read_bytes()
+        if hashlib.sha256(script).hexdigest() != plan["script"]["sha256"]:
+            raise PlanError(f"{plan['script']['path']} was changed just now: start again.")
         write_json(output / PLAN, plan, new=True)
+        write_whole(output / SCRIPT, script)
     except FileExistsError:
         raise PlanError(f"{output} was taken by another sweep just now: choose another --output.") from None
     except OSError as error:

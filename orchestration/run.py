@@ -6,7 +6,6 @@ Runs inside a Ray task, and needs nothing of Ray itself.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import math
 import os
 import shutil
@@ -25,6 +24,7 @@ from orchestration import supervisor
 from orchestration.files import file_digest, now, write_json
 from orchestration.outcome import judge
 from orchestration.preflight import MARKER, busy_gpus, end_leftovers, marker, no_room
+from orchestration.provenance import provenance
 from orchestration.transfer import Message, Outbox, scratch, shares
 from orchestration.watchdog import Watchdog, dump_stacks
 
@@ -172,6 +172,7 @@ def supervise(
             stderr=subprocess.STDOUT,
             cwd=order.folder,
             env=environment,
+            start_new_session=True,  # Ray kills the process group of a worker that ends
         ) as process,
     ):
         watchdog = Watchdog(log, order.stall_timeout_s, order.deadline_s)
@@ -212,8 +213,7 @@ def manifest_of(order: RunOrder, script: Path, environment: dict[str, str], node
             "sha256": order.script_sha256,
             "bytes": len(order.script_bytes),
         },
-        "versions": versions(),
-        "gpus": gpu_names(environment),
+        **provenance(order.script, environment),
     }
 
 
@@ -233,26 +233,6 @@ def finish(order: RunOrder, manifest: dict[str, Any], state: str, reason: str | 
     manifest |= {"state": state, "reason": reason, "ended": now(), "files": files}
     write_json(path, manifest)
     return manifest
-
-
-def versions() -> dict[str, str | None]:
-    """Python and the packages that decide a run's numbers; None when not installed."""
-    found: dict[str, str | None] = {"python": sys.version.split()[0]}
-    for package in ("torch", "numpy", "sentencepiece", "ray"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
-
-
-def gpu_names(environment: dict[str, str]) -> list[str]:
-    """One line a GPU of this node, by nvidia-smi; empty where there is none."""
-    if not (tool := shutil.which("nvidia-smi")):
-        return []
-    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True, env=environment, timeout=60, check=False)
-    return found.stdout.strip().splitlines()
 
 
 def _json(value: float | None) -> float | None:

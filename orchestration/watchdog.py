@@ -1,7 +1,8 @@
-"""Watches a run from beside it: silent too long, past its deadline, or its log cut off under it."""
+"""Watches a run from beside it: silent too long, past its deadline, its log cut off under it, or Ray gone."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,13 @@ class Watchdog:
         self._log, self._stall_timeout_s, self._deadline_s = log, stall_timeout_s, deadline_s
         self._started = self._last_growth = time.monotonic()
         self._size = 0
+        self._parent = os.getppid()
 
     def fault(self) -> tuple[str, str] | None:
         """(state, reason) where the run must be ended, None while it may go on."""
         now = time.monotonic()
+        if os.getppid() != self._parent:  # a Ray worker outlives a killed raylet by more than a minute
+            return "lost", "the Ray process of its node went away"
         try:
             size = self._log.stat().st_size
         except FileNotFoundError:
@@ -42,6 +46,7 @@ class Watchdog:
         """The same once the run has ended: only a log that was cut still counts."""
         self._last_growth = time.monotonic()
         self._deadline_s = None
+        self._parent = os.getppid()
         return self.fault()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -124,6 +125,60 @@ def test_bad_plans(script: Path, tmp_path: Path) -> None:
     recipe.write_text("[env]\nA = 1\n")
     with pytest.raises(PlanError, match="nothing to compare"):
         make_plan(script, recipe, recipe, 3, {}, 0, 1, CLAIM, {"name": "fixed"})
+
+
+# put together here, so that no scanner takes this file for a leak
+KEY_ID, TOKEN = "AKIA" + "Q3EGRIOSFODNN7XY", "hf_" + "q8Zr2LxP0vT7mK4nB9wJ6sD3fH1gC5yA"
+
+
+def refusal(make: Callable[[], object]) -> str:
+    """What a plan with a secret is refused with; the secret itself is not in it."""
+    with pytest.raises(PlanError) as caught:
+        make()
+    assert KEY_ID not in str(caught.value)
+    assert TOKEN not in str(caught.value)
+    assert "published" in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_value_that_looks_like_a_secret_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    said = refusal(lambda: parse_env((f"NOTE=see {TOKEN}",)))
+    assert said.startswith("--env sets NOTE to what looks like a secret (Hugging Face token): values go into plan.json")
+    assert "DATA_URL to what looks like a secret (password in a URL)" in refusal(
+        lambda: parse_env(("DATA_URL=postgres://me:hunter2@db/x",))
+    )
+    assert "[secret: Hugging Face token]" in refusal(lambda: parse_env((f"{TOKEN}=1",)))
+    path = tmp_path / "r.toml"
+    path.write_text(
+        f"[env]\nNOTE = '\\u0041{KEY_ID[1:]}'\n".replace("'", '"')
+    )  # written so that the file's text hides it
+    assert refusal(lambda: read_recipe(path)).startswith(
+        f"{path} sets NOTE to what looks like a secret (AWS access key id)"
+    )
+    path.write_text(f"# the bucket's is\n# {KEY_ID}\n[env]\nA = 1\n")
+    assert refusal(lambda: read_recipe(path)).startswith(
+        f"{path}:2 holds what looks like a secret (AWS access key id): a recipe"
+    )
+    for pair in (TOKEN, f"A B {TOKEN}=1"):
+        with pytest.raises(PlanError) as caught:
+            parse_env((pair,))
+        assert TOKEN not in str(caught.value)
+
+
+def test_ordinary_variables_of_a_training_are_no_secrets() -> None:
+    env = {"TOKENIZER_PATH": "/t.model", "TRAIN_BATCH_TOKENS": "524288", "PAD_TOKEN": "0", "KEY_DIM": "64"}
+    assert parse_env(tuple(f"{name}={value}" for name, value in env.items())) == env
+
+
+def test_a_script_or_rules_with_a_secret_are_refused(script: Path) -> None:
+    script.write_bytes(b"import os\n# \xff\nos.environ['X'] = '" + TOKEN.encode() + b"'\n")
+    said = refusal(lambda: plan(script))
+    assert said.startswith(f"{script}:3 holds what looks like a secret (Hugging Face token): the script is published")
+    script.write_text("import os\ntoken = os.environ.get('HF_TOKEN')\n")
+    assert plan(script)["script"]["bytes"] == script.stat().st_size
+    claim = {"ruleset": {**CLAIM["ruleset"], "source": f"s3://{KEY_ID}@bucket"}, "sota": 1.2}
+    said = refusal(lambda: make_plan(script, None, None, 3, {}, 0, 1, claim, {"name": "fixed"}))
+    assert said.startswith("The rules hold what looks like a secret (AWS access key id)")
 
 
 def test_the_shipped_recipes_are_the_published_ones() -> None:

@@ -1,0 +1,92 @@
+"""What must not be published: names that hold secrets, and texts that look like one.
+
+plan.json, run.json, the script and the logs of a record are meant to be read by everybody. A key is known by the form
+that its maker gave it, or by the name that it is assigned to; one that has neither is not found.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+# words of a name that make it a secret wherever they stand; the words before TOKEN that make it one of a text; and what
+# ends the name of a file that holds a secret, which is the way to hand one over
+_ANYWHERE = re.compile(
+    r"(?:^|_)(?:API_?KEYS?|ACCESS_?KEYS?|PRIVATE_?KEYS?|ENCRYPTION_?KEY|SIGNING_?KEY|MASTER_?KEY|ACCOUNT_?KEY"
+    r"|AUTH_?TOKEN|ACCESS_?TOKEN|BEARER|SECRETS?|PASSPHRASE|CREDENTIALS?|\w{0,10}PASSW(?:OR)?D)(?:_|$)"
+)
+_AT_THE_END = re.compile(
+    r"(?:^|_)(?:TOKEN|AUTH|(?:DEPLOY|SSH|SERVICE)_KEY|(?<=_)PWD|(?:DB|USER|ADMIN|SMTP)_PASS)(?:_\d+)?$"
+)
+_OF_A_TEXT = re.compile(
+    r"(?:^|_)(?:PER|PAD|EOS|BOS|EOT|EOD|UNK|MASK|SEP|CLS|NEXT|LAST|FIRST|PREV|MULTI|SINGLE|SPECIAL|STOP|START|END|SINK|DOC"
+    r"|BY|NUM|MAX|MIN)_TOKEN(?:_\d+)?$"
+)
+_A_FILE = re.compile(r"_(?:PATH|FILE|DIR)$")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+# a name as it stands in front of a value, in code, TOML, JSON, YAML or a shell; the value follows
+_NAMED = r"(?i:api_?key|secret|secret_?(?:access_?)?key|passw(?:or)?d|passphrase|private_?key|account_?key|(?:auth|access)_?token)"
+_FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        # group 1 is the secret. No two starts of a pattern can read the same text for more than a bounded length, and
+        # what is repeated without a bound cannot be split in two ways: the time is linear, whatever the text
+        ("private key", r"(-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^-]++|-(?!----))*+(?:-----END [A-Z0-9 ]{1,60}-----)?)"),
+        ("password in a URL", r"""://(?![^\s/:@"'<>]*+:(?:[{$<*]|%[({s]|(?i:guest|pass(?:word|wd)?)@))([^\s/:@"'<>]*+:[^\s/"'<>]+)@"""),
+        ("AWS access key id", r"(?<![A-Za-z0-9])((?:AKIA|ASIA)[A-Z0-9]{16})(?![A-Za-z0-9])"),
+        ("AWS secret access key", r"""(?i:aws_?secret_?(?:access_?)?key)["'\]]{0,3}\s{0,9}[=:,]\s{0,9}["']?([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"""),
+        ("Hugging Face token", r"(?<![A-Za-z0-9_])((?:hf_|api_org_)[A-Za-z0-9]{30,})"),
+        ("GitHub token", r"(?<![A-Za-z0-9_])(gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})"),
+        ("GitLab token", r"(?<![\w-])(glpat-[A-Za-z0-9_-]{20,})"),
+        ("sk- API key", r"(?<![\w-])(sk-(?=[A-Za-z_-]{0,40}[0-9])[A-Za-z0-9_-]{20,})"),
+        ("Slack token", r"(?<![\w-])(xox[abeoprs]-[A-Za-z0-9-]{10,})"),
+        ("Google API key", r"(?<![\w-])(AIza[A-Za-z0-9_-]{35})(?![\w-])"),
+        ("JSON Web Token", r"(?<![\w-])(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
+        ("bearer token", r"(?<!\w)(?i:bearer)\s{1,9}([A-Za-z0-9._~+/-]{20,}=*)"),
+        ("W&B API key", r"""(?i:wandb)[^\n"']{0,60}["']([0-9a-f]{40})["']"""),
+        # of any other maker: quoted, or right behind `NAME=`; with letters and digits, as no word or identifier is
+        ("value of a secret name", _NAMED + r"""["'\]]{0,3}\s{0,9}[=:,]\s{0,9}["']((?=[^"'\d]{0,99}\d)(?=[^"'A-Za-z]{0,99}[A-Za-z])[\w/+=.~!@#$%^&*-]{16,})["']"""),
+        ("value of a secret name", _NAMED + r"=((?=[A-Za-z/+-]{0,99}\d)(?=[\d/+-]{0,99}[A-Za-z])[A-Za-z0-9/+-]{16,}+={0,2})(?![\w.(\[])"),
+    )
+)  # fmt: skip
+
+
+def secret_name(name: str) -> bool:
+    """Whether a variable of this name holds a secret: HF_TOKEN does; NUM_TOKENS, PAD_TOKEN and HF_TOKEN_PATH do not."""
+    words = _CAMEL.sub("_", name[:200]).upper()
+    if _A_FILE.search(words):
+        return False
+    return bool(_ANYWHERE.search(words) or (_AT_THE_END.search(words) and not _OF_A_TEXT.search(words)))
+
+
+def secret_value(text: str) -> str | None:
+    """The kind of the first secret that a text seems to hold, None when it seems to hold none."""
+    found = secret_lines(text)
+    return found[0][1] if found else None
+
+
+def secret_lines(text: str) -> list[tuple[int, str]]:
+    """(line, kind) of everything in a text that looks like a secret, in order; the first line is 1."""
+    spans = sorted((match.start(1), kind) for kind, form in _FORMS for match in form.finditer(text))
+    lines: list[tuple[int, str]] = []
+    line, read = 1, 0
+    for start, kind in spans:
+        line, read = line + text.count("\n", read, start), start
+        lines.append((line, kind))
+    return lines
+
+
+def redacted(text: str) -> str:
+    """The text with `[secret: KIND]` in place of everything that looks like a secret; the rest as it was.
+
+    Redact before cutting to a length: half a key has no form by which it could be known.
+    """
+    for kind, form in _FORMS:
+        text = form.sub(partial(_without, kind), text)
+    return text
+
+
+def _without(kind: str, match: re.Match[str]) -> str:
+    start, end = match.start(1) - match.start(), match.end(1) - match.start()
+    return f"{match[0][:start]}[secret: {kind}]{match[0][end:]}"
