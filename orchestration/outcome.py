@@ -19,14 +19,23 @@ from orchestration.preflight import no_room
 from orchestration.secret import redacted
 
 HINT_BYTES = 16384
-# what the log's end says when not the training was at fault, and how it is called; the first that is found counts
+# what torchrun says of the rank that failed first, when not the training was at fault; the ranks that it ends itself
+# because of that one leave with -15 too, and with -9 where they ignore it
+KILLED = tuple(
+    (re.compile(pattern), reason)
+    for pattern, reason in (
+        (r"exitcode\s*:\s*-9\b", "a rank was killed by SIGKILL: out of memory, or by hand"),
+        (r"exitcode\s*:\s*-15\b", "a rank was told to end by SIGTERM: preempted, or by hand"),
+        (r"exitcode\s*:\s*-7\b", "a rank got a bus error: shared memory or disk ran out"),
+    )
+)
+# and what the log's end says anywhere
 LOST_RULES = tuple(
     (re.compile(pattern, re.IGNORECASE), reason)
     for pattern, reason in (
         (r"No space left on device|Disk quota exceeded", "the disk was full"),
-        (r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)", "a rank was killed by SIGKILL: out of memory, or by hand"),
-        (r"exitcode\s*:\s*-15\b|Signal 15 \(SIGTERM\)|got signal: 15", "it was told to end by SIGTERM: preempted, or by hand"),
-        (r"exitcode\s*:\s*-7\b|Signal 7 \(SIGBUS\)", "a rank got a bus error: shared memory or disk ran out"),
+        (r"\A(?!(?s:.)*forcefully exiting via)(?s:.)*exitcode\s*:\s*-9\b", "a rank was killed by SIGKILL: out of memory, or by hand"),
+        (r"got signal: 15\b", "torchrun was told to end by SIGTERM: preempted, or by hand"),
         (r"uncorrectable ECC|GPU is lost|fallen off the bus|\bXid \(PCI|NVLink error", "a GPU broke down"),
         (r"CUDA driver (?:version is insufficient|initialization failed)|no CUDA-capable device", "the node's GPUs do not work"),
         (r"ncclSystemError|ncclRemoteError|NCCL WARN NET|ibv_\w+ failed", "the network between the GPUs broke down"),
@@ -68,9 +77,11 @@ def judge(log: Path, code: int, seed: int, rules: Ruleset) -> tuple[str, str | N
 def infrastructure(log: Path) -> str | None:
     """What of the machine broke down, as far as the log's end or the disk says; None when nothing is known to have."""
     end = _end(log)
-    for pattern, reason in LOST_RULES:
-        if pattern.search(end):
-            return reason
+    first_failed = end.rpartition("Root Cause (first observed failure)")[2]
+    for rules, text in ((KILLED, first_failed), (LOST_RULES, end)):
+        for pattern, reason in rules:
+            if pattern.search(text):
+                return reason
     return "the disk was full" if no_room(log.parent) else None
 
 

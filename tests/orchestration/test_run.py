@@ -149,6 +149,21 @@ def test_the_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert run_environment(order(tmp_path / "s.py", tmp_path, OMP_NUM_THREADS="4"))["OMP_NUM_THREADS"] == "4"
 
 
+# what torchrun prints at the end when a rank failed
+ROOT_CAUSE = """\
+/usr/bin/setpriv FAILED
+Failures:
+[1]:
+  rank      : 0 (local_rank: 0)
+  exitcode  : {other} (pid: 11098)
+------------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  rank      : 1 (local_rank: 1)
+  exitcode  : {first} (pid: 11101)
+"""
+
+
 @pytest.mark.parametrize(
     ("log", "code", "state", "word"),
     [
@@ -156,6 +171,13 @@ def test_the_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (make_log(1, 1.2), 1, "failed", "exit code 1"),
         (make_log(1, 1.2), 137, "lost", "torchrun was killed by signal 9"),
         ("Root Cause:\n  exitcode  : -9 (pid: 1)\n", 1, "lost", "a rank was killed by SIGKILL"),
+        (ROOT_CAUSE.format(first=1, other=-15), 1, "failed", "the script with 1"),
+        (ROOT_CAUSE.format(first=-15, other=1), 1, "lost", "a rank was told to end by SIGTERM"),
+        (ROOT_CAUSE.format(first=1, other=-9), 1, "lost", "a rank was killed by SIGKILL"),
+        ("forcefully exiting via SIGKILL\n" + ROOT_CAUSE.format(first=1, other=-9), 1, "failed", "the script with 1"),
+        (ROOT_CAUSE.format(first=-7, other=1), 1, "lost", "bus error"),
+        (ROOT_CAUSE.format(first=-11, other=-15), 1, "failed", "the script with -11"),
+        ("SignalException: Process 12 got signal: 15\n", 1, "lost", "torchrun was told to end by SIGTERM"),
         ("OSError: [Errno 28] No space left on device\n", 1, "lost", "the disk was full"),
         ("step:1/2 train_loss:3\nstep:2/2 tra", 0, "lost", "ends in mid-line"),
         (make_log(1, 1.2), -9, "lost", "supervisor was killed by signal 9"),
