@@ -5,7 +5,6 @@ All state lies in the sweep directory: a driver that dies takes nothing along, a
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shlex
@@ -13,30 +12,33 @@ import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from analysis.rules import from_plan
 from analysis.sweepdir import (
-    EVENTS,
-    FRAME,
     PLAN,
-    REPORT_HTML,
-    REPORT_MARKDOWN,
     RUN_MANIFEST,
-    VERDICT,
+    SCRIPT,
+    SEQUENTIAL,
+    SweepError,
     attempt_folder,
     attempt_folders,
     read_json,
     read_plan,
     read_script,
 )
-from orchestration.files import append_line, now, write_json, write_whole
+from orchestration.conclude import write_reports
+from orchestration.events import Journal
+from orchestration.files import now, write_json
 from orchestration.lock import Lock
 from orchestration.progress import Progress, last_bpb, tail
 from orchestration.run import RunOrder
 from orchestration.transfer import Inbox
+
+if TYPE_CHECKING:
+    from orchestration.storage import Storage
 
 EXIT_USAGE, EXIT_RUN_FAILED = 2, 4
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -55,24 +57,11 @@ class Care:
     deadline_s: float | None = None
     wait_s: float = 0.0
     ahead: int = 1
+    storage: str | None = None
 
 
 class StopError(RuntimeError):
     """The sweep ends with what it has; the message says why."""
-
-
-def ends_told(directory: Path) -> set[tuple[str, int, int]]:
-    """(arm, seed, attempt) of every attempt whose end is among the events; a line cut off by a full disk says nothing."""
-    found = set()
-    lines = (directory / EVENTS).read_bytes().splitlines() if (directory / EVENTS).is_file() else []
-    for line in lines:
-        try:
-            event = json.loads(line)
-            if event["state"] not in ("pending", "running"):
-                found.add((event["arm"], event["seed"], event["attempt"]))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found
 
 
 def prepare_ray() -> None:
@@ -86,23 +75,43 @@ def prepare_ray() -> None:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
+def open_storage(url: str | None, directory: Path) -> Storage | None:
+    """The sweep's copy at the URL, after bringing what is there and not here."""
+    if url is None:
+        return None
+    from orchestration.storage import Storage  # loads pyarrow
+
+    storage = Storage(url, directory)
+    storage.fetch()
+    return storage
+
+
 def carry_out(directory: Path, care: Care) -> int:
-    """Make every run of a frozen plan that has no result yet; returns the exit code. Raises SweepError, lock.HeldError."""
+    """Make every run of a frozen plan that has no result yet; returns the exit code.
+
+    Raises SweepError, lock.HeldError.
+    """
+    storage = open_storage(care.storage, directory)
+    plan = read_plan(directory)
+    if care.ahead != 1 and plan.get("design", {}).get("name") != SEQUENTIAL:
+        raise SweepError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
     lock = Lock(directory)
     try:
-        return _Driver(directory, read_plan(directory), care, lock).drive()
+        return _Driver(directory, plan, care, lock, storage).drive()
     finally:
         try:
             lock.release()
         except OSError as error:
             click.echo(f"Error: {directory}: the lock cannot be given back: {error.strerror}.", err=True)
+        if storage is not None:
+            storage.put(lock.path)
 
 
 class _Driver:
     """One driver's work on one sweep."""
 
-    def __init__(self, directory: Path, plan: dict[str, Any], care: Care, lock: Lock) -> None:
-        self.directory, self.plan, self.care, self.lock = directory, plan, care, lock
+    def __init__(self, directory: Path, plan: dict[str, Any], care: Care, lock: Lock, storage: Storage | None) -> None:
+        self.directory, self.plan, self.care, self.lock, self.storage = directory, plan, care, lock, storage
         self.arms: list[str] = list(plan["arms"])
         self.rules = from_plan(plan)
         self.script = read_script(directory, plan)
@@ -115,18 +124,17 @@ class _Driver:
         self.sequential = "looks" in plan["design"] if "design" in plan else False
         self.looks: list[int] = plan["design"]["looks"] if self.sequential else [len(plan["seeds"])]
         self.next_gauge = 0.0
-        self.told: set[tuple[str, int, int]] = set()  # attempts whose end is among the events
+        self.journal = Journal(directory)
         self.queued: set[tuple[str, int]] = set()
 
     # -- before the first run ------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Read where every run stands; an attempt that a dead driver left without an end is lost."""
-        self.told = ends_told(self.directory)
         for seed in self.plan["seeds"]:
             for arm in self.arms:
-                attempts = attempt_folders(self.directory, arm, seed)
-                last = max(attempts, default=0)
+                begun = [number for a, s, number in self.journal.begun if (a, s) == (arm, seed)]
+                last = max([*attempt_folders(self.directory, arm, seed), *begun], default=0)
                 self.first_attempt[arm, seed] = last + 1
                 if last == 0:
                     continue
@@ -150,10 +158,13 @@ class _Driver:
 
     def event(self, order: RunOrder, state: str, reason: str | None = None, node: str | None = None) -> None:
         self.states[order.arm, order.seed] = state
-        if state not in ("pending", "running"):
-            self.told.add((order.arm, order.seed, order.attempt))
-        append_line(self.directory / EVENTS, {"time": now(), "arm": order.arm, "seed": order.seed, "attempt": order.attempt,
-                                              "state": state, "reason": reason, "node": node})  # fmt: skip
+        self.journal.write((order.arm, order.seed, order.attempt), state, reason, node)
+        self.copy(self.journal.path, *([order.folder] if state not in ("pending", "running") else []))
+
+    def copy(self, *paths: Path) -> None:
+        """Copy to the storage, where there is one, what has come and what could not be copied before."""
+        if self.storage is not None and (trouble := self.storage.put(*paths)):
+            self.say(trouble)
 
     def end(self, order: RunOrder, manifest: dict[str, Any]) -> dict[str, Any]:
         """Write the end of an attempt whose worker did not come to say it; the manifest that stands then.
@@ -173,7 +184,7 @@ class _Driver:
         if written["state"] in ("pending", "running"):
             written = written | {"ended": now()} | manifest
             write_json(path, written)
-        if (order.arm, order.seed, order.attempt) not in self.told:
+        if (order.arm, order.seed, order.attempt) not in self.journal.ended:
             self.event(order, written["state"], written["reason"], written.get("ray_node_id"))
         return written
 
@@ -221,6 +232,7 @@ class _Driver:
     # -- the sweep -----------------------------------------------------------------------------------------------------
 
     def drive(self) -> int:
+        self.copy(self.directory / SCRIPT, self.directory / PLAN, self.lock.path)
         self.settle()
         prepare_ray()
         from orchestration.engine import EngineError, Pool, Size, cluster
@@ -285,7 +297,8 @@ class _Driver:
         self.submit_due()
         while self.pool.open:
             self.pool.poll()
-            self.lock.beat()
+            if self.lock.beat():
+                self.copy(self.lock.path)
             self.progress.tick()
             self.gauge()
             if self.sequential and self.decided():
@@ -356,40 +369,19 @@ class _Driver:
         return f": about {hours * (gpus or 1):.2f} {'GPU-hours' if gpus else 'hours'} saved"
 
     def conclude(self) -> int:
-        """Write frame, verdict and reports of a finished sweep and print the verdict; returns the exit code."""
-        from analysis import render
-        from analysis.evidence import EvidenceError, sweep_results
-        from analysis.judge import judge
-        from analysis.runs import to_frame
-        from analysis.significance import rendered
-
-        directory, written = self.directory, []
-        try:
-            frame = to_frame(sweep_results(directory, self.plan))
-            write_whole(directory / FRAME, frame.to_parquet(index=False))
-            written.append(FRAME)
-        except EvidenceError as error:
-            click.echo(f"No frame: {error}", err=True)
-        verdict = judge((directory,), own_sweep=True)
-        write_whole(directory / VERDICT, render.as_json(verdict))
-        write_whole(directory / REPORT_MARKDOWN, render.markdown(verdict))
-        command = shlex.join(["python", "-m", "analysis.significance", "report", str(directory), "--format", "html"])
-        written += [VERDICT, REPORT_MARKDOWN]
-        try:
-            write_whole(directory / REPORT_HTML, rendered(verdict, "html", directory, command))
-            written.append(REPORT_HTML)
-        except click.UsageError as error:
-            click.echo(f"No HTML report: {error.message}", err=True)
-        click.echo("")
-        click.echo(render.text(verdict))
-        click.echo("Wrote " + ", ".join(str(directory / name) for name in written))
+        """Write the verdict of a finished sweep and what has no result; returns the exit code."""
+        verdict, written = write_reports(self.directory, self.plan)
+        self.copy(*written)
         bad = [self.orders[key] for key, state in self.states.items() if state in ("failed", "lost")]
         for order in bad:
             manifest = read_json(order.folder / RUN_MANIFEST)
             click.echo(f"Error: {order.name} has no result: {manifest['state']}: {manifest['reason']}", err=True)
-        if "lost" in self.states.values():
+        behind = self.storage.behind if self.storage is not None else 0
+        if behind:
+            click.echo(f"Error: {behind} files have not come to {self.care.storage}.", err=True)
+        if "lost" in self.states.values() or behind:
             self.incomplete()
-        return EXIT_RUN_FAILED if bad else verdict.exit_code
+        return EXIT_RUN_FAILED if bad or behind else verdict.exit_code
 
 
 def _stop(number: int, frame: Any) -> None:

@@ -35,16 +35,16 @@ class Lock:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / LOCK
+        self.path = directory / LOCK
         directory.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115
+        self._file: IO[str] = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._file.close()
             raise HeldError(f"{directory} is in use: {described(read_owner(directory))}.") from None
         before = read_owner(directory)
-        age = time.time() - self._path.stat().st_mtime
+        age = time.time() - self.path.stat().st_mtime
         if before and before.get("released") is None and before.get("host") != socket.gethostname() and age < SILENT_S:
             self._file.close()
             raise HeldError(
@@ -59,11 +59,13 @@ class Lock:
         self._next_beat = 0.0
         self._write()
 
-    def beat(self) -> None:
-        """Show that the owner lives; cheap enough for every turn of a loop."""
-        if time.monotonic() >= self._next_beat:
-            self._next_beat = time.monotonic() + HEARTBEAT_S
-            os.utime(self._path)
+    def beat(self) -> bool:
+        """Show that the owner lives, whether it was time to; cheap enough for every turn of a loop."""
+        if time.monotonic() < self._next_beat:
+            return False
+        self._next_beat = time.monotonic() + HEARTBEAT_S
+        os.utime(self.path)
+        return True
 
     def release(self) -> None:
         self._owner["released"] = now()

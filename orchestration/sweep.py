@@ -41,6 +41,8 @@ def care_options(command: Any) -> Any:
                      help="A run that is not done by then failed.  [default on GPUs: the rules' cap + 2400]"),
         click.option("--wait-for-nodes", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="MINUTES",
                      help="How long to wait for a node that is large enough, where a cluster grows on demand."),
+        click.option("--storage", metavar="URL",
+                     help="Keep a copy of the sweep directory below s3://..., gs://..., file://...: what survives this machine."),
         click.option("--parallel", type=click.IntRange(min=1), default=1, show_default=True, metavar="SEEDS",
                      help="Sequential: buy so many seeds at a time after the first look; what the verdict spares is cancelled."),
     )  # fmt: skip
@@ -151,16 +153,13 @@ def run(
 
 
 @main.command()
-@DIRECTORY
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @care_options
 def resume(directory: Path, **care: Any) -> None:
-    """Go on with a sweep: what has a result is kept, what was lost, stopped or never started is run."""
-    from analysis.sweepdir import SweepError, read_plan
+    """Go on with a sweep: what has a result is kept, what was lost, stopped or never started is run.
 
-    try:
-        read_plan(directory)
-    except SweepError as error:
-        raise click.UsageError(str(error)) from None
+    With --storage, DIRECTORY may be a new one: the sweep of its name is fetched from there.
+    """
     need_ray()
     raise SystemExit(drive(directory.resolve(), care))
 
@@ -172,15 +171,13 @@ def need_ray() -> None:
 
 def drive(directory: Path, care: dict[str, Any]) -> int:
     """Carry a frozen plan out with the options of `care_options`; returns the exit code."""
-    from analysis.sweepdir import SweepError, read_plan
+    from analysis.sweepdir import SweepError
     from orchestration.drive import Care, carry_out
     from orchestration.lock import HeldError
 
     try:
-        if care["parallel"] != 1 and read_plan(directory).get("design", {}).get("name") != SEQUENTIAL:
-            raise click.UsageError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
         return carry_out(directory, Care(care["max_attempts"], care["stall_timeout"], care["deadline"],
-                                         60 * care["wait_for_nodes"], care["parallel"]))  # fmt: skip
+                                         60 * care["wait_for_nodes"], care["parallel"], care["storage"]))  # fmt: skip
     except (HeldError, SweepError) as error:
         raise click.UsageError(str(error)) from None
 

@@ -1,0 +1,166 @@
+"""A sweep of very many seeds on a simulated cluster: is every seed done, how busy are the nodes, how large the driver?
+
+    python -m benchmarks.scale [--seeds 1000] [--nodes 16] [--losses 0.05] [--no-results]
+
+The driver, its files and Ray are real, 16 nodes of 8 GPUs are processes of this machine, and a run is a pause of two
+seconds that leaves a log. With --losses, so often a run's node is killed under it and another one joins. The table is
+appended to benchmarks/results/scale.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import platform
+import random
+import resource
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from analysis.rules import load
+from benchmarks.table import publish
+from orchestration.drive import Care, carry_out
+from orchestration.files import now, write_json
+from orchestration.plan import freeze, make_plan
+from orchestration.run import RunOrder, finish
+
+RESULTS = Path(__file__).with_name("results") / "scale.md"
+RUN_S, GPUS = 2.0, 8
+
+
+def pretend(order: RunOrder, node: str) -> Iterator[tuple[str, Any]]:
+    """What `execute` does, but for the training."""
+    order.folder.mkdir(parents=True)
+    manifest = {"state": "running", "reason": None, "arm": order.arm, "seed": order.seed, "attempt": order.attempt,
+                "started": now(), "host": platform.node(), "ray_node_id": node}  # fmt: skip
+    write_json(order.folder / "run.json", manifest)
+    time.sleep(RUN_S)
+    bpb = 1.2 + random.Random(order.seed).gauss(0, 0.001)
+    (order.folder / "train.log").write_text(
+        f"step:1/1 train_loss:2\nfinal_x val_loss:{bpb / 0.6:.8f} val_bpb:{bpb:.8f}\n"
+    )
+    yield "ended", finish(order, manifest | {"wall_s": RUN_S, "exit_code": 0}, "succeeded", None)
+
+
+class Losses(threading.Thread):
+    """Kills the nodes of some runs of a sweep in the middle of them, and lets as many join."""
+
+    def __init__(self, cluster: Any, directory: Path, share: float, nodes: int) -> None:
+        super().__init__(daemon=True)
+        self.cluster, self.directory, self.share, self.nodes = cluster, directory, share, nodes
+        self.killed = 0
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        chance, read = random.Random(1), 0
+        while not self.over.wait(0.2):
+            lines = (
+                (self.directory / "events.jsonl").read_text().splitlines()
+                if (self.directory / "events.jsonl").exists()
+                else []
+            )
+            for line in lines[read:]:
+                event = json.loads(line)
+                if event["state"] == "running" and chance.random() < self.share:
+                    self.kill(event["node"])
+            read = len(lines)
+
+    def kill(self, node_id: str) -> None:
+        node = next((node for node in self.cluster.worker_nodes if node.node_id == node_id), None)
+        if node is not None:
+            with suppress(Exception):  # Ray's test cluster may find a part of the node dead already
+                self.cluster.remove_node(node, allow_graceful=False)
+            self.killed += 1
+            self.cluster.add_node(num_cpus=GPUS, num_gpus=GPUS)
+
+
+def simulate(seeds: int, nodes: int, losses: float) -> dict[str, Any]:
+    """Run one sweep on a simulated cluster; what became of it."""
+    folder = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))  # short: Ray's sockets live below it
+    os.environ |= {"RAY_TMPDIR": str(folder / "ray"), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    (folder / "ray").mkdir()
+    from ray.cluster_utils import Cluster
+
+    from orchestration import engine
+
+    engine.Pool = functools.partial(engine.Pool, work=pretend)  # type: ignore[misc, assignment]
+    script, directory = folder / "train.py", folder / "sweep"
+    script.write_text("print('simulated')\n")
+    claim = {"ruleset": asdict(load("parameter-golf")), "sota": 1.3}
+    control = folder / "control.toml"
+    control.write_text("[env]\nA = 1\n")
+    plan = make_plan(script, None, control, list(range(seeds // 2)), {}, GPUS, GPUS, claim, {"name": "fixed"})
+    freeze(plan, directory)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(nodes):
+            cluster.add_node(num_cpus=GPUS, num_gpus=GPUS)
+        os.environ["RAY_ADDRESS"] = cluster.address
+        thread = Losses(cluster, directory, losses, nodes)
+        thread.start()
+        began = time.monotonic()
+        with open(folder / "driver.log", "w") as log, redirect_stdout(log):
+            code = carry_out(directory, Care(max_attempts=20, wait_s=120))
+        wall = time.monotonic() - began
+        thread.over.set()
+        thread.join(60)
+    finally:
+        cluster.shutdown()
+    manifests = [json.loads(path.read_text()) for path in directory.glob("*/seed-*/attempt-*/run.json")]
+    found = summary(manifests, nodes)
+    shutil.rmtree(folder, ignore_errors=True)
+    return found | {"code": code, "wall_s": wall, "killed": thread.killed,
+                    "driver_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}  # fmt: skip
+
+
+def summary(manifests: list[dict[str, Any]], nodes: int) -> dict[str, Any]:
+    """Results, attempts lost, how busy the simulated nodes were, and how evenly each node saw the two arms."""
+    done = [m for m in manifests if m["state"] == "succeeded"]
+    times = [(datetime.fromisoformat(m["started"]), datetime.fromisoformat(m["ended"])) for m in done]
+    span = (max(end for _, end in times) - min(start for start, _ in times)).total_seconds()
+    arms = Counter((m["ray_node_id"], m["arm"]) for m in done)
+    uneven = max(abs(arms[node, "candidate"] - arms[node, "control"]) for node, _ in arms)
+    return {
+        "done": len({(m["arm"], m["seed"]) for m in done}),
+        "twice": len(done) - len({(m["arm"], m["seed"]) for m in done}),
+        "lost": sum(m["state"] == "lost" for m in manifests),
+        "busy": sum((end - start).total_seconds() for start, end in times) / (nodes * span),
+        "uneven": uneven,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=1000, help="runs, half of them the control's (default 1000)")
+    parser.add_argument("--nodes", type=int, default=16, help="simulated nodes of 8 GPUs (default 16)")
+    parser.add_argument("--losses", type=float, default=0.0, help="share of runs whose node is killed (default 0)")
+    parser.add_argument("--no-results", action="store_true", help="append nothing to the file of results")
+    options = parser.parse_args()
+    found = simulate(options.seeds, options.nodes, options.losses)
+    lines = [
+        f"## {date.today()}, {platform.machine()}, {os.cpu_count()} cores: {options.seeds} runs of {RUN_S:g} s on "
+        f"{options.nodes} nodes of {GPUS} GPUs, {options.losses:.0%} of them lose their node",
+        "",
+        "| runs done | twice | attempts lost | nodes killed | wall | busy share | arms of a node differ by | driver | exit code |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        f"| {found['done']} | {found['twice']} | {found['lost']} | {found['killed']} | {found['wall_s']:.0f} s | {found['busy']:.0%} | "
+        f"at most {found['uneven']} | {found['driver_mib']:.0f} MiB | {found['code']} |",
+    ]
+    print("\n".join(lines)) if options.no_results else publish(lines, RESULTS)
+    sys.exit(found["done"] != options.seeds or found["twice"] > 0 or found["code"] != 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""What a finished sweep leaves: the frame of its runs, the verdict and the reports, all made from the files."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis import render
+from analysis.evidence import EvidenceError, sweep_results
+from analysis.judge import judge
+from analysis.runs import to_frame
+from analysis.significance import rendered
+from analysis.sweepdir import FRAME, REPORT_HTML, REPORT_MARKDOWN, VERDICT
+from analysis.verdict import Verdict
+from orchestration.files import write_whole
+
+
+def write_reports(directory: Path, plan: dict[str, Any]) -> tuple[Verdict, list[Path]]:
+    """Write frame, verdict and reports and print the verdict; the verdict and the files."""
+    contents: dict[str, bytes | str] = {}
+    try:
+        contents[FRAME] = to_frame(sweep_results(directory, plan)).to_parquet(index=False)
+    except EvidenceError as error:
+        click.echo(f"No frame: {error}", err=True)
+    verdict = judge((directory,), own_sweep=True)
+    contents |= {VERDICT: render.as_json(verdict), REPORT_MARKDOWN: render.markdown(verdict)}
+    command = shlex.join(["python", "-m", "analysis.significance", "report", str(directory), "--format", "html"])
+    try:
+        contents[REPORT_HTML] = rendered(verdict, "html", directory, command)
+    except click.UsageError as error:
+        click.echo(f"No HTML report: {error.message}", err=True)
+    for name, content in contents.items():
+        write_whole(directory / name, content)
+    written = [directory / name for name in contents]
+    click.echo("")
+    click.echo(render.text(verdict))
+    click.echo("Wrote " + ", ".join(map(str, written)))
+    return verdict, written

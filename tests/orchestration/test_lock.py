@@ -1,0 +1,78 @@
+"""One driver a sweep: the lock's owner, its death, and owners on other hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestration.lock import SILENT_S, HeldError, Lock, living_owner, read_owner
+from tests.conftest import ROOT
+
+
+def elsewhere(directory: Path, silent_s: float, **changes: object) -> None:
+    """A lock that another host holds, and that was last touched so long ago."""
+    owner = {"sweep": "S", "host": "other", "pid": 1, "user": "u", "since": "then"} | changes
+    path = directory / "sweep.lock"
+    path.write_text(json.dumps(owner))
+    os.utime(path, (time.time() - silent_s,) * 2)
+
+
+def test_a_second_driver_is_told_who_the_first_is(tmp_path: Path) -> None:
+    lock = Lock(tmp_path)
+    with pytest.raises(HeldError, match=rf"is in use: process {os.getpid()} of .* on {socket.gethostname()}, since"):
+        Lock(tmp_path)
+    assert (living_owner(tmp_path) or {})["pid"] == os.getpid()
+    lock.release()
+    assert living_owner(tmp_path) is None
+    again = Lock(tmp_path)
+    assert again.sweep == lock.sweep  # the sweep outlives its drivers
+    again.release()
+
+
+def test_a_dead_owner_is_taken_over_at_once(tmp_path: Path) -> None:
+    code = f"import os, sys; from pathlib import Path; from orchestration.lock import Lock; l = Lock(Path({str(tmp_path)!r})); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert read_owner(tmp_path)["pid"] != os.getpid()
+    assert living_owner(tmp_path) is None
+    lock = Lock(tmp_path)
+    assert read_owner(tmp_path)["pid"] == os.getpid()
+    lock.release()
+
+
+def test_an_owner_on_another_host_lives_as_long_as_its_heart_beats(tmp_path: Path) -> None:
+    elsewhere(tmp_path, SILENT_S - 10)
+    assert (living_owner(tmp_path) or {})["host"] == "other"
+    with pytest.raises(HeldError, match=r"on other, since then, last heard of 50 s ago"):
+        Lock(tmp_path)
+    elsewhere(tmp_path, SILENT_S + 10)
+    assert living_owner(tmp_path) is None
+    lock = Lock(tmp_path)
+    assert lock.sweep == "S"
+    lock.release()
+    elsewhere(tmp_path, 0, released="now")
+    Lock(tmp_path).release()
+
+
+def test_the_heart_beats_at_intervals(tmp_path: Path) -> None:
+    lock = Lock(tmp_path)
+    os.utime(lock.path, (0, 0))
+    assert lock.beat()
+    assert time.time() - lock.path.stat().st_mtime < 5
+    os.utime(lock.path, (0, 0))
+    assert not lock.beat()  # not yet again
+    assert lock.path.stat().st_mtime == 0
+    lock.release()
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "[1]"])
+def test_a_damaged_lock_is_nobodys(tmp_path: Path, content: str) -> None:
+    (tmp_path / "sweep.lock").write_text(content)
+    assert living_owner(tmp_path) is None
+    Lock(tmp_path).release()

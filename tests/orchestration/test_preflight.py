@@ -1,0 +1,92 @@
+"""Before a run starts: what an earlier one left is ended, a full disk and a busy GPU refuse it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from orchestration import preflight
+from orchestration.preflight import MARKER, busy_gpus, end_leftovers, no_room
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def sleeper(mark: str) -> subprocess.Popen[bytes]:
+    """A process of a run, in a session of its own."""
+    return subprocess.Popen(["sleep", "60"], env=os.environ | {MARKER: mark}, start_new_session=True)
+
+
+def test_leftovers_of_the_seed_and_orphans_of_the_sweep_are_ended() -> None:
+    sweep = f"test{os.getpid()}"
+    marks = {"own": f"{sweep}/candidate/7/1", "orphan": f"{sweep}/candidate/8/1", "other": f"{sweep}x/candidate/7/1"}
+    processes = {name: sleeper(mark) for name, mark in marks.items()}
+    try:
+        ended = end_leftovers(sweep, "candidate", 7)
+        assert sorted(ended) == sorted([processes["own"].pid, processes["orphan"].pid])
+        assert processes["other"].poll() is None
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
+
+
+def test_a_supervised_run_of_another_seed_is_left_alone(tmp_path: Path) -> None:
+    sweep = f"test{os.getpid()}"
+    supervisor = tmp_path / "supervisor.py"
+    supervisor.write_text(
+        "import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, supervisor], env=os.environ | {MARKER: f"{sweep}/control/7/1"}, stdout=subprocess.PIPE
+    )
+    assert process.stdout
+    child = int(process.stdout.readline())
+    try:
+        assert end_leftovers(sweep, "candidate", 7) == []
+        assert end_leftovers(sweep, "control", 7) == sorted([process.pid, child])
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_full_disk_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert no_room(tmp_path) is None
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: Usage(1, 1, 63 * 2**20))
+    assert no_room(tmp_path) == f"{tmp_path} has 63 MiB of free disk; a run needs 64 MiB"
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: Usage(1, 1, 64 * 2**20))
+    assert no_room(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("memory", "mine", "found"),
+    [
+        ((400, 400), None, None),
+        ((400, 3000), None, "GPU 1 has 3000 MiB in use by another process"),
+        ((400, 3000), "0", None),
+        ((400, 3000), "0,1", "GPU 1 has 3000 MiB in use by another process"),
+        ((400, 3000), "GPU-b", "GPU 1 has 3000 MiB in use by another process"),
+        (("[N/A]", "[N/A]"), None, None),
+    ],
+)
+def test_a_gpu_that_somebody_uses_refuses_the_run(
+    tmp_path: Path, memory: tuple[object, object], mine: str | None, found: str | None
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\necho '0, GPU-a, {memory[0]}'\necho '1, GPU-b, {memory[1]}'\n")
+    tool.chmod(0o755)
+    environment = {"PATH": str(tmp_path)} | ({} if mine is None else {"CUDA_VISIBLE_DEVICES": mine})
+    assert busy_gpus(environment) == found
+
+
+def test_without_nvidia_smi_no_gpu_is_busy(tmp_path: Path) -> None:
+    assert shutil.which("nvidia-smi", path=str(tmp_path)) is None
+    assert busy_gpus({"PATH": str(tmp_path)}) is None

@@ -1,0 +1,101 @@
+"""When a run has to be ended: every fault of the watchdog, and the runs that have none."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestration import watchdog as module
+from orchestration.watchdog import Watchdog, dump_stacks
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "train.log"
+    path.write_text("step:1\nstep:2\n")
+    return path
+
+
+def append(log: Path, text: str) -> None:
+    with open(log, "a") as file:
+        file.write(text)
+
+
+def test_a_run_that_writes_has_no_fault(log: Path) -> None:
+    watchdog = Watchdog(log, 60, 60)
+    for step in range(100):
+        append(log, f"step:{step} {'x' * step}\n")
+        assert watchdog.fault() is None
+    assert watchdog.fault_at_the_end() is None
+
+
+def test_silence_is_a_hang_and_a_line_ends_it(log: Path) -> None:
+    watchdog = Watchdog(log, 0.05, None)
+    assert watchdog.fault() is None
+    time.sleep(0.06)
+    append(log, "step:3\n")
+    assert watchdog.fault() is None
+    time.sleep(0.06)
+    assert watchdog.fault() == ("lost", "hung: no line for 0.05 s")
+    assert watchdog.fault_at_the_end() is None  # it came to its end after all
+
+
+def test_a_run_that_is_not_done_by_its_deadline_failed(log: Path) -> None:
+    watchdog = Watchdog(log, 60, 0.01)
+    time.sleep(0.02)
+    assert watchdog.fault() == ("failed", "not done after 0.01 s, the deadline")
+    assert watchdog.fault_at_the_end() is None
+
+
+@pytest.mark.parametrize("grown", ["", "step:3\nstep:4\nstep:5\n"], ids=["shorter", "longer again"])
+def test_a_log_that_was_cut_is_lost(log: Path, grown: str) -> None:
+    watchdog = Watchdog(log, 60, 60)
+    assert watchdog.fault() is None
+    os.truncate(log, 10)
+    append(log, grown)
+    fault = watchdog.fault()
+    assert fault
+    assert fault[0] == "lost"
+    assert "was cut" in fault[1]
+    assert watchdog.fault_at_the_end() is not None
+
+
+def test_a_log_that_was_taken_away_is_lost(log: Path) -> None:
+    watchdog = Watchdog(log, 60, 60)
+    log.unlink()
+    assert watchdog.fault() == ("lost", f"{log} was taken away while the run wrote it")
+
+
+def test_a_run_whose_node_lost_its_ray_is_lost(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watchdog = Watchdog(log, 60, 60)
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert watchdog.fault() == ("lost", "the Ray process of its node went away")
+    assert watchdog.fault_at_the_end() is None
+
+
+def test_stacks_of_a_hung_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "py-spy"
+    tool.write_text('#!/bin/sh\n[ "$1 $2" = "dump --pid" ] && echo "stack of $3"\n')
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"], stdout=subprocess.PIPE
+    )
+    with child:
+        assert child.stdout
+        child.stdout.readline()
+        assert dump_stacks(os.getpid(), tmp_path / "stacks.txt")
+        child.kill()
+    assert f"stack of {child.pid}" in (tmp_path / "stacks.txt").read_text()
+
+
+def test_without_py_spy_there_are_no_stacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.shutil, "which", lambda *_, **__: None)
+    assert not dump_stacks(os.getpid(), tmp_path / "stacks.txt")
+    assert not (tmp_path / "stacks.txt").exists()
