@@ -1,7 +1,8 @@
 """Ray: where a run finds its node and GPUs, and how many run at once. The only file that imports ray.
 
-Every run has a placement group of one bundle, as large as the run. A group that Ray has placed gets the next run, and
-of the two arms the one that its node has seen less of, so that both see the same hardware. Nothing is retried here.
+Every run has a placement group of one bundle, as large as the run. A group that Ray has placed gets one run after the
+other, and of the two arms the one that its node has seen less of, so that both see the same hardware. Nothing is retried
+here.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class _Busy:
     order: RunOrder
     group: PlacementGroup
     node: str
+    manifest: dict[str, Any] | None = None  # once the run has ended, and its worker not yet
 
 
 class Listener(Protocol):
@@ -144,7 +146,7 @@ class Pool:
             done += ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)[0]
         for reference in done:
             if reference in self._asked:
-                self._deal(reference)
+                self._placed(reference)
             else:
                 self._hear(reference)
 
@@ -178,9 +180,10 @@ class Pool:
             self._told = time.monotonic()
             self._listener.say(f"Waiting for {self._size} on one node: {len(nodes)} are large enough, all in use.")
         for reference, (group, order) in list(self._asked.items()):
-            if order is not None and not set(nodes) - self._not_on.get(order, set()):
-                remove_placement_group(group)  # the other node is gone too
-                del self._asked[reference], self._not_on[order]
+            if order is not None and not (order in self._waiting and set(nodes) - self._not_on[order]):
+                remove_placement_group(group)  # it has found its node, or the other node is gone too
+                del self._asked[reference]
+                self._not_on.pop(order, None)
         own = {order for _, order in self._asked.values() if order is not None}
         for order in [order for order in self._waiting if order in self._not_on and order not in own]:
             if not set(nodes) - self._not_on[order]:
@@ -210,28 +213,30 @@ class Pool:
             self._told = time.monotonic()
             self._listener.say(f"Waiting for a node: {missing}")
 
-    def _deal(self, reference: Any) -> None:
-        """Give a group that was placed to the run that it fits best."""
-        group, order = self._asked.pop(reference)
+    def _placed(self, reference: Any) -> None:
+        """A group that was asked for has its node."""
+        group, _ = self._asked.pop(reference)
         try:
             ray.get(reference)
             node = placement_group_table(group)["bundles_to_node_id"][0]
         except (ray.exceptions.RayError, KeyError):
             remove_placement_group(group)
             return
-        free = [one for one in self._waiting if one not in self._not_on]
-        if order is None and free:
-            order = min(free, key=lambda one: self._seen[node, one.arm])  # the first of the least
-        if order is None or order not in self._waiting:
+        self._deal(group, node)
+
+    def _deal(self, group: PlacementGroup, node: str) -> None:
+        """Give a node to the waiting run that it fits best: one made again first, else one of the arm it has seen less."""
+        may = [order for order in self._waiting if node not in self._not_on.get(order, ())]
+        if not may:
             remove_placement_group(group)
             return
+        order = min(may, key=lambda one: (one not in self._not_on, self._seen[node, one.arm]))  # the first of the least
         self._waiting.remove(order)
         self._not_on.pop(order, None)
         self._seen[node, order.arm] += 1
         strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
-        generator = self._task.options(
-            scheduling_strategy=strategy, name=f"{order.sweep_directory.name} {order.name}"
-        ).remote(order)
+        name = f"{order.sweep_directory.name} {order.name}"
+        generator = self._task.options(scheduling_strategy=strategy, name=name).remote(order)
         self._busy[generator] = _Busy(order, group, node)
         self._listener.started(order, node)
 
@@ -240,7 +245,7 @@ class Pool:
         try:
             kind, content = ray.get(next(generator))
         except StopIteration:
-            self._over(generator, {"state": "lost", "reason": "its Ray worker ended without a word"})
+            self._over(generator, {"state": "lost", "reason": "its Ray worker ended without a word"}, fit=True)
         except ray.exceptions.RayTaskError as error:
             self._over(generator, {"state": "lost", "reason": f"the run could not be made: {error.cause!r}"})
         except ray.exceptions.RayError as error:
@@ -250,17 +255,21 @@ class Pool:
             if kind == "say":
                 self._listener.say(f"{busy.order.name}: {content}")
             elif kind == "refused":
-                self._over(generator, {"state": "pending", "reason": content})
+                busy.manifest = {"state": "pending", "reason": content}
             elif kind == "ended":
-                self._over(generator, content)
+                busy.manifest = content
             else:
                 self._listener.arrived(busy.order, kind, content)
 
-    def _over(self, generator: Any, manifest: dict[str, Any]) -> None:
+    def _over(self, generator: Any, lost: dict[str, Any], fit: bool = False) -> None:
+        """A run's task is over: with what it said last, or lost. A node that is fit gets the next run."""
         busy = self._busy.pop(generator)
-        remove_placement_group(busy.group)
         self._idle_since = time.monotonic()
-        self._listener.ended(busy.order, busy.node, manifest)
+        self._listener.ended(busy.order, busy.node, busy.manifest or lost)
+        if fit:
+            self._deal(busy.group, busy.node)
+        else:
+            remove_placement_group(busy.group)
 
     def close(self) -> list[RunOrder]:
         """End everything that is under way; returns the runs that were."""
