@@ -17,13 +17,12 @@ import platform
 import random
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
 from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
@@ -54,36 +53,31 @@ def pretend(order: RunOrder, node: str) -> Iterator[tuple[str, Any]]:
     yield "ended", finish(order, manifest | {"wall_s": RUN_S, "exit_code": 0}, "succeeded", None)
 
 
-class Losses(threading.Thread):
-    """Kills the nodes of some runs of a sweep in the middle of them, and lets as many join."""
+def drive(directory: Path) -> None:
+    """The sweep's own driver, with pretended runs; its peak memory in MiB goes to a file beside the sweep."""
+    from orchestration import engine
 
-    def __init__(self, cluster: Any, directory: Path, share: float, nodes: int) -> None:
-        super().__init__(daemon=True)
-        self.cluster, self.directory, self.share, self.nodes = cluster, directory, share, nodes
-        self.killed = 0
-        self.over = threading.Event()
+    engine.Pool = functools.partial(engine.Pool, work=pretend)  # type: ignore[misc, assignment]
+    code = carry_out(directory, Care(max_attempts=20, wait_s=120))
+    directory.with_name("driver_mib").write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    sys.exit(code)
 
-    def run(self) -> None:
-        chance, read = random.Random(1), 0  # noqa: S311
-        while not self.over.wait(0.2):
-            lines = (
-                (self.directory / "events.jsonl").read_text().splitlines()
-                if (self.directory / "events.jsonl").exists()
-                else []
-            )
-            for line in lines[read:]:
-                event = json.loads(line)
-                if event["state"] == "running" and chance.random() < self.share:
-                    self.kill(event["node"])
-            read = len(lines)
 
-    def kill(self, node_id: str) -> None:
-        node = next((node for node in self.cluster.worker_nodes if node.node_id == node_id), None)
-        if node is not None:
-            with suppress(Exception):  # Ray's test cluster may find a part of the node dead already
-                self.cluster.remove_node(node, allow_graceful=False)
-            self.killed += 1
-            self.cluster.add_node(num_cpus=GPUS, num_gpus=GPUS)
+def lose_nodes(cluster: Any, driver: subprocess.Popen[bytes], events: Path, share: float) -> int:
+    """Until the driver ends, kill the nodes of so many runs in the middle of them, and let as many join; how many."""
+    chance, read, killed = random.Random(1), 0, 0  # noqa: S311
+    while driver.poll() is None:
+        time.sleep(0.5)
+        lines = events.read_text().splitlines() if events.exists() else []
+        for event in map(json.loads, lines[read:]):
+            hit = event["state"] == "running" and chance.random() < share
+            node = next((node for node in cluster.worker_nodes if hit and node.node_id == event["node"]), None)
+            if node is not None:
+                cluster.remove_node(node, allow_graceful=False)
+                cluster.add_node(num_cpus=GPUS, num_gpus=GPUS)
+                killed += 1
+        read = len(lines)
+    return killed
 
 
 def simulate(seeds: int, nodes: int, losses: float) -> dict[str, Any]:
@@ -93,36 +87,32 @@ def simulate(seeds: int, nodes: int, losses: float) -> dict[str, Any]:
     (folder / "ray").mkdir()
     from ray.cluster_utils import Cluster
 
-    from orchestration import engine
-
-    engine.Pool = functools.partial(engine.Pool, work=pretend)  # type: ignore[misc, assignment]
-    script, directory = folder / "train.py", folder / "sweep"
+    script, control, directory = folder / "train.py", folder / "control.toml", folder / "sweep"
     script.write_text("print('simulated')\n")
-    claim = {"ruleset": asdict(load("parameter-golf")), "sota": 1.3}
-    control = folder / "control.toml"
     control.write_text("[env]\nA = 1\n")
+    claim = {"ruleset": asdict(load("parameter-golf")), "sota": 1.3}
     plan = make_plan(script, None, control, list(range(seeds // 2)), {}, GPUS, GPUS, claim, {"name": "fixed"})
     freeze(plan, directory)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(nodes):
             cluster.add_node(num_cpus=GPUS, num_gpus=GPUS)
-        os.environ["RAY_ADDRESS"] = cluster.address
-        thread = Losses(cluster, directory, losses, nodes)
-        thread.start()
         began = time.monotonic()
-        with open(folder / "driver.log", "w") as log, redirect_stdout(log):
-            code = carry_out(directory, Care(max_attempts=20, wait_s=120))
+        program = f"from pathlib import Path; from benchmarks.scale import drive; drive(Path({str(directory)!r}))"
+        with open(folder / "driver.log", "wb") as log:
+            environment = os.environ | {"RAY_ADDRESS": cluster.address}
+            driver = subprocess.Popen([sys.executable, "-c", program], stdout=log, stderr=log, env=environment)
+            killed = lose_nodes(cluster, driver, directory / "events.jsonl", losses)
         wall = time.monotonic() - began
-        thread.over.set()
-        thread.join(60)
     finally:
         cluster.shutdown()
+    if driver.returncode:
+        print((folder / "driver.log").read_text()[-3000:], file=sys.stderr)
     manifests = [json.loads(path.read_text()) for path in directory.glob("*/seed-*/attempt-*/run.json")]
-    found = summary(manifests, nodes)
+    memory = float((folder / "driver_mib").read_text())
+    found = {"code": driver.returncode, "wall_s": wall, "killed": killed, "driver_mib": memory}
     shutil.rmtree(folder, ignore_errors=True)
-    return found | {"code": code, "wall_s": wall, "killed": thread.killed,
-                    "driver_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}  # fmt: skip
+    return found | summary(manifests, nodes)
 
 
 def summary(manifests: list[dict[str, Any]], nodes: int) -> dict[str, Any]:

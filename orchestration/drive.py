@@ -245,7 +245,7 @@ class _Driver:
                    f"{', '.join(map(str, plan['seeds']))}), each on {size}. Everything goes to {self.directory}")  # fmt: skip
         there = sum(state in DONE for state in self.states.values())
         if there:
-            click.echo(f"{there} of them have a result already.")
+            click.echo(f"{there} of {runs} runs have a result already.")
         self.progress = Progress(runs, there)
         if there == runs or (self.sequential and there and not self.goes_on()):
             return self.conclude()

@@ -114,7 +114,8 @@ class Pool:
         self._asked: dict[Any, tuple[PlacementGroup, RunOrder | None]] = {}  # by the reference of being placed
         self._busy: dict[Any, _Busy] = {}
         self._seen: Counter[tuple[str, str]] = Counter()  # runs given to (node, arm)
-        self._idle_since = self._told = time.monotonic()
+        self._idle_since = time.monotonic()
+        self._told = 0.0
 
         tags = ("sweep", "arm", "seed")
         self._step = Gauge("seedproof_step", "The last step that a run has logged.", tags)

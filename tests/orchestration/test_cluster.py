@@ -1,0 +1,174 @@
+"""Sweeps on clusters: nodes that come late, that go away, that share no file system; the copy that outlives the head."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, clean_environment, processes_of
+from tests.orchestration.test_sweep import FOREIGN, sweep_arguments
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "train.py"
+    path.write_text(FOREIGN)
+    return path
+
+
+@pytest.fixture
+def cluster(private_ray: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster of a head on which nothing runs; the test adds nodes. `environment` is its users'."""
+    for name, value in private_ray.items():
+        monkeypatch.setenv(name, value)
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    found.environment = private_ray | {"RAY_ADDRESS": found.address}
+    try:
+        yield found
+    finally:
+        found.shutdown()
+
+
+def start(arguments: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with open(log, "wb") as out:
+        return subprocess.Popen(
+            [sys.executable, *arguments], env=clean_environment() | environment, cwd=ROOT, stdout=out, stderr=out
+        )
+
+
+def wait_for(condition: Callable[[], Any], log: Path, within_s: float = 90) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_sweep_waits_for_a_node_that_is_large_enough(cluster: Any, script: Path, tmp_path: Path) -> None:
+    cluster.add_node(num_cpus=2, num_gpus=4, resources={"accelerator_type:H100": 1})
+    cluster.add_node(num_cpus=2, num_gpus=8, resources={"accelerator_type:A100": 1})
+    more = (
+        "--sota",
+        "1.3",
+        "--seeds",
+        "1,2",
+        "--gpus-per-run",
+        "8",
+        "--cpus-per-run",
+        "2",
+        "--accelerator-type",
+        "H100",
+    )
+    arguments = sweep_arguments(script, tmp_path / "out", *more)
+    log = tmp_path / "driver.log"
+    refused = start(arguments, cluster.environment, log)
+    assert refused.wait(90) == 2
+    asked = "A run asks for 8 H100 GPUs and 2 CPUs on one node; the largest of 3 nodes has 8 GPUs and 2 CPUs, GPUs are A100, H100."
+    assert asked in log.read_text()
+    assert "add --wait-for-nodes MINUTES" in log.read_text()
+    process = start([*arguments, "--wait-for-nodes", "2"], cluster.environment, log)
+    try:
+        wait_for(lambda: "Waiting for a node: A run asks for 8 H100 GPUs" in log.read_text(), log)
+        node = cluster.add_node(num_cpus=2, num_gpus=8, resources={"accelerator_type:H100": 1})
+        assert process.wait(120) == 0, log.read_text()
+    finally:
+        process.kill()
+    runs = [manifest(path) for path in sorted((tmp_path / "out").glob("candidate/seed-*/attempt-*"))]
+    assert {run["ray_node_id"] for run in runs} == {node.node_id}
+    assert {run["ranks"] for run in runs} == {8}
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="a node with a disk of its own needs root and util-linux"
+)
+def test_a_node_with_a_disk_of_its_own(cluster: Any, script: Path, tmp_path: Path) -> None:
+    sweeps, ray = tmp_path / "sweeps", str(Path(sys.executable).with_name("ray"))
+    sweeps.mkdir()
+    join = f"mount -t tmpfs none {sweeps} && exec {ray} start --address={cluster.address} --num-cpus=2 --block"
+    node = subprocess.Popen(["unshare", "--mount", "sh", "-c", join], env=clean_environment() | cluster.environment,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    log, output = tmp_path / "driver.log", sweeps / "mine"
+    more = ("--sota", "1.3", "--seeds", "1,2", "--cpus-per-run", "2", "--env", "PAUSE=1", "--wait-for-nodes", "1")
+    process = start(sweep_arguments(script, output, *more), cluster.environment, log)
+    first = output / "candidate" / "seed-1" / "attempt-1"
+    try:
+        wait_for(lambda: (first / "train.log").is_file() and b"step:0" in (first / "train.log").read_bytes(), log)
+        assert manifest(first)["state"] == "running"  # the log comes over while the run goes on
+        assert process.wait(120) == 0, log.read_text()
+    finally:
+        process.kill()
+        node.terminate()
+        node.wait(30)
+    assert manifest(first)["state"] == "succeeded"
+    assert "my_final_score" in (first / "train.log").read_text()
+    assert sorted(path.name for path in first.iterdir()) == ["run.json", "train.log"]
+    assert (output / "verdict.json").is_file()
+
+
+def test_a_head_that_is_gone_with_its_disk_is_replaced(
+    python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
+) -> None:
+    output, url, log = tmp_path / "head" / "mine", f"file://{tmp_path}/bucket", tmp_path / "driver.log"
+    (tmp_path / "bucket").mkdir()
+    more = ("--sota", "1.3", "--seeds", "1,2,3", "--cpus-per-run", "2", "--env", "PAUSE=2", "--storage", url)
+    process = start(sweep_arguments(script, output, *more), private_ray, log)
+    second = output / "candidate" / "seed-2" / "attempt-1"
+    wait_for(lambda: (second / "train.log").is_file() and b"step:0" in (second / "train.log").read_bytes(), log)
+    process.kill()
+    process.wait()
+    shutil.rmtree(tmp_path / "head")
+    for pid in processes_of("/candidate/2/1"):  # the head's own processes went with it
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    resumed = tmp_path / "new" / "mine"
+    found = python("-m", "orchestration.sweep", "resume", resumed, "--storage", url, env=private_ray)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "1 of 3 runs have a result already." in found.stdout
+    states = {str(path.relative_to(resumed)): manifest(path)["state"] for path in resumed.glob("*/*/attempt-*")}
+    assert states == {
+        "candidate/seed-1/attempt-1": "succeeded",
+        "candidate/seed-2/attempt-1": "lost",
+        "candidate/seed-2/attempt-2": "succeeded",
+        "candidate/seed-3/attempt-1": "succeeded",
+    }
+    copied = {path.relative_to(tmp_path / "bucket" / "mine") for path in (tmp_path / "bucket" / "mine").rglob("*")}
+    assert {path.relative_to(resumed) for path in resumed.rglob("*")} == copied
+
+
+def test_nodes_that_go_away_cost_no_seed_and_see_both_arms_alike(python: Run) -> None:
+    found = python(
+        "-m", "benchmarks.scale", "--seeds", "24", "--nodes", "3", "--losses", "0.15", "--no-results", timeout=200
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    row = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \| (\d+) \|.*at most (\d+) \|", found.stdout, re.MULTILINE)
+    done, twice, lost, killed, uneven = map(int, row[0])
+    assert (done, twice) == (24, 0)
+    assert 1 <= lost <= killed
+    assert uneven <= 1
+
+
+def test_injected_faults_lose_no_seed(python: Run) -> None:
+    kinds = "rank,supervisor,driver,log"
+    found = python("-m", "benchmarks.faults", "--rounds", "1", "--kinds", kinds, "--no-results", timeout=300)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "Every one of the 4 seeds ended with exactly one result" in found.stdout
