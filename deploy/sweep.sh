@@ -25,7 +25,7 @@ echo "$directory holds a plan: going on with it. Of the options only those on ho
 care=()
 while (($#)); do
     case ${1%%=*} in
-        --max-attempts | --stall-timeout | --deadline | --wait-for-nodes | --parallel)
+        --max-attempts | --stall-timeout | --deadline | --wait-for-nodes | --storage | --parallel)
             care+=("$1")
             [[ $1 == *=* ]] || { care+=("${@:2:1}"); shift; }
             ;;

@@ -85,7 +85,8 @@ def test_readme_names_every_make_target_and_only_commands_that_exist(python: Run
         module, *verb = command.split()
         arguments = (
             verb
-            if verb in (["run"], ["status"], ["collect"], ["report"], ["check"], ["plan"], ["demo"], ["verify"])
+            if verb
+            in (["run"], ["resume"], ["status"], ["collect"], ["report"], ["check"], ["plan"], ["demo"], ["verify"])
             else []
         )
         found = python("-m", module, *arguments, "--help")
@@ -101,10 +102,10 @@ def test_readme_options_exist(python: Run) -> None:
             ("analysis.logs",),
             ("analysis.audit",), ("analysis.leaderboard",),
             ("orchestration.sweep", "run"), ("orchestration.sweep", "status"), ("orchestration.sweep", "collect"), ("trainer.dataset", "demo"),
-            ("trainer.evaluate",),
+            ("orchestration.record",), ("trainer.evaluate",),
         )
     )  # fmt: skip
-    foreign = {"--standalone", "--nproc_per_node", "--address", "--working-dir", "--head", "--metric-name"}
+    foreign = {"--standalone", "--nproc_per_node", "--address", "--working-dir", "--head", "--metric-name", "--nodes"}
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", readme)) - foreign:
         assert option in helps, option
 
