@@ -97,7 +97,6 @@ def judge(
         if frozen:
             where = next(path for path in paths if beside or sweepdir.is_sweep(path))
             followed = planned.compare(frozen, where, evidence, ruleset, sota, control is not None)
-            evidence.findings = _with(evidence.findings, ruleset, _deviation(followed))
         if evidence.fault is not None:
             raise EvidenceError(evidence.fault)
         if looks is not None:
@@ -114,17 +113,19 @@ def judge(
         verdict = decide(ruleset, evidence.results, evidence.findings, sota, standing, looks, usual)
         if verify is not None:
             verdict = _after_second_lab(verdict, verify, ruleset, label, sota, standing, usual)
+        followed = _up_to_the_verdict(followed, verdict)
         verdict = replace(
             verdict,
             not_counted=evidence.not_counted + _after_the_verdict(verdict),
             plan=followed,
-            findings=_with(verdict.findings, ruleset, _too_narrow(verdict, usual)),
+            findings=_with(verdict.findings, ruleset, _deviation(followed), _too_narrow(verdict, usual)),
         )
         return _as_planned(verdict) if require_plan else verdict
     except HistoryError as error:
         raise click.UsageError(str(error)) from None
     except EvidenceError as error:
-        found = unusable(ruleset, error, sota, evidence.results, evidence.findings, evidence.not_counted)
+        findings = _with(evidence.findings, ruleset, _deviation(followed))
+        found = unusable(ruleset, error, sota, evidence.results, findings, evidence.not_counted)
         return replace(found, plan=followed, design=SEQUENTIAL if looks else FIXED)
 
 
@@ -180,8 +181,16 @@ def _is_planned(control: Path | None, record: Path, plan: dict[str, Any] | None)
     return own.is_dir() and control.is_dir() and control.samefile(own)
 
 
-def _deviation(followed: planned.Planned) -> tuple[str, str, int, str] | None:
-    if followed.exact:
+def _up_to_the_verdict(followed: planned.Planned | None, verdict: Verdict) -> planned.Planned | None:
+    """The comparison with a plan, without gaps beyond the verdict: of seeds under way together a later one may have ended."""
+    if followed is None or verdict.sequential is None or verdict.verdict not in (SUPPORTED, NOT_SUPPORTED):
+        return followed
+    counted = followed.seeds[: verdict.sequential.taken]
+    return replace(followed, missing=[seed for seed in followed.missing if seed in counted])
+
+
+def _deviation(followed: planned.Planned | None) -> tuple[str, str, int, str] | None:
+    if followed is None or followed.exact:
         return None
     message = f"Found {followed.faults()}; expected exactly the runs of {followed.name}. Run what is missing, explain the rest."
     return "plan-not-followed", sweepdir.PLAN, 1, message
@@ -280,5 +289,5 @@ def _too_narrow(verdict: Verdict, past: History | None) -> tuple[str, str, int, 
     return "spread-too-small", first.log, first.line or 1, message
 
 
-def _with(findings: list[Finding], rules: Ruleset, raised: tuple[str, str, int, str] | None) -> list[Finding]:
-    return findings if raised is None else [*findings, *graded([raised], rules.findings)]
+def _with(findings: list[Finding], rules: Ruleset, *raised: tuple[str, str, int, str] | None) -> list[Finding]:
+    return [*findings, *graded([one for one in raised if one is not None], rules.findings)]

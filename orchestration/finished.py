@@ -79,8 +79,7 @@ def decided(directory: Path, plan: dict[str, Any], non_record: bool) -> tuple[Ve
     if verdict.verdict == UNUSABLE:
         refuse(EXIT_UNUSABLE, f"{directory}: {verdict.reason}")
     assert verdict.plan is not None, "a sweep was judged, so it was compared with its plan"
-    followed = replace(verdict.plan, missing=[])  # where runs overlap, one may be cancelled and a later one still end
-    if faults := followed.faults():
+    if faults := verdict.plan.faults():
         refuse(EXIT_NOT_SUPPORTED, f"{directory} holds other runs than those of its plan: {faults}. Plan a new sweep.")
     if verdict.verdict == NOT_SUPPORTED and not non_record:
         refuse(
@@ -88,7 +87,7 @@ def decided(directory: Path, plan: dict[str, Any], non_record: bool) -> tuple[Ve
             f"{directory}: the claim is not supported. {verdict.reason} No record can be made of it; --non-record makes a "
             f"folder that says so.",
         )
-    return replace(verdict, plan=followed), seeds
+    return verdict, seeds
 
 
 def gather(directory: Path, plan: dict[str, Any], verdict: Verdict, seeds: list[int]) -> Kept:

@@ -204,6 +204,19 @@ def test_a_gap_in_a_sequential_plan_ends_what_counts(sweep: Folder) -> None:
     assert [log.split("/")[1] for log in verdict.not_counted] == ["seed-5", "seed-6"]
 
 
+def test_a_gap_beyond_the_verdict_is_none(sweep: Folder) -> None:
+    values = {
+        1: 1.2014,
+        2: 1.2013,
+        3: 1.2015,
+        5: 1.2,
+    }  # 4 and 5 were under way together; 5 ended before the verdict was in
+    verdict = judge((sweep(values, seeds=TEN, looks=TEN[2:], sota=1.2161),), require_plan=True)
+    assert verdict.plan is not None
+    assert (verdict.verdict, verdict.n, verdict.plan.exact) == ("supported", 3, True)
+    assert [log.split("/")[1] for log in verdict.not_counted] == ["seed-5"]
+
+
 def test_runs_that_were_not_planned_are_extra(sweep: Folder) -> None:
     folder = sweep({1: 1.20, 2: 1.201, 3: 1.202})
     attempt = folder / "candidate/seed-9/attempt-1"

@@ -98,6 +98,25 @@ def test_a_sweep_waits_for_a_node_that_is_large_enough(cluster: Any, script: Pat
     assert {run["ranks"] for run in runs} == {8}
 
 
+def test_two_users_sweeps_of_one_name_on_one_cluster(cluster: Any, script: Path, tmp_path: Path) -> None:
+    cluster.add_node(num_cpus=2)
+    values = {"ann": 1.2, "bob": 1.25}
+    drivers = {}
+    for user, base in values.items():
+        more = ("--sota", "1.3", "--seeds", "1,2", "--env", f"BASE={base}", "--env", "PAUSE=1", "--cpus-per-run", "2")
+        arguments = sweep_arguments(script, tmp_path / user / "mine", *more)
+        drivers[user] = start(arguments, cluster.environment, tmp_path / f"{user}.log")
+    for user, driver in drivers.items():
+        assert driver.wait(120) == 0, (tmp_path / f"{user}.log").read_text()
+    for user, base in values.items():
+        runs = [manifest(path) for path in sorted((tmp_path / user / "mine").glob("candidate/seed-*/attempt-*"))]
+        assert [(run["seed"], run["attempt"], run["state"]) for run in runs] == [
+            (1, 1, "succeeded"),
+            (2, 1, "succeeded"),
+        ]
+        assert all(abs(run["metric"]["val_bpb"] - base) < 0.01 for run in runs)
+
+
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("unshare"), reason="a node with a disk of its own needs root and util-linux"
 )

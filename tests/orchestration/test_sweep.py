@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -113,6 +114,17 @@ def test_a_foreign_script_through_to_the_verdict(
     collected = python("-m", "orchestration.sweep", "collect", output, "--format", "json")
     assert len(json.loads(collected.stdout)) == 6
     assert python(*arguments, env=private_ray).returncode == 2  # never twice into one directory
+
+    named = ("--name", "Somebody else's", "--author", "A. Author", "--output", tmp_path / "record")
+    recorded = python("-m", "orchestration.record", output, *named)
+    assert recorded.returncode == 0, recorded.stderr
+    command = shlex.split(recorded.stdout.partition("Check it with: python ")[2])
+    check = python(*command)
+    assert (check.returncode, "SUPPORTED" in check.stdout) == (0, True)
+    assert re.findall(r"^(?:error|warning): ([\w-]+)", check.stdout, re.MULTILINE) in ([], ["seed-missing"] * 6), (
+        check.stdout
+    )
+    assert (tmp_path / "record" / "train_gpt.py").read_bytes() == script.read_bytes()
     assert not processes_of(str(output))
 
 
@@ -143,6 +155,28 @@ def test_a_sequential_sweep_buys_no_seed_after_the_verdict(
     again = python("-m", "analysis.significance", "check", output, "--require-plan", "--margin", "0")
     assert again.returncode == 1
     assert "not planned: seed 99" in again.stdout
+
+
+@pytest.mark.slow
+def test_seeds_bought_ahead_are_cancelled_when_the_verdict_is_in(
+    python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    arguments = ("--sota", "1.204", "--design", "sequential", "--seeds", "1,2,3,4,5,6,7,8", "--margin", "0")
+    ahead = ("--parallel", "3", "--env", "PAUSE=1")
+    found = python(*sweep_arguments(script, output, *arguments, *ahead), env=private_ray)
+    assert found.returncode == 0, found.stdout + found.stderr
+    manifests = [json.loads(path.read_text()) for path in sorted(output.glob("candidate/seed-*/attempt-1/run.json"))]
+    states = {manifest["seed"]: (manifest["state"], manifest["reason"]) for manifest in manifests}
+    assert [states[seed] for seed in range(1, 6)] == [("succeeded", None)] * 5
+    assert ("stopped", "the verdict was in") in states.values()
+    assert {state for state, _ in states.values()} == {"succeeded", "stopped"}
+    assert 8 not in states  # never bought
+    check = python("-m", "analysis.significance", "check", output, "--require-plan", "--margin", "0")
+    assert check.returncode == 0, check.stdout
+    again = python("-m", "orchestration.sweep", "resume", output, env=private_ray)
+    assert again.returncode == 0
+    assert "Starting Ray." not in again.stdout  # the verdict stands: nothing is bought
 
 
 @pytest.mark.slow
