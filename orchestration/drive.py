@@ -20,7 +20,6 @@ from analysis.rules import from_plan
 from analysis.sweepdir import (
     PLAN,
     RUN_MANIFEST,
-    SCRIPT,
     SEQUENTIAL,
     SweepError,
     attempt_folder,
@@ -29,10 +28,11 @@ from analysis.sweepdir import (
     read_plan,
     read_script,
 )
+from analysis.verdict import SUPPORTED
 from orchestration.conclude import write_reports
 from orchestration.events import Journal
 from orchestration.files import now, write_json
-from orchestration.lock import Lock
+from orchestration.lock import HeldError, Lock
 from orchestration.progress import Progress, last_bpb, tail
 from orchestration.run import RunOrder
 from orchestration.transfer import Inbox
@@ -45,7 +45,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DONE = ("succeeded", "failed")
 GAUGE_S = 5.0
 EVALUATION_AND_SLACK_S = 2400.0
-REFUSALS = 3  # a run that so many nodes in turn have no room for ends the sweep
+FLUSH_S = 60.0  # for what has still to be copied at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class Care:
     wait_s: float = 0.0
     ahead: int = 1
     storage: str | None = None
+    again: tuple[str, ...] = ()  # the options that `resume` needs, too
+    fresh: bool = False  # the plan was frozen just now
 
 
 class StopError(RuntimeError):
@@ -75,36 +77,35 @@ def prepare_ray() -> None:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
-def open_storage(url: str | None, directory: Path) -> Storage | None:
-    """The sweep's copy at the URL, after bringing what is there and not here."""
-    if url is None:
-        return None
-    from orchestration.storage import Storage  # loads pyarrow
-
-    storage = Storage(url, directory)
-    storage.fetch()
-    return storage
-
-
 def carry_out(directory: Path, care: Care) -> int:
     """Make every run of a frozen plan that has no result yet; returns the exit code.
 
-    Raises SweepError, lock.HeldError.
+    Raises SweepError, lock.HeldError, OSError, KeyboardInterrupt.
     """
-    storage = open_storage(care.storage, directory)
+    storage: Storage | None = None
+    if care.storage is not None:
+        from orchestration.storage import Storage  # loads pyarrow
+
+        try:
+            storage = Storage(care.storage, directory)
+        except (SweepError, HeldError):
+            if care.fresh:
+                (directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
+            raise
     plan = read_plan(directory)
     if care.ahead != 1 and plan.get("design", {}).get("name") != SEQUENTIAL:
         raise SweepError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
     lock = Lock(directory)
     try:
-        return _Driver(directory, plan, care, lock, storage).drive()
+        driver = _Driver(directory, plan, care, lock, storage)
+        lock.beat(storage)
+        code = driver.drive()
+        return driver.copied(code)
     finally:
         try:
-            lock.release()
+            lock.release(storage)
         except OSError as error:
             click.echo(f"Error: {directory}: the lock cannot be given back: {error.strerror}.", err=True)
-        if storage is not None:
-            storage.put(lock.path)
 
 
 class _Driver:
@@ -118,13 +119,14 @@ class _Driver:
         self.states: dict[tuple[str, int], str] = {}
         self.orders: dict[tuple[str, int], RunOrder] = {}
         self.first_attempt: dict[tuple[str, int], int] = {}
-        self.refusals: dict[tuple[str, int], int] = {}
+        self.refused: dict[tuple[str, int], float] = {}  # since when a run finds no room
         self.inboxes: dict[RunOrder, Inbox] = {}  # of runs on nodes that do not share the directory
         self.look = 0  # how many seeds the last look saw
         self.sequential = "looks" in plan["design"] if "design" in plan else False
         self.looks: list[int] = plan["design"]["looks"] if self.sequential else [len(plan["seeds"])]
         self.next_gauge = 0.0
         self.journal = Journal(directory)
+        self.progress = Progress(len(plan["seeds"]) * len(self.arms))
         self.queued: set[tuple[str, int]] = set()
 
     # -- before the first run ------------------------------------------------------------------------------------------
@@ -133,8 +135,13 @@ class _Driver:
         """Read where every run stands; an attempt that a dead driver left without an end is lost."""
         for seed in self.plan["seeds"]:
             for arm in self.arms:
+                there = attempt_folders(self.directory, arm, seed)
                 begun = [number for a, s, number in self.journal.begun if (a, s) == (arm, seed)]
-                last = max([*attempt_folders(self.directory, arm, seed), *begun], default=0)
+                for number in begun:
+                    if (arm, seed, number) in self.journal.finished and number not in there:
+                        raise SweepError(f"{self.journal.path} says that {arm} seed {seed} has a result, and its folder "
+                                         f"attempt-{number} is not there: put it back, or plan a new sweep.")  # fmt: skip
+                last = max([*there, *begun], default=0)
                 self.first_attempt[arm, seed] = last + 1
                 if last == 0:
                     continue
@@ -151,7 +158,7 @@ class _Driver:
         return RunOrder(
             arm, seed, attempt, attempt_folder(self.directory, arm, seed, attempt), Path(plan["script"]["path"]),
             plan["script"]["sha256"], self.script, plan["arms"][arm]["env"], plan["gpus_per_run"] or plan["cpus_per_run"],
-            self.rules, self.lock.sweep, self.care.stall_timeout_s, deadline,
+            self.rules, self.lock.sweep, self.lock.driver, self.care.stall_timeout_s, deadline,
         )  # fmt: skip
 
     # -- what happens --------------------------------------------------------------------------------------------------
@@ -159,7 +166,7 @@ class _Driver:
     def event(self, order: RunOrder, state: str, reason: str | None = None, node: str | None = None) -> None:
         self.states[order.arm, order.seed] = state
         self.journal.write((order.arm, order.seed, order.attempt), state, reason, node)
-        self.copy(self.journal.path, *([order.folder] if state not in ("pending", "running") else []))
+        self.copy(*([order.folder] if state not in ("pending", "running") else []), self.journal.path)
 
     def copy(self, *paths: Path) -> None:
         """Copy to the storage, where there is one, what has come and what could not be copied before."""
@@ -190,7 +197,7 @@ class _Driver:
 
     def started(self, order: RunOrder, node: str) -> None:
         self.event(order, "running", node=node)
-        self.progress.started(order)
+        self.progress.started(order, quiet=(order.arm, order.seed) in self.refused)
 
     def arrived(self, order: RunOrder, kind: str, content: Any) -> None:
         """Take what comes over from a node that does not share the directory."""
@@ -203,17 +210,20 @@ class _Driver:
         key = order.arm, order.seed
         if manifest["state"] == "pending":  # the node had no room
             self.event(order, "pending", manifest["reason"], node)
-            self.progress.ended(order, manifest)
-            self.refusals[key] = self.refusals.get(key, 0) + 1
-            if self.refusals[key] >= REFUSALS:
-                raise StopError(f"{order.name} finds no room: {manifest['reason']}")
-            self.pool.submit(order, not_on=node, first=True)
+            self.progress.refused(order, manifest["reason"], quiet=key in self.refused)
+            since = self.refused.setdefault(key, time.monotonic())
+            if time.monotonic() - since > self.care.stall_timeout_s and "running" not in self.states.values():
+                raise StopError(f"{order.name} finds no room: {manifest['reason']}.")
+            self.pool.submit(order, first=True)
             return
+        self.refused.pop(key, None)
         inbox = self.inboxes.pop(order, None)
         if inbox is not None and manifest.get("ended"):
             manifest = inbox.close(manifest)
         elif inbox is not None:
             inbox.clear()
+        elif manifest.get("ended") and not (order.folder / RUN_MANIFEST).is_file():
+            manifest = {"state": "lost", "reason": f"its node {node[:12]} wrote to another disk"}
         if manifest.get("ended"):
             self.event(order, manifest["state"], manifest["reason"], node)
         else:
@@ -224,7 +234,7 @@ class _Driver:
                             folder=attempt_folder(self.directory, order.arm, order.seed, order.attempt + 1))  # fmt: skip
             self.orders[key] = again
             self.say(f"{order.name}: attempt {again.attempt} of the same seed follows.")
-            self.pool.submit(again, not_on=node, first=True)
+            self.pool.submit(again, lost_on=node, first=True)
 
     def say(self, text: str) -> None:
         self.progress.say(text)
@@ -232,7 +242,6 @@ class _Driver:
     # -- the sweep -----------------------------------------------------------------------------------------------------
 
     def drive(self) -> int:
-        self.copy(self.directory / SCRIPT, self.directory / PLAN, self.lock.path)
         self.settle()
         prepare_ray()
         from orchestration.engine import EngineError, Pool, Size, cluster
@@ -246,8 +255,8 @@ class _Driver:
         there = sum(state in DONE for state in self.states.values())
         if there:
             click.echo(f"{there} of {runs} runs have a result already.")
-        self.progress = Progress(runs, there)
-        if there == runs or (self.sequential and there and not self.goes_on()):
+        self.progress.done = there
+        if there == runs or (self.sequential and self.decided()):
             return self.conclude()
         try:
             click.echo("Starting Ray.")
@@ -264,7 +273,7 @@ class _Driver:
                 self.give_up("the verdict was in")
         except EngineError as error:
             click.echo(f"Error: {error}", err=True)
-            if not any(path.is_dir() for path in self.directory.glob("*/seed-*")):
+            if self.care.fresh and not any(path.is_dir() for path in self.directory.glob("*/seed-*")):
                 (self.directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
                 return EXIT_USAGE
             return self.incomplete()
@@ -280,7 +289,8 @@ class _Driver:
         return self.conclude()
 
     def incomplete(self) -> int:
-        click.echo(f"Go on with: python -m orchestration.sweep resume {shlex.quote(str(self.directory))}", err=True)
+        words = ["python", "-m", "orchestration.sweep", "resume", str(self.directory), *self.care.again]
+        click.echo(f"Go on with: {shlex.join(words)}", err=True)
         return EXIT_RUN_FAILED
 
     def give_up(self, reason: str) -> None:
@@ -297,12 +307,14 @@ class _Driver:
         self.submit_due()
         while self.pool.open:
             self.pool.poll()
-            if self.lock.beat():
-                self.copy(self.lock.path)
+            if self.lock.taken:
+                raise StopError(f"another driver has taken over the sweep at {self.care.storage}.")
             self.progress.tick()
             self.gauge()
-            if self.sequential and self.decided():
-                return
+            if self.sequential:
+                if self.decided():
+                    return
+                self.submit_due()
 
     def gauge(self) -> None:
         """Tell Ray's metrics where the runs stand."""
@@ -326,20 +338,17 @@ class _Driver:
                 self.pool.submit(self.orders[key])
 
     def decided(self) -> bool:
-        """Whether a sequential sweep is over: looks when the seeds of the next look have their results."""
-        due = next((look for look in self.looks if look > self.look), None)
-        if due is None:
-            return True
-        states = [self.states.get((arm, seed)) for seed in self.plan["seeds"][:due] for arm in self.arms]
-        if "failed" in states:
-            return True  # it counts as a loss
-        if any(state != "succeeded" for state in states):
-            return False
-        self.look = due
-        if due == self.looks[-1] or not self.goes_on():
-            return True
-        self.submit_due()
-        return self.decided()
+        """Whether a sequential sweep is over: looks whenever the seeds of the next look have their results."""
+        while due := next((look for look in self.looks if look > self.look), None):
+            states = [self.states.get((arm, seed)) for seed in self.plan["seeds"][:due] for arm in self.arms]
+            if "failed" in states:
+                return True  # it counts as a loss
+            if any(state != "succeeded" for state in states):
+                return False
+            self.look = due
+            if due == self.looks[-1] or not self.goes_on():
+                return True
+        return True
 
     def goes_on(self) -> bool:
         """Whether a sequential sweep needs its next seeds; says where it stands, and what was saved."""
@@ -372,16 +381,26 @@ class _Driver:
         """Write the verdict of a finished sweep and what has no result; returns the exit code."""
         verdict, written = write_reports(self.directory, self.plan)
         self.copy(*written)
-        bad = [self.orders[key] for key, state in self.states.items() if state in ("failed", "lost")]
+        counted = self.plan["seeds"]
+        if verdict.sequential is not None and verdict.verdict == SUPPORTED:
+            counted = counted[: verdict.sequential.taken]
+        bad = [
+            self.orders[key] for key, state in self.states.items() if key[1] in counted and state in ("failed", "lost")
+        ]
         for order in bad:
             manifest = read_json(order.folder / RUN_MANIFEST)
             click.echo(f"Error: {order.name} has no result: {manifest['state']}: {manifest['reason']}", err=True)
-        behind = self.storage.behind if self.storage is not None else 0
-        if behind:
-            click.echo(f"Error: {behind} files have not come to {self.care.storage}.", err=True)
-        if "lost" in self.states.values() or behind:
+        if any(self.states[order.arm, order.seed] == "lost" for order in bad):
             self.incomplete()
-        return EXIT_RUN_FAILED if bad or behind else verdict.exit_code
+        return EXIT_RUN_FAILED if bad else verdict.exit_code
+
+    def copied(self, code: int) -> int:
+        """The exit code, when all has come to the storage; 4 where something has not."""
+        behind = self.storage.close(FLUSH_S) if self.storage is not None and not self.lock.taken else 0
+        if not behind:
+            return code
+        click.echo(f"Error: {behind} files have not come to {self.care.storage}.", err=True)
+        return self.incomplete()
 
 
 def _stop(number: int, frame: Any) -> None:

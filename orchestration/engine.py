@@ -25,7 +25,8 @@ from orchestration.transfer import Message
 
 POLL_S = 0.2
 MOST_ASKED = 32  # groups that wait for room at once; more only keeps Ray's scheduler busy
-CANCEL_S = 10.0
+AVOID_S = 60.0  # a run is kept away from the node that lost it so long, but not for ever: others may be in use
+REST_S = 10.0  # and nothing is sent so long to a node that had no room
 
 
 class EngineError(RuntimeError):
@@ -110,8 +111,9 @@ class Pool:
     ) -> None:
         self._size, self._listener, self._wait_s = size, listener, wait_s
         self._waiting: list[RunOrder] = []
-        self._not_on: dict[RunOrder, set[str]] = {}  # nodes that a run must not go to
-        self._asked: dict[Any, tuple[PlacementGroup, RunOrder | None]] = {}  # by the reference of being placed
+        self._lost_on: dict[RunOrder, tuple[str, float]] = {}  # the node that lost a run, and until when it is avoided
+        self._resting: dict[str, float] = {}  # nodes that refused a run, and until when nothing is sent there
+        self._asked: dict[Any, tuple[PlacementGroup, frozenset[str]]] = {}  # groups and the nodes they must not lie on
         self._busy: dict[Any, _Busy] = {}
         self._seen: Counter[tuple[str, str]] = Counter()  # runs given to (node, arm)
         self._idle_since = time.monotonic()
@@ -132,11 +134,11 @@ class Pool:
         """Runs that have not ended."""
         return len(self._waiting) + len(self._busy)
 
-    def submit(self, order: RunOrder, not_on: str | None = None, first: bool = False) -> None:
-        """Queue a run; `not_on` is a node to keep away from where there is another one."""
+    def submit(self, order: RunOrder, lost_on: str | None = None, first: bool = False) -> None:
+        """Queue a run; `lost_on` is a node to keep away from for a while, where there is another one."""
         self._waiting.insert(0, order) if first else self._waiting.append(order)
-        if not_on is not None:
-            self._not_on[order] = {not_on}
+        if lost_on is not None:
+            self._lost_on[order] = lost_on, time.monotonic() + AVOID_S
 
     def poll(self) -> None:
         """Hand out what can be handed out and hear what has come in; takes POLL_S at most. Raises EngineError."""
@@ -158,13 +160,23 @@ class Pool:
             if value is not None:
                 gauge.set(value, tags)
 
-    def _nodes(self) -> list[str]:
+    def _nodes(self) -> set[str]:
         """Living nodes that are large enough when empty."""
-        return [
+        return {
             node["NodeID"]
             for node in ray.nodes()
             if node["Alive"] and all(node["Resources"].get(k, 0) >= need for k, need in self._size.bundle.items())
-        ]
+        }
+
+    def _avoid(self, order: RunOrder, nodes: set[str]) -> frozenset[str] | None:
+        """The nodes that a run must not go to now; None while there is no other."""
+        now = time.monotonic()
+        resting = {node for node, until in self._resting.items() if until > now}
+        node, until = self._lost_on.get(order, ("", 0.0))
+        for avoided in (resting | ({node} if until > now else set()), resting):
+            if nodes - avoided or not nodes:
+                return frozenset(avoided & nodes)
+        return None
 
     def _ask(self) -> None:
         """Ask for as many groups as runs wait, at most MOST_ASKED."""
@@ -179,27 +191,19 @@ class Pool:
             self._idle_since = time.monotonic()
         elif time.monotonic() - max(self._told, self._idle_since) > 60:
             self._told = time.monotonic()
-            self._listener.say(f"Waiting for {self._size} on one node: {len(nodes)} are large enough, all in use.")
-        for reference, (group, order) in list(self._asked.items()):
-            if order is not None and not (order in self._waiting and set(nodes) - self._not_on[order]):
-                remove_placement_group(group)  # it has found its node, or the other node is gone too
+            self._listener.say(f"Waiting for {self._size} on one node: {len(nodes)} are large enough, none is free.")
+        wanted = Counter(avoid for order in self._waiting if (avoid := self._avoid(order, nodes)) is not None)
+        asked = Counter(avoid for _, avoid in self._asked.values())
+        for reference, (group, avoid) in list(self._asked.items()):
+            if asked[avoid] > wanted[avoid]:
+                asked[avoid] -= 1
                 del self._asked[reference]
-                self._not_on.pop(order, None)
-        own = {order for _, order in self._asked.values() if order is not None}
-        for order in [order for order in self._waiting if order in self._not_on and order not in own]:
-            if not set(nodes) - self._not_on[order]:
-                del self._not_on[order]
-                continue
-            selector = {"ray.io/node-id": f"!in({','.join(sorted(self._not_on[order]))})"}
-            group = placement_group([self._size.bundle], strategy="STRICT_PACK", bundle_label_selector=[selector])
-            self._asked[group.ready()] = group, order
-        free = sum(order not in self._not_on for order in self._waiting)
-        asked = [reference for reference, (_, order) in self._asked.items() if order is None]
-        for _ in range(min(free, MOST_ASKED) - len(asked)):
-            group = placement_group([self._size.bundle], strategy="STRICT_PACK")
-            self._asked[group.ready()] = group, None
-        for reference in asked[: max(0, len(asked) - free)]:
-            remove_placement_group(self._asked.pop(reference)[0])
+                remove_placement_group(group)
+        for avoid, number in wanted.items():
+            selector = [{"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}] if avoid else None
+            for _ in range(min(number - asked[avoid], MOST_ASKED - len(self._asked))):
+                group = placement_group([self._size.bundle], strategy="STRICT_PACK", bundle_label_selector=selector)
+                self._asked[group.ready()] = group, avoid
 
     def _no_node(self) -> None:
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -227,13 +231,16 @@ class Pool:
 
     def _deal(self, group: PlacementGroup, node: str) -> None:
         """Give a node to the waiting run that it fits best: one made again first, else one of the arm it has seen less."""
-        may = [order for order in self._waiting if node not in self._not_on.get(order, ())]
+        nodes = self._nodes()
+        may = [one for one in self._waiting if (avoid := self._avoid(one, nodes)) is not None and node not in avoid]
         if not may:
             remove_placement_group(group)
             return
-        order = min(may, key=lambda one: (one not in self._not_on, self._seen[node, one.arm]))  # the first of the least
+        order = min(
+            may, key=lambda one: (one not in self._lost_on, self._seen[node, one.arm])
+        )  # the first of the least
         self._waiting.remove(order)
-        self._not_on.pop(order, None)
+        self._lost_on.pop(order, None)
         self._seen[node, order.arm] += 1
         strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
         name = f"{order.sweep_directory.name} {order.name}"
@@ -266,7 +273,10 @@ class Pool:
         """A run's task is over: with what it said last, or lost. A node that is fit gets the next run."""
         busy = self._busy.pop(generator)
         self._idle_since = time.monotonic()
-        self._listener.ended(busy.order, busy.node, busy.manifest or lost)
+        said = busy.manifest or lost
+        if said["state"] == "pending":
+            self._resting[busy.node] = time.monotonic() + REST_S
+        self._listener.ended(busy.order, busy.node, said)
         if fit:
             self._deal(busy.group, busy.node)
         else:

@@ -14,13 +14,14 @@ Attempt = tuple[str, int, int]  # arm, seed, number
 class Journal:
     """What was written so far, and more of it. A line that a full disk cut off says nothing.
 
-    begun, ended: the attempts that have started, and those whose end has been told.
+    begun, ended, finished: the attempts that have started, whose end has been told, and that have a result.
     """
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / EVENTS
         self.begun: set[Attempt] = set()
         self.ended: set[Attempt] = set()
+        self.finished: set[Attempt] = set()
         written = self.path.read_bytes() if self.path.is_file() else b""
         if written and not written.endswith(b"\n"):
             with open(self.path, "ab") as file:
@@ -45,3 +46,5 @@ class Journal:
             self.begun.discard(attempt)
         else:
             self.ended.add(attempt)
+            if state in ("succeeded", "failed"):
+                self.finished.add(attempt)

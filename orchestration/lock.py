@@ -7,18 +7,23 @@ another host touched a moment ago is held.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import getpass
 import json
 import os
 import secrets
 import socket
+import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.sweepdir import LOCK
 from orchestration.files import now
+
+if TYPE_CHECKING:
+    from orchestration.storage import Storage
 
 HEARTBEAT_S = 10.0
 SILENT_S = 60.0  # so long without a heartbeat is dead
@@ -32,55 +37,76 @@ class Lock:
     """The ownership of a sweep directory, from `__init__` to `release`. Raises HeldError.
 
     sweep: the identity of the sweep itself, which outlives its drivers; it marks all processes of its runs.
+    driver: that of this owner; a node that reads another one does not share the directory.
+    taken: another driver has taken the sweep's copy over; this one must stop.
     """
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / LOCK
+        self._path = directory / LOCK
         directory.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise HeldError(f"{directory} is in use: {described(read_owner(directory))}.") from None
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         before = read_owner(directory)
-        age = time.time() - self.path.stat().st_mtime
-        if before and before.get("released") is None and before.get("host") != socket.gethostname() and age < SILENT_S:
-            self._file.close()
-            raise HeldError(
-                f"{directory} is in use: {described(before)}, last heard of {age:.0f} s ago. "
-                f"If that machine is gone, try again in a minute."
-            )
+        age = time.time() - self._path.stat().st_mtime
+        silent = not before or before.get("released") or age >= SILENT_S or not alive(before)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = before.get("host") != socket.gethostname() and not silent
+        except BlockingIOError:
+            held = True
+        except OSError:  # a file system without locks: the heartbeat alone speaks
+            held = not silent
+        if held:
+            os.close(self._handle)
+            raise HeldError(f"{directory} is in use: {described(before)}, last heard of {age:.0f} s ago. "
+                            f"If that machine is gone, try again in a minute.")  # fmt: skip
         self.sweep: str = before.get("sweep") or secrets.token_hex(8)
+        self.driver = secrets.token_hex(8)
+        self.taken = False
         self._owner: dict[str, Any] = {
-            "sweep": self.sweep, "host": socket.gethostname(), "pid": os.getpid(), "user": _user(), "since": now(),
-            "job": os.environ.get("RAY_JOB_SUBMISSION_ID"),
+            "sweep": self.sweep, "driver": self.driver, "host": socket.gethostname(), "pid": os.getpid(), "user": _user(),
+            "since": now(), "job": os.environ.get("RAY_JOB_SUBMISSION_ID"),
         }  # fmt: skip
-        self._next_beat = 0.0
-        self._write()
+        self._over = threading.Event()
+        self._heart: threading.Thread | None = None
+        try:
+            self._write()
+        except OSError:
+            os.close(self._handle)
+            raise
 
-    def beat(self) -> bool:
-        """Show that the owner lives, whether it was time to; cheap enough for every turn of a loop."""
-        if time.monotonic() < self._next_beat:
-            return False
-        self._next_beat = time.monotonic() + HEARTBEAT_S
-        os.utime(self.path)
-        return True
+    def beat(self, storage: Storage | None = None) -> None:
+        """Show from now on that the owner lives, here and in the sweep's copy."""
+        self._heart = threading.Thread(target=self._beat, args=(storage,), daemon=True)
+        self._heart.start()
 
-    def release(self) -> None:
+    def _beat(self, storage: Storage | None) -> None:
+        while True:
+            with contextlib.suppress(OSError):  # a full disk is the driver's to say
+                os.utime(self._path)
+            if storage is not None and not storage.beat(json.dumps(self._owner).encode()):
+                self.taken = True
+                return
+            if self._over.wait(HEARTBEAT_S):
+                return
+
+    def release(self, storage: Storage | None = None) -> None:
+        self._over.set()
+        if self._heart is not None:
+            self._heart.join()
         self._owner["released"] = now()
         try:
             self._write()
+            if storage is not None and not self.taken:
+                storage.beat(json.dumps(self._owner).encode())
         finally:
-            self._file.close()
+            os.close(self._handle)
 
     def _write(self) -> None:
-        # in place, not by rename: the lock is on this very file
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(json.dumps(self._owner) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        # in place, not by rename: the lock is on this very file; on a full disk the old content stays
+        content = (json.dumps(self._owner) + "\n").encode()
+        os.pwrite(self._handle, content, 0)
+        os.ftruncate(self._handle, len(content))
+        os.fsync(self._handle)
 
 
 def read_owner(directory: Path) -> dict[str, Any]:
@@ -92,22 +118,40 @@ def read_owner(directory: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def alive(owner: dict[str, Any]) -> bool:
+    """Whether an owner's process is there, as far as this host can tell."""
+    if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
+        return True
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
 def living_owner(directory: Path) -> dict[str, Any] | None:
     """The owner that is driving the sweep now; None where nobody is."""
     owner = read_owner(directory)
     if not owner or owner.get("released"):
         return None
+    silent = time.time() - (directory / LOCK).stat().st_mtime >= SILENT_S or not alive(owner)
     if owner.get("host") != socket.gethostname():
-        return owner if time.time() - (directory / LOCK).stat().st_mtime < SILENT_S else None
+        return None if silent else owner
     with open(directory / LOCK, "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return owner
+        except OSError:
+            return None if silent else owner
     return None
 
 
 def described(owner: dict[str, Any]) -> str:
+    if not owner:
+        return "its lock is held, and says not by whom"
     job = f" (Ray job {owner['job']})" if owner.get("job") else ""
     return f"process {owner.get('pid')} of {owner.get('user')} on {owner.get('host')}{job}, since {owner.get('since')}"
 

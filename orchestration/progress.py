@@ -60,8 +60,8 @@ def latest(folder: Path) -> str:
 class Progress:
     """Shows the runs of one sweep."""
 
-    def __init__(self, total: int, done: int = 0) -> None:
-        self.total, self.done = total, done
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
         self.running: dict[RunOrder, TaskID | None] = {}
         self.next_line = time.monotonic() + PLAIN_INTERVAL_S
         self.bars: Bars | None = None
@@ -69,21 +69,30 @@ class Progress:
             self.bars = Bars(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"),
                              TimeElapsedColumn(), TimeRemainingColumn(), transient=True)  # fmt: skip
 
-    def started(self, order: RunOrder) -> None:
-        self.say(f"{order.name}: started{f' (attempt {order.attempt})' if order.attempt > 1 else ''}")
+    def started(self, order: RunOrder, quiet: bool = False) -> None:
+        if not quiet:
+            self.say(f"{order.name}: started{f' (attempt {order.attempt})' if order.attempt > 1 else ''}")
         if self.bars is None:
             self.running[order] = None
         else:
             self.bars.start()
             self.running[order] = self.bars.add_task(order.name, total=None, detail="starting")
 
-    def ended(self, order: RunOrder, manifest: dict[str, Any]) -> None:
-        self.done += manifest["state"] in ("succeeded", "failed")
+    def refused(self, order: RunOrder, reason: str, quiet: bool) -> None:
+        self.take_away(order)
+        if not quiet:
+            self.say(f"{order.name}: waits: {reason}")
+
+    def take_away(self, order: RunOrder) -> None:
         bar = self.running.pop(order, None)
         if self.bars is not None and bar is not None:
             self.bars.remove_task(bar)
             if not self.running:
                 self.bars.stop()
+
+    def ended(self, order: RunOrder, manifest: dict[str, Any]) -> None:
+        self.done += manifest["state"] in ("succeeded", "failed")
+        self.take_away(order)
         metric, detail = manifest.get("metric"), manifest.get("reason") or ""
         if metric and metric["val_bpb"] is not None:
             detail = f"val_bpb {metric['val_bpb']:.8f} in {manifest['wall_s']:.0f} s"

@@ -25,15 +25,15 @@ from orchestration.files import file_digest, now, write_json
 from orchestration.outcome import judge
 from orchestration.preflight import MARKER, busy_gpus, end_leftovers, marker, no_room
 from orchestration.provenance import provenance
+from orchestration.secret import secret_name, secret_value
 from orchestration.transfer import Message, Outbox, scratch, shares
 from orchestration.watchdog import Watchdog, dump_stacks
 
-# names, or their beginnings, that a run inherits; a recipe or --env gives the rest, so that the plan says all that may
+# names, and beginnings of names, that a run inherits, but for secrets; a recipe or --env gives the rest, so that the plan says all that may
 # change a result
-INHERITED = (
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_", "TZ", "TMPDIR", "VIRTUAL_ENV", "CONDA_", "XDG_",
-    "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "TORCH_", "TRITON_", "HF_HOME", "SSL_CERT_",
-)  # fmt: skip
+INHERITED = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH",
+             "HF_HOME"}  # fmt: skip
+INHERITED_BEGINNINGS = ("LC_", "CONDA_", "XDG_", "CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "TORCH_", "TRITON_", "SSL_CERT_")
 # and what of that goes into run.json; anything else might be a secret
 RECORDED = ("OMP_", "NCCL_", "GLOO_", "CUDA_VISIBLE_DEVICES", "TORCH_", "TRITON_")
 WATCH_S, GPU_POLL_S = 0.2, 10.0
@@ -54,6 +54,7 @@ class RunOrder:
     ranks: int
     rules: Ruleset
     sweep: str
+    driver: str
     stall_timeout_s: float
     deadline_s: float | None
 
@@ -81,7 +82,12 @@ def run_environment(order: RunOrder) -> dict[str, str]:
     One thread a rank, as torchrun itself sets for several ranks: runs side by side with a thread a core each would
     slow each other down fivefold.
     """
-    kept = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if (name in INHERITED or name.startswith(INHERITED_BEGINNINGS))
+        and not (secret_name(name) or secret_value(value))
+    }
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **order.env, "SEED": str(order.seed),
             MARKER: f"{marker(order.sweep, order.arm, order.seed)}{order.attempt}"}  # fmt: skip
 
@@ -92,10 +98,10 @@ def execute(order: RunOrder, node_id: str) -> Iterator[Message]:
     ("refused", reason) where this node cannot take the run; nothing was started then. Where the node does not share the
     sweep's directory, ("began", manifest) and what a transfer.Inbox takes come before the end.
     """
-    if shares(order.sweep_directory, order.sweep):
+    if shares(order.sweep_directory, order.driver):
         yield from make(order, node_id, None)
         return
-    room = scratch(f"{order.sweep}-{order.arm}-{order.seed}")
+    room = scratch(order.sweep)
     try:
         here = replace(order, folder=room / order.arm / f"seed-{order.seed}" / order.folder.name)
         for kind, content in make(here, node_id, Outbox(here.folder)):
@@ -153,7 +159,7 @@ def frozen_script(order: RunOrder) -> Path:
     with contextlib.suppress(OSError):
         if file_digest(order.script) == order.script_sha256:
             return order.script
-    copy = scratch(f"{order.sweep}-{order.arm}-{order.seed}-script") / order.script.name
+    copy = scratch(order.sweep) / order.script.name
     copy.write_bytes(order.script_bytes)
     return copy
 
@@ -188,6 +194,8 @@ def supervise(
                 process.terminate()
                 break
         code = process.wait()
+    if code < 0:  # the supervisor was killed, and what is not torchrun or a rank may have been left
+        end_leftovers(order.sweep, order.arm, order.seed)
     return code, fault or watchdog.fault_at_the_end()
 
 
@@ -223,13 +231,13 @@ def finish(order: RunOrder, manifest: dict[str, Any], state: str, reason: str | 
     Where the driver has given the run up meanwhile, its word stands: a seed has one result.
     """
     path = order.folder / RUN_MANIFEST
-    if (written := read_json(path))["state"] != "running":
-        return written
     files = {
         str(path.relative_to(order.folder)): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
         for path in sorted(order.folder.rglob("*"))
         if path.is_file() and not path.is_symlink() and path.name != RUN_MANIFEST
     }
+    if (written := read_json(path))["state"] != "running":
+        return written
     manifest |= {"state": state, "reason": reason, "ended": now(), "files": files}
     write_json(path, manifest)
     return manifest

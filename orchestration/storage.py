@@ -1,6 +1,7 @@
 """A copy of the sweep directory at a URL, which outlives the machine that drives the sweep.
 
-What has to survive a head node lies off it. Any URL that pyarrow opens: s3://, gs://, hdfs://, file://.
+What has to survive a head node lies off it. Any URL that pyarrow opens: s3://, gs://, hdfs://, file://. Copying goes on
+beside the driving, so that neither a large file nor a storage that is away for a while holds the sweep up.
 """
 
 from __future__ import annotations
@@ -8,18 +9,20 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import socket
+import shutil
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from pyarrow import fs
 
 from analysis.sweepdir import LOCK, PLAN, SweepError
-from orchestration.files import write_whole
-from orchestration.lock import SILENT_S, HeldError, described
+from orchestration.lock import SILENT_S, HeldError, alive, described
 
 SUFFIX = ".partial"
 RETRY_S = 10.0
+CHUNK_BYTES = 2**22
 
 
 class StorageError(SweepError):
@@ -27,33 +30,38 @@ class StorageError(SweepError):
 
 
 class Storage:
-    """The copy of one sweep directory below a URL. Raises StorageError."""
+    """The copy of one sweep directory below a URL. Raises StorageError; HeldError where its driver still lives.
+
+    Opening it brings what the directory does not have: all of a sweep that a dead machine drove, or what went on
+    elsewhere. What only the directory has is due to be copied.
+    """
 
     def __init__(self, url: str, directory: Path) -> None:
         self.url, self._directory = url, directory
         self._due: dict[Path, None] = {}  # what has not come there yet, in order
-        self._not_before = 0.0
+        self._trouble: str | None = None
+        self._changed = threading.Condition()
+        self._copying = self._closing = False
         try:
             self._fs, root = fs.FileSystem.from_uri(url.rstrip("/"))
             self._root = posixpath.join(root, directory.name)
             self._fs.create_dir(self._root, recursive=True)
+            self._fetch()
         except (OSError, ValueError) as error:
             raise StorageError(f"--storage {url} cannot be used: {error}") from None
+        self._copier = threading.Thread(target=self._copy, daemon=True)
+        self._copier.start()
 
-    def fetch(self) -> None:
-        """Bring what the directory does not have: all of a sweep that a dead machine drove, or what went on elsewhere.
-
-        Raises HeldError where its driver still lives, on another machine.
-        """
+    def _fetch(self) -> None:
         there = self._fs.get_file_info(fs.FileSelector(self._root, recursive=True))
         files = {posixpath.relpath(info.path, self._root): info for info in there if info.is_file}
         if lock := files.get(LOCK):
-            owner, silent = json.loads(self._read(lock)), time.time() - lock.mtime.timestamp()
-            if not owner.get("released") and owner.get("host") != socket.gethostname() and silent < SILENT_S:
+            owner, silent = json.loads(self._read(lock.path)), time.time() - lock.mtime.timestamp()
+            if not owner.get("released") and silent < SILENT_S and alive(owner):
                 raise HeldError(f"{self.url} is in use: {described(owner)}, last heard of {silent:.0f} s ago. "
                                 f"If that machine is gone, try again in a minute.")  # fmt: skip
         plan = self._directory / PLAN
-        if PLAN in files and plan.exists() and plan.read_bytes() != self._read(files[PLAN]):
+        if PLAN in files and plan.exists() and plan.read_bytes() != self._read(files[PLAN].path):
             raise StorageError(
                 f"{self.url} holds another sweep of the name {self._directory.name}: choose another --output."
             )
@@ -63,39 +71,103 @@ class Storage:
             changed = here is None or (info.size != here.st_size and info.mtime.timestamp() > here.st_mtime)
             if changed and not name.endswith(SUFFIX):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, self._read(info))
+                partial = path.with_name(f".{path.name}{SUFFIX}")
+                with self._fs.open_input_stream(info.path) as source, open(partial, "wb") as target:
+                    shutil.copyfileobj(source, target, CHUNK_BYTES)
+                partial.replace(path)
                 os.utime(path, (info.mtime.timestamp(),) * 2)
+        for path in _below(self._directory):
+            name = path.relative_to(self._directory).as_posix()
+            if name not in files or files[name].size != path.stat().st_size:
+                self._due[path] = None
 
     def put(self, *paths: Path) -> str | None:
-        """Copy files, and all below folders, and what could not be copied before; why not, where that fails."""
-        for path in paths:
-            below = sorted(path.rglob("*")) if path.is_dir() else [path]
-            self._due |= {file: None for file in below if file.is_file() and not file.is_symlink()}
-        if time.monotonic() < self._not_before:
-            return None
-        for path in list(self._due):
+        """Have files, and all below folders, copied soon; why earlier ones could not be, once for every trouble."""
+        with self._changed:
+            for path in paths:
+                self._due |= dict.fromkeys(_below(path))
+            self._changed.notify_all()
+            trouble, self._trouble = self._trouble, None
+        return trouble
+
+    def beat(self, lock: bytes) -> bool:
+        """Show there that the driver of this lock lives; False where another one has taken the sweep over."""
+        target = posixpath.join(self._root, LOCK)
+        try:
+            owner: dict[str, Any] = json.loads(self._read(target))
+            if owner.get("driver") not in (None, json.loads(lock)["driver"]) and not owner.get("released"):
+                return False
+        except (OSError, ValueError):
+            pass  # none is there yet, or the storage is away
+        try:
+            self._write(target, lock)
+        except OSError as error:
+            self._troubled(error)
+        return True
+
+    def close(self, within_s: float) -> int:
+        """Wait until all has been copied, or so long; how many files have not been."""
+        deadline = time.monotonic() + within_s
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            while (self._due or self._copying) and self._copier.is_alive() and time.monotonic() < deadline:
+                self._changed.wait(0.2)
+            return len(self._due) + self._copying
+
+    def _copy(self) -> None:
+        while True:
+            with self._changed:
+                while not self._due:
+                    if self._closing:
+                        return
+                    self._changed.wait()
+                path = next(iter(self._due))
+                del self._due[path]  # what changes from now on is due again
+                self._copying = True
             try:
-                self._write(path)
+                self._upload(path)
+            except FileNotFoundError:
+                if path.exists():
+                    raise
             except OSError as error:
-                self._not_before = time.monotonic() + RETRY_S
-                return f"{self.url} cannot be written, {len(self._due)} files wait: {str(error)[:300]}"
-            del self._due[path]
-        return None
+                with self._changed:
+                    self._due = {path: None, **self._due}
+                    self._copying = False
+                    self._troubled(error)
+                    self._changed.wait(RETRY_S)
+            finally:
+                with self._changed:
+                    self._copying = False
+                    self._changed.notify_all()
 
-    @property
-    def behind(self) -> int:
-        """How many files have not come there yet."""
-        return len(self._due)
+    def _troubled(self, error: OSError) -> None:
+        self._trouble = f"{self.url} cannot be written, {len(self._due)} files wait: {str(error)[:300]}"
 
-    def _read(self, info: fs.FileInfo) -> bytes:
-        with self._fs.open_input_stream(info.path) as file:
+    def _upload(self, path: Path) -> None:
+        target = posixpath.join(self._root, path.relative_to(self._directory).as_posix())
+        with open(path, "rb") as source:
+            self._write(target, source)
+
+    def _read(self, path: str) -> bytes:
+        with self._fs.open_input_stream(path) as file:
             return bytes(file.read())
 
-    def _write(self, path: Path) -> None:
-        target = posixpath.join(self._root, path.relative_to(self._directory).as_posix())
+    def _write(self, target: str, content: Any) -> None:
+        """Write bytes, or what an open file holds, so that the target appears whole."""
         self._fs.create_dir(posixpath.dirname(target), recursive=True)
-        whole = self._fs.type_name in ("s3", "gcs", "abfs")  # an object appears when it is complete
-        with self._fs.open_output_stream(target if whole else target + SUFFIX) as file:
-            file.write(path.read_bytes())
-        if not whole:
+        objects = self._fs.type_name in ("s3", "gcs", "abfs")  # an object appears when it is complete
+        with self._fs.open_output_stream(target if objects else target + SUFFIX) as file:
+            file.write(content) if isinstance(content, bytes) else shutil.copyfileobj(content, file, CHUNK_BYTES)
+        if not objects:
             self._fs.move(target + SUFFIX, target)
+
+
+def _below(path: Path) -> list[Path]:
+    """A file, or all files below a folder; half-written ones and links are left out. The lock goes by heartbeats."""
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [
+        file
+        for file in found
+        if file.is_file() and not file.is_symlink() and not file.name.endswith(SUFFIX) and file.name != LOCK
+    ]

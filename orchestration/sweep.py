@@ -149,7 +149,7 @@ def run(
         freeze(plan, output)
     except (PlanError, RulesError) as error:
         raise click.UsageError(str(error)) from None
-    raise SystemExit(drive(output.resolve(), care))
+    raise SystemExit(drive(output.resolve(), care, fresh=True))
 
 
 @main.command()
@@ -169,17 +169,29 @@ def need_ray() -> None:
         raise click.UsageError("This needs ray: pip install 'seedproof[orchestration]'.")
 
 
-def drive(directory: Path, care: dict[str, Any]) -> int:
+def drive(directory: Path, care: dict[str, Any], fresh: bool = False) -> int:
     """Carry a frozen plan out with the options of `care_options`; returns the exit code."""
     from analysis.sweepdir import SweepError
-    from orchestration.drive import Care, carry_out
+    from orchestration.drive import EXIT_RUN_FAILED, Care, carry_out
     from orchestration.lock import HeldError
 
+    usual = {option.name: option.default for option in resume.params}
+    again = [
+        word
+        for name, value in care.items()
+        if value != usual[name]
+        for word in (f"--{name.replace('_', '-')}", f"{value}")
+    ]
     try:
-        return carry_out(directory, Care(care["max_attempts"], care["stall_timeout"], care["deadline"],
-                                         60 * care["wait_for_nodes"], care["parallel"], care["storage"]))  # fmt: skip
+        return carry_out(directory, Care(care["max_attempts"], care["stall_timeout"], care["deadline"], 60 * care["wait_for_nodes"],
+                                         care["parallel"], care["storage"], tuple(again), fresh))  # fmt: skip
     except (HeldError, SweepError) as error:
         raise click.UsageError(str(error)) from None
+    except OSError as error:
+        click.echo(f"Error: {error.filename or directory} cannot be used: {error.strerror or error}.", err=True)
+    except KeyboardInterrupt:
+        click.echo("Stopped: the sweep is not complete.", err=True)
+    return EXIT_RUN_FAILED
 
 
 @main.command()

@@ -6,6 +6,7 @@ checked against the digest that the run's manifest names before it gets its name
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -22,16 +23,21 @@ SUFFIX = ".partial"
 Message = tuple[str, Any]
 
 
-def shares(directory: Path, sweep: str) -> bool:
-    """Whether this node sees the directory that the sweep's driver holds: the same path may be another disk."""
-    return read_owner(directory).get("sweep") == sweep
+def shares(directory: Path, driver: str) -> bool:
+    """Whether this node sees the directory that the sweep's driver holds: the same path may be another disk.
+
+    An older copy of the sweep, of an earlier driver, is another one too.
+    """
+    return read_owner(directory).get("driver") == driver
 
 
-def scratch(name: str) -> Path:
-    """A new folder on this node's own disk; what a killed worker left under the same name goes away."""
-    for left in Path(tempfile.gettempdir()).glob(f"seedproof-{name}-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"seedproof-{name}-"))
+def scratch(sweep: str) -> Path:
+    """A new folder on this node's own disk; what dead workers of the sweep left there goes away."""
+    for left in Path(tempfile.gettempdir()).glob(f"seedproof-{sweep}-*"):
+        pid = left.name.split("-")[2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"seedproof-{sweep}-{os.getpid()}-"))
 
 
 class Outbox:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestration import lock as module
 from orchestration.lock import SILENT_S, HeldError, Lock, living_owner, read_owner
 from tests.conftest import ROOT
 
@@ -26,7 +27,9 @@ def elsewhere(directory: Path, silent_s: float, **changes: object) -> None:
 
 def test_a_second_driver_is_told_who_the_first_is(tmp_path: Path) -> None:
     lock = Lock(tmp_path)
-    with pytest.raises(HeldError, match=rf"is in use: process {os.getpid()} of .* on {socket.gethostname()}, since"):
+    with pytest.raises(
+        HeldError, match=rf"is in use: process {os.getpid()} of .* on {socket.gethostname()}, since .*, last heard of"
+    ):
         Lock(tmp_path)
     assert (living_owner(tmp_path) or {})["pid"] == os.getpid()
     lock.release()
@@ -60,15 +63,57 @@ def test_an_owner_on_another_host_lives_as_long_as_its_heart_beats(tmp_path: Pat
     Lock(tmp_path).release()
 
 
-def test_the_heart_beats_at_intervals(tmp_path: Path) -> None:
+def test_the_heart_beats_until_the_lock_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
+    path = tmp_path / "sweep.lock"
     lock = Lock(tmp_path)
-    os.utime(lock.path, (0, 0))
-    assert lock.beat()
-    assert time.time() - lock.path.stat().st_mtime < 5
-    os.utime(lock.path, (0, 0))
-    assert not lock.beat()  # not yet again
-    assert lock.path.stat().st_mtime == 0
+    lock.beat()
+    for _ in range(2):
+        os.utime(path, (0, 0))
+        deadline = time.monotonic() + 10
+        while time.time() - path.stat().st_mtime > 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
     lock.release()
+    os.utime(path, (0, 0))
+    time.sleep(0.05)
+    assert path.stat().st_mtime == 0
+
+
+@pytest.mark.parametrize("living", [True, False])
+def test_without_locks_of_the_file_system_the_heartbeat_speaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, living: bool
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(module.fcntl, "flock", unsupported)
+    pid = os.getpid() if living else 999999999
+    elsewhere(tmp_path, 5, host=socket.gethostname(), pid=pid)
+    if living:
+        assert (living_owner(tmp_path) or {})["pid"] == pid
+        with pytest.raises(HeldError, match=f"process {pid} of u"):
+            Lock(tmp_path)
+    else:
+        assert living_owner(tmp_path) is None
+        Lock(tmp_path).release()
+
+
+def test_a_full_disk_does_not_take_the_sweeps_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Lock(tmp_path)
+    first.release()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space"):
+            Lock(tmp_path)
+    second = Lock(tmp_path)
+    assert second.sweep == first.sweep
+    assert second.driver != first.driver
+    second.release()
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "[1]"])

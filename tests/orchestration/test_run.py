@@ -132,20 +132,26 @@ def test_a_run_sees_what_a_bare_torchrun_would() -> None:
 
 def order(script: Path, sweep: Path, ranks: int = 1, **env: str) -> RunOrder:
     """An order of the sweep directory `sweep`, on a node that shares it."""
-    (sweep / "sweep.lock").write_text('{"sweep": "S"}')
+    (sweep / "sweep.lock").write_text('{"sweep": "S", "driver": "D"}')
     content = script.read_bytes() if script.exists() else b""
     digest = hashlib.sha256(content).hexdigest()
     folder = attempt_folder(sweep, "candidate", 7, 1)
-    return RunOrder("candidate", 7, 1, folder, script, digest, content, env, ranks, RULES, "S", 60, None)
+    return RunOrder("candidate", 7, 1, folder, script, digest, content, env, ranks, RULES, "S", "D", 60, None)
 
 
 def test_the_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_ID", "x")
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
     monkeypatch.setenv("ITERATIONS", "3")  # left over in somebody's shell
+    for name in ("LANGSMITH_API_KEY", "HOMEBREW_GITHUB_API_TOKEN", "NVIDIA_API_KEY", "USERPASSWORD"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("NCCL_PROXY", "https://me:" + "hunter22@proxy")
+    monkeypatch.setenv("NCCL_DEBUG", "INFO")
     env = run_environment(order(tmp_path / "s.py", tmp_path, A="1"))
     assert (env["SEED"], env["A"], env["OMP_NUM_THREADS"]) == ("7", "1", "1")
-    assert not {"RAY_JOB_ID", "ITERATIONS"} & set(env)
+    assert not {"RAY_JOB_ID", "ITERATIONS", "NCCL_PROXY"} & set(env)
+    assert not [name for name in env if "API" in name or "PASS" in name]
+    assert env["NCCL_DEBUG"] == "INFO"
     assert run_environment(order(tmp_path / "s.py", tmp_path, OMP_NUM_THREADS="4"))["OMP_NUM_THREADS"] == "4"
 
 

@@ -14,7 +14,7 @@ import pytest
 from analysis.rules import load
 from analysis.sweepdir import attempt_folder
 from orchestration.run import RunOrder, execute
-from orchestration.transfer import CHUNK_BYTES, Inbox, Outbox, shares
+from orchestration.transfer import CHUNK_BYTES, Inbox, Outbox, scratch, shares
 
 SCRIPT = b"""
 import os, time
@@ -133,9 +133,20 @@ def test_no_file_leaves_the_attempts_folder(tmp_path: Path, name: str) -> None:
         inbox.take("file", (name, b"x"))
 
 
-def test_a_node_shares_a_directory_when_it_reads_the_sweeps_own_lock(tmp_path: Path) -> None:
-    assert not shares(tmp_path, "S")
-    (tmp_path / "sweep.lock").write_text('{"sweep": "another"}')
-    assert not shares(tmp_path, "S")
-    (tmp_path / "sweep.lock").write_text('{"sweep": "S"}')
-    assert shares(tmp_path, "S")
+def test_a_node_shares_a_directory_when_it_reads_the_drivers_own_lock(tmp_path: Path) -> None:
+    assert not shares(tmp_path, "D")
+    (tmp_path / "sweep.lock").write_text('{"sweep": "S", "driver": "an earlier one"}')  # a stale copy of the sweep
+    assert not shares(tmp_path, "D")
+    (tmp_path / "sweep.lock").write_text('{"sweep": "S", "driver": "D"}')
+    assert shares(tmp_path, "D")
+
+
+def test_rooms_of_dead_workers_are_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mine = scratch("S")
+    dead = tmp_path / "seedproof-S-999999999-x"
+    other = tmp_path / "seedproof-T-999999999-x"
+    dead.mkdir()
+    other.mkdir()
+    again = scratch("S")
+    assert sorted(tmp_path.iterdir()) == sorted([mine, other, again])
