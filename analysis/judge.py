@@ -92,6 +92,7 @@ def judge(
             evidence.findings += _unshipped(planned.own_rules(plan, [key for key in asked if asked[key] is not None]))
         if planned_control is not None:
             evidence.control = _control_runs(planned_control, ruleset, label, evidence)
+        if _lies_within(planned_control or control, paths[0]):
             counted = f"{sweepdir.CONTROL}/"
             evidence.not_counted = [log for log in evidence.not_counted if not log.startswith(counted)]
         if frozen:
@@ -175,10 +176,13 @@ def _put_in_order(evidence: Evidence, looks: LookPlan) -> None:
 
 def _is_planned(control: Path | None, record: Path, plan: dict[str, Any] | None) -> bool:
     """Whether control runs are those of a record folder's own plan: they lie in its folder `control`."""
-    if control is None or plan is None or sweepdir.CONTROL not in plan["arms"]:
-        return False
+    return plan is not None and sweepdir.CONTROL in plan["arms"] and _lies_within(control, record)
+
+
+def _lies_within(control: Path | None, record: Path) -> bool:
+    """Whether control runs are those in the record's own folder `control`."""
     own = record / sweepdir.CONTROL
-    return own.is_dir() and control.is_dir() and control.samefile(own)
+    return control is not None and own.is_dir() and control.is_dir() and control.samefile(own)
 
 
 def _up_to_the_verdict(followed: planned.Planned | None, verdict: Verdict) -> planned.Planned | None:

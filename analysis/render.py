@@ -93,22 +93,20 @@ def markdown(verdict: Verdict) -> str:
     if verdict.findings:
         lines += ["", "### Findings", "", *escape.finding_items(verdict.findings)]
     if verdict.also:
-        rows = [
-            (also.reading, WORDS[also.verdict].lower(), f"{also.test.statistic:.4f}", degrees(also.test),
-             plain_p(also.test.p_value), also.assumes)
-            for also in verdict.also
-        ]  # fmt: skip
-        head = ("reading", "verdict", "statistic", "df", "p", "assumes")
-        lines += [
-            "",
-            "<details><summary>Read in other ways</summary>",
-            "",
-            *markdown_table(head, rows),
-            "",
-            "</details>",
-        ]
+        summary = "<details><summary>Read in other ways</summary>"
+        lines += ["", summary, "", *readings_table(verdict), "", "</details>"]
     lines += ["", *(f"- Assumes: {sentence}" for sentence in assumptions(verdict))]
     return "\n".join(lines) + "\n"
+
+
+def readings_table(verdict: Verdict) -> list[str]:
+    """The same runs read in other ways, in Markdown."""
+    rows = [
+        (also.reading, WORDS[also.verdict].lower(), f"{also.test.statistic:.4f}", degrees(also.test),
+         plain_p(also.test.p_value), also.assumes)
+        for also in verdict.also
+    ]  # fmt: skip
+    return markdown_table(("reading", "verdict", "statistic", "df", "p", "assumes"), rows)
 
 
 def _escaped(cells: tuple[str, ...]) -> tuple[str, ...]:

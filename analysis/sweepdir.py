@@ -15,7 +15,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ CANDIDATE, CONTROL = "candidate", "control"
 FIXED, SEQUENTIAL = "fixed", "sequential"
 BOUNDARIES = ("flat", "pocock", "obrien-fleming")  # those of analysis.sequential, which loads scipy
 MOST_LOOKS, MOST_SEEDS = 30, 1000
-LARGEST_JSON = 2**22  # bytes
+LARGEST_JSON = LARGEST_SCRIPT = 2**22  # bytes
 SEEDS_ARE = ("given", "derived")
 PLAN_KEYS = {"ruleset": dict, "arms": dict, "seeds": list, "script": dict}
 STATES = ("pending", "running", "succeeded", "failed", "lost", "stopped")
@@ -100,7 +100,7 @@ def read_plan(directory: Path) -> dict[str, Any]:
     if sota is not None and (isinstance(sota, bool) or not isinstance(sota, (int, float)) or not abs(sota) < 1e6):
         raise SweepError(f"{path}: sota is {_start(sota)}; it must be a number or null.")
     if not {CANDIDATE} <= arms.keys() <= {CANDIDATE, CONTROL} or not all(
-        isinstance(arm, dict) for arm in arms.values()
+        isinstance(arm, dict) and isinstance(arm.get("env", {}), dict) for arm in arms.values()
     ):
         raise SweepError(
             f"{path}: arms is {_start(arms)}; it must have the table {CANDIDATE!r}, and may have {CONTROL!r}."
@@ -116,7 +116,7 @@ def read_script(directory: Path, plan: dict[str, Any]) -> bytes:
     """The training script as it was when the plan was frozen. Raises SweepError when it is not there or another."""
     path = directory / SCRIPT
     try:
-        content = read_bounded(path, LARGEST_JSON)
+        content = read_bounded(path, LARGEST_SCRIPT)
     except FileError as error:
         raise SweepError(f"{path} {error}.") from None
     if hashlib.sha256(content).hexdigest() != plan["script"].get("sha256"):
@@ -229,6 +229,6 @@ def time_of(manifest: dict[str, Any], key: str) -> datetime | None:
     """When an attempt started or ended; None where nothing says it with its time zone."""
     try:
         found = datetime.fromisoformat(manifest[key])
-    except (KeyError, TypeError, ValueError):
+        return found.astimezone(UTC) if found.tzinfo is not None else None
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    return found if found.tzinfo is not None else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,7 +25,6 @@ from analysis.sweepdir import (
     PLAN,
     RUN_MANIFEST,
     TRAIN_LOG,
-    SweepError,
     attempt_folders,
     planned_runs,
     read_json,
@@ -51,6 +52,12 @@ class Kept:
     runs: list[Result] = field(default_factory=list)
     control: list[Result] = field(default_factory=list)
     ended: datetime | None = None  # the last of the runs
+    made_on: dict[str, list[str]] = field(default_factory=dict)  # runs by the kind of machine and data
+
+    def made_lines(self) -> list[str]:
+        """What the runs were made on, a line for each kind; which runs, where it was not the same for all."""
+        known = {where: runs for where, runs in self.made_on.items() if where}
+        return [where if len(self.made_on) == 1 else f"{', '.join(runs)}: {where}" for where, runs in known.items()]
 
 
 def decided(directory: Path, plan: dict[str, Any], non_record: bool) -> tuple[Verdict, list[int]]:
@@ -96,31 +103,69 @@ def gather(directory: Path, plan: dict[str, Any], verdict: Verdict, seeds: list[
     The first seed's log is train.log and no other name's, for a log under two names is a finding. The plan goes along
     where every log prints its seed: without them nobody can tell whether the runs are the plan's.
     """
+    if beside := plan["script"].get("modules"):
+        refuse(
+            EXIT_NOT_SUPPORTED,
+            f"{directory}: the script imports {', '.join(map(str, beside))} from its own folder, and a record's script is one file. "
+            f"Put them into the script, and plan a new sweep.",
+        )
     rules, kept, seeds_printed = from_plan(plan), Kept({SCRIPT: read_script(directory, plan)}), True
     for row in (row for row in [*verdict.runs, *verdict.control] if row.seed in seeds):
         log = directory / row.log
         manifest, content = read_json(log.parent / RUN_MANIFEST), log.read_bytes()
         recorded, got = _digest_of_log(manifest), hashlib.sha256(content).hexdigest()
         if recorded != got:
-            raise SweepError(
-                f"{log} was changed after the run: its SHA-256 is {got}, and {RUN_MANIFEST} beside it says {recorded}. "
-                f"Put the log back as it was, or plan a new sweep."
+            says = f"says {recorded}" if recorded else "does not say what it was"
+            refuse(
+                EXIT_NOT_SUPPORTED,
+                f"{log} cannot be shown to be the run's: its SHA-256 is {got}, and {RUN_MANIFEST} beside it {says}. "
+                f"Put the log back as it was, or plan a new sweep.",
             )
         for line, kind in secret_lines(content.decode("utf-8", "replace")):
-            raise SweepError(
+            refuse(
+                EXIT_NOT_SUPPORTED,
                 f"{log}:{line} holds what looks like a secret ({kind}), and logs are published as they came. Revoke it, and "
-                f"plan a new sweep with a script that does not print it."
+                f"plan a new sweep with a script that does not print it.",
             )
         name = f"train_seed{row.seed}.log" if kept.runs else TRAIN_LOG
         if row.arm == CONTROL:
             name = f"{CONTROL}/train_seed{row.seed}.log"
         kept.files[name] = content
         (kept.control if row.arm == CONTROL else kept.runs).append(replace(row, log=name))
+        where = made_on(manifest)
+        kept.made_on[where] = [*kept.made_on.get(where, []), f"{row.arm} seed {row.seed}"]
         kept.ended = max((time for time in (kept.ended, time_of(manifest, "ended")) if time), default=None)
         seeds_printed &= [run.seed for run in read_log(log, content) if metrics_of(run, rules)][-1] is not None
     if seeds_printed:
         kept.files[PLAN] = (directory / PLAN).read_bytes()
     return kept
+
+
+def made_on(manifest: dict[str, Any]) -> str:
+    """The machine and the data of a run as run.json says them, in a line; hosts are left out. Empty where it says nothing."""
+
+    def table(key: str, of: Any = manifest) -> dict[str, Any]:
+        found = of.get(key) if isinstance(of, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    versions, machine, data = table("versions"), table("machine"), table("data")
+    gpus = manifest.get("gpus")
+    names = (
+        Counter(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict)) if isinstance(gpus, list) else Counter()
+    )
+    kind = [f"{number} x {name}" for name, number in sorted(names.items())] or [
+        f"{machine.get('cpus')} x {machine.get('cpu')}"
+    ]
+    said = [
+        *kind,
+        *(f"{name} {versions[name]}" for name in ("driver", "cuda", "torch", "python") if versions.get(name)),
+    ]
+    if tokenizer := table("tokenizer", data).get("sha256"):
+        said.append(f"tokenizer {str(tokenizer)[:12]}")
+    if shards := table("shards", data):
+        digest = hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()
+        said.append(f"{shards.get('count')} data files {digest[:12]}")
+    return ", ".join(said) if machine or names else ""
 
 
 def _digest_of_log(manifest: dict[str, Any]) -> str | None:
@@ -144,7 +189,7 @@ def not_counting(directory: Path, plan: dict[str, Any], seeds: list[int], metric
             hosts |= {str(manifest["host"])} if manifest.get("host") else set()
             if folder == run.folder and run.seed in seeds:
                 continue
-            state, why = manifest["state"], f": {manifest['reason']}" if manifest.get("reason") else ""
+            state, why = manifest.get("state", "lost"), f": {manifest['reason']}" if manifest.get("reason") else ""
             if state == "succeeded":
                 value = (manifest.get("metric") or {}).get(metric)
                 why = " after the verdict was in" + (f", with a {metric} of {value}" if value is not None else "")

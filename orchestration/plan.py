@@ -6,9 +6,11 @@ not buy other seeds.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from analysis.sweepdir import (
     CANDIDATE,
     CONTROL,
     FIXED,
+    LARGEST_SCRIPT,
     MOST_SEEDS,
     PLAN,
     SCRIPT,
@@ -66,7 +69,7 @@ def _text(name: str, value: Any, where: str) -> str:
     if not _VARIABLE.fullmatch(name):
         raise PlanError(f"{where}: {redacted(name)!r} is no name of an environment variable.")
     kind = secret_value(f"{name}={value}")
-    if kind or secret_name(name):
+    if kind or secret_name(name, str(value)):
         looks = f" to what looks like a secret ({kind})" if kind else ""
         raise PlanError(f"{where} sets {redacted(name)}{looks}: values go into plan.json and run.json, which are meant to be "
                         f"published. Let the script read secrets from a file.")  # fmt: skip
@@ -92,8 +95,8 @@ def parse_seeds(text: str) -> list[int] | int:
         seeds = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise PlanError(f"--seeds {text!r}: give seeds as 1337,1338,1339 or a count as 3.") from None
-    if not seeds or any(seed < 0 for seed in seeds):
-        raise PlanError(f"--seeds {text!r}: give at least one seed, none of them negative.")
+    if not seeds or any(not 0 <= seed < 2**32 for seed in seeds):  # what numpy and torch take
+        raise PlanError(f"--seeds {text[:80]!r}: give at least one seed, none of them negative or above 4294967295.")
     if "," not in text:
         if not 1 <= seeds[0] <= MOST_SEEDS:
             raise PlanError(f"--seeds {text} would derive {text} seeds; for the one seed {text} write '{text},'.")
@@ -133,6 +136,8 @@ def make_plan(
         source = script.read_bytes()
     except OSError as error:
         raise PlanError(f"--script {script} cannot be read: {error.strerror}.") from None
+    if len(source) > LARGEST_SCRIPT:
+        raise PlanError(f"--script {script} has {len(source)} bytes; at most {LARGEST_SCRIPT} are kept with the plan.")
     _refuse_secrets(source.decode("utf-8", "replace"), script, "the script is")
     if kind := secret_value(json.dumps(claim)):
         raise PlanError(f"The rules hold what looks like a secret ({kind}): they go into plan.json, which is meant to be "
@@ -153,9 +158,25 @@ def make_plan(
         "seeds": seeds,
         "seeds_are": "derived" if isinstance(seeds, int) else "given",
     }
+    if beside := modules_beside(script.resolve(), source):
+        plan["script"]["modules"] = beside
     if isinstance(seeds, int):
         plan["seeds"] = derive_seeds(plan, seeds)
     return plan | {"sha256": plan_digest(plan)}
+
+
+def modules_beside(script: Path, source: bytes) -> list[str]:
+    """Modules that a script imports from its own folder: they are neither frozen nor part of a record."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    named |= {
+        node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    }
+    tops = {name.partition(".")[0] for name in named} - set(sys.stdlib_module_names)
+    return sorted(name for name in tops if (script.parent / f"{name}.py").is_file() or (script.parent / name).is_dir())
 
 
 def _arm(recipe: Path | None, env: dict[str, str]) -> dict[str, Any]:

@@ -11,9 +11,11 @@ run failed or is missing.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +48,21 @@ OF_THE_RUNS = ("world-size", "hardware-unexpected", "time-over-cap", "size-over-
 def main(directory: Path, output: Path, date: datetime | None, non_record: bool, **said: str | None) -> None:
     """A submission folder from a finished sweep: script and logs as they are, README and JSON made from them."""
     from analysis.escape import finding_lines, printable, tolerate_any_text
+    from analysis.findings import ERROR
 
     tolerate_any_text()
     for option in ("name", "author"):
         if not (said[option] or "").strip():
             raise click.UsageError(f"--{option} is empty; a submission needs one.")
     try:
+        if output.name.startswith("-") or not output.name.isprintable():
+            raise SweepError(
+                f"--output {output.name!r}: a folder's name cannot be typed like that. Choose another name."
+            )
+        if directory.resolve() in output.resolve().parents:
+            raise SweepError(
+                f"--output {output} lies in the sweep, which stays as it is. Choose a folder outside of it."
+            )
         if os.path.lexists(output):
             raise SweepError(f"--output {output} is there already, and nothing is overwritten. Choose another name.")
         if not is_sweep(directory):
@@ -65,9 +76,11 @@ def main(directory: Path, output: Path, date: datetime | None, non_record: bool,
     for line in finding_lines(standing):
         click.echo(line, err=True)
     if paths := absolute_paths(plan):
-        told = f"Note: the plan and the logs are evidence and stay as they are, with paths of the machine: {', '.join(paths)}."
+        told = f"Note: the plan is evidence and stays as it is, with paths of the machine: {', '.join(paths)}."
         click.echo(printable(told), err=True)
-    click.echo(printable(f"Wrote {output}: {verdict.verdict.replace('_', ' ')}, {verdict.n} seeds."))
+    refused = any(finding.severity == ERROR for finding in standing)
+    but = ", but the check refuses it for the findings above" if refused else ""
+    click.echo(printable(f"Wrote {output}: {verdict.verdict.replace('_', ' ')}, {verdict.n} seeds{but}."))
     click.echo(printable(f"Check it with: {command}"))
 
 
@@ -97,7 +110,7 @@ def make(
         raise SweepError(f"{directory} is in use: {described(owner)}. Wait until the sweep has ended.")
     verdict, seeds = decided(directory, plan, non_record)
     kept = gather(directory, plan, verdict, seeds)
-    day = date or (kept.ended.astimezone(UTC) if kept.ended else None)
+    day = date or kept.ended
     if day is None:
         raise SweepError(f"{directory}: no run.json says when a run ended. Give the day with --date.")
     files, rules = kept.files, from_plan(plan)
@@ -106,7 +119,7 @@ def make(
     aside, hosts = not_counting(directory, plan, seeds, verdict.metric)
     submission = Submission(
         date=day.date().isoformat(), non_record=non_record, plan=plan, verdict=verdict, runs=kept.runs, control=kept.control,
-        aside=aside, hosts=hosts, code_bytes=len(files[SCRIPT]), files=list(files),
+        aside=aside, hosts=hosts, made_on=kept.made_lines(), code_bytes=len(files[SCRIPT]), files=list(files),
         check=check_command(Path(output.name), plan, files), **said,
     )  # fmt: skip
     files[CLAIM] = as_json(submission).encode()
@@ -165,9 +178,7 @@ def check(building: Path, plan: dict[str, Any], files: list[str], verdict: Verdi
 
 def absolute_paths(plan: dict[str, Any]) -> list[str]:
     """The absolute paths that a plan names."""
-    env = [value for arm in plan["arms"].values() for value in arm.get("env", {}).values()]
-    named = [str(value) for value in (plan["script"].get("path"), *env)]
-    return [path for path in dict.fromkeys(named) if path.startswith("/")]
+    return list(dict.fromkeys(re.findall(r"(?<![\w./-])/[^\s\"':,;]+", json.dumps(plan | {"ruleset": None}))))
 
 
 if __name__ == "__main__":

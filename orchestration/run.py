@@ -86,7 +86,7 @@ def run_environment(order: RunOrder) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if (name in INHERITED or name.startswith(INHERITED_BEGINNINGS))
-        and not (secret_name(name) or secret_value(value))
+        and not (secret_name(name, value) or secret_value(value))
     }
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **order.env, "SEED": str(order.seed),
             MARKER: f"{marker(order.sweep, order.arm, order.seed)}{order.attempt}"}  # fmt: skip

@@ -23,17 +23,23 @@ _OF_A_TEXT = re.compile(
     r"|BY|NUM|MAX|MIN)_TOKEN(?:_\d+)?$"
 )
 _A_FILE = re.compile(r"_(?:PATH|FILE|DIR)$")
+SHORTEST = 16  # characters of a key that a service makes
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
-# a name as it stands in front of a value, in code, TOML, JSON, YAML or a shell; the value follows
-_NAMED = r"(?i:api_?key|secret|secret_?(?:access_?)?key|passw(?:or)?d|passphrase|private_?key|account_?key|(?:auth|access)_?token)"
+NAMED = "value of a secret name"
+# a name and its value, in code, TOML, JSON, YAML or a shell: quoted, or right behind `NAME=`; with letters and digits, as no
+# word or identifier is
+_ASSIGNED = (
+    re.compile(r"""(?<![\w-])([A-Za-z][\w-]{2,60})["'\]]{0,3}\s{0,9}[=:,]\s{0,9}["']((?=[^"'\d]{0,99}\d)(?=[^"'A-Za-z]{0,99}[A-Za-z])[\w/+=.~!@#$%^&*-]{16,})["']"""),
+    re.compile(r"(?<![\w-])([A-Za-z][\w-]{2,60})=((?=[A-Za-z/+-]{0,99}\d)(?=[\d/+-]{0,99}[A-Za-z])[A-Za-z0-9/+-]{16,}+={0,2})(?![\w.(\[])"),
+)  # fmt: skip
 _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
         # group 1 is the secret. No two starts of a pattern can read the same text for more than a bounded length, and
         # what is repeated without a bound cannot be split in two ways: the time is linear, whatever the text
         ("private key", r"(-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^-]++|-(?!----))*+(?:-----END [A-Z0-9 ]{1,60}-----)?)"),
-        ("password in a URL", r"""://(?![^\s/:@"'<>]*+:(?:[{$<*]|%[({s]|(?i:guest|pass(?:word|wd)?)@))([^\s/:@"'<>]*+:[^\s/"'<>]+)@"""),
+        ("password in a URL", r"""://(?![^\s/:@"'<>]*+:(?:[{$<*]|%[({s]|(?i:guest|pass(?:word|wd)?)@))([^\s/:@"'<>]*+:(?!\d{1,5}@)[^\s/"'<>,?|]+)@"""),
         ("AWS access key id", r"(?<![A-Za-z0-9])((?:AKIA|ASIA)[A-Z0-9]{16})(?![A-Za-z0-9])"),
         ("AWS secret access key", r"""(?i:aws_?secret_?(?:access_?)?key)["'\]]{0,3}\s{0,9}[=:,]\s{0,9}["']?([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"""),
         ("Hugging Face token", r"(?<![A-Za-z0-9_])((?:hf_|api_org_)[A-Za-z0-9]{30,})"),
@@ -43,21 +49,27 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("Slack token", r"(?<![\w-])(xox[abeoprs]-[A-Za-z0-9-]{10,})"),
         ("Google API key", r"(?<![\w-])(AIza[A-Za-z0-9_-]{35})(?![\w-])"),
         ("JSON Web Token", r"(?<![\w-])(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
-        ("bearer token", r"(?<!\w)(?i:bearer)\s{1,9}([A-Za-z0-9._~+/-]{20,}=*)"),
-        ("W&B API key", r"""(?i:wandb)[^\n"']{0,60}["']([0-9a-f]{40})["']"""),
-        # of any other maker: quoted, or right behind `NAME=`; with letters and digits, as no word or identifier is
-        ("value of a secret name", _NAMED + r"""["'\]]{0,3}\s{0,9}[=:,]\s{0,9}["']((?=[^"'\d]{0,99}\d)(?=[^"'A-Za-z]{0,99}[A-Za-z])[\w/+=.~!@#$%^&*-]{16,})["']"""),
-        ("value of a secret name", _NAMED + r"=((?=[A-Za-z/+-]{0,99}\d)(?=[\d/+-]{0,99}[A-Za-z])[A-Za-z0-9/+-]{16,}+={0,2})(?![\w.(\[])"),
+        ("bearer token", r"(?<!\w)(?i:bearer)\s{1,9}((?=[A-Za-z._~+/-]{0,99}\d)[A-Za-z0-9._~+/-]{20,}=*)"),
+        ("W&B API key", r"""(?i:wandb)[^\n"']{0,40}(?i:key|login|api)[^\n"']{0,20}["']?(?<![0-9a-f])([0-9a-f]{40})(?![0-9a-f])"""),
+        ("AWS session token", r"(?<![A-Za-z0-9/+])(IQoJ[A-Za-z0-9/+=]{60,})"),
+        ("API key of another maker", r"(?<![\w-])((?:rpa|npm|r8|sk_live|rk_live|wandb_v1)_[A-Za-z0-9_]{20,}|pypi-[A-Za-z0-9_-]{30,})"),
     )
 )  # fmt: skip
 
 
-def secret_name(name: str) -> bool:
-    """Whether a variable of this name holds a secret: HF_TOKEN does; NUM_TOKENS, PAD_TOKEN and HF_TOKEN_PATH do not."""
+def secret_name(name: str, value: str | None = None) -> bool:
+    """Whether a variable of this name holds a secret: HF_TOKEN does; NUM_TOKENS, PAD_TOKEN and HF_TOKEN_PATH do not.
+
+    A name that only ends like one, such as CLASS_TOKEN, does not when its value is shorter than any key.
+    """
     words = _CAMEL.sub("_", name[:200]).upper()
     if _A_FILE.search(words):
         return False
-    return bool(_ANYWHERE.search(words) or (_AT_THE_END.search(words) and not _OF_A_TEXT.search(words)))
+    if _ANYWHERE.search(words):
+        return True
+    return bool(_AT_THE_END.search(words) and not _OF_A_TEXT.search(words)) and (
+        value is None or len(value) >= SHORTEST
+    )
 
 
 def secret_value(text: str) -> str | None:
@@ -69,6 +81,9 @@ def secret_value(text: str) -> str | None:
 def secret_lines(text: str) -> list[tuple[int, str]]:
     """(line, kind) of everything in a text that looks like a secret, in order; the first line is 1."""
     spans = sorted((match.start(1), kind) for kind, form in _FORMS for match in form.finditer(text))
+    taken = {start for start, _ in spans}
+    named = (match for form in _ASSIGNED for match in form.finditer(text) if secret_name(match[1], match[2]))
+    spans = sorted([*spans, *((match.start(2), NAMED) for match in named if match.start(2) not in taken)])
     lines: list[tuple[int, str]] = []
     line, read = 1, 0
     for start, kind in spans:
@@ -84,9 +99,11 @@ def redacted(text: str) -> str:
     """
     for kind, form in _FORMS:
         text = form.sub(partial(_without, kind), text)
+    for form in _ASSIGNED:
+        text = form.sub(lambda match: _without(NAMED, match, 2) if secret_name(match[1], match[2]) else match[0], text)
     return text
 
 
-def _without(kind: str, match: re.Match[str]) -> str:
-    start, end = match.start(1) - match.start(), match.end(1) - match.start()
+def _without(kind: str, match: re.Match[str], group: int = 1) -> str:
+    start, end = match.start(group) - match.start(), match.end(group) - match.start()
     return f"{match[0][:start]}[secret: {kind}]{match[0][end:]}"

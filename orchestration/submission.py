@@ -13,8 +13,8 @@ from statistics import stdev
 from typing import Any
 
 from analysis import escape
-from analysis.findings import Finding
-from analysis.render import WORDS, markdown_table
+from analysis.findings import ERROR, Finding
+from analysis.render import WORDS, markdown_table, readings_table
 from analysis.rules import Ruleset, from_plan, known, load
 from analysis.runs import Result
 from analysis.statements import assumptions, facts
@@ -34,7 +34,7 @@ class Submission:
     """A claim with its evidence. runs, control: those that count, with the logs' names in the folder.
 
     aside: a sentence for each attempt that does not count. hosts: names of machines, which are not published.
-    files: the names of the files beside README and JSON. check: the command that checks the folder, called from the
+    made_on: a line for each kind of machine and data. files: the names of the files beside README and JSON. check: the command that checks the folder, called from the
     folder above.
     """
 
@@ -50,6 +50,7 @@ class Submission:
     control: list[Result]
     aside: list[str]
     hosts: set[str]
+    made_on: list[str]
     code_bytes: int
     files: list[str]
     check: str
@@ -118,15 +119,19 @@ def readme(one: Submission, findings: list[Finding]) -> str:
     verdict, arms = one.verdict, one.plan["arms"]
     kind = "This is a non-record submission, and its claim is" if one.non_record else "This claim is"
     github = f" (GitHub: {escape.markdown(one.github_id)})" if one.github_id else ""
+    refused = any(finding.severity == ERROR for finding in findings)
     fails = "" if verdict.verdict == SUPPORTED else " It leaves with exit code 1, for the claim is not supported."
+    fails = " It leaves with exit code 1, for what it finds." if refused else fails
+    but = ", but a check refuses the folder for what is listed below" if refused else ""
     lines = [
         f"# {escape.markdown(one.name)}", "",
-        f"{kind} **{WORDS[verdict.verdict].lower()}**: {escape.markdown(verdict.reason)}", "",
+        f"{kind} **{WORDS[verdict.verdict].lower()}**{but}: {escape.markdown(verdict.reason)}", "",
         f"By {escape.markdown(one.author)}{github}, {one.date}.", "",
         *([escape.markdown(one.blurb), ""] if one.blurb else []),
         "## Runs", "", *_table(one.runs), "",
         "## Significance", "", *markdown_table(("", f"rules {escape.markdown(verdict.rules)}"), facts(verdict)), "",
         *(f"- Assumes: {sentence}" for sentence in assumptions(verdict)), "",
+        *(["Read in other ways:", "", *readings_table(verdict), ""] if verdict.also else []),
         *(["## Control", "", *_table(one.control), ""] if one.control else []),
         "## What does not count", "",
         *([f"- {escape.markdown(public(line, one.hosts))}" for line in one.aside] or ["Nothing: every run had its result at the first attempt."]), "",
@@ -136,7 +141,7 @@ def readme(one: Submission, findings: list[Finding]) -> str:
         "## How the runs were made", "", *([] if verdict.plan is None else [f"The {escape.markdown(verdict.plan.sentence())}.", ""]),
         *_recipe("Each seed was run by itself", one, arms[CANDIDATE]),
         *(_recipe("The control", one, arms[CONTROL]) if one.control else []),
-        *_machine(one.runs),
+        *_machine(one.runs), *(["Made on:", "", *(f"- {escape.markdown(where)}" for where in one.made_on), ""] if one.made_on else []),
         "## Files", "", *_files(one),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -164,7 +169,7 @@ def _recipe(what: str, one: Submission, arm: dict[str, Any]) -> list[str]:
     """The command of one run, with the variables that the recipe sets."""
     ranks = one.plan.get("gpus_per_run") or one.plan.get("cpus_per_run") or 1
     recipe = {name: str(value) for name, value in arm.get("env", {}).items()}
-    shown = {name: public(value, one.hosts) for name, value in recipe.items()}
+    shown = {name: PurePosixPath(value).name if value.startswith("/") else value for name, value in recipe.items()}
     variables = [f"{name}={shlex.quote(value)}" for name, value in shown.items()]
     command = ["SEED=N", *variables, f"torchrun --standalone --nproc_per_node={ranks} {SCRIPT}"]
     shortened = ", of absolute paths with the last part alone" if shown != recipe else ""

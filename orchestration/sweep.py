@@ -147,6 +147,9 @@ def run(
         claim |= {"accelerator_type": accelerator_type} if accelerator_type else {}
         plan = make_plan(script, recipe, control, chosen, parse_env(pairs), gpus_per_run, cpus, claim, shape)
         freeze(plan, output)
+        if beside := plan["script"].get("modules"):
+            click.echo(f"Note: {script} imports {', '.join(beside)} from its folder. Only the script itself is frozen and goes to "
+                       f"nodes that do not share it, and no record can be made of several files.", err=True)  # fmt: skip
     except (PlanError, RulesError) as error:
         raise click.UsageError(str(error)) from None
     raise SystemExit(drive(output.resolve(), care, fresh=True))

@@ -104,7 +104,7 @@ def test_recipes_become_environment_variables(tmp_path: Path, monkeypatch: pytes
         ("[env]\n'A B' = 1", "'A B'"),
         ("[env]\nA = [1]", "A must be"),
         ("[env]\nWANDB_API_KEY = 'x'", "published"),
-        ("[env]\nHF_TOKEN = 'x'", "published"),
+        ("[env]\nHF_TOKEN = 'q8Zr2LxP0vT7mK4n'", "published"),
     ],
 )
 def test_bad_recipes(tmp_path: Path, content: str, word: str) -> None:
@@ -217,3 +217,34 @@ def test_the_design_is_part_of_the_plan_and_of_what_seeds_are_derived_from(scrip
     made = make_plan(script, None, None, 3, {}, 0, 1, CLAIM, design)
     assert made["design"] == design
     assert made["seeds"] != plan(script)["seeds"]
+
+
+def test_modules_beside_the_script_are_named(script: Path) -> None:
+    assert "modules" not in plan(script)["script"]
+    script.write_text("import os, kernels\nfrom layers.deep import x\nimport numpy as np\ndef f():\n    import late\n")
+    for name in ("kernels.py", "late.py", "os.py", "unused.py"):
+        (script.parent / name).touch()
+    (script.parent / "layers").mkdir()
+    assert plan(script)["script"]["modules"] == ["kernels", "late", "layers"]
+    script.write_text("import kernels (")
+    assert "modules" not in plan(script)["script"]
+
+
+@pytest.mark.parametrize("seed", [2**32, 10**30])
+def test_a_seed_that_no_library_takes_is_refused(seed: int) -> None:
+    with pytest.raises(PlanError, match="above 4294967295"):
+        parse_seeds(f"{seed},1")
+
+
+def test_a_script_that_is_too_large_to_be_kept_is_refused(script: Path) -> None:
+    script.write_bytes(b"#" * (2**22 + 1))
+    with pytest.raises(PlanError, match="has 4194305 bytes; at most 4194304"):
+        plan(script)
+
+
+def test_a_script_that_changes_while_it_is_frozen_is_refused(script: Path, tmp_path: Path) -> None:
+    made = plan(script)
+    script.write_text("print(2)\n")
+    with pytest.raises(PlanError, match="was changed just now"):
+        freeze(made, tmp_path / "out")
+    assert not (tmp_path / "out" / "plan.json").exists()

@@ -35,6 +35,11 @@ IN_CONTEXT = [
     ('wandb.login(key="' + "0123456789abcdef" * 2 + '01234567")', "0123456789abcdef", "W&B API key"),
     ('{"api_key": "' + RANDOM + '"}', RANDOM, "value of a secret name"),
     ("export DB_PASSWORD=" + RANDOM, RANDOM, "value of a secret name"),
+    ("wandb login " + "0123456789abcdef" * 2 + "01234567", "0123456789abcdef", "W&B API key"),
+    ("WANDB_API_KEY: " + "0123456789abcdef" * 2 + "01234567", "0123456789abcdef", "W&B API key"),
+    ("RUNPOD_API_KEY=" + "rpa_" + RANDOM, RANDOM, "API key of another maker"),
+    ("export AWS_SESSION_TOKEN=" + "IQoJ" + RANDOM * 3, RANDOM, "AWS session token"),
+    ("environ({'NEPTUNE_API_TOKEN': '" + RANDOM + "'})", RANDOM, "value of a secret name"),
     ('os.environ.get("STORE_API_KEY", "' + RANDOM + '")', RANDOM, "value of a secret name"),
 ]
 HARMLESS = [
@@ -46,6 +51,9 @@ HARMLESS = [
     'api_key = os.environ["STORE_API_KEY_NUMBER_1"]', "login(api_key=config.store1.api_key_of_mine)",
     "login(api_key=storeconfig1234567890.key)", "login(secret=storeconfig1234567890(2))",
     "password = getpass.getpass('Password of user 1234567890: ')", "the secret = 'no digits in this sentence'",
+    "wandb: Synced run, commit 'a1ba5774b8d12f4c6d7e8f9012345678901234ab'", "Bearer token_embedding.weight.shape",
+    "'http://www.x.com:8080,mail:joe@x.com'", "redis://cache:6379@x", "https://example.com:443?x=me@y.org",
+    "TRAIN_TOKEN=4096", "CLASS_TOKEN = 'abc123'", "run_name='longer-context-4096-v2'", "commit=a1ba5774b8d12f4c6d7e8f90",
     "AKIAQ3EGRIOSFODNN7XYZ", "eyJhbGciOi.eyJ", "AIza-too-short", "AIza" + RANDOM + "-too-long", "bearer of good news", "TASK-risk-1234567890123456789012",
 ]  # fmt: skip
 
@@ -74,6 +82,12 @@ def test_names_of_secrets(name: str) -> None:
 )  # fmt: skip
 def test_names_of_other_things(name: str) -> None:
     assert not secret_name(name)
+
+
+def test_a_name_that_ends_like_a_secret_needs_a_value_that_may_be_one() -> None:
+    assert not secret_name("CLASS_TOKEN", "[CLS]")
+    assert secret_name("CLASS_TOKEN", RANDOM)
+    assert secret_name("DB_PASSWORD", "1")
 
 
 @pytest.mark.parametrize(("kind", "secret"), SECRETS.items())
