@@ -5,10 +5,13 @@ All state lies in the sweep directory: a driver that dies takes nothing along, a
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import secrets
 import shlex
 import signal
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +36,7 @@ from orchestration.conclude import write_reports
 from orchestration.events import Journal
 from orchestration.files import now, write_json
 from orchestration.lock import HeldError, Lock
+from orchestration.looks import Looks
 from orchestration.progress import Progress, last_bpb, tail
 from orchestration.run import RunOrder
 from orchestration.transfer import Inbox
@@ -121,9 +125,7 @@ class _Driver:
         self.first_attempt: dict[tuple[str, int], int] = {}
         self.refused: dict[tuple[str, int], float] = {}  # since when a run finds no room
         self.inboxes: dict[RunOrder, Inbox] = {}  # of runs on nodes that do not share the directory
-        self.look = 0  # how many seeds the last look saw
-        self.sequential = "looks" in plan["design"] if "design" in plan else False
-        self.looks: list[int] = plan["design"]["looks"] if self.sequential else [len(plan["seeds"])]
+        self.looks = Looks(directory, plan, self.say)
         self.next_gauge = 0.0
         self.journal = Journal(directory)
         self.progress = Progress(len(plan["seeds"]) * len(self.arms))
@@ -249,17 +251,20 @@ class _Driver:
         plan = self.plan
         size = Size(plan["gpus_per_run"], plan["cpus_per_run"], plan.get("accelerator_type"))
         runs = len(plan["seeds"]) * len(self.arms)
-        at_most = f"at most {runs} runs, {plan['design']['boundary']} boundary" if self.sequential else f"{runs} runs"
+        at_most = (
+            f"at most {runs} runs, {plan['design']['boundary']} boundary" if self.looks.sequential else f"{runs} runs"
+        )
         click.echo(f"Plan {plan['sha256'][:12]}: {at_most} ({', '.join(self.arms)}; {plan['seeds_are']} seeds "
                    f"{', '.join(map(str, plan['seeds']))}), each on {size}. Everything goes to {self.directory}")  # fmt: skip
         there = sum(state in DONE for state in self.states.values())
         if there:
             click.echo(f"{there} of {runs} runs have a result already.")
         self.progress.done = there
-        if there == runs or (self.sequential and self.decided()):
+        if there == runs or self.looks.over(self.states):
             return self.conclude()
         try:
             click.echo("Starting Ray.")
+            threading.Thread(target=load_reports, daemon=True).start()
             with cluster():
                 self.pool = Pool(size, self, self.care.wait_s)
                 for number in STOP_SIGNALS:
@@ -311,10 +316,9 @@ class _Driver:
                 raise StopError(f"another driver has taken over the sweep at {self.care.storage}.")
             self.progress.tick()
             self.gauge()
-            if self.sequential:
-                if self.decided():
-                    return
-                self.submit_due()
+            if self.looks.over(self.states):
+                return
+            self.submit_due()
 
     def gauge(self) -> None:
         """Tell Ray's metrics where the runs stand."""
@@ -326,9 +330,8 @@ class _Driver:
                 self.pool.show(order, run.last_step, last_bpb(run))
 
     def submit_due(self) -> None:
-        """Queue what is due up to the next look, and `ahead - 1` seeds beyond."""
-        due = next((look for look in self.looks if look > self.look), self.looks[-1])
-        for seed in self.plan["seeds"][: due + (self.care.ahead - 1 if self.sequential else 0)]:
+        """Queue the runs of the seeds that are due and have no result."""
+        for seed in self.looks.due(self.care.ahead):
             for arm in self.arms:
                 key = arm, seed
                 if key in self.queued or self.states.get(key) in DONE:
@@ -336,46 +339,6 @@ class _Driver:
                 self.queued.add(key)
                 self.orders[key] = self.order(arm, seed, self.first_attempt[key])
                 self.pool.submit(self.orders[key])
-
-    def decided(self) -> bool:
-        """Whether a sequential sweep is over: looks whenever the seeds of the next look have their results."""
-        while due := next((look for look in self.looks if look > self.look), None):
-            states = [self.states.get((arm, seed)) for seed in self.plan["seeds"][:due] for arm in self.arms]
-            if "failed" in states:
-                return True  # it counts as a loss
-            if any(state != "succeeded" for state in states):
-                return False
-            self.look = due
-            if due == self.looks[-1] or not self.goes_on():
-                return True
-        return True
-
-    def goes_on(self) -> bool:
-        """Whether a sequential sweep needs its next seeds; says where it stands, and what was saved."""
-        from analysis.judge import judge
-        from analysis.verdict import CONTINUE
-
-        verdict = judge((self.directory,), own_sweep=True)
-        self.look = max(self.look, max((n for n in self.looks if n <= verdict.n), default=0))
-        self.say(f"Look at {verdict.n} seeds: {verdict.verdict.replace('_', ' ')}. {verdict.reason}")
-        if verdict.verdict != CONTINUE and verdict.sequential is not None:
-            spared = verdict.sequential.looks[-1] - verdict.n
-            self.say(f"{spared} of at most {verdict.sequential.looks[-1]} seeds need not be run{self.saved(spared)}.")
-        return verdict.verdict == CONTINUE
-
-    def saved(self, seeds: int) -> str:
-        """What runs that are not made would have taken, at the mean of those that were."""
-        walls = [
-            wall
-            for order in self.orders.values()
-            if self.states.get((order.arm, order.seed)) == "succeeded"
-            and (wall := read_json(order.folder / RUN_MANIFEST).get("wall_s"))
-        ]
-        if not walls or not seeds:
-            return ""
-        hours = seeds * len(self.arms) * sum(walls) / len(walls) / 3600
-        gpus = self.plan["gpus_per_run"]
-        return f": about {hours * (gpus or 1):.2f} {'GPU-hours' if gpus else 'hours'} saved"
 
     def conclude(self) -> int:
         """Write the verdict of a finished sweep and what has no result; returns the exit code."""
@@ -401,6 +364,13 @@ class _Driver:
             return code
         click.echo(f"Error: {behind} files have not come to {self.care.storage}.", err=True)
         return self.incomplete()
+
+
+def load_reports() -> None:
+    """Load what the reports need while Ray starts, and not at the end, when somebody waits."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pandas")
+        importlib.import_module("analysis.page")
 
 
 def _stop(number: int, frame: Any) -> None:

@@ -1,0 +1,73 @@
+"""When a sequential sweep looks, what is due before, and when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.sweepdir import read_plan
+from orchestration.looks import Looks
+
+Folder = Callable[..., Path]
+SEEDS = [1, 2, 3, 4, 5, 6]
+CLOSE = {1: 1.2014, 2: 1.1994, 3: 1.2031}  # not enough against 1.2161 at the first look
+CLEAR = {1: 1.2014, 2: 1.2013, 3: 1.2015}
+
+
+def looks(folder: Path) -> tuple[Looks, list[str]]:
+    said: list[str] = []
+    return Looks(folder, read_plan(folder), said.append), said
+
+
+def succeeded(*seeds: int, arm: str = "candidate") -> dict[tuple[str, int], str]:
+    return {(arm, seed): "succeeded" for seed in seeds}
+
+
+@pytest.mark.parametrize(("ahead", "due"), [(1, [1, 2, 3]), (2, [1, 2, 3, 4]), (9, SEEDS)])
+def test_what_is_due_before_the_first_look(sweep: Folder, ahead: int, due: list[int]) -> None:
+    one, _ = looks(sweep(CLOSE, seeds=SEEDS, looks=[3, 4, 5, 6], sota=1.2161))
+    assert one.due(ahead) == due
+
+
+def test_a_fixed_sweep_is_due_as_a_whole_and_looks_at_nothing(sweep: Folder) -> None:
+    one, said = looks(sweep(CLEAR))
+    assert one.due(1) == [1, 2, 3]
+    assert not one.over(succeeded(1, 2, 3))
+    assert not said
+
+
+def test_it_looks_when_the_seeds_of_the_look_are_there_and_goes_on(sweep: Folder) -> None:
+    one, said = looks(sweep(CLOSE, seeds=SEEDS, looks=[3, 4, 5, 6], sota=1.2161))
+    assert not one.over(succeeded(1, 2) | {("candidate", 3): "running"})
+    assert not said
+    assert not one.over(succeeded(1, 2, 3))
+    assert said[0].startswith("Look at 3 seeds: continue. Not yet: ")
+    assert one.due(1) == [1, 2, 3, 4]
+    assert not one.over(succeeded(1, 2, 3) | {("candidate", 4): "lost"})
+    assert len(said) == 1
+
+
+def test_it_is_over_at_the_verdict_and_says_what_was_saved(sweep: Folder) -> None:
+    folder = sweep(CLEAR, seeds=SEEDS, looks=[3, 4, 5, 6], sota=1.2161, gpus_per_run=8)
+    for path in folder.glob("candidate/*/attempt-1/run.json"):
+        path.write_text(path.read_text().replace("{", '{"wall_s": 900, ', 1))
+    one, said = looks(folder)
+    assert one.over(succeeded(1, 2, 3))
+    assert said[0].startswith("Look at 3 seeds: supported.")
+    assert said[1] == "3 of at most 6 seeds need not be run: about 6.00 GPU-hours saved."
+
+
+def test_a_failed_run_ends_it(sweep: Folder) -> None:
+    one, said = looks(sweep({1: 1.2, 2: None}, seeds=SEEDS, looks=[3, 4, 5, 6]))
+    assert one.over(succeeded(1) | {("candidate", 2): "failed"})
+    assert not said
+
+
+def test_a_control_whose_first_seed_is_missing_is_waited_for(sweep: Folder) -> None:
+    folder = sweep(CLEAR, seeds=SEEDS, looks=[3, 4, 5, 6], sota=None, control={2: 1.25, 3: 1.251})
+    one, said = looks(folder)
+    assert not one.over(succeeded(1, 2, 3) | succeeded(2, 3, arm="control") | {("control", 1): "lost"})
+    assert not said
+    assert one.due(1) == [1, 2, 3]
