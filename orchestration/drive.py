@@ -71,12 +71,14 @@ class StopError(RuntimeError):
 
 
 def prepare_ray() -> None:
-    """What Ray reads once, when it is imported: no usage reports, and a secret for a Ray of our own.
+    """What Ray reads once, when it is imported: no usage reports, and, for a Ray of our own, a secret and no workers ahead.
 
     Left to itself Ray writes a secret to the home folder, and from then on every `ray start` asks for it while
     `ray job submit` does not send it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "RAY_ADDRESS" not in os.environ:
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # ours have an environment of their own
     if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
