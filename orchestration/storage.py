@@ -42,6 +42,7 @@ class Storage:
         self._trouble: str | None = None
         self._changed = threading.Condition()
         self._copying = self._closing = False
+        self._beaten = False  # the lock there is ours
         try:
             self._fs, root = fs.FileSystem.from_uri(url.rstrip("/"))
             self._root = posixpath.join(root, directory.name)
@@ -91,17 +92,14 @@ class Storage:
         return trouble
 
     def beat(self, lock: bytes) -> bool:
-        """Show there that the driver of this lock lives; False where another one has taken the sweep over."""
+        """Show there that the driver of this lock lives; False where another one has taken the sweep over since."""
         target = posixpath.join(self._root, LOCK)
         try:
-            owner: dict[str, Any] = json.loads(self._read(target))
-            if owner.get("driver") not in (None, json.loads(lock)["driver"]) and not owner.get("released"):
+            if self._beaten and json.loads(self._read(target)).get("driver") != json.loads(lock)["driver"]:
                 return False
-        except (OSError, ValueError):
-            pass  # none is there yet, or the storage is away
-        try:
             self._write(target, lock)
-        except OSError as error:
+            self._beaten = True
+        except (OSError, ValueError) as error:
             self._troubled(error)
         return True
 
@@ -141,7 +139,7 @@ class Storage:
                     self._copying = False
                     self._changed.notify_all()
 
-    def _troubled(self, error: OSError) -> None:
+    def _troubled(self, error: Exception) -> None:
         self._trouble = f"{self.url} cannot be written, {len(self._due)} files wait: {str(error)[:300]}"
 
     def _upload(self, path: Path) -> None:

@@ -179,11 +179,11 @@ def drive(directory: Path, care: dict[str, Any], fresh: bool = False) -> int:
     from orchestration.lock import HeldError
 
     usual = {option.name: option.default for option in resume.params}
+    unusual = {name: value for name, value in care.items() if value is not None and value != usual[name]}
     again = [
         word
-        for name, value in care.items()
-        if value != usual[name]
-        for word in (f"--{name.replace('_', '-')}", f"{value}")
+        for name, value in unusual.items()
+        for word in (f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value))
     ]
     try:
         return carry_out(directory, Care(care["max_attempts"], care["stall_timeout"], care["deadline"], 60 * care["wait_for_nodes"],

@@ -79,8 +79,9 @@ def test_a_living_driver_keeps_its_sweep(
 
 
 def test_a_driver_that_was_taken_over_hears_it(sweep: Path, url: str) -> None:
+    copied(url, sweep, driver="dead")
     storage = Storage(url, sweep)
-    assert storage.beat(b'{"driver": "first"}')
+    assert storage.beat(b'{"driver": "first"}')  # in the place of the dead one
     assert storage.beat(b'{"driver": "first"}')
     (Path(url.removeprefix("file://")) / "mine" / "sweep.lock").write_text('{"driver": "second"}')
     assert not storage.beat(b'{"driver": "first"}')

@@ -212,7 +212,8 @@ def test_an_interrupted_sweep_leaves_no_process(
     private_ray: dict[str, str], script: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     output = tmp_path / "out"
-    arguments = sweep_arguments(script, output, "--sota", "1.3", "--seeds", "1,2", "--env", "PAUSE=60")
+    more = ("--sota", "1.3", "--seeds", "1,2", "--env", "PAUSE=60", "--stall-timeout", "50")
+    arguments = sweep_arguments(script, output, *more)
     environment = clean_environment() | private_ray
     process = subprocess.Popen([sys.executable, *arguments], env=environment, cwd=ROOT, stderr=subprocess.PIPE)
     log = output / "candidate/seed-1/attempt-1/train.log"
@@ -227,6 +228,7 @@ def test_an_interrupted_sweep_leaves_no_process(
     if number != signal.SIGKILL:
         assert process.returncode == 4
         assert b"Stopped: the sweep is not complete." in stderr
+        assert f"Go on with: python -m orchestration.sweep resume {output} --stall-timeout 50\n".encode() in stderr
         manifest = json.loads((log.parent / "run.json").read_text())
         assert (manifest["state"], manifest["env"]["PAUSE"]) == ("stopped", "60")
     deadline = time.monotonic() + 15

@@ -1,0 +1,248 @@
+"""How runs are dealt to nodes, on a stand-in for Ray's scheduler: turns of the arms, lost runs, nodes without room."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from analysis.rules import load
+from analysis.sweepdir import attempt_folder
+from orchestration import engine
+from orchestration.run import RunOrder
+
+Work = Callable[[RunOrder, str], Iterator[tuple[str, Any]]]
+
+
+class FakeRay:
+    """Nodes with room for one run each. `taken` are in use by somebody else; `most` is how many groups waited at once."""
+
+    def __init__(self, *nodes: str) -> None:
+        self.names, self.taken, self.groups, self.most = list(nodes), set[str](), list[Any](), 0
+        self.exceptions = SimpleNamespace(RayError=OSError, RayTaskError=type("E", (OSError,), {}))
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"NodeID": name, "Alive": True, "Resources": {"CPU": 1, "GPU": 0}} for name in self.names]
+
+    def placement_group(self, bundles: Any, strategy: str, bundle_label_selector: Any = None) -> Any:
+        rule = (bundle_label_selector or [{}])[0].get("ray.io/node-id", "!in()")
+        group = SimpleNamespace(node=None, avoid=set(rule.removeprefix("!in(").removesuffix(")").split(",")))
+        group.ready = lambda: ("ready", id(group))
+        self.groups.append(group)
+        self.most = max(self.most, sum(one.node is None for one in self.groups))
+        return group
+
+    def remove(self, group: Any) -> None:
+        self.groups.remove(group)
+
+    def wait(self, refs: list[Any], num_returns: int, timeout: float, fetch_local: bool) -> tuple[list[Any], list[Any]]:
+        busy = self.taken | {group.node for group in self.groups}
+        for group in self.groups:
+            free = [name for name in self.names if name not in busy | group.avoid]
+            if group.node is None and free:
+                group.node = free[0]
+                busy.add(free[0])
+        placed = {group.ready() for group in self.groups if group.node is not None}
+        ready = [ref for ref in refs if not isinstance(ref, tuple) or ref in placed]
+        return ready[:num_returns], [ref for ref in refs if ref not in ready[:num_returns]]
+
+    def get(self, ref: Any) -> Any:
+        return ref
+
+    def remote(self, **options: Any) -> Callable[[Any], Any]:
+        def options_of(task: Any) -> Any:
+            def of(scheduling_strategy: Any, name: str) -> Any:
+                def start(order: RunOrder) -> Any:
+                    self.here = scheduling_strategy.placement_group.node
+                    return _Generator(list(task(order)))
+
+                return SimpleNamespace(remote=start)
+
+            return SimpleNamespace(options=of)
+
+        return options_of
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: self.here)
+
+
+class _Generator:
+    """A task's messages; an exception among them is raised."""
+
+    def __init__(self, messages: list[Any]) -> None:
+        self.messages = messages
+
+    def __next__(self) -> Any:
+        if not self.messages:
+            raise StopIteration
+        if isinstance(message := self.messages.pop(0), Exception):
+            raise message
+        return message
+
+
+class Heard:
+    """What the pool told, and `then` for what follows an end."""
+
+    def __init__(self, then: Callable[..., None] = lambda *_: None) -> None:
+        self.runs: list[tuple[str, int, str]] = []
+        self.ends: list[tuple[str, str]] = []
+        self.then = then
+
+    def started(self, order: RunOrder, node: str) -> None:
+        self.runs.append((order.arm, order.seed, node))
+
+    def arrived(self, order: RunOrder, kind: str, content: Any) -> None:
+        raise AssertionError(kind)
+
+    def ended(self, order: RunOrder, node: str, manifest: dict[str, Any]) -> None:
+        self.ends.append((node, manifest["state"]))
+        self.then(order, node, manifest)
+
+    def say(self, text: str) -> None:
+        pass
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeRay]:
+    def make(*nodes: str) -> FakeRay:
+        ray = FakeRay(*nodes)
+        monkeypatch.setattr(engine, "ray", ray)
+        monkeypatch.setattr(engine, "placement_group", ray.placement_group)
+        monkeypatch.setattr(engine, "remove_placement_group", ray.remove)
+        monkeypatch.setattr(engine, "placement_group_table", lambda group: {"bundles_to_node_id": {0: group.node}})
+        monkeypatch.setattr(engine, "PlacementGroupSchedulingStrategy", SimpleNamespace)
+        monkeypatch.setattr(engine, "Gauge", lambda *_: None)
+        return ray
+
+    return make
+
+
+def orders(count: int, *arms: str) -> list[RunOrder]:
+    rules = load("parameter-golf")
+    return [
+        RunOrder(
+            arm, seed, 1, attempt_folder(Path("/s"), arm, seed, 1), Path("x"), "", b"", {}, 1, rules, "S", "D", 9, None
+        )
+        for seed in range(count)
+        for arm in arms or ("candidate",)
+    ]
+
+
+def pool_of(heard: Heard, work: Work, waiting: list[RunOrder]) -> engine.Pool:
+    pool = engine.Pool(engine.Size(0, 1), heard, work=work)
+    for order in waiting:
+        pool.submit(order)
+    return pool
+
+
+def run_out(pool: engine.Pool, within_s: float = 10) -> None:
+    deadline = time.monotonic() + within_s
+    while pool.open:
+        assert time.monotonic() < deadline
+        pool.poll()
+
+
+def good(order: RunOrder, node: str) -> Iterator[tuple[str, Any]]:
+    yield "ended", {"state": "succeeded", "ended": "now"}
+
+
+def test_both_arms_take_turns_on_every_node(fake: Callable[..., FakeRay]) -> None:
+    ray, heard = fake("A", "B", "C"), Heard()
+    run_out(pool_of(heard, good, orders(50, "candidate", "control")))
+    seen = Counter((node, arm) for arm, _, node in heard.runs)
+    assert sum(seen.values()) == len({run[:2] for run in heard.runs}) == 100
+    assert all(abs(seen[node, "candidate"] - seen[node, "control"]) <= 1 for node in "ABC")
+    assert ray.groups == []  # nothing is kept
+    assert ray.most <= engine.MOST_ASKED
+
+
+def test_a_lost_run_goes_first_and_to_another_node(fake: Callable[..., FakeRay]) -> None:
+    fake("A", "B")
+
+    def work(order: RunOrder, node: str) -> Iterator[Any]:
+        yield (
+            ("ended", {"state": "succeeded", "ended": "now"})
+            if (order.seed, node) != (0, "A")
+            else OSError("node died")
+        )
+
+    def again(order: RunOrder, node: str, manifest: dict[str, Any]) -> None:
+        if manifest["state"] == "lost":
+            pool.submit(order, lost_on=node, first=True)
+
+    heard = Heard(again)
+    pool = pool_of(heard, work, orders(20))
+    run_out(pool)
+    tries = [(number, node) for number, (_, seed, node) in enumerate(heard.runs) if seed == 0]
+    assert [node for _, node in tries] == ["A", "B"]
+    assert tries[1][0] <= 3
+    assert len(heard.runs) == 21
+
+
+def test_a_lost_run_does_not_wait_for_ever_for_another_node(
+    fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "AVOID_S", 0.2)
+    fake("A", "B").taken.add("B")  # by somebody else
+    heard = Heard()
+    pool = engine.Pool(engine.Size(0, 1), heard, work=good)
+    pool.submit(orders(1)[0], lost_on="A")
+    for _ in range(20):
+        pool.poll()
+    assert heard.runs == []
+    run_out(pool)
+    assert heard.runs == [("candidate", 0, "A")]
+
+
+def test_a_node_without_room_rests_and_the_others_go_on(
+    fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "REST_S", 0.1)
+    ray = fake("A", "B")
+    room = time.monotonic() + 0.5
+
+    def work(order: RunOrder, node: str) -> Iterator[Any]:
+        full = node == "A" and time.monotonic() < room
+        yield ("refused", "no room") if full else ("ended", {"state": "succeeded", "ended": "now"})
+
+    def again(order: RunOrder, node: str, manifest: dict[str, Any]) -> None:
+        if manifest["state"] == "pending":
+            pool.submit(order, first=True)
+
+    heard = Heard(again)
+    pool = pool_of(heard, work, orders(200))
+    run_out(pool)
+    assert 1 <= heard.ends.count(("A", "pending")) <= 8
+    assert heard.ends.count(("B", "succeeded")) >= 100
+    assert ray.most <= engine.MOST_ASKED
+
+    ray.names = ["A"]
+    room = time.monotonic() + 0.3
+    heard.ends.clear()
+    for order in orders(2):
+        pool.submit(order)
+    run_out(pool)  # it waits for the only node there is
+    assert 1 <= heard.ends.count(("A", "pending")) <= 5
+    assert heard.ends.count(("A", "succeeded")) == 2
+
+
+def test_a_worker_that_ends_without_a_word_is_lost(fake: Callable[..., FakeRay]) -> None:
+    fake("A")
+    heard = Heard()
+    run_out(pool_of(heard, lambda order, node: iter(()), orders(1)))
+    assert heard.ends == [("A", "lost")]
+
+
+def test_a_run_that_no_node_can_hold_is_refused_with_both_sizes(fake: Callable[..., FakeRay]) -> None:
+    fake("A", "B")
+    pool = engine.Pool(engine.Size(8, 1, "H100"), Heard(), work=good)
+    pool.submit(orders(1)[0])
+    with pytest.raises(
+        engine.EngineError, match="asks for 8 H100 GPUs and 1 CPU on one node; the largest of 2 nodes has 0 GPUs"
+    ):
+        pool.poll()
