@@ -226,8 +226,6 @@ class _Driver:
             manifest = inbox.close(manifest)
         elif inbox is not None:
             inbox.clear()
-        elif manifest.get("ended") and not (order.folder / RUN_MANIFEST).is_file():
-            manifest = {"state": "lost", "reason": f"its node {node[:12]} wrote to another disk"}
         if manifest.get("ended"):
             self.event(order, manifest["state"], manifest["reason"], node)
         else:

@@ -12,10 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from analysis.rules import load
+from orchestration.events import Journal
+from orchestration.plan import freeze, make_plan
 from tests.conftest import ROOT, clean_environment, processes_of
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -80,6 +84,34 @@ def test_usage_errors_come_before_ray(
     for word in words:
         assert word in found.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_storage_that_cannot_be_used_leaves_no_plan(python: Run, script: Path, tmp_path: Path) -> None:
+    more = ("--sota", "1.2", "--storage", "nosuch://bucket")
+    found = python(*sweep_arguments(script, tmp_path / "out", *more))
+    assert (found.returncode, "--storage nosuch://bucket cannot be used" in found.stderr) == (2, True), found.stderr
+    assert not (tmp_path / "out" / "plan.json").exists()  # the corrected command may use the same folder
+
+
+def test_a_result_whose_folder_is_gone_is_not_bought_again(python: Run, script: Path, tmp_path: Path) -> None:
+    plan = make_plan(
+        script,
+        None,
+        None,
+        [1, 2],
+        {},
+        0,
+        1,
+        {"ruleset": asdict(load("parameter-golf")), "sota": 1.2},
+        {"name": "fixed"},
+    )
+    freeze(plan, tmp_path / "out")
+    Journal(tmp_path / "out").write(("candidate", 1, 1), "running", None, "node")
+    Journal(tmp_path / "out").write(("candidate", 1, 1), "succeeded", None, "node")
+    found = python("-m", "orchestration.sweep", "resume", tmp_path / "out")
+    assert (found.returncode, "its folder attempt-1 is not there: put it back" in found.stderr) == (2, True), (
+        found.stderr
+    )
 
 
 @pytest.mark.slow
