@@ -88,30 +88,47 @@ def carry_out(directory: Path, care: Care) -> int:
 
     Raises SweepError, lock.HeldError, OSError, KeyboardInterrupt.
     """
-    storage: Storage | None = None
-    if care.storage is not None:
-        from orchestration.storage import Storage  # loads pyarrow
-
-        try:
-            storage = Storage(care.storage, directory)
-        except (SweepError, HeldError):
-            if care.fresh:
-                (directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
-            raise
-    plan = read_plan(directory)
-    if care.ahead != 1 and plan.get("design", {}).get("name") != SEQUENTIAL:
-        raise SweepError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
-    lock = Lock(directory)
+    if care.storage is None:
+        read_plan(directory)  # nothing is written to a folder that is no sweep
+    lock, storage, code = Lock(directory), None, EXIT_RUN_FAILED
+    lock.beat()
     try:
-        driver = _Driver(directory, plan, care, lock, storage)
-        lock.beat(storage)
-        code = driver.drive()
-        return driver.copied(code)
+        if care.storage is not None:
+            storage = _opened(care.storage, directory, care.fresh)
+            if storage.sweep is not None:
+                lock.adopt(storage.sweep)
+            storage.beat(lock.content)
+        plan = read_plan(directory)
+        if care.ahead != 1 and plan.get("design", {}).get("name") != SEQUENTIAL:
+            raise SweepError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
+        code = _Driver(directory, plan, care, lock, storage).drive()
     finally:
         try:
-            lock.release(storage)
+            lock.release()
         except OSError as error:
             click.echo(f"Error: {directory}: the lock cannot be given back: {error.strerror}.", err=True)
+        if storage is not None and (missing := storage.close(lock.content, FLUSH_S)):
+            click.echo(f"Error: {missing}", err=True)
+            code = go_on(directory, care)
+    return code
+
+
+def _opened(url: str, directory: Path, fresh: bool) -> Storage:
+    from orchestration.storage import Storage  # loads pyarrow
+
+    try:
+        return Storage(url, directory)
+    except (SweepError, HeldError):
+        if fresh:
+            (directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
+        raise
+
+
+def go_on(directory: Path, care: Care) -> int:
+    """Say how to go on with a sweep that is not complete; its exit code."""
+    words = ["python", "-m", "orchestration.sweep", "resume", str(directory), *care.again]
+    click.echo(f"Go on with: {shlex.join(words)}", err=True)
+    return EXIT_RUN_FAILED
 
 
 class _Driver:
@@ -231,6 +248,9 @@ class _Driver:
         else:
             manifest = self.end(order, manifest)
         self.progress.ended(order, manifest)
+        if self.looks.over(self.states):
+            self.pool.clear()
+            return
         if manifest["state"] == "lost" and order.attempt - self.first_attempt[key] + 1 < self.care.max_attempts:
             again = replace(order, attempt=order.attempt + 1,
                             folder=attempt_folder(self.directory, order.arm, order.seed, order.attempt + 1))  # fmt: skip
@@ -275,28 +295,24 @@ class _Driver:
                     why = "the sweep was stopped" if isinstance(error, KeyboardInterrupt) else str(error)
                     self.give_up(why)
                     raise
-                self.give_up("the verdict was in")
+                self.give_up(self.looks.why)
         except EngineError as error:
             click.echo(f"Error: {error}", err=True)
             if self.care.fresh and not any(path.is_dir() for path in self.directory.glob("*/seed-*")):
                 (self.directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
                 return EXIT_USAGE
-            return self.incomplete()
+            return go_on(self.directory, self.care)
         except StopError as error:
             click.echo(f"Error: {error}", err=True)
-            return self.incomplete()
+            taken = self.storage is not None and self.storage.taken
+            return EXIT_RUN_FAILED if taken else go_on(self.directory, self.care)
         except OSError as error:
             click.echo(f"Error: {error.filename or self.directory} cannot be written: {error.strerror}.", err=True)
-            return self.incomplete()
+            return go_on(self.directory, self.care)
         except KeyboardInterrupt:
             click.echo("Stopped: the sweep is not complete.", err=True)
-            return self.incomplete()
+            return go_on(self.directory, self.care)
         return self.conclude()
-
-    def incomplete(self) -> int:
-        words = ["python", "-m", "orchestration.sweep", "resume", str(self.directory), *self.care.again]
-        click.echo(f"Go on with: {shlex.join(words)}", err=True)
-        return EXIT_RUN_FAILED
 
     def give_up(self, reason: str) -> None:
         """End what is under way; first in the files, so that a second signal loses nothing."""
@@ -312,7 +328,7 @@ class _Driver:
         self.submit_due()
         while self.pool.open:
             self.pool.poll()
-            if self.lock.taken:
+            if self.storage is not None and self.storage.taken:
                 raise StopError(f"another driver has taken over the sweep at {self.care.storage}.")
             self.progress.tick()
             self.gauge()
@@ -354,16 +370,8 @@ class _Driver:
             manifest = read_json(order.folder / RUN_MANIFEST)
             click.echo(f"Error: {order.name} has no result: {manifest['state']}: {manifest['reason']}", err=True)
         if any(self.states[order.arm, order.seed] == "lost" for order in bad):
-            self.incomplete()
+            go_on(self.directory, self.care)
         return EXIT_RUN_FAILED if bad else verdict.exit_code
-
-    def copied(self, code: int) -> int:
-        """The exit code, when all has come to the storage; 4 where something has not."""
-        behind = self.storage.close(FLUSH_S) if self.storage is not None and not self.lock.taken else 0
-        if not behind:
-            return code
-        click.echo(f"Error: {behind} files have not come to {self.care.storage}.", err=True)
-        return self.incomplete()
 
 
 def load_reports() -> None:

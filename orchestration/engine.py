@@ -140,10 +140,17 @@ class Pool:
         if lost_on is not None:
             self._lost_on[order] = lost_on, time.monotonic() + AVOID_S
 
+    def clear(self) -> None:
+        """Forget the runs that wait."""
+        self._waiting.clear()
+
     def poll(self) -> None:
         """Hand out what can be handed out and hear what has come in; takes POLL_S at most. Raises EngineError."""
         self._ask()
         open_ = [*self._asked, *self._busy]
+        if not open_:  # all nodes rest
+            time.sleep(POLL_S)
+            return
         done, rest = ray.wait(open_, num_returns=1, timeout=POLL_S, fetch_local=False)
         if done and rest:  # all that is there
             done += ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)[0]
@@ -282,10 +289,9 @@ class Pool:
         else:
             remove_placement_group(busy.group)
 
-    def close(self) -> list[RunOrder]:
-        """End everything that is under way; returns the runs that were."""
-        running = [busy.order for busy in self._busy.values()]
-        self._waiting.clear()
+    def close(self) -> None:
+        """End everything that is under way."""
+        self.clear()
         for group, _ in self._asked.values():
             remove_placement_group(group)
         self._asked.clear()
@@ -294,4 +300,3 @@ class Pool:
         for busy in self._busy.values():
             remove_placement_group(busy.group)
         self._busy.clear()
-        return running

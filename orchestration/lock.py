@@ -17,13 +17,10 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.sweepdir import LOCK
 from orchestration.files import now
-
-if TYPE_CHECKING:
-    from orchestration.storage import Storage
 
 HEARTBEAT_S = 10.0
 SILENT_S = 60.0  # so long without a heartbeat is dead
@@ -38,7 +35,6 @@ class Lock:
 
     sweep: the identity of the sweep itself, which outlives its drivers; it marks all processes of its runs.
     driver: that of this owner; a node that reads another one does not share the directory.
-    taken: another driver has taken the sweep's copy over; this one must stop.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -61,10 +57,9 @@ class Lock:
                             f"If that machine is gone, try again in a minute.")  # fmt: skip
         self.sweep: str = before.get("sweep") or secrets.token_hex(8)
         self.driver = secrets.token_hex(8)
-        self.taken = False
         self._owner: dict[str, Any] = {
             "sweep": self.sweep, "driver": self.driver, "host": socket.gethostname(), "pid": os.getpid(), "user": _user(),
-            "since": now(), "job": os.environ.get("RAY_JOB_SUBMISSION_ID"),
+            "since": now(), "space": _space(), "job": os.environ.get("RAY_JOB_SUBMISSION_ID"),
         }  # fmt: skip
         self._over = threading.Event()
         self._heart: threading.Thread | None = None
@@ -74,38 +69,42 @@ class Lock:
             os.close(self._handle)
             raise
 
-    def beat(self, storage: Storage | None = None) -> None:
-        """Show from now on that the owner lives, here and in the sweep's copy."""
-        self._heart = threading.Thread(target=self._beat, args=(storage,), daemon=True)
+    @property
+    def content(self) -> bytes:
+        """The owner as the file says it."""
+        return (json.dumps(self._owner) + "\n").encode()
+
+    def adopt(self, sweep: str) -> None:
+        """Take over the identity of a sweep that came from its copy."""
+        self.sweep = self._owner["sweep"] = sweep
+        self._write()
+
+    def beat(self) -> None:
+        """Show from now on that the owner lives."""
+        self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
 
-    def _beat(self, storage: Storage | None) -> None:
+    def _beat(self) -> None:
         while True:
             with contextlib.suppress(OSError):  # a full disk is the driver's to say
                 os.utime(self._path)
-            if storage is not None and not storage.beat(json.dumps(self._owner).encode()):
-                self.taken = True
-                return
             if self._over.wait(HEARTBEAT_S):
                 return
 
-    def release(self, storage: Storage | None = None) -> None:
+    def release(self) -> None:
         self._over.set()
         if self._heart is not None:
             self._heart.join()
         self._owner["released"] = now()
         try:
             self._write()
-            if storage is not None and not self.taken:
-                storage.beat(json.dumps(self._owner).encode())
         finally:
             os.close(self._handle)
 
     def _write(self) -> None:
         # in place, not by rename: the lock is on this very file; on a full disk the old content stays
-        content = (json.dumps(self._owner) + "\n").encode()
-        os.pwrite(self._handle, content, 0)
-        os.ftruncate(self._handle, len(content))
+        os.pwrite(self._handle, self.content, 0)
+        os.ftruncate(self._handle, len(self.content))
         os.fsync(self._handle)
 
 
@@ -120,7 +119,8 @@ def read_owner(directory: Path) -> dict[str, Any]:
 
 def alive(owner: dict[str, Any]) -> bool:
     """Whether an owner's process is there, as far as this host can tell."""
-    if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
+    here = owner.get("host") == socket.gethostname() and owner.get("space") == _space()
+    if not here or not isinstance(owner.get("pid"), int):
         return True
     try:
         os.kill(owner["pid"], 0)
@@ -129,6 +129,14 @@ def alive(owner: dict[str, Any]) -> bool:
     except (PermissionError, OverflowError):
         pass
     return True
+
+
+def _space() -> str | None:
+    """What numbers of processes belong to: containers may share a host's name and not its processes."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
 
 
 def living_owner(directory: Path) -> dict[str, Any] | None:

@@ -12,7 +12,10 @@ from analysis.verdict import CONTINUE
 
 
 class Looks:
-    """The looks of a plan and how many of them were taken; say(text) is for a waiting person."""
+    """The looks of a plan and how many of them were taken; say(text) is for a waiting person.
+
+    why: what ended the sweep, once it is over.
+    """
 
     def __init__(self, directory: Path, plan: dict[str, Any], say: Callable[[str], None]) -> None:
         self._directory, self._plan, self._say = directory, plan, say
@@ -20,6 +23,8 @@ class Looks:
         self.sequential = "looks" in design
         self._at: list[int] = design["looks"] if self.sequential else [len(plan["seeds"])]
         self._taken = 0  # how many seeds the last look saw
+        self._over = False
+        self.why = "the verdict was in"
 
     def due(self, ahead: int) -> list[int]:
         """The seeds up to the next look, and `ahead - 1` beyond it."""
@@ -32,9 +37,14 @@ class Looks:
 
         It looks whenever all seeds of the next look have their results. A run that failed counts as a loss.
         """
+        self._over = self._over or self._is_over(states)
+        return self._over
+
+    def _is_over(self, states: Mapping[tuple[str, int], str]) -> bool:
         while self.sequential and (look := next((look for look in self._at if look > self._taken), None)):
             found = [states.get((arm, seed)) for seed in self._plan["seeds"][:look] for arm in self._plan["arms"]]
             if "failed" in found:
+                self.why = "another run failed"
                 return True
             if any(state != "succeeded" for state in found):
                 return False

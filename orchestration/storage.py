@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import secrets
 import shutil
 import threading
 import time
@@ -18,10 +19,11 @@ from typing import Any
 from pyarrow import fs
 
 from analysis.sweepdir import LOCK, PLAN, SweepError
-from orchestration.lock import SILENT_S, HeldError, alive, described
+from orchestration.lock import HEARTBEAT_S, SILENT_S, HeldError, alive, described
 
 SUFFIX = ".partial"
 RETRY_S = 10.0
+LAST_S = 10.0  # for giving the copy free
 CHUNK_BYTES = 2**22
 
 
@@ -32,35 +34,44 @@ class StorageError(SweepError):
 class Storage:
     """The copy of one sweep directory below a URL. Raises StorageError; HeldError where its driver still lives.
 
-    Opening it brings what the directory does not have: all of a sweep that a dead machine drove, or what went on
-    elsewhere. What only the directory has is due to be copied.
+    Opening it, as the owner of the directory, brings what the directory does not have: all of a sweep that a dead machine
+    drove, or what went on elsewhere. What only the directory has is due to be copied, from the first `put` on.
+    sweep: the sweep's identity there, None where there is none. taken: another driver has taken the copy over since.
     """
 
     def __init__(self, url: str, directory: Path) -> None:
         self.url, self._directory = url, directory
+        self.sweep: str | None = None
+        self.taken = False
         self._due: dict[Path, None] = {}  # what has not come there yet, in order
+        self._never: dict[Path, None] = {}  # what cannot: its name
         self._trouble: str | None = None
         self._changed = threading.Condition()
-        self._copying = self._closing = False
-        self._beaten = False  # the lock there is ours
+        self._copying = self._closing = self._doubtful = False
+        self._copier: threading.Thread | None = None
+        self._over = threading.Event()
+        self._lock = b""
+        self._dead: str | None = None  # the driver that was there and is not any more
+        self._partial = f".{secrets.token_hex(4)}{SUFFIX}"
         try:
             self._fs, root = fs.FileSystem.from_uri(url.rstrip("/"))
             self._root = posixpath.join(root, directory.name)
             self._fs.create_dir(self._root, recursive=True)
             self._fetch()
+        except StorageError:
+            raise
         except (OSError, ValueError) as error:
             raise StorageError(f"--storage {url} cannot be used: {error}") from None
-        self._copier = threading.Thread(target=self._copy, daemon=True)
-        self._copier.start()
 
     def _fetch(self) -> None:
         there = self._fs.get_file_info(fs.FileSelector(self._root, recursive=True))
         files = {posixpath.relpath(info.path, self._root): info for info in there if info.is_file}
-        if lock := files.get(LOCK):
+        if lock := files.pop(LOCK, None):
             owner, silent = json.loads(self._read(lock.path)), time.time() - lock.mtime.timestamp()
             if not owner.get("released") and silent < SILENT_S and alive(owner):
                 raise HeldError(f"{self.url} is in use: {described(owner)}, last heard of {silent:.0f} s ago. "
                                 f"If that machine is gone, try again in a minute.")  # fmt: skip
+            self.sweep, self._dead = owner.get("sweep"), owner.get("driver")
         plan = self._directory / PLAN
         if PLAN in files and plan.exists() and plan.read_bytes() != self._read(files[PLAN].path):
             raise StorageError(
@@ -82,36 +93,66 @@ class Storage:
             if name not in files or files[name].size != path.stat().st_size:
                 self._due[path] = None
 
+    def beat(self, lock: bytes) -> None:
+        """Show there from now on that the driver of this lock lives."""
+        self._lock = lock
+        threading.Thread(target=self._beat, daemon=True).start()
+
     def put(self, *paths: Path) -> str | None:
         """Have files, and all below folders, copied soon; why earlier ones could not be, once for every trouble."""
         with self._changed:
+            if self.taken:
+                return None
             for path in paths:
                 self._due |= dict.fromkeys(_below(path))
+            if self._copier is None:
+                self._copier = threading.Thread(target=self._copy, daemon=True)
+                self._copier.start()
             self._changed.notify_all()
             trouble, self._trouble = self._trouble, None
         return trouble
 
-    def beat(self, lock: bytes) -> bool:
-        """Show there that the driver of this lock lives; False where another one has taken the sweep over since."""
-        target = posixpath.join(self._root, LOCK)
-        try:
-            if self._beaten and json.loads(self._read(target)).get("driver") != json.loads(lock)["driver"]:
-                return False
-            self._write(target, lock)
-            self._beaten = True
-        except (OSError, ValueError) as error:
-            self._troubled(error)
-        return True
-
-    def close(self, within_s: float) -> int:
-        """Wait until all has been copied, or so long; how many files have not been."""
+    def close(self, released: bytes, within_s: float) -> str | None:
+        """Wait until all has been copied, or so long, and give the copy free; what has not come there, or None."""
+        self._over.set()
         deadline = time.monotonic() + within_s
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            while (self._due or self._copying) and self._copier.is_alive() and time.monotonic() < deadline:
+            while self._copier is not None and (self._due or self._copying) and time.monotonic() < deadline:
                 self._changed.wait(0.2)
-            return len(self._due) + self._copying
+            behind = len(self._due) + self._copying + len(self._never) if self._copier is not None else 0
+            why = f" {self._trouble}." if self._trouble else ""
+        if not self.taken:
+            last = threading.Thread(target=self._show, args=(released,), daemon=True)
+            last.start()
+            last.join(LAST_S)  # a storage that hangs holds nobody
+        return f"{behind} files have not come to {self.url}.{why}" if behind and not self.taken else None
+
+    def _beat(self) -> None:
+        while self._show(self._lock) and not self._over.wait(HEARTBEAT_S):
+            pass
+
+    def _show(self, lock: bytes) -> bool:
+        """Write the lock there; False, and nothing more is copied, where another driver's lies there."""
+        try:
+            if self._anothers():
+                with self._changed:
+                    self.taken = True
+                    self._due.clear()
+                return False
+            self._write(posixpath.join(self._root, LOCK), lock)
+        except Exception as error:  # pyarrow raises many kinds
+            self._troubled(error)
+        return True
+
+    def _anothers(self) -> bool:
+        try:
+            owner = json.loads(self._read(posixpath.join(self._root, LOCK)))
+        except (FileNotFoundError, ValueError):
+            return False
+        ours = json.loads(self._lock)["driver"] if self._lock else None
+        return owner.get("driver") not in (None, ours, self._dead) and not owner.get("released")
 
     def _copy(self) -> None:
         while True:
@@ -123,24 +164,28 @@ class Storage:
                 path = next(iter(self._due))
                 del self._due[path]  # what changes from now on is due again
                 self._copying = True
+            again = False
             try:
-                self._upload(path)
-            except FileNotFoundError:
-                if path.exists():
-                    raise
-            except OSError as error:
-                with self._changed:
+                if not self._doubtful or self._show(self._lock):  # after a trouble somebody may have taken it over
+                    self._upload(path)
+                self._doubtful = False
+            except ValueError as error:  # a name that is no text
+                self._never[path] = None
+                self._troubled(error)
+            except Exception as error:
+                again = path.exists()
+                self._doubtful = True
+                self._troubled(error)
+            with self._changed:
+                self._copying = False
+                if again and not self.taken:
                     self._due = {path: None, **self._due}
-                    self._copying = False
-                    self._troubled(error)
+                self._changed.notify_all()
+                if again:
                     self._changed.wait(RETRY_S)
-            finally:
-                with self._changed:
-                    self._copying = False
-                    self._changed.notify_all()
 
     def _troubled(self, error: Exception) -> None:
-        self._trouble = f"{self.url} cannot be written, {len(self._due)} files wait: {str(error)[:300]}"
+        self._trouble = f"{self.url} cannot be written: {str(error)[:300]}"
 
     def _upload(self, path: Path) -> None:
         target = posixpath.join(self._root, path.relative_to(self._directory).as_posix())
@@ -155,10 +200,10 @@ class Storage:
         """Write bytes, or what an open file holds, so that the target appears whole."""
         self._fs.create_dir(posixpath.dirname(target), recursive=True)
         objects = self._fs.type_name in ("s3", "gcs", "abfs")  # an object appears when it is complete
-        with self._fs.open_output_stream(target if objects else target + SUFFIX) as file:
+        with self._fs.open_output_stream(target if objects else target + self._partial) as file:
             file.write(content) if isinstance(content, bytes) else shutil.copyfileobj(content, file, CHUNK_BYTES)
         if not objects:
-            self._fs.move(target + SUFFIX, target)
+            self._fs.move(target + self._partial, target)
 
 
 def _below(path: Path) -> list[Path]:

@@ -176,18 +176,18 @@ def test_a_head_that_is_gone_with_its_disk_is_replaced(
 
 def test_nodes_that_go_away_cost_no_seed_and_see_both_arms_alike(python: Run) -> None:
     found = python(
-        "-m", "benchmarks.scale", "--seeds", "24", "--nodes", "3", "--losses", "0.15", "--no-results", timeout=200
+        "-m", "benchmarks.scale", "--seeds", "16", "--nodes", "2", "--losses", "0.2", "--no-results", timeout=200
     )
     assert found.returncode == 0, found.stdout + found.stderr
     row = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \| (\d+) \|.*at most (\d+) \|", found.stdout, re.MULTILINE)
     done, twice, lost, killed, uneven = map(int, row[0])
-    assert (done, twice) == (24, 0)
+    assert (done, twice) == (16, 0)
     assert 1 <= lost <= killed
     assert uneven <= 1
 
 
 def test_injected_faults_lose_no_seed(python: Run) -> None:
-    kinds = "rank,supervisor,driver,log"
+    kinds = "supervisor,log"  # test_sweep kills ranks and drivers
     found = python("-m", "benchmarks.faults", "--rounds", "1", "--kinds", kinds, "--no-results", timeout=300)
     assert found.returncode == 0, found.stdout + found.stderr
-    assert "Every one of the 4 seeds ended with exactly one result" in found.stdout
+    assert "Every one of the 2 seeds ended with exactly one result" in found.stdout

@@ -24,9 +24,11 @@ class FakeRay:
 
     def __init__(self, *nodes: str) -> None:
         self.names, self.taken, self.groups, self.most = list(nodes), set[str](), list[Any](), 0
+        self.asked = 0
         self.exceptions = SimpleNamespace(RayError=OSError, RayTaskError=type("E", (OSError,), {}))
 
     def nodes(self) -> list[dict[str, Any]]:
+        self.asked += 1
         return [{"NodeID": name, "Alive": True, "Resources": {"CPU": 1, "GPU": 0}} for name in self.names]
 
     def placement_group(self, bundles: Any, strategy: str, bundle_label_selector: Any = None) -> Any:
@@ -224,11 +226,21 @@ def test_a_node_without_room_rests_and_the_others_go_on(
     ray.names = ["A"]
     room = time.monotonic() + 0.3
     heard.ends.clear()
+    ray.asked = 0
     for order in orders(2):
         pool.submit(order)
     run_out(pool)  # it waits for the only node there is
+    assert ray.asked < 60  # and not at full speed
     assert 1 <= heard.ends.count(("A", "pending")) <= 5
     assert heard.ends.count(("A", "succeeded")) == 2
+
+
+def test_runs_that_are_not_needed_any_more_are_not_dealt(fake: Callable[..., FakeRay]) -> None:
+    fake("A")
+    heard = Heard(lambda *_: pool.clear())
+    pool = pool_of(heard, good, orders(3))
+    run_out(pool)
+    assert len(heard.runs) == 1
 
 
 def test_a_worker_that_ends_without_a_word_is_lost(fake: Callable[..., FakeRay]) -> None:

@@ -89,7 +89,7 @@ def test_without_locks_of_the_file_system_the_heartbeat_speaks(
 
     monkeypatch.setattr(module.fcntl, "flock", unsupported)
     pid = os.getpid() if living else 999999999
-    elsewhere(tmp_path, 5, host=socket.gethostname(), pid=pid)
+    elsewhere(tmp_path, 5, host=socket.gethostname(), pid=pid, space=module._space())
     if living:
         assert (living_owner(tmp_path) or {})["pid"] == pid
         with pytest.raises(HeldError, match=f"process {pid} of u"):

@@ -102,7 +102,7 @@ def test_a_killed_supervisor_takes_torchrun_and_ranks_along(marker: str, tmp_pat
     run = command(order(script, tmp_path, ranks=2), script)
     with supervised(*run, env=clean_environment() | {"MARKER": marker}, stderr=subprocess.DEVNULL) as process:
         assert process.stdout
-        assert process.stdout.readline() == b"ready\n"
+        assert process.stdout.readline().startswith(b"ready")  # of one of the ranks, or of both
         process.kill()
         assert gone(marker, 20)
 

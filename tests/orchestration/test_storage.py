@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orchestration import storage as module
-from orchestration.lock import HeldError
+from orchestration.lock import HeldError, _space
 from orchestration.storage import Storage, StorageError
 
 HOST = socket.gethostname()
@@ -39,33 +39,63 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-def copied(url: str, sweep: Path, silent_s: float = 100, **owner: object) -> None:
-    """Let the driver on `head` copy its sweep, and then be silent for so long."""
+def lock_of(driver: str, **more: object) -> bytes:
+    return json.dumps(
+        {"host": "head", "pid": 1, "user": "u", "since": "then", "sweep": "S", "driver": driver} | more
+    ).encode()
+
+
+def there(url: str) -> Path:
+    return Path(url.removeprefix("file://")) / "mine"
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def opened(url: str, sweep: Path, driver: str = "first") -> Storage:
+    """The storage of a driver that has shown itself there."""
     storage = Storage(url, sweep)
-    lock = {"host": "head", "pid": 1, "user": "u", "since": "then", "driver": "first"} | owner
-    assert storage.beat(json.dumps(lock).encode())
-    assert storage.close(10) == 0
-    os.utime(Path(url.removeprefix("file://")) / sweep.name / "sweep.lock", (time.time() - silent_s,) * 2)
+    storage.beat(lock_of(driver))
+    lock = there(url) / "sweep.lock"
+    wait_for(lambda: storage.taken or (lock.is_file() and json.loads(lock.read_text())["driver"] == driver))
+    return storage
 
 
-def test_a_sweep_comes_back_as_it_was(sweep: Path, url: str, tmp_path: Path) -> None:
+def copied(url: str, sweep: Path, silent_s: float = 100, driver: str = "first", **owner: object) -> None:
+    """Let a driver on `head` copy its sweep, and then be silent for so long."""
+    storage = opened(url, sweep, driver)
+    storage.put(sweep)
+    assert storage.close(lock_of(driver, **owner), 10) is None
+    os.utime(there(url) / "sweep.lock", (time.time() - silent_s,) * 2)
+
+
+def test_a_sweep_comes_back_as_it_was_but_for_its_lock(sweep: Path, url: str, tmp_path: Path) -> None:
     copied(url, sweep)
     again = tmp_path / "new head" / "mine"
-    Storage(url, again).close(0)
-    assert contents(again) == contents(sweep) | {"sweep.lock": (again / "sweep.lock").read_text()}
-    assert time.time() - (again / "sweep.lock").stat().st_mtime > 60  # or the new driver would think the old one lives
-    assert not [name for name in contents(tmp_path / "bucket") if name.endswith(".partial")]
+    assert Storage(url, again).sweep == "S"
+    assert contents(again) == contents(sweep)
+    assert sorted(contents(there(url))) == sorted([*contents(sweep), "sweep.lock"])  # and nothing half-written
+
+
+def test_the_lock_of_the_directory_stays_the_file_that_it_is(sweep: Path, url: str) -> None:
+    copied(url, sweep)
+    (sweep / "sweep.lock").write_text("{}")
+    before = (sweep / "sweep.lock").stat().st_ino
+    Storage(url, sweep)
+    assert (sweep / "sweep.lock").stat().st_ino == before
 
 
 @pytest.mark.parametrize(
     ("owner", "held"),
     [
-        ({}, True),
-        ({"released": "now"}, False),
-        ({"host": HOST, "pid": 1}, True),
-        ({"host": HOST, "pid": 999999999}, False),
+        ({}, True), ({"released": "now"}, False), ({"host": HOST, "pid": 1, "space": _space()}, True),
+        ({"host": HOST, "pid": 999999999, "space": _space()}, False), ({"host": HOST, "pid": 999999999, "space": "x"}, True),
     ],
-)
+)  # fmt: skip
 def test_a_living_driver_keeps_its_sweep(
     sweep: Path, url: str, tmp_path: Path, owner: dict[str, object], held: bool
 ) -> None:
@@ -74,39 +104,63 @@ def test_a_living_driver_keeps_its_sweep(
         with pytest.raises(HeldError, match=r"is in use: process \d+ of u on .*, since then, last heard of 5 s ago"):
             Storage(url, tmp_path / "new" / "mine")
     else:
-        Storage(url, tmp_path / "new" / "mine").close(0)
+        Storage(url, tmp_path / "new" / "mine")
     assert (tmp_path / "new" / "mine" / "plan.json").exists() is not held
 
 
-def test_a_driver_that_was_taken_over_hears_it(sweep: Path, url: str) -> None:
+def test_a_driver_that_was_taken_over_stops_copying(sweep: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.02)
     copied(url, sweep, driver="dead")
+    storage = opened(url, sweep)  # in the place of the dead one
+    (there(url) / "sweep.lock").write_bytes(lock_of("second"))
+    wait_for(lambda: storage.taken)
+    (sweep / "late").write_text("of the first")
+    storage.put(sweep)
+    assert storage.close(lock_of("first", released="now"), 10) is None
+    assert not (there(url) / "late").exists()
+    assert json.loads((there(url) / "sweep.lock").read_text())["driver"] == "second"
+
+
+def test_one_that_began_while_we_fetched_is_left_alone(sweep: Path, url: str) -> None:
+    copied(url, sweep)
     storage = Storage(url, sweep)
-    assert storage.beat(b'{"driver": "first"}')  # in the place of the dead one
-    assert storage.beat(b'{"driver": "first"}')
-    (Path(url.removeprefix("file://")) / "mine" / "sweep.lock").write_text('{"driver": "second"}')
-    assert not storage.beat(b'{"driver": "first"}')
-    storage.close(0)
+    (there(url) / "sweep.lock").write_bytes(lock_of("quicker"))
+    storage.beat(lock_of("first"))
+    wait_for(lambda: storage.taken)
+    assert json.loads((there(url) / "sweep.lock").read_text())["driver"] == "quicker"
+
+
+def test_the_heart_goes_on_when_the_lock_was_taken_away(sweep: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.02)
+    storage = opened(url, sweep)
+    (there(url) / "sweep.lock").unlink()
+    wait_for((there(url) / "sweep.lock").is_file)
+    storage.close(lock_of("first", released="now"), 0)
+    assert json.loads((there(url) / "sweep.lock").read_text())["released"] == "now"
 
 
 def test_what_went_on_elsewhere_comes_too(sweep: Path, url: str, tmp_path: Path) -> None:
     copied(url, sweep)
     other = tmp_path / "other" / "mine"
-    there = Storage(url, other)
+    storage = opened(url, other, "second")
     run = other / "candidate" / "seed-1" / "attempt-1" / "run.json"
     run.write_text('{"state": "succeeded"}')
     (other / "candidate" / "seed-2").mkdir()
     (other / "candidate" / "seed-2" / "x").write_text("new")
-    there.put(other / "candidate")
-    assert there.close(10) == 0
-    Storage(url, sweep).close(0)
+    storage.put(other / "candidate")
+    assert storage.close(lock_of("second", released="now"), 10) is None
+    Storage(url, sweep)
     assert contents(sweep / "candidate") == contents(other / "candidate")
 
 
-def test_what_could_not_be_copied_before_is_copied_by_the_next_driver(sweep: Path, url: str, tmp_path: Path) -> None:
+def test_what_could_not_be_copied_before_is_copied_by_the_next_driver(sweep: Path, url: str) -> None:
     copied(url, sweep)
     (sweep / "candidate" / "seed-1" / "attempt-1" / "train.log").write_text("came after the storage was away")
-    assert Storage(url, sweep).close(10) == 0
-    assert contents(tmp_path / "bucket" / "mine" / "candidate") == contents(sweep / "candidate")
+    storage = opened(url, sweep)
+    assert not (there(url) / "candidate" / "seed-1" / "attempt-1" / "train.log").exists()  # before the first put
+    storage.put()
+    assert storage.close(lock_of("first"), 10) is None
+    assert contents(there(url) / "candidate") == contents(sweep / "candidate")
 
 
 def test_another_sweep_of_the_same_name_is_not_written_over(sweep: Path, url: str, tmp_path: Path) -> None:
@@ -114,43 +168,34 @@ def test_another_sweep_of_the_same_name_is_not_written_over(sweep: Path, url: st
     theirs = tmp_path / "theirs" / "mine"
     theirs.mkdir(parents=True)
     (theirs / "plan.json").write_text('{"a": 2}')
-    with pytest.raises(StorageError, match="holds another sweep of the name mine"):
+    with pytest.raises(StorageError, match=f"^{url} holds another sweep of the name mine"):
         Storage(url, theirs)
-    assert (tmp_path / "bucket" / "mine" / "plan.json").read_text() == '{"a": 1}'
+    assert (there(url) / "plan.json").read_text() == '{"a": 1}'
 
 
-def test_a_storage_that_fails_for_a_while_loses_nothing(
-    sweep: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_storage_that_fails_for_a_while_loses_nothing(sweep: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_S", 0.05)
-    bucket = tmp_path / "bucket" / "mine"
-    opened = Storage(url, tmp_path / "none" / "mine")  # nothing to copy yet
-    opened.close(0)
-    bucket.rmdir()
-    bucket.write_text("in the way")
-    opened._directory, opened._closing = sweep, False
-    opened._copier = threading.Thread(target=opened._copy, daemon=True)
-    opened._copier.start()
-    trouble = opened.put(sweep)
-    deadline = time.monotonic() + 10
-    while not (trouble := trouble or opened.put()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert f"{url} cannot be written, 2 files wait" in trouble
-    bucket.unlink()
-    assert opened.close(10) == 0
-    assert contents(bucket) == contents(sweep)
+    storage = opened(url, sweep)
+    away = there(url).with_name("away")
+    there(url).rename(away)
+    there(url).write_text("in the way")
+    said = [storage.put(sweep)]
+    wait_for(lambda: said.append(storage.put()) or said[-1])
+    assert f"{url} cannot be written: " in str(said[-1])
+    assert "2 files have not come to" in str(storage.close(lock_of("first"), 0.2))
+    there(url).unlink()
+    away.rename(there(url))
+    wait_for(lambda: contents(sweep).keys() <= contents(there(url)).keys())
 
 
-def test_a_file_that_has_gone_away_is_not_waited_for(sweep: Path, url: str, tmp_path: Path) -> None:
-    storage = Storage(url, sweep)
-    assert storage.close(10) == 0
-    gone = sweep / "candidate" / "weights.tmp"
-    storage = Storage(url, sweep)
+def test_a_file_that_has_gone_or_has_no_name_in_text_holds_up_no_other(sweep: Path, url: str) -> None:
+    storage = opened(url, sweep)
+    (sweep / os.fsdecode(b"weights-\xff")).write_text("x")
     with storage._changed:
-        storage._due[gone] = None
-    storage.put(sweep / "plan.json")
-    assert storage.close(10) == 0
+        storage._due[sweep / "gone"] = None
+    storage.put(sweep)
+    assert str(storage.close(lock_of("first"), 10)).startswith("1 files have not come to")
+    assert (there(url) / "plan.json").is_file()
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nosuch://bucket", "file:///proc/nothing/here"])
