@@ -26,6 +26,8 @@ from orchestration.transfer import Message
 POLL_S = 0.2
 MOST_ASKED = 32  # groups that wait for room at once; more only keeps Ray's scheduler busy
 AVOID_S = 60.0  # a run is kept away from the node that lost it so long, but not for ever: others may be in use
+LOOK_S = 2.0
+SILENT_S = 6.0  # so long after a node's death Ray should have said what has become of its run
 REST_S = 10.0  # and nothing is sent so long to a node that had no room
 
 
@@ -78,6 +80,7 @@ class _Busy:
     group: PlacementGroup
     node: str
     manifest: dict[str, Any] | None = None  # once the run has ended, and its worker not yet
+    dead_since: float | None = None  # its node
 
 
 class Listener(Protocol):
@@ -117,7 +120,7 @@ class Pool:
         self._busy: dict[Any, _Busy] = {}
         self._seen: Counter[tuple[str, str]] = Counter()  # runs given to (node, arm)
         self._idle_since = time.monotonic()
-        self._told = 0.0
+        self._told = self._looked = 0.0
 
         tags = ("sweep", "arm", "seed")
         self._step = Gauge("seedproof_step", "The last step that a run has logged.", tags)
@@ -147,6 +150,7 @@ class Pool:
     def poll(self) -> None:
         """Hand out what can be handed out and hear what has come in; takes POLL_S at most. Raises EngineError."""
         self._ask()
+        self._look_after_nodes()
         open_ = [*self._asked, *self._busy]
         if not open_:  # all nodes rest
             time.sleep(POLL_S)
@@ -184,6 +188,22 @@ class Pool:
             if nodes - avoided or not nodes:
                 return frozenset(avoided & nodes)
         return None
+
+    def _look_after_nodes(self) -> None:
+        """Give up runs whose node has died and that Ray says nothing of: one that had not begun waits for another node.
+
+        Ray gives a group on a dead node another one when there is room, which may be never.
+        """
+        now = time.monotonic()
+        if not self._busy or now - self._looked < LOOK_S:
+            return
+        self._looked = now
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        for generator, busy in list(self._busy.items()):
+            busy.dead_since = None if busy.node in alive else busy.dead_since or now
+            if busy.dead_since is not None and now - busy.dead_since >= SILENT_S:
+                ray.cancel(generator, force=True)
+                self._over(generator, {"state": "lost", "reason": "its node went away"})
 
     def _ask(self) -> None:
         """Ask for as many groups as runs wait, at most MOST_ASKED."""

@@ -24,7 +24,7 @@ class FakeRay:
 
     def __init__(self, *nodes: str) -> None:
         self.names, self.taken, self.groups, self.most = list(nodes), set[str](), list[Any](), 0
-        self.asked = 0
+        self.asked, self.cancelled = 0, list[Any]()
         self.exceptions = SimpleNamespace(RayError=OSError, RayTaskError=type("E", (OSError,), {}))
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -68,6 +68,10 @@ class FakeRay:
             return SimpleNamespace(options=of)
 
         return options_of
+
+    def cancel(self, generator: Any, force: bool) -> None:
+        assert force
+        self.cancelled.append(generator)
 
     def get_runtime_context(self) -> Any:
         return SimpleNamespace(get_node_id=lambda: self.here)
@@ -233,6 +237,35 @@ def test_a_node_without_room_rests_and_the_others_go_on(
     assert ray.asked < 60  # and not at full speed
     assert 1 <= heard.ends.count(("A", "pending")) <= 5
     assert heard.ends.count(("A", "succeeded")) == 2
+
+
+def test_a_run_given_to_a_node_that_died_before_it_began_is_lost_and_made_again(
+    fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOOK_S", 0.0)
+    monkeypatch.setattr(engine, "SILENT_S", 0.1)
+    ray = fake("A", "B")
+    wait = ray.wait
+
+    def silent(refs: list[Any], **more: Any) -> tuple[list[Any], list[Any]]:  # Ray never speaks of the tasks on A
+        held = {generator for generator, busy in pool._busy.items() if busy.node == "A"}
+        ready, rest = wait([ref for ref in refs if ref not in held], **more)
+        time.sleep(0.01)
+        return ready, [*rest, *(ref for ref in refs if ref in held)]
+
+    monkeypatch.setattr(ray, "wait", silent)
+
+    def again(order: RunOrder, node: str, manifest: dict[str, Any]) -> None:
+        if manifest["state"] == "lost":
+            pool.submit(order, lost_on=node, first=True)
+
+    heard = Heard(again)
+    pool = pool_of(heard, good, orders(3))
+    pool.poll()
+    ray.names = ["B"]  # A has died
+    run_out(pool)
+    assert heard.ends.count(("A", "lost")) == len(ray.cancelled) == 1
+    assert heard.ends.count(("B", "succeeded")) == 3
 
 
 def test_runs_that_are_not_needed_any_more_are_not_dealt(fake: Callable[..., FakeRay]) -> None:
