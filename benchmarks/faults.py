@@ -410,7 +410,8 @@ def sweep(place: Any, folder: Path, faults: list[Fault]) -> Iterator[Trial]:
                 yield hit(scene, fault, seed, resume)
             code = scene.driver.wait(180)
         except BaseException:
-            print(*(place.folder / "driver.log").read_text().splitlines()[-40:], sep="\n", file=sys.stderr)
+            said = (place.folder / "driver.log").read_text().splitlines()
+            print(*[line for line in said if "state-dump" not in line][-60:], sep="\n", file=sys.stderr)
             raise
     done = sorted(map(int, ledger.read_text().split()))
     manifests = [json.loads(path.read_text()) for path in folder.glob("candidate/seed-*/attempt-*/run.json")]
