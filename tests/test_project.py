@@ -86,7 +86,18 @@ def test_readme_names_every_make_target_and_only_commands_that_exist(python: Run
         arguments = (
             verb
             if verb
-            in (["run"], ["resume"], ["status"], ["collect"], ["report"], ["check"], ["plan"], ["demo"], ["verify"])
+            in (
+                ["run"],
+                ["resume"],
+                ["status"],
+                ["collect"],
+                ["report"],
+                ["check"],
+                ["plan"],
+                ["demo"],
+                ["fetch"],
+                ["verify"],
+            )
             else []
         )
         found = python("-m", module, *arguments, "--help")
@@ -101,7 +112,7 @@ def test_readme_options_exist(python: Run) -> None:
             ("analysis.significance", "report"), ("analysis.significance", "check"), ("analysis.significance", "plan"),
             ("analysis.logs",),
             ("analysis.audit",), ("analysis.leaderboard",),
-            ("orchestration.sweep", "run"), ("orchestration.sweep", "status"), ("orchestration.sweep", "collect"), ("trainer.dataset", "demo"),
+            ("orchestration.sweep", "run"), ("orchestration.sweep", "status"), ("orchestration.sweep", "collect"), ("trainer.dataset", "demo"), ("trainer.dataset", "fetch"),
             ("orchestration.record",), ("trainer.evaluate",),
         )
     )  # fmt: skip

@@ -1,13 +1,10 @@
-"""Token shards and tokenizer: build them from text that every Python installation carries, and verify them.
+"""Token shards and tokenizer: fetch the published ones, build them from this Python's own text, verify any.
 
     python -m trainer.dataset demo            # data/: a real 1,024-piece tokenizer and about 7 M tokens, offline
+    python -m trainer.dataset fetch           # data/: the published FineWeb shards and their tokenizer
     python -m trainer.dataset verify data     # every file against the digests of data/manifest.json
 
-A dataset directory looks like the published one:
-
-    manifest.json                                what is here: names, counts, sizes, SHA-256
-    tokenizers/NAME.model                        SentencePiece
-    datasets/NAME/fineweb_{train,val}_NNNNNN.bin 256 int32 of header, then uint16 tokens
+trainer/shards.py says what such a directory holds.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
-import json
 import os
 import sys
 import sysconfig
@@ -25,18 +21,21 @@ from typing import Any
 
 import click
 
-SHARD_MAGIC, SHARD_VERSION, SHARD_HEADER_INTS = 20240520, 1, 256
-MANIFEST = "manifest.json"
+from trainer.shards import (
+    MANIFEST,
+    DatasetError,
+    problems,
+    read_manifest,
+    record,
+    shard_bytes,
+    write_whole,
+)
 
 DEMO_DATASET = "demo_sp1024"
 DEMO_TOKENIZER = "demo_1024_bpe"
 DEMO_VOCAB_SIZE = 1024
 DEMO_VALIDATION_SHARE = 20  # one document in 20
 EXCERPT_CHARACTERS = 2000
-
-
-class DatasetError(ValueError):
-    """A dataset that is missing, damaged or not writable, as one sentence with the path."""
 
 
 # -- documents ---------------------------------------------------------------------------------------------------------
@@ -139,34 +138,17 @@ def encode(tokenizer_model: bytes, documents: list[str]) -> Any:
     return np.concatenate([np.asarray(ids, dtype="<u2") for ids in encoded])
 
 
-def shard_bytes(tokens: Any) -> bytes:
-    """A shard's whole content: header and tokens."""
-    import numpy as np
-
-    header = np.zeros(SHARD_HEADER_INTS, dtype="<i4")
-    header[:3] = SHARD_MAGIC, SHARD_VERSION, len(tokens)
-    return header.tobytes() + tokens.astype("<u2").tobytes()
-
-
-def write_whole(path: Path, content: bytes) -> dict[str, Any]:
-    """Write a file that appears complete or not at all; returns its manifest entry (bytes, SHA-256)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
 def build_demo(output: Path, say: Any) -> dict[str, Any]:
     """Build the demo dataset below `output`; returns its manifest. A complete one of the same text is kept."""
     documents = list(standard_library_documents())
     text_digest = hashlib.sha256("\0".join(documents).encode()).hexdigest()
+    model_path = f"tokenizers/{DEMO_TOKENIZER}.model"
+    names = {split: f"datasets/{DEMO_DATASET}/fineweb_{split}_000000.bin" for split in ("train", "val")}
     try:
         manifest = read_manifest(output)
-        if manifest.get("text_sha256") == text_digest and not list(problems(output, manifest)):
+        ours = {name: manifest["files"].get(name, {}) for name in (model_path, *names.values())}
+        built_from = [entry.get("text_sha256") for entry in manifest["datasets"] if entry["name"] == DEMO_DATASET]
+        if built_from == [text_digest] and not list(problems(output, {"files": ours})):
             say(f"{output} already holds the demo dataset of this Python; kept.")
             return manifest
     except DatasetError:
@@ -182,91 +164,32 @@ def build_demo(output: Path, say: Any) -> dict[str, Any]:
 
     say("Encoding the documents into shards.")
     files: dict[str, dict[str, Any]] = {}
-    model_path = f"tokenizers/{DEMO_TOKENIZER}.model"
     files[model_path] = write_whole(output / model_path, model)
     counts = {}
     for split, part in (("train", train), ("val", held_out)):
         tokens = encode(model, part)
         counts[split] = len(tokens)
-        name = f"datasets/{DEMO_DATASET}/fineweb_{split}_000000.bin"
-        files[name] = write_whole(output / name, shard_bytes(tokens))
+        files[names[split]] = write_whole(output / names[split], shard_bytes(tokens))
 
-    manifest = {
-        "version": 1,
+    dataset = {
+        "name": DEMO_DATASET,
+        "tokenizer_name": DEMO_TOKENIZER,
         "text_sha256": text_digest,
-        "datasets": [
-            {
-                "name": DEMO_DATASET,
-                "tokenizer_name": DEMO_TOKENIZER,
-                "stats": {
-                    "files_train": 1,
-                    "files_val": 1,
-                    "tokens_train": counts["train"],
-                    "tokens_val": counts["val"],
-                    "excerpts_train": len(train),
-                    "excerpts_val": len(held_out),
-                    "bytes_train": sum(len(document.encode()) for document in train),
-                    "bytes_val": sum(len(document.encode()) for document in held_out),
-                },
-            }
-        ],
-        "tokenizers": [{"name": DEMO_TOKENIZER, "model_path": model_path, "vocab_size": DEMO_VOCAB_SIZE}],
-        "files": files,
+        "stats": {
+            "files_train": 1,
+            "files_val": 1,
+            "tokens_train": counts["train"],
+            "tokens_val": counts["val"],
+            "excerpts_train": len(train),
+            "excerpts_val": len(held_out),
+            "bytes_train": sum(len(document.encode()) for document in train),
+            "bytes_val": sum(len(document.encode()) for document in held_out),
+        },
     }
-    write_whole(output / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+    tokenizer = {"name": DEMO_TOKENIZER, "model_path": model_path, "vocab_size": DEMO_VOCAB_SIZE}
+    manifest = record(output, dataset, tokenizer, files)
     say(f"Wrote {counts['train']:,} training and {counts['val']:,} validation tokens to {output}.")
     return manifest
-
-
-# -- verification ------------------------------------------------------------------------------------------------------
-
-
-def read_manifest(directory: Path) -> dict[str, Any]:
-    path = directory / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is no file: a dataset directory has one. Build one with `demo`.") from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise DatasetError(f'{path} has no "files" table of digests.')
-    return manifest
-
-
-def problems(directory: Path, manifest: dict[str, Any]) -> Iterator[str]:
-    """One sentence for each file that is missing, cut, changed, or no shard."""
-    for name, entry in manifest["files"].items():
-        path = directory / name
-        if not path.resolve().is_relative_to(directory.resolve()):
-            yield f"{name}: lies outside the dataset directory."
-        elif not path.is_file():
-            yield f"{path}: missing."
-        elif path.stat().st_size != entry.get("bytes"):
-            yield f"{path}: {path.stat().st_size} bytes, the manifest says {entry.get('bytes')}."
-        elif file_digest(path) != entry.get("sha256"):
-            yield f"{path}: SHA-256 differs from the manifest's."
-        elif path.suffix == ".bin" and (fault := shard_fault(path)):
-            yield f"{path}: {fault}"
-
-
-def file_digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def shard_fault(path: Path) -> str | None:
-    """What is wrong with a shard's header, or None."""
-    header_bytes = 4 * SHARD_HEADER_INTS
-    with open(path, "rb") as file:
-        head = file.read(header_bytes)
-    if len(head) < header_bytes:
-        return f"shorter than a shard's header of {header_bytes} bytes."
-    magic, version, count = (int.from_bytes(head[at : at + 4], "little") for at in (0, 4, 8))
-    if (magic, version) != (SHARD_MAGIC, SHARD_VERSION):
-        return f"magic {magic}, version {version}; expected {SHARD_MAGIC}, {SHARD_VERSION}."
-    present = (path.stat().st_size - header_bytes) / 2
-    return None if present == count else f"the header says {count} tokens, the file has {present:g}."
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -285,6 +208,30 @@ def demo(output: Path) -> None:
         build_demo(output, click.echo)
     except ModuleNotFoundError as error:
         raise click.UsageError(f"This needs {error.name}: pip install 'seedproof[trainer]'.") from None
+    except OSError as error:
+        raise click.ClickException(f"Cannot write the dataset to {output}: {error}") from None
+
+
+@main.command()
+@click.option("--shards", type=click.IntRange(min=1), help="Training shards to have.  [default: 80, or all if fewer]")
+@click.option("--variant", default="sp1024", show_default=True, help="Which of the published datasets.")
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("data"), show_default=True)
+@click.option("--revision", default="main", show_default=True, help="Branch, tag or commit of the published data.")
+def fetch(shards: int | None, variant: str, output: Path, revision: str) -> None:
+    """Fetch published shards and their tokenizer from the Hugging Face Hub; what is here and whole stays.
+
+    HF_ENDPOINT and HF_TOKEN are honoured. After any failure the same command goes on.
+    """
+    from trainer.fetch import FetchError, NotPublishedError, fetch_published
+
+    try:
+        fetch_published(output, variant, shards, revision, click.echo)
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"This needs {error.name}: pip install 'seedproof[trainer]'.") from None
+    except NotPublishedError as error:
+        raise click.UsageError(str(error)) from None
+    except FetchError as error:
+        raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"Cannot write the dataset to {output}: {error}") from None
 

@@ -1,0 +1,399 @@
+"""Fetching from a server that speaks the Hub's endpoints on this machine, and from one that fails in every way we know.
+
+After every fault the command goes on where the server allows it; otherwise it says what failed, leaves nothing of it
+under its final name, and completes when the server is well again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.conftest import ROOT
+from trainer import fetch
+from trainer.dataset import main
+from trainer.shards import read_manifest, shard_bytes
+
+constants = pytest.importorskip("huggingface_hub.constants", reason="the trainer extra is not installed")
+
+COMMIT = "c" * 40
+NAME = "fineweb10B_sp1024"
+MODEL = "tokenizers/fineweb_1024_bpe.model"
+VALIDATION = f"datasets/{NAME}/fineweb_val_000000.bin"
+
+
+def train(number: int) -> str:
+    return f"datasets/{NAME}/fineweb_train_{number:06d}.bin"
+
+
+class Hub(ThreadingHTTPServer):
+    """The Hub's endpoints over `files`; `faults` names what goes wrong with a file, one fault a request."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        contents = {MODEL: b"a tokenizer" * 99, VALIDATION: shard_bytes(np.arange(700))}
+        contents |= {train(number): shard_bytes(np.arange(9000) + number) for number in range(3)}
+        entry = {"name": NAME, "tokenizer_name": "sp", "stats": {"files_train": 3, "files_val": 1}}
+        self.manifest: dict[str, Any] = {
+            "datasets": [entry, {**entry, "name": "fineweb10B_byte260"}],
+            "tokenizers": [{"name": "sp", "model_path": f"./data/{MODEL}"}],
+        }
+        self.files = {f"datasets/{name}": content for name, content in contents.items()}
+        self.listed = {path: hashlib.sha256(content).hexdigest() for path, content in self.files.items()}
+        self.faults: dict[str, list[str]] = {}
+        self.sent: list[str] = []  # the paths whose content was asked for
+        self.continued: list[str] = []  # those that a client went on with after a break
+        self.tokens: set[tuple[str, str | None]] = set()  # hosts and what they were shown
+        self.publish()
+
+    def publish(self) -> None:
+        self.files["datasets/manifest.json"] = json.dumps(self.manifest).encode()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Connections that the client drops are part of the game."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+    def answer(self, status: int, content: bytes = b"", length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(content) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        hub, path = self.server, unquote(urlsplit(self.path).path)
+        hub.tokens.add((self.headers["Host"].split(":")[0], self.headers["Authorization"]))
+        repository = f"datasets/{fetch.REPOSITORY}"
+        if path.startswith(f"/api/{repository}/revision/"):
+            if not self.fails("revision"):
+                known = path.endswith(("/main", "/" + COMMIT))
+                body = json.dumps({"id": fetch.REPOSITORY, "sha": COMMIT}).encode()
+                self.answer(200, body) if known else self.answer(404, X_Error_Code="RevisionNotFound")
+        elif path.startswith(f"/api/{repository}/tree/{COMMIT}"):
+            self.answer(200, json.dumps([self.listed(name) for name in hub.files]).encode())
+        elif path.startswith(f"/{repository}/resolve/{COMMIT}/"):
+            self.resolve(path.split(f"/{COMMIT}/")[1])
+        elif path.startswith("/cdn/"):
+            self.content(path.removeprefix("/cdn/"))
+        else:
+            self.answer(404, X_Error_Code="RepoNotFound")
+
+    def listed(self, path: str) -> dict[str, Any]:
+        content = self.server.files[path]
+        entry = {"type": "file", "path": path, "size": len(content), "oid": fetch.git_blob(content)}
+        if path in self.server.listed:
+            entry["lfs"] = {"oid": self.server.listed[path], "size": len(content), "pointerSize": 130}
+        return entry
+
+    def resolve(self, path: str) -> None:
+        """Large files are redirected to another host, as the Hub does; small ones come at once."""
+        content = self.server.files[path]
+        if path not in self.server.listed:
+            self.answer(200, content, ETag=f'"{fetch.git_blob(content)}"')
+        elif not self.fails(path, "404"):
+            self.answer(
+                302, Location=f"http://localhost:{self.server.server_address[1]}/cdn/{path}",
+                X_Linked_Size=str(len(content)), X_Linked_ETag=f'"{self.server.listed[path]}"',
+            )  # fmt: skip
+
+    def fails(self, path: str, *only: str) -> bool:
+        """Answer with the next of the faults that the path has, if it has one."""
+        faults = self.server.faults.get(path, [])
+        if not faults or (only and faults[0] not in only):
+            return False
+        fault = faults[0] if faults[0].endswith("always") else faults.pop(0)
+        content = self.server.files.get(path, b"")
+        match fault.split()[0]:
+            case "404":
+                self.answer(404, X_Error_Code="EntryNotFound")
+            case "500":
+                self.answer(500)
+            case "cut":  # the length is promised, half of it sent, the connection closed
+                self.answer(200, content[: len(content) // 2], length=len(content))
+                self.close_connection = True
+            case "lost":  # the same, and the connection is torn down hard
+                self.answer(200, content[: len(content) // 2], length=len(content))
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.shutdown(socket.SHUT_RD)
+                self.wfile.flush()
+                self.connection.close()
+                self.close_connection = True
+            case "short":  # a whole answer with half of the content
+                self.answer(200, content[: len(content) // 2])
+            case "wrong":
+                self.answer(200, content[:-1] + b"\xff")
+        return True
+
+    def content(self, path: str) -> None:
+        self.server.sent.append(path)
+        if self.fails(path):
+            return
+        content = self.server.files[path]
+        if asked := self.headers["Range"]:
+            self.server.continued.append(path)
+            start = int(asked.removeprefix("bytes=").split("-")[0])
+            spread = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self.answer(206, content[start:], Content_Range=spread)
+        else:
+            self.answer(200, content)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    for name in ("HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)  # a shard is many chunks
+    with Hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def run(output: Path, *options: str) -> Result:
+    return CliRunner().invoke(main, ["fetch", "--output", str(output), *options])
+
+
+def assert_whole(output: Path, hub: Hub, shards: int = 3) -> None:
+    """Everything is there byte for byte, nothing else is, and verify passes."""
+    names = {MODEL, VALIDATION, *(train(number) for number in range(shards))}
+    files = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    assert files == names | {"manifest.json"}
+    for name in names:
+        assert (output / name).read_bytes() == hub.files[f"datasets/{name}"]
+    verified = CliRunner().invoke(main, ["verify", str(output)])
+    assert (verified.exit_code, verified.stdout) == (0, f"{output}: {len(names)} files fit the manifest.\n")
+
+
+def test_everything_is_fetched_and_described(hub: Hub, tmp_path: Path) -> None:
+    result = run(tmp_path / "data")
+    assert result.exit_code == 0, result.output
+    assert_whole(tmp_path / "data", hub)
+    (entry,) = read_manifest(tmp_path / "data")["datasets"]
+    assert entry["source"] == {"repository": fetch.REPOSITORY, "revision": "main", "commit": COMMIT}
+    assert entry["stats"] == {"files_train": 3, "files_val": 1, "tokens_train": 27000, "tokens_val": 700}
+    assert "[5/5]" in result.stdout
+    assert "3 training and 1 validation shards" in result.stdout.splitlines()[-1]
+
+
+def test_some_shards_then_more_and_nothing_twice(hub: Hub, tmp_path: Path) -> None:
+    assert run(tmp_path, "--shards", "1").exit_code == 0
+    assert_whole(tmp_path, hub, shards=1)
+    assert run(tmp_path, "--shards", "2").exit_code == 0
+    assert_whole(tmp_path, hub, shards=2)
+    assert run(tmp_path, "--shards", "1").exit_code == 0  # those beyond the number stay and are examined
+    assert_whole(tmp_path, hub, shards=2)
+    assert sorted(hub.sent) == sorted(f"datasets/{name}" for name in (MODEL, VALIDATION, train(0), train(1)))
+
+
+def test_what_is_damaged_here_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    assert run(tmp_path).exit_code == 0
+    hub.sent.clear()
+    (tmp_path / train(0)).write_bytes(b"half")
+    (tmp_path / train(1)).write_bytes(hub.files[f"datasets/{train(1)}"][:-1] + b"\xff")
+    (tmp_path / train(2)).unlink()
+    result = run(tmp_path)
+    assert "is fetched again: it has 4 bytes, the published one 19024" in result.stdout
+    assert "is fetched again: its SHA-256 is" in result.stdout
+    assert_whole(tmp_path, hub)
+    assert hub.sent == [f"datasets/{train(number)}" for number in range(3)]
+
+
+def test_what_a_killed_fetch_left_does_no_harm(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / fetch.STAGING / "datasets").mkdir(parents=True)
+    (tmp_path / fetch.STAGING / "datasets" / "manifest.json").write_text("{")
+    assert run(tmp_path).exit_code == 0
+    assert_whole(tmp_path, hub)
+
+
+def test_other_datasets_of_the_directory_stay_in_the_manifest(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "tokenizers").mkdir()
+    (tmp_path / "tokenizers" / "demo.model").write_bytes(b"demo")
+    other = {"bytes": 4, "sha256": hashlib.sha256(b"demo").hexdigest()}
+    before = {"datasets": [{"name": "demo"}], "tokenizers": [{"name": "d"}], "files": {"tokenizers/demo.model": other}}
+    (tmp_path / "manifest.json").write_text(json.dumps(before))
+    assert run(tmp_path).exit_code == 0
+    manifest = read_manifest(tmp_path)
+    assert [entry["name"] for entry in manifest["datasets"]] == ["demo", NAME]
+    assert manifest["files"]["tokenizers/demo.model"] == other
+    assert CliRunner().invoke(main, ["verify", str(tmp_path)]).exit_code == 0
+
+
+@pytest.mark.parametrize("fault", ["500", "cut", "lost", "short"])
+def test_a_fault_that_passes_is_waited_out(hub: Hub, tmp_path: Path, fault: str) -> None:
+    hub.faults = {f"datasets/{train(1)}": [fault], "revision": ["500"]}
+    result = run(tmp_path)
+    assert result.exit_code == 0, result.output
+    assert_whole(tmp_path, hub)
+    assert hub.continued == ([f"datasets/{train(1)}"] if fault == "cut" else [])
+
+
+@pytest.mark.parametrize(
+    ("path", "fault", "words"),
+    [
+        (train(1), "404 always", "the server answers 404"),
+        (train(1), "500 always", "the server answers 500"),
+        (train(1), "short always", "file should be of size 19024"),
+        (train(1), "lost lost lost", "reset by peer"),
+        (train(1), "cut always", "breaks again and again"),
+        (train(1), "wrong", "arrived damaged: its SHA-256 is"),
+        (MODEL, "wrong", "arrived damaged: its SHA-256 is"),
+        (MODEL, "500 always", "the server answers 500"),
+        ("revision", "500 always", "the server answers 500"),
+    ],
+)
+def test_a_fault_that_stays_is_named_and_leaves_nothing(
+    hub: Hub, tmp_path: Path, path: str, fault: str, words: str
+) -> None:
+    faults = fault.split() if fault.startswith("lost") else [fault]
+    hub.faults = {path if path == "revision" else f"datasets/{path}": faults}
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert "the same command again" in result.stderr
+    if path != "revision":
+        assert path in result.stderr
+        assert not (tmp_path / path).exists()
+    assert not (tmp_path / fetch.STAGING).exists()
+    complete = [name for name in (MODEL, VALIDATION, train(0), train(1), train(2)) if (tmp_path / name).exists()]
+    if complete:
+        verified = CliRunner().invoke(main, ["verify", str(tmp_path)])
+        assert verified.stdout == f"{tmp_path}: {len(complete)} files fit the manifest.\n"
+    hub.faults, hub.sent = {}, []
+    assert run(tmp_path).exit_code == 0
+    assert_whole(tmp_path, hub)
+    assert not set(hub.sent) & {f"datasets/{name}" for name in complete}
+
+
+def test_a_shard_that_is_no_shard_is_refused(hub: Hub, tmp_path: Path) -> None:
+    path = f"datasets/{train(0)}"
+    hub.files[path] = b"<html>" * 400
+    hub.listed[path] = hashlib.sha256(hub.files[path]).hexdigest()
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert "it is no shard: magic" in result.stderr
+    assert not (tmp_path / train(0)).exists()
+
+
+def test_the_manifests_own_digests_count_before_the_servers(hub: Hub, tmp_path: Path) -> None:
+    hub.manifest["files"] = {VALIDATION: {"bytes": 2424, "sha256": "0" * 64}}
+    hub.publish()
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert f"the published one's {'0' * 64}" in result.stderr
+
+
+def test_the_disk_is_looked_at_before_anything_large(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
+        result = run(tmp_path)
+    assert result.exit_code == 1
+    assert f"{tmp_path} needs 0.1 MB for 5 files and has 0.0 MB free" in result.stderr
+    assert "--shards" in result.stderr
+    assert hub.sent == []
+    assert run(tmp_path).exit_code == 0
+    assert_whole(tmp_path, hub)
+
+
+def test_without_a_server(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free, monkeypatch.context() as patch:
+        free.bind(("127.0.0.1", 0))
+        patch.setenv("HF_ENDPOINT", url := f"http://127.0.0.1:{free.getsockname()[1]}")
+        result = run(tmp_path / "data")
+    assert result.exit_code == 1
+    assert url in result.stderr
+    assert "refused" in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_one_fetch_a_directory(hub: Hub, tmp_path: Path) -> None:
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    result = run(tmp_path)
+    os.close(handle)
+    assert result.exit_code == 1
+    assert "Another fetch is writing" in result.stderr
+    assert hub.sent == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--shards", "4"], "has 3 training shards; got --shards 4"),
+        (["--shards", "0"], "0 is not in the range"),
+        (["--variant", "sp9"], "has no variant 'sp9'. It has: byte260, sp1024."),
+        (["--revision", "v9"], "has no revision 'v9'"),
+    ],
+)
+def test_usage(hub: Hub, tmp_path: Path, options: list[str], words: str) -> None:
+    result = run(tmp_path, *options)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert hub.sent == []
+
+
+@pytest.mark.parametrize(
+    "manifest", ["{", "[]", '{"datasets": []}', '{"datasets": [{"name": "fineweb10B_sp1024"}], "tokenizers": []}']
+)
+def test_a_manifest_that_does_not_say_what_is_needed(hub: Hub, tmp_path: Path, manifest: str) -> None:
+    hub.files["datasets/manifest.json"] = manifest.encode()
+    result = run(tmp_path)
+    assert result.exit_code in (1, 2)
+    assert "Traceback" not in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_a_commit_can_be_named_and_the_token_stays_with_the_hub(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert run(tmp_path, "--revision", COMMIT, "--shards", "1").exit_code == 0
+    assert_whole(tmp_path, hub, shards=1)
+    assert hub.tokens == {("127.0.0.1", "Bearer hf_secret"), ("localhost", None)}
+
+
+def test_no_other_command_loads_what_fetches(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    program = "import sys, trainer.dataset; print('huggingface_hub' in sys.modules, 'trainer.fetch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout == "False False\n"
