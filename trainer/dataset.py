@@ -147,7 +147,9 @@ def build_demo(output: Path, say: Any) -> dict[str, Any]:
     try:
         manifest = read_manifest(output)
         ours = {name: manifest["files"].get(name, {}) for name in (model_path, *names.values())}
-        built_from = [entry.get("text_sha256") for entry in manifest["datasets"] if entry["name"] == DEMO_DATASET]
+        built_from = [
+            entry.get("text_sha256") for entry in manifest.get("datasets", []) if entry.get("name") == DEMO_DATASET
+        ]
         if built_from == [text_digest] and not list(problems(output, {"files": ours})):
             say(f"{output} already holds the demo dataset of this Python; kept.")
             return manifest

@@ -180,6 +180,8 @@ class Published:
                 ):
                     raise
                 reason, again = in_words(error), True
+            except (ValueError, KeyError, TypeError) as error:  # a proxy's page, say
+                raise FetchError(f"{what}: this is no answer of a Hub: {error!r}. Check HF_ENDPOINT.") from None
             if not again or pause is None:
                 break
             self.say(f"{what}: {reason}; trying again in {pause} s.")
@@ -220,8 +222,8 @@ def in_words(error: BaseException) -> str:
 # -- what to fetch -----------------------------------------------------------------------------------------------------
 
 
-def described(manifest: Any, variant: str, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The published manifest's entries of the variant's dataset and of its tokenizer.
+def described(manifest: Any, variant: str, where: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """The published manifest's entries of the variant's dataset and of its tokenizer, and the digests it has.
 
     NotPublishedError for a variant that is not published, FetchError for a manifest that does not say what is needed.
     """
@@ -233,6 +235,7 @@ def described(manifest: Any, variant: str, where: str) -> tuple[dict[str, Any], 
             raise NotPublishedError(f"{where} has no variant {variant!r}. It has: {', '.join(names)}.")
         tokenizers = {entry["name"]: entry for entry in manifest["tokenizers"]}
         tokenizer = tokenizers[dataset["tokenizer_name"]]
+        digests = {name: entry["sha256"] for name, entry in manifest.get("files", {}).items()}
         counts = [dataset["stats"][key] for key in ("files_train", "files_val")]
         names = [dataset["name"], Path(tokenizer["model_path"]).name]
         if not all(isinstance(count, int) and count > 0 for count in counts):
@@ -241,11 +244,11 @@ def described(manifest: Any, variant: str, where: str) -> tuple[dict[str, Any], 
             raise ValueError(f"names {names}")
     except NotPublishedError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FetchError(
             f"{where}: its {MANIFEST} does not describe {variant}: {error!r}. Try another --revision."
         ) from None
-    return dataset, tokenizer
+    return dataset, tokenizer, digests
 
 
 def shard_name(dataset: str, split: str, number: int) -> str:
@@ -267,7 +270,7 @@ def fetch_published(output: Path, variant: str, shards: int | None, revision: st
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise FetchError(f"{where}: its {MANIFEST} is no JSON: {error}. Try another --revision.") from None
-        dataset, tokenizer = described(manifest, variant, where)
+        dataset, tokenizer, digests = described(manifest, variant, where)
         name, stats = dataset["name"], dataset["stats"]
         if shards and shards > stats["files_train"]:
             raise NotPublishedError(f"{name} has {stats['files_train']} training shards; got --shards {shards}.")
@@ -278,8 +281,7 @@ def fetch_published(output: Path, variant: str, shards: int | None, revision: st
         names = [model, *(shard_name(name, "val", number) for number in range(stats["files_val"]))]
         train = [shard_name(name, "train", number) for number in range(stats["files_train"])]
         names += [each for number, each in enumerate(train) if number < count or (output / each).exists()]
-        digests = manifest.get("files", {})
-        wanted = [published.wanted(each, digests.get(each, {}).get("sha256")) for each in names]
+        wanted = [published.wanted(each, digests.get(each)) for each in names]
 
         source = {"repository": REPOSITORY, "revision": revision, "commit": published.commit}
         entry, tokenizer = {**dataset, "source": source}, {**tokenizer, "model_path": model}

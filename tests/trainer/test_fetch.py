@@ -6,6 +6,7 @@ under its final name, and completes when the server is well again.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -141,6 +142,8 @@ class Handler(BaseHTTPRequestHandler):
         match fault.split()[0]:
             case "404":
                 self.answer(404, X_Error_Code="EntryNotFound")
+            case "page":
+                self.answer(200, b"<html>Please log in</html>")
             case "500":
                 self.answer(500)
             case "cut":  # the length is promised, half of it sent, the connection closed
@@ -344,6 +347,33 @@ def test_without_a_server(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "data").exists()
 
 
+def test_a_server_that_is_no_hub(hub: Hub, tmp_path: Path) -> None:
+    hub.faults = {"revision": ["page"]}
+    result = run(tmp_path / "data")
+    assert result.exit_code == 1
+    assert "this is no answer of a Hub" in result.stderr
+
+
+def test_offline_mode_is_respected(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    result = run(tmp_path / "data")
+    assert result.exit_code == 1
+    assert "HF_HUB_OFFLINE forbids it" in result.stderr
+    assert hub.tokens == set()
+
+
+def test_a_disk_that_fills_up_all_the_same(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: fetch.Wanted, path: Path) -> dict[str, Any]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch.Wanted, "entry", full)
+        result = run(tmp_path)
+    assert result.exit_code == 1
+    assert f"Cannot write the dataset to {tmp_path}: [Errno 28]" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_fetch_a_directory(hub: Hub, tmp_path: Path) -> None:
     handle = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
@@ -371,7 +401,8 @@ def test_usage(hub: Hub, tmp_path: Path, options: list[str], words: str) -> None
 
 
 @pytest.mark.parametrize(
-    "manifest", ["{", "[]", '{"datasets": []}', '{"datasets": [{"name": "fineweb10B_sp1024"}], "tokenizers": []}']
+    "manifest",
+    ["{", "[]", '{"files": []}', '{"datasets": []}', '{"datasets": [{"name": "fineweb10B_sp1024"}], "tokenizers": []}'],
 )
 def test_a_manifest_that_does_not_say_what_is_needed(hub: Hub, tmp_path: Path, manifest: str) -> None:
     hub.files["datasets/manifest.json"] = manifest.encode()
