@@ -96,6 +96,7 @@ def test_readme_names_every_make_target_and_only_commands_that_exist(python: Run
                 ["plan"],
                 ["demo"],
                 ["fetch"],
+                ["build"],
                 ["verify"],
             )
             else []
@@ -112,7 +113,7 @@ def test_readme_options_exist(python: Run) -> None:
             ("analysis.significance", "report"), ("analysis.significance", "check"), ("analysis.significance", "plan"),
             ("analysis.logs",),
             ("analysis.audit",), ("analysis.leaderboard",),
-            ("orchestration.sweep", "run"), ("orchestration.sweep", "status"), ("orchestration.sweep", "collect"), ("trainer.dataset", "demo"), ("trainer.dataset", "fetch"),
+            ("orchestration.sweep", "run"), ("orchestration.sweep", "status"), ("orchestration.sweep", "collect"), ("trainer.dataset", "demo"), ("trainer.dataset", "fetch"), ("trainer.dataset", "build"),
             ("orchestration.record",), ("trainer.evaluate",),
         )
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
     python -m trainer.dataset demo            # data/: a real 1,024-piece tokenizer and about 7 M tokens, offline
     python -m trainer.dataset fetch           # data/: the published FineWeb shards and their tokenizer
+    python -m trainer.dataset build notes/    # data/: tokenizer and shards of your own text
     python -m trainer.dataset verify data     # every file against the digests of data/manifest.json
 
 trainer/shards.py says what such a directory holds.
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import io
 import os
 import sys
 import sysconfig
@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 
+from trainer.corpus import encode, excerpts, is_validation, train_tokenizer
 from trainer.shards import (
     MANIFEST,
     DatasetError,
@@ -34,8 +35,6 @@ from trainer.shards import (
 DEMO_DATASET = "demo_sp1024"
 DEMO_TOKENIZER = "demo_1024_bpe"
 DEMO_VOCAB_SIZE = 1024
-DEMO_VALIDATION_SHARE = 20  # one document in 20
-EXCERPT_CHARACTERS = 2000
 
 
 # -- documents ---------------------------------------------------------------------------------------------------------
@@ -66,76 +65,6 @@ def documentation_topics(source: str) -> Iterator[str]:
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Dict):
             yield from ast.literal_eval(statement.value).values()
-
-
-def digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
-
-
-def is_validation(document: str) -> bool:
-    """Whether a document is held out: decided by its own digest, so that order and neighbours do not matter."""
-    return int.from_bytes(digest(document)[:4], "big") % DEMO_VALIDATION_SHARE == 0
-
-
-def excerpts(documents: list[str]) -> list[str]:
-    """The documents cut at line ends into parts of at most EXCERPT_CHARACTERS, in the order of their digests.
-
-    The trainer reads shards from front to back. A long source would fill whole steps by itself, and the alphabet would
-    decide what a short run sees; short parts in an arbitrary but fixed order make every step a mixture.
-    """
-    parts: list[str] = []
-    for document in documents:
-        part: list[str] = []
-        size = 0
-        for line in document.splitlines(keepends=True):
-            if part and size + len(line) > EXCERPT_CHARACTERS:
-                parts.append("".join(part))
-                part, size = [], 0
-            part.append(line)
-            size += len(line)
-        parts.append("".join(part))
-    return sorted(parts, key=digest)
-
-
-# -- tokenizer and shards ----------------------------------------------------------------------------------------------
-
-
-def train_tokenizer(documents: list[str], vocab_size: int) -> bytes:
-    """A SentencePiece BPE model with byte fallback, as the bytes of its file.
-
-    The text is taken as it is (no normalisation, blanks kept), so that the pieces of a document add up to its bytes
-    and val_bpb is exact. No piece may hold several blanks: the byte count of the recipe knows only a leading one.
-    """
-    import sentencepiece
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(line for document in documents for line in document.splitlines(keepends=True)),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=vocab_size,
-        byte_fallback=True,
-        character_coverage=0.9995,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=True,
-        allow_whitespace_only_pieces=False,
-        split_digits=True,
-        max_sentence_length=1 << 20,
-        num_threads=os.cpu_count() or 1,
-        minloglevel=2,
-    )
-    return model.getvalue()
-
-
-def encode(tokenizer_model: bytes, documents: list[str]) -> Any:
-    """All documents as one uint16 array, each after a begin-of-sequence token."""
-    import numpy as np
-    import sentencepiece
-
-    tokenizer = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_model)
-    encoded = tokenizer.encode(documents, add_bos=True, num_threads=os.cpu_count() or 1)
-    return np.concatenate([np.asarray(ids, dtype="<u2") for ids in encoded])
 
 
 def build_demo(output: Path, say: Any) -> dict[str, Any]:
@@ -236,6 +165,31 @@ def fetch(shards: int | None, variant: str, output: Path, revision: str) -> None
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"Cannot write the dataset to {output}: {error}") from None
+
+
+@main.command()
+@click.argument("corpus", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("data"), show_default=True)
+@click.option("--vocab-size", type=click.IntRange(min=260, max=1 << 16), default=1024, show_default=True)
+@click.option(
+    "--name", default="mine", show_default=True, help="The dataset is called NAME_sp and the vocabulary size."
+)
+def build(corpus: tuple[Path, ...], output: Path, vocab_size: int, name: str) -> None:
+    """Build a tokenizer and shards from your own text: files or folders of .txt, .md (a document each) and .jsonl (a
+    document a line, its "text"), in UTF-8. One document in 20, by its digest, is held out for validation.
+
+    The text must fit into memory. The same text gives the same bytes on any number of cores.
+    """
+    from trainer.corpus import build_corpus
+
+    try:
+        build_corpus(corpus, output, vocab_size, name, os.cpu_count() or 1, click.echo)
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"This needs {error.name}: pip install 'seedproof[trainer]'.") from None
+    except DatasetError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"Cannot build the dataset in {output}: {error}") from None
 
 
 @main.command()

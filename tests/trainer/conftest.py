@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,14 @@ TINY_MODEL = {
     "WARMUP_STEPS": "2", "WARMDOWN_ITERS": "4", "MAX_WALLCLOCK_SECONDS": "0", "VAL_LOSS_EVERY": "6",
     "OMP_NUM_THREADS": "1",
 }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def prose() -> str:
+    """Lines of made-up words, the same on every Python: which documents are held out depends on their very bytes."""
+    letters = random.Random(7)
+    words = ["".join(letters.choices("etaoinshrdlucmfwypvbgkqjxz", k=letters.randrange(2, 9))) for _ in range(400)]
+    return "".join(" ".join(letters.choices(words, k=9)) + ".\n" for _ in range(200))
 
 
 @pytest.fixture(autouse=True)

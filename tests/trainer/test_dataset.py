@@ -9,21 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from trainer import dataset
+from trainer import corpus, dataset
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prose: str) -> Path:
     """A small standard library in place of the real one."""
     root = tmp_path / "lib"
     (root / "pydoc_data").mkdir(parents=True)
     (root / "test").mkdir()
     (root / "test" / "test_x.py").write_text("never = 1\n")
-    source = Path(json.__file__).read_text() + Path(dataset.__file__).read_text()
     for index in range(40):
-        (root / f"m{index}.py").write_text(f"# module {index}\n{source}")
+        (root / f"m{index}.py").write_text(f"# module {index}\n{prose}")
     (root / "bad.py").write_bytes(b"\xff\xfe")
     (root / "empty.py").write_text("\n")
     (root / "pydoc_data" / "topics.py").write_text("topics = {'assert': 'The assert statement', 'if': 'The if one'}\n")
@@ -43,7 +42,7 @@ def test_excerpts_lose_nothing_and_mix_the_documents() -> None:
     documents = ["".join(f"{name} line {i}\n" for i in range(500)) for name in "abc"]
     parts = dataset.excerpts(documents)
     assert sum(map(len, parts)) == sum(map(len, documents))
-    assert max(map(len, parts)) <= dataset.EXCERPT_CHARACTERS
+    assert max(map(len, parts)) <= corpus.EXCERPT_CHARACTERS
     assert sorted("".join(parts)) == sorted("".join(documents))
     assert dataset.excerpts(documents[::-1]) == parts
 
