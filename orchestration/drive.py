@@ -238,6 +238,8 @@ class _Driver:
             self.pool.submit(order, first=True)
             return
         self.refused.pop(key, None)
+        if not order.folder.exists():  # its node died before it began: that is no attempt of the seed's
+            self.first_attempt[key] += 1
         inbox = self.inboxes.pop(order, None)
         if inbox is not None and manifest.get("ended"):
             manifest = inbox.close(manifest)

@@ -1,0 +1,83 @@
+"""What the driver makes of a run's end, without Ray: which runs are made again, and how often."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from analysis.rules import load
+from analysis.sweepdir import read_plan
+from orchestration.drive import Care, _Driver
+from orchestration.lock import Lock
+from orchestration.plan import freeze, make_plan
+
+LOST = {"state": "lost", "reason": "its node went away"}
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Any]:
+    """A driver of two seeds that may be started twice each; `submitted` are the runs that it queues."""
+    script = tmp_path / "train.py"
+    script.write_text("print(1)\n")
+    claim = {"ruleset": asdict(load("parameter-golf")), "sota": 1.2}
+    freeze(make_plan(script, None, None, [1, 2], {}, 0, 1, claim, {"name": "fixed"}), tmp_path / "sweep")
+    lock = Lock(tmp_path / "sweep")
+    found = _Driver(tmp_path / "sweep", read_plan(tmp_path / "sweep"), Care(max_attempts=2), lock, None)
+    found.settle()
+    found.submitted = []
+    found.pool = SimpleNamespace(submit=lambda order, **more: found.submitted.append((order, more)))
+    yield found
+    lock.release()
+
+
+def begin(order: Any) -> Any:
+    order.folder.mkdir(parents=True)
+    (order.folder / "run.json").write_text(json.dumps({"state": "running", "reason": None, "seed": order.seed}))
+    return order
+
+
+def test_a_lost_run_is_made_again_until_the_attempts_are_over(driver: Any) -> None:
+    driver.ended(begin(driver.order("candidate", 1, 1)), "A", LOST)
+    ((again, more),) = driver.submitted
+    assert (again.seed, again.attempt, more) == (1, 2, {"lost_on": "A", "first": True})
+    driver.ended(begin(again), "B", LOST)
+    assert len(driver.submitted) == 1
+    events = [json.loads(line) for line in driver.journal.path.read_text().splitlines()]
+    assert [(event["attempt"], event["state"]) for event in events] == [(1, "lost"), (2, "lost")]
+
+
+def test_a_run_whose_node_died_before_it_began_has_lost_no_attempt(driver: Any) -> None:
+    driver.ended(driver.order("candidate", 1, 1), "A", LOST)
+    driver.ended(begin(driver.submitted[-1][0]), "B", LOST)
+    third = driver.submitted[-1][0]
+    assert (len(driver.submitted), third.attempt) == (2, 3)
+    driver.ended(begin(third), "A", LOST)
+    assert len(driver.submitted) == 2
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_a_run_with_a_result_is_never_made_again(driver: Any, state: str) -> None:
+    order = begin(driver.order("candidate", 1, 1))
+    driver.ended(order, "A", {"state": state, "reason": "why", "ended": "now", "wall_s": 1.0})
+    assert driver.submitted == []
+    assert driver.states["candidate", 1] == state
+
+
+def test_what_the_worker_wrote_last_stands_though_it_could_not_tell(driver: Any) -> None:
+    order = begin(driver.order("candidate", 1, 1))
+    (order.folder / "run.json").write_text(json.dumps({"state": "succeeded", "reason": None, "seed": 1}))
+    driver.ended(order, "A", LOST)
+    assert driver.submitted == []
+    assert driver.states["candidate", 1] == "succeeded"
+
+
+def test_a_run_that_finds_no_room_waits_and_is_the_same_attempt(driver: Any) -> None:
+    order = driver.order("candidate", 1, 1)
+    driver.ended(order, "A", {"state": "pending", "reason": "full"})
+    assert driver.submitted == [(order, {"first": True})]
