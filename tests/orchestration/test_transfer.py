@@ -42,7 +42,7 @@ def afar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunOr
         digest = hashlib.sha256(SCRIPT).hexdigest()
         script = tmp_path / "nowhere" / "train_gpt.py"
         return RunOrder(
-            "candidate", 7, 1, folder, script, digest, SCRIPT, env, 1, load("parameter-golf"), "S", 60, None
+            "candidate", 7, 1, folder, script, digest, SCRIPT, env, 1, load("parameter-golf"), "S", "D", 60, None
         )
 
     return make
