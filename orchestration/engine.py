@@ -121,6 +121,7 @@ class Pool:
         self._seen: Counter[tuple[str, str]] = Counter()  # runs given to (node, arm)
         self._idle_since = time.monotonic()
         self._told = self._looked = 0.0
+        self._alive: set[str] = set()  # nodes, when last looked
 
         tags = ("sweep", "arm", "seed")
         self._step = Gauge("seedproof_step", "The last step that a run has logged.", tags)
@@ -149,8 +150,8 @@ class Pool:
 
     def poll(self) -> None:
         """Hand out what can be handed out and hear what has come in; takes POLL_S at most. Raises EngineError."""
-        self._ask()
         self._look_after_nodes()
+        self._ask()
         open_ = [*self._asked, *self._busy]
         if not open_:  # all nodes rest
             time.sleep(POLL_S)
@@ -190,17 +191,22 @@ class Pool:
         return None
 
     def _look_after_nodes(self) -> None:
-        """Give up runs whose node has died and that Ray says nothing of: one that had not begun waits for another node.
+        """After a node's death, ask again for groups and give up runs that Ray says nothing of.
 
-        Ray gives a group on a dead node another one when there is room, which may be never.
+        Ray gives a group on a dead node another one when it finds room, which may be never: a run that had not begun
+        would wait for it, and so would one that is to get the group.
         """
         now = time.monotonic()
-        if not self._busy or now - self._looked < LOOK_S:
+        if now - self._looked < LOOK_S:
             return
         self._looked = now
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        before, self._alive = self._alive, {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        if before - self._alive:
+            for group, _ in self._asked.values():
+                remove_placement_group(group)
+            self._asked.clear()
         for generator, busy in list(self._busy.items()):
-            busy.dead_since = None if busy.node in alive else busy.dead_since or now
+            busy.dead_since = None if busy.node in self._alive else busy.dead_since or now
             if busy.dead_since is not None and now - busy.dead_since >= SILENT_S:
                 ray.cancel(generator, force=True)
                 self._over(generator, {"state": "lost", "reason": "its node went away"})

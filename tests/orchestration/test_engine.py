@@ -268,6 +268,23 @@ def test_a_run_given_to_a_node_that_died_before_it_began_is_lost_and_made_again(
     assert heard.ends.count(("B", "succeeded")) == 3
 
 
+def test_a_group_that_ray_forgot_when_a_node_died_is_asked_for_again(
+    fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOOK_S", 0.0)
+    ray = fake("A")
+    ray.taken.add("A")
+    heard = Heard()
+    pool = pool_of(heard, good, orders(1))
+    pool.poll()
+    (forgotten,) = ray.groups
+    forgotten.avoid = {"A", "B"}  # it will never be placed
+    ray.names = ["B"]
+    run_out(pool)
+    assert heard.runs == [("candidate", 0, "B")]
+    assert ray.groups == []
+
+
 def test_runs_that_are_not_needed_any_more_are_not_dealt(fake: Callable[..., FakeRay]) -> None:
     fake("A")
     heard = Heard(lambda *_: pool.clear())
