@@ -42,7 +42,7 @@ def finish(sweep: Callable[..., Path]) -> Finish:
     """A sweep that has ended: that of the fixture `sweep`, with its script and the digests that run.json gives of logs."""
 
     def make(values: dict[int, float | None], source: str = SOURCE, **options: Any) -> Path:
-        script = {"path": "/home/alice/work/train.py", "sha256": digest(source.encode()), "bytes": len(source)}
+        script = {"path": "/home/alice/code/train.py", "sha256": digest(source.encode()), "bytes": len(source)}
         options = {"sota": SOTA, "gpus_per_run": 8, "script": script, **options}
         folder = sweep(values, **options)
         (folder / "script.py").write_text(source)
@@ -547,7 +547,7 @@ def test_generated_files_name_no_path_host_or_user(finish: Finish, tmp_path: Pat
         ruleset=rules,
     )
     found = made(folder, tmp_path / "mine", "--blurb", "x")
-    assert "/home/alice/work/train.py, /home/alice/data/fineweb10B_sp1024." in found.stderr
+    assert "/home/alice/code/train.py, /home/alice/data/fineweb10B_sp1024." in found.stderr
     text = (tmp_path / "mine/README.md").read_text()
     for line in ("DATA_PATH=fineweb10B_sp1024", "LR=0.03", "LR=0.04", "NOTE='it'\"'\"'s `x`\\x0aq'"):
         assert f"\n    {line} \\\n" in text
