@@ -202,9 +202,7 @@ class Pool:
         self._looked = now
         before, self._alive = self._alive, {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         if before - self._alive:
-            for group, _ in self._asked.values():
-                remove_placement_group(group)
-            self._asked.clear()
+            self._ask_for_none()
         for generator, busy in list(self._busy.items()):
             busy.dead_since = None if busy.node in self._alive else busy.dead_since or now
             if busy.dead_since is not None and now - busy.dead_since >= SILENT_S:
@@ -214,8 +212,7 @@ class Pool:
     def _ask(self) -> None:
         """Ask for as many groups as runs wait, at most MOST_ASKED."""
         if not self._waiting:
-            for reference in list(self._asked):
-                remove_placement_group(self._asked.pop(reference)[0])
+            self._ask_for_none()
             return
         nodes = self._nodes()
         if not nodes:
@@ -237,6 +234,12 @@ class Pool:
             for _ in range(min(number - asked[avoid], MOST_ASKED - len(self._asked))):
                 group = placement_group([self._size.bundle], strategy="STRICT_PACK", bundle_label_selector=selector)
                 self._asked[group.ready()] = group, avoid
+
+    def _ask_for_none(self) -> None:
+        """Take back the groups that have no node yet."""
+        for group, _ in self._asked.values():
+            remove_placement_group(group)
+        self._asked.clear()
 
     def _no_node(self) -> None:
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -269,9 +272,8 @@ class Pool:
         if not may:
             remove_placement_group(group)
             return
-        order = min(
-            may, key=lambda one: (one not in self._lost_on, self._seen[node, one.arm])
-        )  # the first of the least
+        # of equals the first
+        order = min(may, key=lambda one: (one not in self._lost_on, self._seen[node, one.arm]))
         self._waiting.remove(order)
         self._lost_on.pop(order, None)
         self._seen[node, order.arm] += 1
@@ -318,9 +320,7 @@ class Pool:
     def close(self) -> None:
         """End everything that is under way."""
         self.clear()
-        for group, _ in self._asked.values():
-            remove_placement_group(group)
-        self._asked.clear()
+        self._ask_for_none()
         for generator in self._busy:
             ray.cancel(generator, force=True)
         for busy in self._busy.values():
