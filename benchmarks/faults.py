@@ -349,16 +349,24 @@ class Trial:
     fault_of_ours: str = ""
 
 
-def hit(scene: Scene, fault: Fault, seed: int, resume: Callable[[], None]) -> Trial:
-    """Inject one fault into the running attempt of a seed; go on until its state is known."""
+def hit(scene: Scene, fault: Fault, whole: set[int], resume: Callable[[], None]) -> Trial:
+    """Inject one fault into the running attempt of the first seed that had none yet; go on until its state is known.
 
-    def training() -> bool:
-        attempts = (scene.sweep / "candidate" / f"seed-{seed}").glob("attempt-*")
-        scene.attempt = max(attempts, key=lambda path: path.name, default=scene.sweep)
-        log = scene.attempt / "train.log"
-        return scene.manifest.get("state") == "running" and log.is_file() and b"step:3/" in log.read_bytes()
+    A node's end may take a seed along that was not meant; it comes again when the seeds on the other nodes had their
+    faults, so that no seed can be waited for by number.
+    """
 
-    wait_for(training, f"{fault.name}: seed {seed}'s training")
+    def training() -> int | None:
+        for seed in sorted(whole):
+            attempts = (scene.sweep / "candidate" / f"seed-{seed}").glob("attempt-*")
+            scene.attempt = max(attempts, key=lambda path: path.name, default=scene.sweep)
+            log = scene.attempt / "train.log"
+            if scene.manifest.get("state") == "running" and log.is_file() and b"step:3/" in log.read_bytes():
+                return seed
+        return None
+
+    seed = wait_for(training, f"{fault.name}: the training of one of seeds {sorted(whole)}")
+    whole.remove(seed)
     Path(f"{scene.place.folder}/ledger.{seed}").touch()
     trial = Trial(fault)
     fault.inject(scene)
@@ -406,8 +414,9 @@ def sweep(place: Any, folder: Path, faults: list[Fault]) -> Iterator[Trial]:
             scene.driver = place.start(["resume", str(folder), *care], log)
 
         try:
-            for seed, fault in zip(seeds, faults, strict=True):
-                yield hit(scene, fault, seed, resume)
+            whole = set(seeds)
+            for fault in faults:
+                yield hit(scene, fault, whole, resume)
             code = scene.driver.wait(180)
         except BaseException:
             said = (place.folder / "driver.log").read_text().splitlines()

@@ -2,14 +2,22 @@
 
     python -m trainer.evaluate ARTIFACT --data data/datasets/demo_sp1024 --tokenizer data/tokenizers/demo_1024_bpe.model
 
-The artifact carries the settings that rebuild the model; reading it never unpickles code.
+The artifact carries the settings that rebuild the model. It is somebody else's file: nothing in it is executed, and it
+cannot make this process much larger than UNPACKED_LIMIT_BYTES.
 """
 
 from __future__ import annotations
 
+import io
+import zipfile
+import zlib
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
+
+UNPACKED_LIMIT_BYTES = 1 << 30  # 268 million parameters in four bytes each; an artifact of 16 MB holds a tenth of that
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,9 +25,13 @@ import click
 @click.option("--data", envvar="DATA_PATH", required=True, help="Folder with fineweb_val_*.bin.  [or DATA_PATH]")
 @click.option("--tokenizer", envvar="TOKENIZER_PATH", required=True, help="SentencePiece model.  [or TOKENIZER_PATH]")
 def main(artifact: Path, data: str, tokenizer: str) -> None:
-    """Evaluate ARTIFACT on the validation split."""
+    """Evaluate ARTIFACT on the validation split.
+
+    On the machine that trained it the result is the log's last line; another kind of machine rounds differently, in the
+    fifth decimal or so.
+    """
     try:
-        from trainer.train_gpt import SettingsError
+        from trainer.train_gpt import DivergedError, SettingsError
     except ModuleNotFoundError as error:
         raise click.UsageError(f"This needs {error.name}: pip install 'seedproof[trainer]'.") from None
 
@@ -28,29 +40,74 @@ def main(artifact: Path, data: str, tokenizer: str) -> None:
     except SettingsError as error:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(2) from None
+    except DivergedError as error:
+        click.echo(f"Error: {artifact}: {error}", err=True)
+        raise SystemExit(3) from None
     click.echo(f"evaluated val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")
 
 
 def evaluate(artifact: Path, data: str, tokenizer: str) -> tuple[float, float]:
-    """(val_loss in nats a token, val_bpb) of an artifact. Raises trainer.train_gpt.SettingsError."""
+    """(val_loss in nats a token, val_bpb) of an artifact. Raises SettingsError, DivergedError of trainer.train_gpt."""
     import torch
 
     from trainer import train_gpt
 
-    kept, state = train_gpt.load_artifact(artifact)
+    kept, state = open_artifact(artifact)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        kinds = {field.name: type(field.default) for field in fields(train_gpt.Settings)}
+        if {name: type(value) for name, value in kept.items()} != {n: kinds[n] for n in train_gpt.ARTIFACT_SETTINGS}:
+            raise ValueError("its settings are not those that this trainer writes")
         paths = {"data_path": data, "tokenizer_path": tokenizer}
         settings = train_gpt.Settings(**kept, **paths, train_batch_tokens=train_gpt.SLOTS * kept["train_seq_len"])
         settings.check(world_size=1)
-        model = train_gpt.GPT(settings)
-        model.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise train_gpt.SettingsError(f"{artifact} is not an artifact of this trainer: {reason}") from error
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if settings.num_layers > len(state):
+            raise ValueError(f"it says {settings.num_layers} layers and holds {len(state)} tensors")
+        with torch.device("meta"):  # shapes only: what the settings ask for may not fit into any memory
+            shapes = {name: t.shape for name, t in train_gpt.GPT(settings).state_dict().items()}
+        if shapes != {name: t.shape for name, t in state.items()}:
+            raise ValueError("its tensors are not those of the model in its settings")
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise train_gpt.SettingsError(f"{artifact} is not an artifact of this trainer: {_first_line(error)}") from error
     token_bytes = train_gpt.TokenBytes.of(train_gpt.load_tokenizer(settings), device)
     validation = train_gpt.Validation(settings, token_bytes, device, rank=0, world_size=1)
+    model = train_gpt.GPT(settings, train_gpt.Machine.choose(settings, device).dtype)
+    model.load_state_dict(state)
     return validation.run(model.to(device))
+
+
+def open_artifact(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the settings that rebuild the model, its float32 state dict) of an artifact; SettingsError where it is none.
+
+    Refused: code in a pickle, what unpacks to more than the limit (in zlib or in the archive within), and tensors that
+    claim more elements than are stored.
+    """
+    import torch
+
+    from trainer.train_gpt import SettingsError, dequantise, payload_bytes
+
+    try:
+        with open(path, "rb") as file:
+            inflate = zlib.decompressobj()
+            raw = inflate.decompress(file.read(UNPACKED_LIMIT_BYTES), UNPACKED_LIMIT_BYTES)
+        if not inflate.eof or inflate.unused_data:
+            raise ValueError(f"it is cut off, goes on behind its end, or unpacks to over {UNPACKED_LIMIT_BYTES} bytes")
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > len(raw):
+                raise ValueError("the archive in it holds more than it has bytes")
+        content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+        packed = {part: content[part] for part in ("int8", "scale", "float")}
+        if sum(payload_bytes(tensors) for tensors in packed.values()) > len(raw):
+            raise ValueError("its tensors claim more elements than it has bytes")
+        return dict(content["settings"]), dequantise(packed)
+    except Exception as error:  # zlib, pickle and torch each raise their own kinds
+        raise SettingsError(f"{path} is not an artifact of this trainer: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ identity of the program. It needs torch, numpy and sentencepiece and nothing els
 
 A step always works on the same 8 slots of tokens, whatever the number of ranks: N ranks take 8/N slots each. So one
 gradient step means the same on a laptop and on eight GPUs. The seed sets the initial weights; the order of the data is
-fixed (shards in name order).
+fixed (shards in name order). On CUDA the activations are bfloat16; a CPU takes float32 where it is quicker, and the log
+says which. DETERMINISTIC=1 makes a seed's losses equal to the last bit on one machine and number of ranks.
 
 The result is not the loss of the weights in memory but of the artifact: int8 weights, zlib, written, read back,
 dequantised and validated again.
@@ -16,16 +17,17 @@ dequantised and validated again.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 import zlib
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -43,9 +45,7 @@ NEAR_CAP_STEPS = 4  # from here on the clock is read with the device synchronise
 SLOTS = 8  # micro-batches in one gradient step, over all ranks
 RULER = "=" * 100
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Settings
-# ---------------------------------------------------------------------------------------------------------------------
+# -- Settings ----------------------------------------------------------------------------------------------------------
 
 
 class SettingsError(ValueError):
@@ -64,7 +64,6 @@ class Settings:
     tokenizer_path: str = "./data/tokenizers/fineweb_1024_bpe.model"
     run_id: str = "final_model"  # names the artifact file: RUN_ID.int8.ptz
     seed: int = 1337
-
     vocab_size: int = 1024
     num_layers: int = 9
     model_dim: int = 512
@@ -76,14 +75,12 @@ class Settings:
     rope_base: float = 10000.0
     logit_softcap: float = 30.0
     qk_gain_init: float = 1.5
-
     train_seq_len: int = 4096
     train_batch_tokens: int = 393216  # of one step, all ranks
     iterations: int = 20000
     warmup_steps: int = 20
     warmdown_iters: int = 3000
     max_wallclock_seconds: float = 600.0  # 0 = no cap
-
     embed_lr: float = 0.6  # the untied embedding's
     head_lr: float = 0.008  # the untied head's
     tied_embed_lr: float = 0.030
@@ -97,25 +94,21 @@ class Settings:
     beta2: float = 0.95
     adam_eps: float = 1e-8
     grad_clip_norm: float = 0.0  # 0 = no clipping
-
     val_batch_size: int = 524288  # tokens, all ranks
     val_loss_every: int = 1000  # 0 = only at the end
     train_log_every: int = 200  # 0 = only steps 1-10
+    deterministic: bool = False  # nothing is chosen by measuring, and no kernel adds in an order of chance
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """Read the variables that are set; an empty one counts as not set."""
         values: dict[str, Any] = {}
         for field in fields(cls):
-            text = env.get(field.name.upper(), "")
-            if not text:
-                continue
-            kind = type(field.default)
+            text, kind = env.get(field.name.upper(), ""), type(field.default)
+            read = {"0": False, "1": True, "false": False, "true": True}.__getitem__ if kind is bool else kind
             try:
-                if kind is bool:
-                    values[field.name] = {"0": False, "1": True, "false": False, "true": True}[text.lower()]
-                else:
-                    values[field.name] = kind(text)
+                if text:
+                    values[field.name] = read(text.lower() if kind is bool else text)
             except (KeyError, ValueError):
                 wanted = {bool: "0 or 1", int: "a whole number", float: "a number"}[kind]
                 raise SettingsError(f"{field.name.upper()} must be {wanted}, not {text!r}.") from None
@@ -123,52 +116,34 @@ class Settings:
 
     def check(self, world_size: int) -> None:
         """Refuse shapes, batches and rank counts that cannot work, before anything is built."""
-        if world_size < 1 or SLOTS % world_size:
-            raise SettingsError(
-                f"WORLD_SIZE={world_size} does not divide {SLOTS}: "
-                f"start torchrun with --nproc_per_node of 1, 2, 4 or 8."
-            )
+        numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.type != "str"}
         counts = ("vocab_size", "num_layers", "model_dim", "num_heads", "num_kv_heads", "mlp_mult", "train_seq_len")
-        for name in (*counts, "train_batch_tokens", "val_batch_size", "muon_backend_steps"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name.upper()} must be at least 1, not {getattr(self, name)}.")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise SettingsError(f"{field.name.upper()} must be a finite number, not {value}.")
-            if isinstance(value, (int, float)) and value < 0:
-                raise SettingsError(f"{field.name.upper()} must not be negative, got {value}.")
-        for name in ("beta1", "beta2"):
-            if getattr(self, name) >= 1:
-                raise SettingsError(f"{name.upper()} must be less than 1, not {getattr(self, name)}.")
-        if self.seed >= 2**63:
-            raise SettingsError(f"SEED must be less than 2^63, not {self.seed}.")
-        if self.logit_softcap == 0:
-            raise SettingsError("LOGIT_SOFTCAP must be more than 0, got 0.0.")
-        if self.model_dim % self.num_heads or self.model_dim // self.num_heads % 2:
-            raise SettingsError(
-                f"MODEL_DIM={self.model_dim} does not split into NUM_HEADS={self.num_heads} heads of an even size."
-            )
-        if self.num_heads % self.num_kv_heads:
-            raise SettingsError(f"NUM_KV_HEADS={self.num_kv_heads} does not divide NUM_HEADS={self.num_heads}.")
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                raise SettingsError(f"{name.upper()} must be a finite number, not {value}.")
+            if value < 0:
+                raise SettingsError(f"{name.upper()} must not be negative, got {value}.")
+            if value < 1 and name in (*counts, "train_batch_tokens", "val_batch_size", "muon_backend_steps"):
+                raise SettingsError(f"{name.upper()} must be at least 1, not {value}.")
+            if value >= 1 and name in ("beta1", "beta2"):
+                raise SettingsError(f"{name.upper()} must be less than 1, not {value}.")
         unit = SLOTS * self.train_seq_len
-        if self.train_batch_tokens < unit or self.train_batch_tokens % unit:
-            raise SettingsError(
-                f"TRAIN_BATCH_TOKENS={self.train_batch_tokens} is not a multiple of {SLOTS} sequences of "
-                f"TRAIN_SEQ_LEN={self.train_seq_len} ({unit} tokens)."
-            )
-        if self.val_batch_size < unit:
-            raise SettingsError(
-                f"VAL_BATCH_SIZE={self.val_batch_size} is smaller than {SLOTS} sequences of "
-                f"TRAIN_SEQ_LEN={self.train_seq_len} ({unit} tokens)."
-            )
-        if Path(self.run_id).name != self.run_id:
-            raise SettingsError(f"RUN_ID must be a plain file name, not {self.run_id!r}.")
+        for bad, sentence in (
+            (world_size < 1 or SLOTS % world_size, f"WORLD_SIZE={world_size} does not divide {SLOTS}: start torchrun with --nproc_per_node of 1, 2, 4 or 8."),
+            (self.seed >= 2**63, f"SEED must be less than 2^63, not {self.seed}."),
+            (self.logit_softcap == 0, "LOGIT_SOFTCAP must be more than 0, got 0.0."),
+            (self.model_dim % (2 * self.num_heads), f"MODEL_DIM={self.model_dim} does not split into NUM_HEADS={self.num_heads} heads of an even size."),
+            (self.num_heads % self.num_kv_heads, f"NUM_KV_HEADS={self.num_kv_heads} does not divide NUM_HEADS={self.num_heads}."),
+            (self.train_batch_tokens % unit, f"TRAIN_BATCH_TOKENS={self.train_batch_tokens} is not a multiple of {SLOTS} sequences of TRAIN_SEQ_LEN={self.train_seq_len} ({unit} tokens)."),
+            (self.val_batch_size < unit, f"VAL_BATCH_SIZE={self.val_batch_size} is smaller than {SLOTS} sequences of TRAIN_SEQ_LEN={self.train_seq_len} ({unit} tokens)."),
+            (self.deterministic and self.max_wallclock_seconds > 0, "DETERMINISTIC=1 needs MAX_WALLCLOCK_SECONDS=0: under a cap the schedule is the clock's."),
+            (Path(self.run_id).name != self.run_id, f"RUN_ID must be a plain file name, not {self.run_id!r}."),
+        ):  # fmt: skip
+            if bad:
+                raise SettingsError(sentence)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Data: shards of uint16 tokens, and what a token weighs in bytes
-# ---------------------------------------------------------------------------------------------------------------------
+# -- Data: shards of uint16 tokens, and what a token weighs in bytes ---------------------------------------------------
 
 SHARD_MAGIC, SHARD_VERSION, SHARD_HEADER_INTS = 20240520, 1, 256
 
@@ -181,10 +156,8 @@ def open_shard(path: Path) -> np.ndarray:
     if size < header_bytes:
         raise SettingsError(f"DATA_PATH holds {path} of {size} bytes; a shard's header alone has {header_bytes}.")
     if header[0] != SHARD_MAGIC or header[1] != SHARD_VERSION:
-        raise SettingsError(
-            f"DATA_PATH holds {path}, which does not start with a token shard's header "
-            f"(magic {SHARD_MAGIC}, version {SHARD_VERSION}; got {header[:2].tolist()})."
-        )
+        wanted = f"magic {SHARD_MAGIC}, version {SHARD_VERSION}; got {header[:2].tolist()}"
+        raise SettingsError(f"DATA_PATH holds {path}, which does not start with a token shard's header ({wanted}).")
     count, present = int(header[2]), (size - header_bytes) / 2
     if size != header_bytes + 2 * count:
         raise SettingsError(f"DATA_PATH holds {path}, whose header says {count} tokens; the file has {present:g}.")
@@ -203,12 +176,9 @@ def open_shards(data_path: str, split: str) -> list[np.ndarray]:
 
 def check_tokens(tokens: np.ndarray, vocab_size: int, data_path: str) -> None:
     """Refuse a shard written with a larger vocabulary than the model's."""
-    top = int(tokens.max(initial=0))
-    if top >= vocab_size:
-        raise SettingsError(
-            f"DATA_PATH={data_path} holds token {top}, outside VOCAB_SIZE={vocab_size}: "
-            f"it was written with another tokenizer."
-        )
+    if (top := int(tokens.max(initial=0))) >= vocab_size:
+        where = f"DATA_PATH={data_path} holds token {top}, outside VOCAB_SIZE={vocab_size}"
+        raise SettingsError(f"{where}: it was written with another tokenizer.")
 
 
 class TokenStream:
@@ -235,17 +205,14 @@ class TokenStream:
 def load_tokenizer(settings: Settings) -> sentencepiece.SentencePieceProcessor:
     """The SentencePiece model, which must have exactly VOCAB_SIZE pieces."""
     path = Path(settings.tokenizer_path)
-    if not path.is_file():
-        raise SettingsError(f"TOKENIZER_PATH={path} is no file.")
     tokenizer = sentencepiece.SentencePieceProcessor()
     try:
         tokenizer.load(str(path))
     except (RuntimeError, OSError):
-        raise SettingsError(f"TOKENIZER_PATH={path} is not a SentencePiece model.") from None
-    if tokenizer.vocab_size() != settings.vocab_size:
-        raise SettingsError(
-            f"VOCAB_SIZE={settings.vocab_size}, but TOKENIZER_PATH={path} has {tokenizer.vocab_size()} pieces."
-        )
+        raise SettingsError(f"TOKENIZER_PATH={path} is no file, or no SentencePiece model.") from None
+    pieces = tokenizer.vocab_size()
+    if pieces != settings.vocab_size:
+        raise SettingsError(f"VOCAB_SIZE={settings.vocab_size}, but TOKENIZER_PATH={path} has {pieces} pieces.")
     return tokenizer
 
 
@@ -265,9 +232,7 @@ class TokenBytes:
     @classmethod
     def of(cls, tokenizer: sentencepiece.SentencePieceProcessor, device: torch.device) -> TokenBytes:
         count = tokenizer.vocab_size()
-        size = np.zeros(count, dtype=np.int16)
-        marked = np.zeros(count, dtype=bool)
-        silent = np.zeros(count, dtype=bool)
+        size, marked, silent = np.zeros(count, dtype=np.int16), np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
         for token in range(count):
             if tokenizer.is_control(token) or tokenizer.is_unknown(token) or tokenizer.is_unused(token):
                 silent[token] = True
@@ -284,9 +249,78 @@ class TokenBytes:
         return self.size[target].long() + (self.marked[target] & ~self.silent[previous]).long()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Model
-# ---------------------------------------------------------------------------------------------------------------------
+# -- Machine: what it does fastest is measured at the start ------------------------------------------------------------
+
+ATTENTION = ("cudnn", "flash", "mem_efficient", "math")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where one rank computes, in which type, and what was chosen, as a line of the log."""
+
+    device: torch.device
+    dtype: torch.dtype = torch.bfloat16  # of activations, matrix products and Muon's iteration
+    choice: str = ""
+
+    @classmethod
+    def choose(cls, s: Settings, device: torch.device) -> Machine:
+        """Attention's kernel on CUDA; type and threads on a CPU, where ranks that have met follow rank 0."""
+        if device.type == "cuda":
+            shape = (s.train_batch_tokens // SLOTS // s.train_seq_len, s.train_seq_len, s.model_dim // s.num_heads)
+            heads = (s.num_heads, s.num_kv_heads, s.num_kv_heads)
+            q, k, v = (torch.randn(shape[0], n, *shape[1:], device=device).bfloat16().requires_grad_() for n in heads)
+
+            def layer(name: str) -> None:
+                for each in ATTENTION:
+                    getattr(torch.backends.cuda, f"enable_{each}_sdp")(each == name)
+                attend(q, k, v).backward(q.detach())
+
+            tries = {name: partial(layer, name) for name in (("flash", "math") if s.deterministic else ATTENTION)}
+            best, times = fastest(tries)
+            layer(best)  # leaves it alone allowed
+            return cls(device, choice=f"Attention by {best} ({times})")
+        most = torch.get_num_threads()
+        if s.deterministic:
+            return cls(
+                device, torch.float32, f"Running on CPU in float32 on {most} threads a rank, as DETERMINISTIC asks"
+            )
+        x, w = torch.randn(min(1024, s.train_batch_tokens // SLOTS), s.model_dim), torch.randn(s.model_dim, 1024)
+
+        def product(x: Tensor, w: Tensor, threads: int) -> None:
+            torch.set_num_threads(threads)
+            torch.mm(x, w)
+
+        tries = {}
+        for n in sorted({1, most}):
+            for kind in (torch.float32, torch.bfloat16):
+                tries[f"{kind} on {n} threads"[6:]] = partial(product, x.to(kind), w.to(kind), n)
+        best, times = fastest(tries)
+        index = torch.tensor(list(tries).index(best))
+        if dist.is_initialized():
+            dist.broadcast(index, src=0)
+        kind, _, threads, _ = list(tries)[int(index)].split()
+        torch.set_num_threads(int(threads))
+        return cls(device, getattr(torch, kind), f"Running on CPU in {kind} on {threads} threads a rank ({times})")
+
+
+def fastest(tries: Mapping[str, Callable[[], None]]) -> tuple[str, str]:
+    """(the quickest's name, all times in words). A later one must win by a fifth, so that the choice does not flicker."""
+    times = dict.fromkeys(tries, math.inf)
+    for name, call in tries.items():
+        with contextlib.suppress(RuntimeError):  # cannot run here
+            for _ in range(6):  # the first of them also prepares
+                start = time.perf_counter()
+                call()
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                times[name] = min(times[name], time.perf_counter() - start)
+    best = next(iter(times))
+    for name, seconds in times.items():
+        best = name if seconds < times[best] / 1.2 else best
+    return best, ", ".join(f"{name} {1000 * t:.3f} ms" for name, t in times.items())
+
+
+# -- Model -------------------------------------------------------------------------------------------------------------
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -294,15 +328,13 @@ def rms_norm(x: Tensor) -> Tensor:
 
 
 def project(x: Tensor, weight: Tensor) -> Tensor:
-    """Matrix product in the activations' bfloat16; the weight itself stays float32."""
+    """Matrix product in the activations' type; the weight itself stays float32."""
     return F.linear(x, weight.to(x.dtype))
 
 
-def rotary_tables(length: int, head_dim: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin, each (length, head_dim / 2), float32."""
-    frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
-    angle = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequency)
-    return angle.cos(), angle.sin()
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention; each: (batch, heads, length, head_dim), fewer heads in k and v."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.size(1) != k.size(1))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -318,21 +350,18 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = s.num_heads, s.num_kv_heads, s.model_dim // s.num_heads
         kv_dim = self.kv_heads * self.head_dim
-        self.q = nn.Linear(s.model_dim, s.model_dim, bias=False)
-        self.k = nn.Linear(s.model_dim, kv_dim, bias=False)
-        self.v = nn.Linear(s.model_dim, kv_dim, bias=False)
-        self.out = nn.Linear(s.model_dim, s.model_dim, bias=False)
+        widths = (s.model_dim, kv_dim, kv_dim, s.model_dim)
+        self.q, self.k, self.v, self.out = (nn.Linear(s.model_dim, width, bias=False) for width in widths)
         nn.init.zeros_(self.out.weight)
         self.q_gain = nn.Parameter(torch.full((s.num_heads,), s.qk_gain_init))
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         batch, length, _ = x.shape
-        q = project(x, self.q.weight).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
-        k = project(x, self.k.weight).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
-        v = project(x, self.v.weight).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
-        q = rotate(rms_norm(q), cos, sin) * self.q_gain.to(x.dtype)[:, None, None]
-        k = rotate(rms_norm(k), cos, sin)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.heads != self.kv_heads)
+        weight = torch.cat((self.q.weight, self.k.weight, self.v.weight))  # one product reads x once, not three times
+        qkv = project(x, weight).view(batch, length, -1, self.head_dim).transpose(1, 2)
+        qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
+        q, k = rotate(rms_norm(qk), cos[:length], sin[:length]).split((self.heads, self.kv_heads), dim=1)
+        y = attend(q * self.q_gain.to(x.dtype)[:, None, None], k, v)
         return project(y.transpose(1, 2).reshape(batch, length, -1), self.out.weight)
 
 
@@ -349,18 +378,43 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, x0: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         mix = self.mix.to(x.dtype)
-        x = mix[0] * x + mix[1] * x0
-        x = x + self.attn_scale.to(x.dtype) * self.attn(rms_norm(x), cos, sin)
+        x = torch.addcmul(mix[0] * x, mix[1], x0)
+        x = torch.addcmul(x, self.attn_scale.to(x.dtype), self.attn(rms_norm(x), cos, sin))
         hidden = F.relu(project(rms_norm(x), self.up.weight)).square()
-        return x + self.mlp_scale.to(x.dtype) * project(hidden, self.down.weight)
+        return torch.addcmul(x, self.mlp_scale.to(x.dtype), project(hidden, self.down.weight))
+
+
+class SoftcapCrossEntropy(torch.autograd.Function):
+    """Nats (tokens,) of targets (tokens,) under cap * tanh(logits / cap), logits (tokens, vocabulary), in float32.
+
+    Only the logits as they came are kept for the backward pass, which computes the rest again; compiled, both passes
+    read them once and no float32 copy of them is stored.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, cap: float) -> Tensor:
+        capped = (logits.float() / cap).tanh_().mul_(cap)
+        total = capped.logsumexp(-1, keepdim=True)
+        ctx.save_for_backward(logits, targets, total)
+        ctx.cap = cap
+        return (total - capped.gather(-1, targets[:, None])).squeeze(-1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        logits, targets, total = ctx.saved_tensors
+        tanh = (logits.float() / ctx.cap).tanh_()
+        share = torch.sub(tanh * ctx.cap, total).exp_()
+        share -= (torch.arange(logits.size(-1), device=logits.device) == targets[:, None]).float()
+        slope = (1 - tanh.square_()).mul_(gradient[:, None])
+        return share.mul_(slope).to(logits.dtype), None, None
 
 
 class GPT(nn.Module):
     """A U of blocks: the first half pushes its outputs, the second half adds them back in reverse order."""
 
-    def __init__(self, s: Settings) -> None:
+    def __init__(self, s: Settings, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
-        self.settings = s
+        self.settings, self.dtype = s, dtype
         self.embed = nn.Embedding(s.vocab_size, s.model_dim)
         if s.tie_embeddings:
             nn.init.normal_(self.embed.weight, std=s.tied_embed_init_std)
@@ -371,160 +425,166 @@ class GPT(nn.Module):
         self.head = None if s.tie_embeddings else nn.Linear(s.model_dim, s.vocab_size, bias=False)
         if self.head is not None:
             nn.init.zeros_(self.head.weight)
+        head_dim = s.model_dim // s.num_heads
+        frequency = s.rope_base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+        angle = torch.outer(torch.arange(s.train_seq_len, dtype=torch.float32), frequency)
+        self.register_buffer("cos", angle.cos().to(dtype), persistent=False)  # each (TRAIN_SEQ_LEN, head_dim / 2)
+        self.register_buffer("sin", angle.sin().to(dtype), persistent=False)
 
-    def forward(self, tokens: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-        """Cross-entropy in nats of `targets` (batch, length) given `tokens` of the same shape, in float32."""
-        s = self.settings
-        cos, sin = rotary_tables(tokens.size(1), s.model_dim // s.num_heads, s.rope_base, tokens.device)
-        x = x0 = rms_norm(self.embed(tokens))
-        cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-        stack: list[Tensor] = []
-        for index, block in enumerate(self.blocks):
-            if index >= self.pushes and stack:
-                x = x + self.skip_weights[index - self.pushes].to(x.dtype) * stack.pop()
-            x = block(x, x0, cos, sin)
-            if index < self.pushes:
-                stack.append(x)
-        x = rms_norm(x)
-        head = self.embed.weight if self.head is None else self.head.weight
-        logits = s.logit_softcap * torch.tanh(project(x, head).float() / s.logit_softcap)
-        return F.cross_entropy(logits.view(-1, s.vocab_size), targets.reshape(-1), reduction=reduction)
+    def compile_halves(self) -> None:
+        """Each half as one graph. The seam between them is where the second half's gradients are complete."""
+        self.front = torch.compile(self.front, dynamic=False, fullgraph=True)
+        self.back = torch.compile(self.back, dynamic=False, fullgraph=True)
+
+    def front(self, tokens: Tensor) -> list[Tensor]:
+        """The normalised embedding and the outputs of the first half."""
+        states = [rms_norm(self.embed(tokens).to(self.dtype))]
+        for block in self.blocks[: self.pushes]:
+            states.append(block(states[-1], states[0], self.cos, self.sin))
+        return states
+
+    def back(self, states: list[Tensor], targets: Tensor) -> Tensor:
+        x0, *stack = states
+        x = states[-1]
+        for index, block in enumerate(self.blocks[self.pushes :]):
+            if stack:
+                x = torch.addcmul(x, self.skip_weights[index].to(x.dtype), stack.pop())
+            x = block(x, x0, self.cos, self.sin)
+        logits = project(rms_norm(x), self.embed.weight if self.head is None else self.head.weight)
+        return SoftcapCrossEntropy.apply(logits.flatten(0, 1), targets.flatten(), self.settings.logit_softcap)
+
+    def forward(self, tokens: Tensor, targets: Tensor, at_seam: Callable[[], None] | None = None) -> Tensor:
+        """Nats (batch x length) of `targets` (batch, length) given `tokens` of the same shape, in float32.
+
+        `at_seam` is called in the backward pass when all gradients of the second half are there, but for the tied
+        embedding's.
+        """
+        states = self.front(tokens)
+        if at_seam is not None:
+            states[-1].register_hook(lambda _: at_seam())
+        return self.back(states, targets)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Parameters and gradients as banks: one all-reduce a step, one update per shape
-# ---------------------------------------------------------------------------------------------------------------------
+# -- Parameters and gradients as banks: an all-reduce for each half of the model, one update per shape -----------------
 
 
 class Banks:
     """Lays the float32 parameters and their gradients out in one flat buffer each.
 
-    Block matrices of one shape lie side by side, so that Muon works on a (count, rows, cols) view; all vectors lie
-    side by side, so that Adam sees one tensor. The gradient buffer ends with the bfloat16 embedding's gradient and
-    SIGNALS numbers that the ranks agree on in the same all-reduce: loss, elapsed time, and whether the cap is reached.
+    The second half of the model comes first, since its gradients are complete first. In each half block matrices of one
+    shape lie side by side, so that Muon works on a (count, rows, cols) view, and so do the vectors, which Adam sees as
+    one tensor. The gradient buffer ends with the bfloat16 embedding's gradient, summed in float32, and SIGNALS numbers
+    that the ranks agree on in the same all-reduce: loss, elapsed time, and whether the cap is reached.
     """
 
     SIGNALS = 3
 
     def __init__(self, model: GPT) -> None:
         self.embed = model.embed.weight
-        blocks = list(model.blocks.parameters())
-        shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
-        for p in blocks:
-            # mix (2 x D) is a pair of vectors, not a matrix
-            if p.ndim == 2 and p.shape[0] > 2:
-                shapes.setdefault(tuple(p.shape), []).append(p)
-        matrices = {id(p) for group in shapes.values() for p in group}
-        vectors = [p for p in blocks if id(p) not in matrices] + [model.skip_weights]
-        head = [] if model.head is None else [model.head.weight]
+        back = [*model.blocks[model.pushes :].parameters(), model.skip_weights]
+        groups: list[tuple[Any, list[nn.Parameter]]] = []  # each lies in one piece
+        early = 0
+        for half in (back, list(model.blocks[: model.pushes].parameters())):
+            shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
+            for p in half:
+                # mix (2 x D) is a pair of vectors, not a matrix, and so are the skip weights
+                is_matrix = p.ndim == 2 and p.shape[0] > 2 and p is not model.skip_weights
+                shapes.setdefault(tuple(p.shape) if is_matrix else (), []).append(p)
+            groups += shapes.items()
+            if half is back:
+                groups += [(None, [model.head.weight])] if model.head is not None else []
+                early = sum(p.numel() for _, group in groups for p in group)
 
-        ordered = [p for group in shapes.values() for p in group] + vectors + head
-        count = sum(p.numel() for p in ordered)
-        device = self.embed.device
+        count, device = sum(p.numel() for _, group in groups for p in group), self.embed.device
         self.flat = torch.empty(count, device=device)
         self.grad = torch.zeros(count + self.embed.numel() + self.SIGNALS, device=device)
+        self.early, self.late = self.grad[:early], self.grad[early:]
+        self.early_sum: dist.Work | None = None
         self.signals = self.grad[-self.SIGNALS :]
-        self.embed_tail = self.grad[count : -self.SIGNALS].view_as(self.embed)
+        self.embed_sum = self.grad[count : -self.SIGNALS].view_as(self.embed)
         self.embed.grad = torch.zeros_like(self.embed)
-        at = 0
-        for p in ordered:
-            piece = slice(at, at + p.numel())
-            self.flat[piece] = p.data.reshape(-1)
-            p.data = self.flat[piece].view_as(p)
-            p.grad = self.grad[piece].view_as(p)
-            at += p.numel()
-
-        at = 0
         self.matrices: list[tuple[Tensor, Tensor]] = []  # (parameters, gradients), each (count, rows, cols)
-        for shape, group in shapes.items():
-            piece = slice(at, at + len(group) * shape[0] * shape[1])
-            self.matrices.append((self.flat[piece].view(-1, *shape), self.grad[piece].view(-1, *shape)))
-            at = piece.stop
-        self.vectors = self._as_parameter(at, sum(p.numel() for p in vectors))
-        at += self.vectors.numel()
-        self.head = self._as_parameter(at, count - at) if head else None
+        self.vectors: list[nn.Parameter] = []
+        at = 0
+        for shape, group in groups:
+            start = at
+            for p in group:
+                piece = slice(at, at := at + p.numel())
+                self.flat[piece] = p.data.reshape(-1)
+                p.data, p.grad = self.flat[piece].view_as(p), self.grad[piece].view_as(p)
+            flat, grad = self.flat[start:at], self.grad[start:at]
+            if shape:
+                self.matrices.append((flat.view(-1, *shape), grad.view(-1, *shape)))
+            elif shape == ():
+                self.vectors.append(nn.Parameter(flat))
+                self.vectors[-1].grad = grad
 
-    def _as_parameter(self, start: int, count: int) -> nn.Parameter:
-        p = nn.Parameter(self.flat[start : start + count])
-        p.grad = self.grad[start : start + count]
-        return p
-
-    def zero_grad(self) -> None:
-        self.grad.zero_()
+    def add_embedding(self) -> None:
+        """After each micro-batch: its bfloat16 gradient onto the sum."""
+        self.embed_sum.add_(self.embed.grad)
         self.embed.grad.zero_()
 
-    def reduce(self, world_size: int, clip_norm: float) -> None:
-        """Sum gradients and signals over the ranks, then clip by the global norm if asked."""
-        self.embed_tail.copy_(self.embed.grad)
-        if world_size > 1:
-            dist.all_reduce(self.grad)
+    def reduce_early(self) -> None:
+        """Begin to sum the second half's gradients over the ranks, beside the backward pass of the first half."""
+        self.early_sum = dist.all_reduce(self.early, async_op=True)
+
+    def reduce(self, clip_norm: float) -> None:
+        """Sum the rest and the signals over the ranks if the early ones are being summed; clip if asked."""
+        if self.early_sum is not None:
+            dist.all_reduce(self.late)
+            self.early_sum.wait()
+            self.early_sum = None
         if clip_norm > 0:
             gradients = self.grad[: -self.SIGNALS]
             gradients.mul_((clip_norm / (gradients.norm() + 1e-6)).clamp(max=1.0))
-        self.embed.grad.copy_(self.embed_tail)
-
-    def snapshot(self) -> tuple[Tensor, Tensor]:
-        return self.flat.clone(), self.embed.data.clone()
-
-    def restore(self, saved: tuple[Tensor, Tensor]) -> None:
-        self.flat.copy_(saved[0])
-        self.embed.data.copy_(saved[1])
+        self.embed.grad.copy_(self.embed_sum)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Optimizers
-# ---------------------------------------------------------------------------------------------------------------------
+# -- Optimizers --------------------------------------------------------------------------------------------------------
 
 
-def orthogonalise(g: Tensor, steps: int) -> Tensor:
+def orthogonalise(g: Tensor, steps: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """Quintic Newton-Schulz iteration towards the nearest semi-orthogonal matrix. g: (count, rows, cols).
 
-    Runs in bfloat16. The coefficients trade exactness for speed: singular values end between about 0.7 and 1.2.
+    The coefficients trade exactness for speed: singular values end between about 0.7 and 1.2, so bfloat16 is enough.
     Source: Jordan et al. 2024, Muon.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = g.bfloat16()
+    x = g.to(dtype)
     tall = x.size(-2) > x.size(-1)
     if tall:
         x = x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
 
 class Muon:
     """Momentum, Nesterov, orthogonalised update. Every rank owns a share of each bank and the ranks swap results."""
 
-    def __init__(self, banks: Banks, steps: int, rank: int, world_size: int, compiled: bool) -> None:
-        self.banks, self.steps, self.rank, self.world_size = banks, steps, rank, world_size
+    def __init__(self, banks: Banks, steps: int, rank: int, world_size: int, machine: Machine) -> None:
+        self.steps, self.rank, self.world_size, self.dtype = steps, rank, world_size, machine.dtype
+        compiled = machine.device.type == "cuda"
         self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if compiled else orthogonalise
-        self.share = [-(-len(p) // world_size) for p, _ in banks.matrices]  # rounded up
-        self.momentum = [
-            torch.zeros_like(self._own(g, n)) for (_, g), n in zip(banks.matrices, self.share, strict=True)
-        ]
-
-    def _own(self, bank: Tensor, share: int) -> Tensor:
-        return bank[self.rank * share : (self.rank + 1) * share]
-
-    def reset(self) -> None:
-        for momentum in self.momentum:
-            momentum.zero_()
+        self.shares = []  # of each bank: parameters, size of a share, own gradients, their momentum
+        for p, g in banks.matrices:
+            size = -(-len(p) // world_size)  # rounded up
+            own = g[rank * size : (rank + 1) * size]
+            self.shares.append((p, size, own, torch.zeros_like(own)))
 
     def step(self, lr: float, momentum: float) -> None:
-        for (p, g), share, buffer in zip(self.banks.matrices, self.share, self.momentum, strict=True):
+        for p, size, own, buffer in self.shares:
             rows, cols = p.shape[-2:]
-            updates = torch.zeros(share * self.world_size, rows, cols, dtype=torch.bfloat16, device=p.device)
-            own = self._own(g, share)
+            updates = torch.zeros(size * self.world_size, rows, cols, dtype=self.dtype, device=p.device)
+            mine = updates[self.rank * size : (self.rank + 1) * size]
             if len(own):
                 buffer.mul_(momentum).add_(own)
-                start = self.rank * share
-                updates[start : start + len(own)] = self.orthogonalise(own.add(buffer, alpha=momentum), self.steps)
-            if self.world_size > 1:
-                # as bytes: gloo does not know bfloat16 in every release
-                mine = updates[self.rank * share : (self.rank + 1) * share].clone()
-                all_gather(updates.view(torch.uint8), mine.view(torch.uint8))
+                nesterov = own.add(buffer, alpha=momentum)
+                mine[: len(own)] = self.orthogonalise(nesterov, self.steps, self.dtype)
+            if self.world_size > 1:  # as bytes: gloo does not know bfloat16 in every release
+                all_gather(updates.view(torch.uint8), mine.clone().view(torch.uint8))
             p.add_(updates[: len(p)], alpha=-lr * max(1.0, rows / cols) ** 0.5)
 
 
@@ -544,12 +604,11 @@ def muon_momentum(s: Settings, step: int) -> float:
     return (1 - share) * s.muon_momentum_warmup_start + share * s.muon_momentum
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Artifact: int8 + zlib
-# ---------------------------------------------------------------------------------------------------------------------
+# -- Artifact: int8 + zlib ---------------------------------------------------------------------------------------------
 
 INT8_MIN_ELEMENTS = 65536  # tensors of at most this size stay floats
 INT8_CLIP_QUANTILE = 0.9999984
+ARTIFACT_CAP_BYTES = 16_000_000  # code and weights, decimal
 CONTROL_TENSORS = ("attn_scale", "mlp_scale", "mix", "q_gain", "skip_weights")
 
 
@@ -606,20 +665,7 @@ ARTIFACT_SETTINGS = (
 )
 
 
-def load_artifact(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(the settings that rebuild the model, the float32 state dict) of an artifact. Never unpickles code."""
-    try:
-        content = torch.load(io.BytesIO(zlib.decompress(path.read_bytes())), map_location="cpu", weights_only=True)
-        return dict(content["settings"]), dequantise(content)
-    except FileNotFoundError:
-        raise SettingsError(f"{path} is no file.") from None
-    except Exception as error:  # zlib, pickle and torch each raise their own kinds
-        raise SettingsError(f"{path} is not an artifact of this trainer: {str(error).splitlines()[0]}") from error
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Validation
-# ---------------------------------------------------------------------------------------------------------------------
+# -- Validation --------------------------------------------------------------------------------------------------------
 
 
 CPU_VAL_BATCH_TOKENS = 4096  # activations stay in cache: 2.5 times the speed of VAL_BATCH_SIZE's default
@@ -629,25 +675,24 @@ class Validation:
     """The whole validation split in windows of TRAIN_SEQ_LEN without overlap.
 
     Batches are the same whatever the number of ranks (rank r takes batches r, r + N, ...), and the last one is filled
-    up with its first window so that every batch has one shape.
+    up so that every batch has one shape.
     """
 
     def __init__(self, s: Settings, token_bytes: TokenBytes, device: torch.device, rank: int, world_size: int) -> None:
         tokens = np.concatenate(open_shards(s.data_path, "val"))
         self.windows = (len(tokens) - 1) // s.train_seq_len
         if self.windows < 1:
-            raise SettingsError(
-                f"DATA_PATH={s.data_path} holds {len(tokens)} validation tokens, too few for one window of "
-                f"TRAIN_SEQ_LEN={s.train_seq_len} and its target."
-            )
+            what = f"DATA_PATH={s.data_path} holds {len(tokens)} validation tokens"
+            raise SettingsError(f"{what}, too few for one window of TRAIN_SEQ_LEN={s.train_seq_len} and its target.")
         check_tokens(tokens, s.vocab_size, s.data_path)
         self.tokens = self.windows * s.train_seq_len
-        self.flat = torch.from_numpy(tokens[: self.tokens + 1].astype(np.int64)).to(device)
         self.seq_len, self.token_bytes, self.rank, self.world_size = s.train_seq_len, token_bytes, rank, world_size
         batch_tokens = s.val_batch_size // SLOTS
         if device.type == "cpu":
             batch_tokens = min(batch_tokens, CPU_VAL_BATCH_TOKENS)
         self.batch = min(max(batch_tokens // s.train_seq_len, 1), self.windows)
+        flat = torch.from_numpy(tokens[: self.tokens + 1].astype(np.int64)).to(device)
+        self.flat = F.pad(flat, (0, -self.windows % self.batch * s.train_seq_len))
 
     @torch.no_grad()
     def run(self, model: nn.Module) -> tuple[float, float]:
@@ -657,35 +702,31 @@ class Validation:
         inputs, targets = self.flat[:-1].view(-1, self.seq_len), self.flat[1:].view(-1, self.seq_len)
         for first in range(self.rank * self.batch, self.windows, self.world_size * self.batch):
             x, y = inputs[first : first + self.batch], targets[first : first + self.batch]
-            real = y.numel()
-            if len(x) < self.batch:
-                fill = self.batch - len(x)
-                x, y = torch.cat((x, x[:1].expand(fill, -1))), torch.cat((y, y[:1].expand(fill, -1)))
-            nats = model(x, y, "none")[:real]
+            real = min(self.windows - first, self.batch) * self.seq_len
+            nats = model(x, y)[:real]
             sums[0] += nats.double().sum()
             sums[1] += self.token_bytes.count(x.reshape(-1)[:real], y.reshape(-1)[:real]).sum()
         if self.world_size > 1:
             dist.all_reduce(sums)
         nats_total, bytes_total = sums.tolist()
+        if not math.isfinite(nats_total):
+            raise DivergedError(f"The validation loss is {nats_total}: the run has diverged.")
         return nats_total / self.tokens, nats_total / math.log(2) / bytes_total
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The run
-# ---------------------------------------------------------------------------------------------------------------------
+# -- The run -----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
 class Clock:
     """Training time in ms; it stands still, with the device synchronised, while it is stopped."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.banked_ms = device, 0.0
-        self.since: float | None = None
+    device: torch.device
+    banked_ms: float = 0.0
+    since: float | None = None
 
     def start(self) -> None:
-        """Go on counting; nothing happens to a clock that runs."""
-        if self.since is None:
-            self.since = time.perf_counter()
+        self.since = self.since if self.since is not None else time.perf_counter()
 
     def stop(self) -> None:
         if self.device.type == "cuda":
@@ -695,37 +736,34 @@ class Clock:
     def elapsed_ms(self) -> float:
         return self.banked_ms + (1000.0 * (time.perf_counter() - self.since) if self.since is not None else 0.0)
 
-
-def spent(clock: Clock, step: int) -> str:
-    elapsed_ms = clock.elapsed_ms()
-    return f"train_time:{elapsed_ms:.0f}ms step_avg:{elapsed_ms / max(step, 1):.2f}ms"
+    def spent(self, step: int) -> str:
+        return f"train_time:{self.elapsed_ms():.0f}ms step_avg:{self.elapsed_ms() / max(step, 1):.2f}ms"
 
 
 class Trainer:
     """Model, optimizers and data of one rank, and the step that joins them."""
 
-    def __init__(self, s: Settings, rank: int, world_size: int, device: torch.device) -> None:
-        self.s, self.rank, self.world_size, self.device = s, rank, world_size, device
-        cuda = device.type == "cuda"
+    def __init__(self, s: Settings, rank: int, world_size: int, machine: Machine) -> None:
+        self.s, self.rank, self.world_size = s, rank, world_size
+        self.device = device = machine.device
         shards = open_shards(s.data_path, "train")
         check_tokens(shards[0], s.vocab_size, s.data_path)
         self.train_shards, self.stream = len(shards), TokenStream(shards)
         if self.stream.total <= s.train_seq_len:
-            raise SettingsError(
-                f"DATA_PATH={s.data_path} holds {self.stream.total} training tokens, too few for one sequence of "
-                f"TRAIN_SEQ_LEN={s.train_seq_len}."
-            )
+            what = f"DATA_PATH={s.data_path} holds {self.stream.total} training tokens"
+            raise SettingsError(f"{what}, too few for one sequence of TRAIN_SEQ_LEN={s.train_seq_len}.")
         self.validation = Validation(s, TokenBytes.of(load_tokenizer(s), device), device, rank, world_size)
 
         torch.manual_seed(s.seed)
-        self.raw = GPT(s).to(device)  # built on the CPU: one seed gives the same weights everywhere
-        self.model = torch.compile(self.raw, dynamic=False, fullgraph=True) if cuda else self.raw
-        self.banks = Banks(self.raw)
-        self.muon = Muon(self.banks, s.muon_backend_steps, rank, world_size, compiled=cuda)
+        self.model = GPT(s, machine.dtype).to(device)  # built on the CPU: one seed gives the same weights everywhere
+        if device.type == "cuda":
+            self.model.compile_halves()
+        self.banks = Banks(self.model)
+        self.muon = Muon(self.banks, s.muon_backend_steps, rank, world_size, machine)
         embed_lr = s.tied_embed_lr if s.tie_embeddings else s.embed_lr
-        groups = [{"params": [self.banks.embed], "lr": embed_lr}, {"params": [self.banks.vectors], "lr": s.scalar_lr}]
-        if self.banks.head is not None:
-            groups.append({"params": [self.banks.head], "lr": s.head_lr})
+        groups = [{"params": [self.banks.embed], "lr": embed_lr}, {"params": self.banks.vectors, "lr": s.scalar_lr}]
+        if self.model.head is not None:
+            groups.append({"params": [self.model.head.weight], "lr": s.head_lr})
         for group in groups:
             group["base_lr"] = group["lr"]
         self.adam = torch.optim.Adam(groups, betas=(s.beta1, s.beta2), eps=s.adam_eps, fused=True)
@@ -747,11 +785,15 @@ class Trainer:
     def step(self, step: int, scale: float, clock: Clock) -> None:
         """One gradient step. Afterwards `banks.signals` holds what all ranks agree on (see `agreed`)."""
         s = self.s
-        self.banks.zero_grad()
+        self.banks.grad.zero_()
+        self.banks.embed.grad.zero_()
         losses = []
-        for x, y in zip(*self.micro_batches(step), strict=True):
-            loss = self.model(x, y) / SLOTS
+        slots = list(zip(*self.micro_batches(step), strict=True))
+        for index, (x, y) in enumerate(slots):
+            last = index == len(slots) - 1 and self.world_size > 1
+            loss = self.model(x, y, self.banks.reduce_early if last else None).mean() / SLOTS
             loss.backward()
+            self.banks.add_embedding()
             losses.append(loss.detach())
         if self.near_cap:
             torch.cuda.synchronize()
@@ -760,7 +802,7 @@ class Trainer:
         self.banks.signals[0] = torch.stack(losses).sum()
         self.banks.signals[1].fill_(elapsed_ms / self.world_size)  # fill_ does not wait for the device, a copy would
         self.banks.signals[2].fill_(float(capped))
-        self.banks.reduce(self.world_size, s.grad_clip_norm)
+        self.banks.reduce(s.grad_clip_norm)
         for group in self.adam.param_groups:
             group["lr"] = group["base_lr"] * scale
         self.adam.step()
@@ -783,30 +825,27 @@ class Trainer:
                 return 0, 0.0, False
             steps, signals, event = before
             event.synchronize()
-        _, elapsed_ms, capped = signals.tolist()
+        loss, elapsed_ms, capped = signals.tolist()
+        if not math.isfinite(loss):
+            raise DivergedError(f"The training loss at step {steps} is {loss}: the run has diverged.")
         cap_ms = 1000.0 * self.s.max_wallclock_seconds
         self.near_cap = self.device.type == "cuda" and 0 < cap_ms <= elapsed_ms + NEAR_CAP_STEPS * elapsed_ms / steps
         return steps, elapsed_ms, capped > 0
 
     def warm_up(self, log: Log) -> None:
         """Real steps that prime compilation and memory, then everything back to the start."""
-        saved, clock = self.banks.snapshot(), Clock(self.device)
+        clock, saved = Clock(self.device), [t.detach().clone() for t in (self.banks.flat, self.banks.embed)]
         for step in range(self.s.warmup_steps):
             self.step(step, 1.0, clock)
             log(f"warmup_step:{step + 1}/{self.s.warmup_steps}")
-        self.banks.restore(saved)
-        self.muon.reset()
+        self.banks.flat.copy_(saved[0])
+        self.banks.embed.data.copy_(saved[1])
+        for *_, momentum in self.muon.shares:
+            momentum.zero_()
         self.adam.state.clear()
         clock.stop()  # waits for the device
         if self.world_size > 1:
             dist.barrier()
-
-    def validate(self) -> tuple[float, float]:
-        """(val_loss, val_bpb); a loss that is no finite number ends the run."""
-        val_loss, val_bpb = self.validation.run(self.model)
-        if not math.isfinite(val_loss):
-            raise DivergedError(f"The validation loss is {val_loss}: the run has diverged.")
-        return val_loss, val_bpb
 
     def train(self, log: Log) -> None:
         """Train to the last step or the cap; log as it goes."""
@@ -816,8 +855,8 @@ class Trainer:
             last = capped or step == total
             if last or (s.val_loss_every > 0 and step % s.val_loss_every == 0):
                 clock.stop()
-                val_loss, val_bpb = self.validate()
-                log(f"step:{step}/{total} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} {spent(clock, step)}")
+                val_loss, val_bpb = self.validation.run(self.model)
+                log(f"step:{step}/{total} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} {clock.spent(step)}")
             if last:
                 break
             clock.start()
@@ -825,9 +864,7 @@ class Trainer:
             step += 1
             if step <= 10 or (s.train_log_every > 0 and step % s.train_log_every == 0):
                 loss = float(self.banks.signals[0])
-                log(f"step:{step}/{total} train_loss:{loss:.4f} {spent(clock, step)}")
-                if not math.isfinite(loss):
-                    raise DivergedError(f"The training loss at step {step} is {loss}: the run has diverged.")
+                log(f"step:{step}/{total} train_loss:{loss:.4f} {clock.spent(step)}")
             timed_steps, timed_ms, capped = self.agreed(step)
         if step < total:
             log(f"stopping_early: wallclock_cap train_time:{clock.elapsed_ms():.0f}ms step:{step}/{total}")
@@ -835,11 +872,16 @@ class Trainer:
     def finish(self, log: Log, code_bytes: int) -> None:
         """Write the artifact, read it back, validate what was read: that is the result."""
         s = self.s
-        allocated, reserved = peak_memory_mib(self.device)
-        log(f"peak memory allocated: {allocated} MiB reserved: {reserved} MiB")
+        if self.device.type == "cuda":
+            peaks = torch.cuda.max_memory_allocated() >> 20, torch.cuda.max_memory_reserved() >> 20
+        else:  # twice the process's peak resident size
+            peaks = (
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10),
+            ) * 2
+        log(f"peak memory allocated: {peaks[0]} MiB reserved: {peaks[1]} MiB")
         path = Path(f"{s.run_id}.int8.ptz")
         if self.rank == 0:
-            state = {name: t.detach().cpu().clone() for name, t in self.raw.state_dict().items()}
+            state = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
             serialized = len(torch_bytes(state))
             log(f"Serialized model: {serialized} bytes")
             log(f"Code size: {code_bytes} bytes")
@@ -849,43 +891,34 @@ class Trainer:
             raw = torch_bytes(content)
             compressed = zlib.compress(raw, 9)
             write_whole(path, compressed)
-            payload = sum(payload_bytes(part) for part in packed.values())
-            log(
-                f"Serialized model int8+zlib: {len(compressed)} bytes (payload:{payload} raw_torch:{len(raw)} "
-                f"payload_ratio:{payload_bytes(state) / payload:.2f}x)"
-            )
-            log(f"Total submission size int8+zlib: {len(compressed) + code_bytes} bytes")
+            weights, payload = len(compressed), sum(payload_bytes(part) for part in packed.values())
+            ratios = f"payload:{payload} raw_torch:{len(raw)} payload_ratio:{payload_bytes(state) / payload:.2f}x"
+            log(f"Serialized model int8+zlib: {weights} bytes ({ratios})")
+            log(f"Total submission size int8+zlib: {weights + code_bytes} bytes")
+            left = f"{ARTIFACT_CAP_BYTES - weights - code_bytes} of {ARTIFACT_CAP_BYTES}"
+            log(f"size_ledger code:{code_bytes} weights:{weights} left:{left}")
             log(f"artifact:{path}")
         if self.world_size > 1:
             dist.barrier()
-        self.raw.load_state_dict(load_artifact(path)[1])
+        content = zlib.decompress(path.read_bytes())
+        self.model.load_state_dict(dequantise(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)))
         start = time.perf_counter()
-        val_loss, val_bpb = self.validate()
+        val_loss, val_bpb = self.validation.run(self.model)
         eval_ms = 1000.0 * (time.perf_counter() - start)
-        name = "final_int8_zlib_roundtrip"
-        log(f"{name} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} eval_time:{eval_ms:.0f}ms")
-        log(f"{name}_exact val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")
+        log(f"final_int8_zlib_roundtrip val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} eval_time:{eval_ms:.0f}ms")
+        log(f"final_int8_zlib_roundtrip_exact val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")
 
 
-def peak_memory_mib(device: torch.device) -> tuple[int, int]:
-    """(allocated, reserved); on a CPU both are the process's peak resident size."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() >> 20, torch.cuda.max_memory_reserved() >> 20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
-    return peak, peak
-
-
-def log_machine(log: Log, device: torch.device) -> None:
+def log_machine(log: Log, machine: Machine) -> None:
     log(f"Running Python {sys.version}")
     log(f"Running PyTorch {torch.__version__}")
-    if device.type == "cuda":
+    if machine.device.type == "cuda":
         try:
             found = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=60, check=False).stdout
         except (OSError, subprocess.TimeoutExpired) as error:
             found = f"nvidia-smi: {error}"
         log(found)
-    else:
-        log(f"Running on CPU {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads a rank")
+    log(machine.choice)
 
 
 def log_settings(log: Log, t: Trainer) -> None:
@@ -894,17 +927,14 @@ def log_settings(log: Log, t: Trainer) -> None:
     log(f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={s.tokenizer_path}")
     log(f"train_loader:dataset:{Path(s.data_path).resolve().name} train_shards:{t.train_shards}")
     log(f"val_loader:shards pattern={Path(s.data_path) / 'fineweb_val_*.bin'} tokens:{t.validation.tokens}")
-    log(f"model_params:{sum(p.numel() for p in t.raw.parameters())}")
+    log(f"model_params:{sum(p.numel() for p in t.model.parameters())}")
     log(f"world_size:{t.world_size} grad_accum_steps:{SLOTS // t.world_size}")
     log(f"attention_mode:gqa num_heads:{s.num_heads} num_kv_heads:{s.num_kv_heads}")
-    log(
-        f"tie_embeddings:{s.tie_embeddings} embed_lr:{embed_lr} head_lr:{head_lr} "
-        f"matrix_lr:{s.matrix_lr} scalar_lr:{s.scalar_lr}"
-    )
-    log(
-        f"train_batch_tokens:{s.train_batch_tokens} train_seq_len:{s.train_seq_len} iterations:{s.iterations} "
-        f"warmup_steps:{s.warmup_steps} max_wallclock_seconds:{s.max_wallclock_seconds:.3f}"
-    )
+    rates = f"matrix_lr:{s.matrix_lr} scalar_lr:{s.scalar_lr}"
+    log(f"tie_embeddings:{s.tie_embeddings} embed_lr:{embed_lr} head_lr:{head_lr} {rates}")
+    lengths = f"warmup_steps:{s.warmup_steps} max_wallclock_seconds:{s.max_wallclock_seconds:.3f}"
+    batch = f"train_batch_tokens:{s.train_batch_tokens} train_seq_len:{s.train_seq_len}"
+    log(f"{batch} iterations:{s.iterations} {lengths}")
     log(f"seed:{s.seed}")
 
 
@@ -917,19 +947,23 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
     if cuda and local_rank >= torch.cuda.device_count():
         raise SettingsError(f"LOCAL_RANK={local_rank} has no GPU: this machine has {torch.cuda.device_count()}.")
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     if cuda:
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
     if world_size > 1:
         dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
-    trainer = Trainer(settings, rank, world_size, device)
+    machine = Machine.choose(settings, device)
+    trainer = Trainer(settings, rank, world_size, machine)
 
     source = Path(__file__).read_bytes()
     log: Log = (lambda line: print(line, flush=True)) if rank == 0 else (lambda line: None)
     log(source.decode())
     log(RULER)
     if rank == 0:
-        log_machine(log, device)
+        log_machine(log, machine)
     log(RULER)
     log_settings(log, trainer)
     trainer.warm_up(log)
@@ -944,15 +978,17 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
 
 
 def main() -> None:
-    rank, world_size, local_rank = (
-        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-    )
+    env = os.environ.get
+    rank, world_size, local_rank = int(env("RANK", 0)), int(env("WORLD_SIZE", 1)), int(env("LOCAL_RANK", 0))
     try:
         run(rank, world_size, local_rank)
-    except (SettingsError, DivergedError) as error:
-        if rank > 0:
+    except (SettingsError, DivergedError, torch.OutOfMemoryError) as error:
+        said = str(error)
+        if isinstance(error, torch.OutOfMemoryError):
+            said = f"A GPU's memory ran out. Lower TRAIN_BATCH_TOKENS, or VAL_BATCH_SIZE if it was validating. {said}"
+        elif rank > 0:
             time.sleep(10)  # rank 0 says it once; torchrun then ends the others
-        print(f"train_gpt.py: {error}", file=sys.stderr, flush=True)
+        print(f"train_gpt.py: {said}", file=sys.stderr, flush=True)
         raise SystemExit(2 if isinstance(error, SettingsError) else 1) from None
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
+import time
+import zlib
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +18,20 @@ from hypothesis import strategies as st
 
 from tests.trainer.conftest import TINY_MODEL
 from trainer import train_gpt
-from trainer.train_gpt import GPT, Banks, Muon, Settings, dequantise, lr_scale, orthogonalise, payload_bytes, quantise
+from trainer.train_gpt import (
+    GPT,
+    Banks,
+    Machine,
+    Muon,
+    Settings,
+    SoftcapCrossEntropy,
+    dequantise,
+    fastest,
+    lr_scale,
+    orthogonalise,
+    payload_bytes,
+    quantise,
+)
 
 TINY = Settings.from_env(TINY_MODEL)
 
@@ -86,16 +103,102 @@ def plain_forward(model: GPT, tokens: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("layers", [1, 4, 5])
 def test_the_model_equals_a_plain_one(layers: int) -> None:
     torch.manual_seed(1)
-    model = GPT(replace(TINY, num_layers=layers))
+    model = GPT(replace(TINY, num_layers=layers), torch.float32)
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.randn_like(p) * 0.2)
-    model.float()
+    model.embed.float()  # its values stay those of bfloat16
     tokens = torch.randint(0, TINY.vocab_size, (9,))
     with torch.no_grad():
         expected = F.cross_entropy(plain_forward(model, tokens[:-1]), tokens[1:], reduction="none")
-        found = model(tokens[None, :-1], tokens[None, 1:], "none")
+        found = model(tokens[None, :-1], tokens[None, 1:])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradients_equal_a_plain_models() -> None:
+    torch.manual_seed(1)
+    model = GPT(replace(TINY, num_layers=3), torch.float32)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.2)
+    model.embed.float()
+    tokens = torch.randint(0, TINY.vocab_size, (9,))
+    F.cross_entropy(plain_forward(model, tokens[:-1]), tokens[1:]).backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    model(tokens[None, :-1], tokens[None, 1:]).mean().backward()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, expected[name], rtol=2e-3, atol=2e-5, msg=name)
+
+
+def test_bfloat16_activations_stay_near_float32() -> None:
+    torch.manual_seed(1)
+    low, high = GPT(TINY), GPT(TINY, torch.float32)
+    with torch.no_grad():
+        for p in low.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    high.load_state_dict(low.state_dict())
+    tokens = torch.randint(0, TINY.vocab_size, (4, 33))
+    with torch.no_grad():
+        nats = [model(tokens[:, :-1], tokens[:, 1:]) for model in (low, high)]
+    assert nats[0].dtype == torch.float32
+    assert float(nats[0].mean()) == pytest.approx(float(nats[1].mean()), abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_and_its_gradient_equal_autograds(dtype: torch.dtype) -> None:
+    torch.manual_seed(5)
+    logits = (torch.randn(7, 50) * 40).to(dtype).requires_grad_()
+    targets, weights = torch.randint(0, 50, (7,)), torch.rand(7)
+    plain = logits.detach().double().requires_grad_()
+    expected = F.cross_entropy(30 * torch.tanh(plain / 30), targets, reduction="none")
+    found = SoftcapCrossEntropy.apply(logits, targets, 30.0)
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+    tolerance = 1e-5 if dtype == torch.float32 else 4e-3  # bfloat16 keeps 8 bits of the gradient
+    torch.testing.assert_close(logits.grad.double(), plain.grad, rtol=tolerance, atol=tolerance)
+
+
+def test_no_float32_copy_of_the_logits_is_kept() -> None:
+    logits = torch.randn(64, TINY.vocab_size).bfloat16().requires_grad_()
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        SoftcapCrossEntropy.apply(logits, torch.zeros(64, dtype=torch.long), 30.0)
+    assert [t.dtype for t in kept if t.numel() >= logits.numel()] == [torch.bfloat16]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # both are Dynamo's own doing
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_each_half_is_one_graph_and_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    compiled = partial(torch.compile, backend=backend)
+    monkeypatch.setattr(torch, "compile", compiled)
+    torch.manual_seed(6)
+    eager, model = GPT(TINY, torch.float32), GPT(TINY, torch.float32)
+    model.load_state_dict(eager.state_dict())
+    model.compile_halves()  # fullgraph: a break in a graph would raise
+    banks = Banks(model)
+    tokens = torch.randint(0, TINY.vocab_size, (2, 33))
+    seams: list[int] = []
+    for _ in range(3):
+        model(tokens[:, :-1], tokens[:, 1:], lambda: seams.append(len(seams))).mean().backward()
+        banks.flat.add_(banks.grad[: banks.flat.numel()], alpha=-0.1)
+    assert (len(graphs), seams) == (2, [0, 1, 2])
+    with torch.no_grad():
+        for _ in range(2):
+            model(tokens[:, :-1], tokens[:, 1:])
+    assert len(graphs) == 4  # the validation's pair
+    fresh = GPT(TINY, torch.float32)
+    fresh.load_state_dict(eager.state_dict())
+    fresh.compile_halves()
+    torch.testing.assert_close(fresh(tokens[:, :-1], tokens[:, 1:]), eager(tokens[:, :-1], tokens[:, 1:]))
+    torch.compiler.reset()
 
 
 def test_banks_hold_the_same_parameters_and_gradients() -> None:
@@ -104,23 +207,53 @@ def test_banks_hold_the_same_parameters_and_gradients() -> None:
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.randn_like(p) * 0.1)
-    model(tokens, tokens).backward()
+    model(tokens, tokens).mean().backward()
     expected = {name: (p.detach().clone(), p.grad.clone()) for name, p in model.named_parameters()}
     banks = Banks(model)
-    banks.zero_grad()
-    model(tokens, tokens).backward()
-    banks.reduce(world_size=1, clip_norm=0.0)
+    model(tokens, tokens).mean().backward()
+    banks.add_embedding()
+    banks.reduce(clip_norm=0.0)
     for name, p in model.named_parameters():
         assert torch.equal(p, expected[name][0])
         assert torch.equal(p.grad, expected[name][1])
-    assert sum(p.numel() for p, _ in banks.matrices) + banks.vectors.numel() == banks.flat.numel()
+    numbers = sum(p.numel() for p, _ in banks.matrices) + sum(p.numel() for p in banks.vectors)
+    assert numbers == banks.flat.numel() == sum(p.numel() for p in model.parameters()) - model.embed.weight.numel()
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_at_the_seam_the_second_halfs_gradients_are_complete(layers: int) -> None:
+    torch.manual_seed(2)
+    model, tokens = GPT(replace(TINY, num_layers=layers)), torch.randint(0, TINY.vocab_size, (2, 16))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    banks = Banks(model)
+    at_seam: list[tuple[torch.Tensor, torch.Tensor]] = []
+    model(tokens, tokens, lambda: at_seam.append((banks.early.clone(), banks.late.clone()))).mean().backward()
+    ((early, late),) = at_seam
+    assert torch.equal(early, banks.early)
+    assert torch.count_nonzero(early) > 0.9 * early.numel()
+    assert torch.count_nonzero(late) == 0  # the first half's backward pass is still to come
+    assert len(early) + len(late) == len(banks.grad)
+
+
+def test_the_sum_of_embedding_gradients_is_float32() -> None:
+    """Each micro-batch's bfloat16 gradient counts in full, so that 1 rank with 8 of them is 8 ranks with one."""
+    model = GPT(TINY)
+    banks = Banks(model)
+    for value in (256.0, 1.0, 1.0):  # in bfloat16 256 + 1 is 256
+        model.embed.weight.grad.fill_(value)
+        banks.add_embedding()
+    assert banks.embed_sum.dtype == torch.float32
+    assert float(banks.embed_sum[0, 0]) == 258.0
 
 
 def test_gradients_are_clipped_by_the_global_norm() -> None:
     model, tokens = GPT(TINY), torch.randint(0, TINY.vocab_size, (2, 16))
     banks = Banks(model)
-    model(tokens, tokens).backward()
-    banks.reduce(world_size=1, clip_norm=0.01)
+    model(tokens, tokens).mean().backward()
+    banks.add_embedding()
+    banks.reduce(clip_norm=0.01)
     norm = math.sqrt(sum(float(p.grad.float().pow(2).sum()) for p in model.parameters()))
     assert norm == pytest.approx(0.01, rel=0.01)
 
@@ -136,6 +269,23 @@ def test_newton_schulz_brings_singular_values_near_one(shape: tuple[int, ...]) -
     assert singular.max() < 1.25
 
 
+@pytest.mark.parametrize("shape", [(3, 16, 32), (2, 32, 16)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.03), (torch.float32, 1e-5)])
+def test_newton_schulz_equals_its_polynomial_of_the_singular_values(
+    shape: tuple[int, ...], dtype: torch.dtype, tolerance: float
+) -> None:
+    """U p(p(...p(s / |s|))) V' in float64, with p(x) = 3.4445 x - 4.7750 x^3 + 2.0315 x^5."""
+    torch.manual_seed(7)
+    g = torch.randn(shape, dtype=torch.float64)
+    u, s, v = torch.linalg.svd(g, full_matrices=False)
+    s = s / s.norm(dim=-1, keepdim=True)
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    found = orthogonalise(g.float(), 5, dtype)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), u * s[:, None] @ v, rtol=0, atol=tolerance)
+
+
 def test_a_muon_step_is_nesterov_orthogonal_and_scaled() -> None:
     torch.manual_seed(4)
     model = GPT(TINY)
@@ -143,7 +293,7 @@ def test_a_muon_step_is_nesterov_orthogonal_and_scaled() -> None:
     p, g = next((p, g) for p, g in banks.matrices if p.shape[-2] > p.shape[-1])
     for _, gradient in banks.matrices:
         gradient.normal_()
-    muon, before = Muon(banks, 5, 0, 1, compiled=False), p.clone()
+    muon, before = Muon(banks, 5, 0, 1, Machine(torch.device("cpu"))), p.clone()
     muon.step(0.1, 0.9)
     expected = before - 0.1 * math.sqrt(p.shape[-2] / p.shape[-1]) * orthogonalise(g + 0.9 * g, 5).float()
     torch.testing.assert_close(p, expected)
@@ -193,8 +343,72 @@ def test_what_stays_a_float() -> None:
     assert torch.equal(dequantise(packed)["blocks.0.mix"], state["blocks.0.mix"])
 
 
-def test_a_file_that_is_no_artifact_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(b"nothing")
-    for name in ("x", "missing"):
-        with pytest.raises(train_gpt.SettingsError, match=name):
-            train_gpt.load_artifact(tmp_path / name)
+def test_the_quantiser_equals_a_plain_one() -> None:
+    """Row by row and number by number, as the recipe says it."""
+    torch.manual_seed(8)
+    weight = torch.randn(40, 2000) * torch.logspace(-3, 1, 40)[:, None]
+    packed = quantise({"w": weight})
+    for row, codes, scale in zip(weight.tolist(), packed["int8"]["w"].tolist(), packed["scale"]["w"], strict=True):
+        ordered = sorted(abs(x) for x in row)
+        place = 0.9999984 * (len(row) - 1)  # between the two largest, as numpy's and torch's quantile
+        low = int(place)
+        clip = ordered[low] + (place - low) * (ordered[low + 1] - ordered[low])
+        step = max(clip / 127, 1 / 127)
+        assert float(scale) == pytest.approx(step, rel=1e-3)  # float16
+        for x, code in zip(row, codes, strict=True):
+            exact = max(-clip, min(clip, x)) / step
+            assert abs(code - exact) <= 0.5 + 1e-3
+            assert -127 <= code <= 127
+
+
+def test_the_same_weights_make_the_same_bytes() -> None:
+    torch.manual_seed(9)
+    state = GPT(TINY).state_dict()
+    copies = [{name: t.clone() for name, t in state.items()} for _ in range(2)]
+    artifacts = [zlib.compress(train_gpt.torch_bytes(quantise(copy)), 9) for copy in copies]
+    assert artifacts[0] == artifacts[1]
+
+
+def test_the_quickest_wins_by_a_fifth_and_what_cannot_run_is_named() -> None:
+    def takes(seconds: float) -> Callable[[], None]:
+        return lambda: time.sleep(seconds)
+
+    def broken() -> None:
+        raise RuntimeError("no kernel")
+
+    best, said = fastest({"a": takes(0.02), "b": takes(0.019), "c": broken})
+    assert best == "a"  # b is not quicker by enough
+    assert re.fullmatch(r"a \d+\.\d{3} ms, b \d+\.\d{3} ms, c inf ms", said)
+    assert fastest({"c": broken, "a": takes(0.02), "d": takes(0.001)})[0] == "d"
+
+
+def test_a_cpu_computes_in_the_type_that_it_is_faster_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for quick in (torch.float32, torch.bfloat16):
+
+        def mm(x: torch.Tensor, _: torch.Tensor, quick: torch.dtype = quick) -> None:
+            time.sleep(0 if x.dtype == quick else 0.01)
+
+        monkeypatch.setattr(torch, "mm", mm)
+        machine = Machine.choose(TINY, torch.device("cpu"))
+        assert machine.dtype == quick
+        assert f"in {str(quick).removeprefix('torch.')} on 1 threads a rank (float32 on 1 threads " in machine.choice
+        fixed = Machine.choose(replace(TINY, deterministic=True), torch.device("cpu"))
+        assert fixed.dtype == torch.float32
+
+
+def test_deterministic_runs_have_no_clock_in_their_schedule() -> None:
+    with pytest.raises(train_gpt.SettingsError, match="DETERMINISTIC=1 needs MAX_WALLCLOCK_SECONDS=0"):
+        replace(TINY, deterministic=True, max_wallclock_seconds=60.0).check(1)
+
+
+def test_out_of_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*_: int) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(train_gpt, "run", run)
+    with pytest.raises(SystemExit) as end:
+        train_gpt.main()
+    assert end.value.code == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("train_gpt.py: A GPU's memory ran out. Lower TRAIN_BATCH_TOKENS, or VAL_BATCH_SIZE")
+    assert "2.00 GiB" in said

@@ -75,7 +75,7 @@ def test_val_loss_and_val_bpb_against_a_loop(tiny_data: TinyData) -> None:
     for start in range(0, len(tokens) - s.train_seq_len, s.train_seq_len):
         window = tokens[start : start + s.train_seq_len + 1]
         with torch.no_grad():
-            losses = model(torch.tensor([window[:-1]]), torch.tensor([window[1:]]), "none")
+            losses = model(torch.tensor([window[:-1]]), torch.tensor([window[1:]]))
         nats += math.fsum(losses.tolist())
         size += sum(slow_bytes(tokenizer, a, b) for a, b in pairwise(window))
         count += s.train_seq_len

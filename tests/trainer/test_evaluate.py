@@ -1,0 +1,149 @@
+"""Somebody else's artifact: measured again, or refused with one sentence, and never executed."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from tests.trainer.conftest import TinyData
+from trainer.evaluate import UNPACKED_LIMIT_BYTES, main
+from trainer.train_gpt import (
+    ARTIFACT_SETTINGS,
+    GPT,
+    Machine,
+    Settings,
+    TokenBytes,
+    Validation,
+    dequantise,
+    load_tokenizer,
+    quantise,
+    torch_bytes,
+)
+
+CPU = torch.device("cpu")
+
+
+def content_of(s: Settings) -> dict[str, Any]:
+    torch.manual_seed(0)
+    model = GPT(s)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    return {"settings": {name: getattr(s, name) for name in ARTIFACT_SETTINGS}, **quantise(model.state_dict())}
+
+
+def evaluate(tiny_data: TinyData, artifact: Path) -> Any:
+    arguments = [str(artifact), "--data", str(tiny_data.folder), "--tokenizer", str(tiny_data.tokenizer)]
+    return CliRunner().invoke(main, arguments)
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_bytes(zlib.compress(torch_bytes(content), 9))
+    return path
+
+
+def test_an_artifact_is_measured_as_the_run_measured_it(tiny_data: TinyData, tmp_path: Path) -> None:
+    s = Settings.from_env(tiny_data.env)
+    content = content_of(s)
+    model = GPT(s, Machine.choose(s, CPU).dtype)
+    model.load_state_dict(dequantise(content))
+    expected = Validation(s, TokenBytes.of(load_tokenizer(s), CPU), CPU, 0, 1).run(model)
+    found = evaluate(tiny_data, write(tmp_path / "a.ptz", content))
+    assert (found.exit_code, found.stderr) == (0, "")
+    values = [float(word.split(":")[1]) for word in found.stdout.split()[1:]]
+    assert values == pytest.approx(expected, abs=1e-8)
+
+
+class Harmful:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch executed",)
+
+
+def code(content: dict[str, Any]) -> bytes:
+    return zlib.compress(torch_bytes(content | {"settings": Harmful()}))
+
+
+def zlib_bomb(_: dict[str, Any]) -> bytes:
+    packer = zlib.compressobj(9)
+    zeros = bytes(1 << 24)
+    pieces = [packer.compress(zeros) for _ in range(UNPACKED_LIMIT_BYTES // len(zeros) + 1)]
+    return b"".join([*pieces, packer.flush()])
+
+
+def archive_bomb(content: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO(torch_bytes(content))
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/999", bytes(1 << 26))
+    return zlib.compress(buffer.getvalue())
+
+
+def without_storage(content: dict[str, Any]) -> bytes:
+    vast = torch.zeros(1, dtype=torch.float16).expand(1 << 40)
+    return zlib.compress(torch_bytes(content | {"float": content["float"] | {"skip_weights": vast}}))
+
+
+def set_to(**changes: Any) -> Callable[[dict[str, Any]], bytes]:
+    return lambda content: zlib.compress(torch_bytes(content | {"settings": content["settings"] | changes}))
+
+
+def other_tensor(content: dict[str, Any]) -> bytes:
+    return zlib.compress(torch_bytes(content | {"float": content["float"] | {"skip_weights": torch.zeros(3, 3)}}))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (code, "Weights only load failed"),
+        (zlib_bomb, "unpacks to over 1073741824 bytes"),
+        (archive_bomb, "holds more than it has bytes"),
+        (without_storage, "claim more elements than it has bytes"),
+        (set_to(num_layers=10**12), "it says 1000000000000 layers and holds"),
+        (set_to(model_dim=1 << 20), "not those of the model in its settings"),
+        (set_to(model_dim=1 << 40), "Storage size calculation overflowed"),
+        (set_to(train_seq_len=1 << 40), "VAL_BATCH_SIZE=1024 is smaller than 8 sequences"),
+        (
+            set_to(train_seq_len=1 << 40, val_batch_size=1 << 50),
+            "too few for one window of TRAIN_SEQ_LEN=1099511627776",
+        ),
+        (set_to(num_heads=0), "NUM_HEADS must be at least 1"),
+        (set_to(num_layers="x"), "settings are not those that this trainer writes"),
+        (set_to(lr=1), "settings are not those that this trainer writes"),
+        (set_to(data_path="/etc"), "settings are not those that this trainer writes"),
+        (other_tensor, "not those of the model in its settings"),
+        (lambda content: code(content)[:100], "it is cut off"),
+        (lambda content: zlib.compress(torch_bytes(content)) + b"more", "goes on behind its end"),
+        (lambda _: b"nothing", "incorrect header check"),
+        (lambda _: b"", "it is cut off"),
+        (lambda content: zlib.compress(torch_bytes(content["int8"])), "it has no 'int8'"),
+        (lambda content: zlib.compress(torch_bytes([1, 2])), "list indices"),
+    ],
+)
+def test_what_is_no_artifact_is_refused(
+    tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.ptz").write_bytes(make(content_of(Settings.from_env(tiny_data.env))))
+    found = evaluate(tiny_data, Path("a.ptz"))
+    assert (found.exit_code, found.stdout) == (2, ""), found.exception
+    (sentence,) = found.stderr.splitlines()
+    assert sentence.startswith("Error: ")
+    assert words in sentence
+    assert not Path("executed").exists()
+
+
+def test_weights_that_are_no_numbers_are_said(tiny_data: TinyData, tmp_path: Path) -> None:
+    content = content_of(Settings.from_env(tiny_data.env))
+    content["float"]["skip_weights"] = content["float"]["skip_weights"] * math.nan
+    found = evaluate(tiny_data, write(tmp_path / "a.ptz", content))
+    assert (found.exit_code, found.stdout) == (3, "")
+    assert "a.ptz: The validation loss is nan" in found.stderr
