@@ -35,6 +35,7 @@ from trainer.shards import (
 DEMO_DATASET = "demo_sp1024"
 DEMO_TOKENIZER = "demo_1024_bpe"
 DEMO_VOCAB_SIZE = 1024
+DEMO_HELD_OUT = 3  # every third of the held-out excerpts is validated on: each run of the demo does it twice
 
 
 # -- documents ---------------------------------------------------------------------------------------------------------
@@ -70,7 +71,9 @@ def documentation_topics(source: str) -> Iterator[str]:
 def build_demo(output: Path, say: Any) -> dict[str, Any]:
     """Build the demo dataset below `output`; returns its manifest. A complete one of the same text is kept."""
     documents = list(standard_library_documents())
-    text_digest = hashlib.sha256("\0".join(documents).encode()).hexdigest()
+    train = excerpts([document for document in documents if not is_validation(document)])
+    held_out = excerpts([document for document in documents if is_validation(document)])[::DEMO_HELD_OUT]
+    text_digest = hashlib.sha256("\0".join([*train, "", *held_out]).encode()).hexdigest()
     model_path = f"tokenizers/{DEMO_TOKENIZER}.model"
     names = {split: f"datasets/{DEMO_DATASET}/fineweb_{split}_000000.bin" for split in ("train", "val")}
     try:
@@ -85,8 +88,6 @@ def build_demo(output: Path, say: Any) -> dict[str, Any]:
     except DatasetError:
         pass  # nothing there yet, or not ours to keep
 
-    train = excerpts([document for document in documents if not is_validation(document)])
-    held_out = excerpts([document for document in documents if is_validation(document)])
     size = sum(len(document.encode()) for document in documents)
     say(f"Read {len(documents)} documents ({size / 1e6:.1f} MB) of Python {sys.version.split()[0]}'s standard library.")
 

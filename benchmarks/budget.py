@@ -1,0 +1,198 @@
+"""What a training step must compute and move, from the recipe alone: no measurement.
+
+    python -m benchmarks.budget        # the tables of docs/scaling.md
+
+Rates are those of one H100 SXM: 989 TFLOP/s of dense bfloat16, of which large matrix products reach about 800 and the
+best attention kernels about 500; 3.35 TB/s of memory, of which a copy reaches about 2.8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PEAK_TFLOPS, PRODUCT_TFLOPS, ATTENTION_TFLOPS, MEMORY_TBS = 989.0, 800.0, 500.0, 2.8
+LINK_GBS = {"NVLink": 360.0, "400 Gb/s a GPU": 45.0}  # bus bandwidth that all-reduce reaches, GB/s a GPU
+LATENCY_US = {"NVLink": 3.0, "400 Gb/s a GPU": 8.0}  # of a step of a ring or tree
+SHARE_TOKENS = 49_152
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The shape of a model and its step."""
+
+    layers: int = 9
+    dim: int = 512
+    heads: int = 8
+    kv_heads: int = 4
+    mlp: int = 2
+    vocab: int = 1024
+    sequence: int = 4096
+    batch_tokens: int = 393_216
+    newton_schulz: int = 5
+
+    @property
+    def kv_dim(self) -> int:
+        return self.dim // self.heads * self.kv_heads
+
+    @property
+    def matrices(self) -> list[tuple[int, int]]:
+        """(rows, columns) of one block's matrices."""
+        d, kv = self.dim, self.kv_dim
+        return [(d, d), (kv, d), (kv, d), (d, d), (self.mlp * d, d), (d, self.mlp * d)]
+
+    @property
+    def matrix_params(self) -> int:
+        return self.layers * sum(rows * columns for rows, columns in self.matrices)
+
+    @property
+    def params(self) -> int:
+        """17,059,912 at the defaults: with embedding, vectors (4 a block: two of mix, two scales), gains and skip weights."""
+        vectors = (
+            self.layers * (4 * self.dim + self.heads) + min(self.layers // 2, self.layers - self.layers // 2) * self.dim
+        )
+        return self.matrix_params + self.vocab * self.dim + vectors
+
+
+SEQ4096 = Recipe()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Work of one kind: arithmetic in TFLOP at a rate, memory traffic in GB; it takes at least the longer of the two."""
+
+    name: str
+    tflop: float
+    gigabytes: float
+    tflops: float = PRODUCT_TFLOPS
+
+    @property
+    def least_ms(self) -> float:
+        return max(1000 * self.tflop / self.tflops, self.gigabytes / MEMORY_TBS)
+
+
+def budget(r: Recipe, tokens: int, ranks: int = 8) -> list[Part]:
+    """The parts of one step on one GPU with `tokens` of its own, forward and backward.
+
+    A is one activation (tokens x dim, bfloat16). Counted as compiled code moves them: a chain of elementwise work reads
+    its inputs once and writes its outputs once; a product reads both factors and writes its result; attention as a fused
+    kernel reads q, k, v and writes its output, and again with their gradients.
+    """
+    a = tokens * r.dim * 2 / 1e9
+    kv = r.kv_dim / r.dim
+    wide = 1 + 2 * kv  # of the joint q, k, v product, in A
+    products_forward = (1 + wide) + 2 + (1 + r.mlp) + (r.mlp + 1)
+    weights = 3 * 6 * r.matrix_params / 1e9  # cast from float32 to bfloat16, three times
+    elementwise = (
+        # mix and norm; norm, rotary and gain of q and k; residual and norm; squared ReLU; residual
+        (4 + 2 * (1 + kv) + 4 + 2 * r.mlp + 3)
+        # backward: twice as many inputs as forward, once more as outputs, roughly
+        * 2.5
+    )
+    attention_flops = 12 * r.dim * r.sequence / 2 * tokens * r.layers
+    head = 6 * r.dim * r.vocab * tokens
+    logits = tokens * r.vocab * 2 / 1e9
+    newton = sum(4 * min(m) ** 2 * max(m) + 2 * min(m) ** 3 for m in r.matrices) * r.layers * r.newton_schulz / ranks
+    return [
+        Part(
+            "products of the blocks", 6 * r.matrix_params * tokens / 1e12, 3 * products_forward * a * r.layers + weights
+        ),
+        Part("attention", attention_flops / 1e12, (1 + wide) * a * r.layers * 3.5, ATTENTION_TFLOPS),
+        Part("elementwise in the blocks", 0.0, elementwise * a * r.layers),
+        Part("head and loss", head / 1e12, 3 * (a + logits) + 3 * logits),
+        Part(
+            "Muon, a rank's own share",
+            newton / 1e12,
+            10 * r.matrix_params * 4 / ranks / 1e9 + 2 * r.matrix_params * 4 / 1e9,
+        ),
+        Part("Adam, gradients zeroed", 0.0, (r.params * 4 * 2 + 28 * (r.params - r.matrix_params)) / 1e9),
+    ]
+
+
+def peak_share(parts: list[Part], ms: float) -> float:
+    """The model's arithmetic (6 a parameter and token, and causal attention) in `ms`, as a share of the GPU's peak."""
+    useful = sum(part.tflop for part in parts if part.name in ("products of the blocks", "attention", "head and loss"))
+    return useful / (ms / 1000) / PEAK_TFLOPS
+
+
+# -- more GPUs ---------------------------------------------------------------------------------------------------------
+
+
+def ring_ms(gigabytes: float, ranks: int, link: str, passes: int = 2) -> float:
+    """An all-reduce (two passes) or all-gather (one) of a buffer: each rank moves (n - 1) / n of it a pass."""
+    steps = ranks - 1
+    return passes * (steps / ranks * gigabytes / LINK_GBS[link] * 1000 + steps * LATENCY_US[link] / 1000)
+
+
+def collective_ms(gigabytes: float, gpus: int, passes: int = 2) -> float:
+    """Within a node over NVLink; over several first within, then each GPU with its peers an eighth of the buffer."""
+    inside = min(gpus, 8)
+    total = ring_ms(gigabytes, inside, "NVLink", passes)
+    if gpus > 8:
+        total += ring_ms(gigabytes / 8, gpus // 8, "400 Gb/s a GPU", passes)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step on `gpus` GPUs in ms: compute, the collectives, and what of them is not hidden."""
+
+    gpus: int
+    tokens: int
+    compute_ms: float
+    gradients_ms: float
+    updates_ms: float
+    exposed_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.compute_ms + self.exposed_ms
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.gpus * self.tokens / self.total_ms * 1000
+
+
+def step(r: Recipe, gpus: int, tokens: int) -> Step:
+    """Played through: the second half's gradients leave when its backward pass (a third of the compute) ends and travel
+    beside the first half's; the first half's and the embedding's leave at the end; then Muon's updates are gathered."""
+    parts = budget(r, tokens, gpus)
+    compute = sum(part.least_ms for part in parts)
+    fixed = sum(part.least_ms for part in parts[4:])
+    bytes_each = 4 * r.params / 1e9
+    late_share = (r.layers // 2) / r.layers
+    early, late = (1 - late_share) * bytes_each, late_share * bytes_each
+    half_backward = (compute - fixed) / 3
+    early_ms, late_ms = (collective_ms(size, gpus) for size in (early, late))
+    gather_ms = collective_ms(2 * r.matrix_params / 1e9, gpus, passes=1)
+    if gpus == 1:
+        return Step(gpus, tokens, compute, 0.0, 0.0, 0.0)
+    exposed = max(early_ms - half_backward, 0.0) + late_ms + gather_ms
+    return Step(gpus, tokens, compute, early_ms + late_ms, gather_ms, exposed)
+
+
+def tables() -> list[str]:
+    r = SEQ4096
+    parts = budget(r, SHARE_TOKENS)
+    lines = [
+        "| part | TFLOP | GB moved | ms at the least |",
+        "|---|---:|---:|---:|",
+        *(f"| {part.name} | {part.tflop:.2f} | {part.gigabytes:.2f} | {part.least_ms:.2f} |" for part in parts),
+        f"| sum | {sum(p.tflop for p in parts):.2f} | {sum(p.gigabytes for p in parts):.2f} | {sum(p.least_ms for p in parts):.2f} |",
+        "",
+        "| GPUs | tokens a GPU | tokens a step | compute | gradients summed | updates gathered | not hidden | a step | tokens/s | per GPU, to 8 |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    rows = [(gpus, SHARE_TOKENS) for gpus in (1, 8, 64, 512)] + [(64, r.batch_tokens // 64), (512, 4096)]
+    reference = step(r, 8, SHARE_TOKENS)
+    for gpus, tokens in rows:
+        one = step(r, gpus, tokens)
+        efficiency = one.tokens_per_s / gpus / (reference.tokens_per_s / 8)
+        lines.append(
+            f"| {gpus} | {tokens:,} | {gpus * tokens:,} | {one.compute_ms:.2f} ms | {one.gradients_ms:.2f} ms | "
+            f"{one.updates_ms:.2f} ms | {one.exposed_ms:.2f} ms | {one.total_ms:.2f} ms | {one.tokens_per_s / 1e6:.1f} M | {100 * efficiency:.0f} % |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    print("\n".join(tables()))
