@@ -64,13 +64,18 @@ def record_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
     except OSError:
         yield folder  # a row that says why
         return
-    files = [path for path in entries if os.path.isfile(path) and not os.path.islink(path)]
-    if is_sweep(folder) or submission_file(files, folder) is not None or any(_is_log(path) for path in files):
+    if is_record(folder, entries):
         yield folder
         return
     for path in entries:
         if os.path.isdir(path) and not os.path.islink(path) and not path.name.startswith(".") and depth < DEEPEST:
             yield from record_folders(path, depth + 1)
+
+
+def is_record(folder: Path, entries: list[Path]) -> bool:
+    """Whether a folder with these entries is a record folder: it holds a submission JSON or a training log, or is a sweep."""
+    files = [path for path in entries if os.path.isfile(path) and not os.path.islink(path)]
+    return is_sweep(folder) or submission_file(files, folder) is not None or any(_is_log(path) for path in files)
 
 
 def _is_log(path: Path) -> bool:

@@ -80,9 +80,13 @@ def text_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[s
 # -- Markdown ----------------------------------------------------------------------------------------------------------
 
 
-def markdown(verdict: Verdict) -> str:
-    """The report for a pull request: verdict, numbers and runs first, the rest below."""
-    lines = [f"## seedproof: {WORDS[verdict.verdict].lower()}", "", escape.markdown(verdict.reason), ""]
+def markdown(verdict: Verdict, errors: int = 0, where: str = "") -> str:
+    """The report for a pull request: verdict, numbers and runs first, the rest below.
+
+    Of the gate it also names the folder, and `errors` findings overrule numbers that would pass.
+    """
+    place = f", {escape.markdown(where)}" if where else ""
+    lines = [f"## seedproof: {_word(verdict, errors).lower()}{place}", "", escape.markdown(verdict.reason), ""]
     lines += [f"{escape.markdown(line)}\n" for line in concerns(verdict)]
     lines += markdown_table(("", f"rules {escape.markdown(verdict.rules)}"), facts(verdict))
     if verdict.runs:
@@ -142,7 +146,10 @@ def workflow_commands(verdict: Verdict, errors: int, folder: str) -> str:
 
 
 def _headline(verdict: Verdict, errors: int) -> str:
-    word = WORDS[verdict.verdict]
+    return f"{_word(verdict, errors)}: {printable(verdict.reason)}"
+
+
+def _word(verdict: Verdict, errors: int) -> str:
     if verdict.verdict == SUPPORTED and errors:
-        word = f"REFUSED for {errors} error-level finding{'s' if errors > 1 else ''}, though the numbers are SUPPORTED"
-    return f"{word}: {printable(verdict.reason)}"
+        return f"REFUSED for {errors} error-level finding{'s' if errors > 1 else ''}, though the numbers are SUPPORTED"
+    return WORDS[verdict.verdict]

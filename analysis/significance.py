@@ -98,6 +98,11 @@ def check(paths: tuple[Path, ...], **options: Any) -> None:
 
     It fails on findings of the level error too: numbers that pass prove nothing when the evidence does not fit them.
     """
+    leave(*gate(paths, **options))
+
+
+def gate(paths: tuple[Path, ...], **options: Any) -> tuple[Verdict, int]:
+    """Print what `check` prints; returns the verdict and the number of error-level findings."""
     from analysis import render
     from analysis.escape import tolerate_any_text
     from analysis.findings import counts
@@ -114,10 +119,10 @@ def check(paths: tuple[Path, ...], **options: Any) -> None:
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(render.markdown(verdict))
+                file.write(render.markdown(verdict, errors, str(paths[0]) if len(paths) == 1 else ""))
         except OSError as error:
             click.echo(f"GITHUB_STEP_SUMMARY, {summary}, cannot be written: {error.strerror}.", err=True)
-    leave(verdict, errors)
+    return verdict, errors
 
 
 @main.command()
@@ -185,7 +190,11 @@ def leave(verdict: Verdict, errors: int = 0) -> None:
 
     if verdict.exit_code == 3 and not sys.stdout.isatty():  # on a terminal it stands there already
         click.echo(f"Cannot tell: {printable(verdict.reason)}", err=True)
-    raise SystemExit(verdict.exit_code or min(errors, 1))
+    raise SystemExit(exit_code(verdict, errors))
+
+
+def exit_code(verdict: Verdict, errors: int) -> int:
+    return verdict.exit_code or min(errors, 1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,347 @@
+"""The GitHub action, its steps run as a runner would: in bash, with inputs and event as it would fill them in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, clean_environment
+
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
+Record = Callable[..., Path]
+GOOD, POOR = {1: 1.2, 2: 1.201, 3: 1.202}, {1: 1.2, 2: 1.25, 3: 1.28}
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    stdout: str
+    stderr: str
+    outputs: dict[str, str]
+    summary: str
+
+    @property
+    def commands(self) -> list[str]:
+        """What the runner would obey: lines that begin with :: or hold ##[, wherever they came from."""
+        lines = (self.stdout + self.stderr).splitlines()
+        return [line for line in lines if line.lstrip().startswith("::") or "##[" in line]
+
+
+class Repository:
+    """A checkout of a pull request: git's history, and the runner's files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.runner = folder / "checkout", folder / "runner"
+        self.runner.mkdir()
+        self.git("init", "--quiet", "--initial-branch=main", str(self.folder), where=folder)
+        (self.folder / "records").mkdir()
+        (self.folder / "records" / "README.md").write_text("# Records\n")
+        self.base = self.commit("base")
+
+    def git(self, *arguments: str, where: Path | None = None) -> str:
+        who = [
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@b",
+            "-c",
+            "commit.gpgsign=false",
+            "-c",
+            "protocol.file.allow=always",
+        ]
+        found = subprocess.run(["git", *who, *arguments], cwd=where or self.folder, capture_output=True, text=True, check=False)  # fmt: skip
+        assert found.returncode == 0, found.stderr
+        return found.stdout.strip()
+
+    def commit(self, message: str) -> str:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def pull_request(self) -> str:
+        """Commit what is there to a branch, and check out its merge into main, as actions/checkout does."""
+        self.git("checkout", "--quiet", "-b", "change", self.base)
+        self.commit("change")
+        self.git("checkout", "--quiet", "--detach", "main")
+        self.git("merge", "--quiet", "--no-ff", "-m", "merge", "change")
+        return self.git("rev-parse", "HEAD")
+
+    def run(self, sha: str | None = None, event: bool = True, install: bool = False, **inputs: str) -> Ended:
+        """The action's steps; without `install` the environment of these tests stands in for the first."""
+        given = {name: str(spec.get("default", "")) for name, spec in ACTION["inputs"].items()} | inputs
+        output, summary = self.runner / "output", self.runner / "summary"
+        output.write_text("")
+        summary.write_text("")
+        environment = {
+            **clean_environment(), "GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(output), "GITHUB_STEP_SUMMARY": str(summary),
+            "RUNNER_TEMP": str(self.runner), "GITHUB_SHA": sha or self.git("rev-parse", "HEAD"),
+        }  # fmt: skip
+        del environment["PYTHONPATH"]
+        values = {f"inputs.{name}": value for name, value in given.items()}
+        values |= {"github.action_path": str(ROOT), "github.event.pull_request.base.sha": self.base if event else ""}
+
+        def expanded(text: str) -> str:
+            return re.sub(r"\$\{\{ *([\w.]+) *\}\}", lambda match: values[match[1]], text)
+
+        if not install and not (self.runner / "seedproof").exists():
+            (self.runner / "seedproof").symlink_to(Path(sys.executable).parent.parent)
+        said, code = ["", ""], 0
+        for step in ACTION["runs"]["steps"]:
+            if step["name"] == "Install" and not install:
+                continue
+            assert "${{" not in step["run"]  # what somebody else wrote is never part of a script
+            where = expanded(step.get("working-directory", str(self.folder)))
+            own = {name: expanded(value) for name, value in step.get("env", {}).items()}
+            bash = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]]
+            found = subprocess.run(bash, cwd=where, env=environment | own, capture_output=True, text=True, check=False)
+            said = [said[0] + found.stdout, said[1] + found.stderr]
+            code = found.returncode
+            if code:
+                break
+        outputs = dict(line.split("=", 1) for line in output.read_text().splitlines())
+        return Ended(code, *said, outputs, summary.read_text())
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path)
+
+
+@pytest.fixture
+def add(repository: Repository, record: Record) -> Callable[..., Path]:
+    """Put a record folder below records/ of the checkout."""
+
+    def put(values: dict[int, float], name: str = "mine", below: str = "records", **changes: Any) -> Path:
+        target = repository.folder / below / name
+        shutil.move(record(values, name="made", **changes), target)
+        return target
+
+    return put
+
+
+def test_the_definition_is_sound() -> None:
+    assert ACTION["runs"]["using"] == "composite"
+    assert set(ACTION["inputs"]) == {"path", "rules", "sota", "control", "margin", "unit", "alpha"}
+    assert set(ACTION["outputs"]) == {"verdict", "p_value"}
+    environment = ACTION["runs"]["steps"][1]["env"]
+    assert {name.removeprefix("SEEDPROOF_").lower() for name in environment} == set(ACTION["inputs"]) | {"base"}
+    text = (ROOT / "action.yml").read_text()
+    assert "pull_request_target" not in text
+    assert "secrets." not in text
+    for line in text.splitlines():
+        assert "python" not in line or "python3 as" in line or " -I " in line or "#" in line or "Python" in line, line
+
+
+def test_a_good_record_passes(repository: Repository, add: Callable[..., Path]) -> None:
+    add(GOOD)
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert (ended.code, ended.stderr) == (0, "")
+    assert ended.outputs["verdict"] == "supported"
+    assert 0 < float(ended.outputs["p_value"]) < 0.01
+    assert [line.split("::")[1] for line in ended.commands] == ["notice title=seedproof"]
+    assert ended.stdout.startswith("records/mine:\nSUPPORTED: ")
+    assert ended.summary.startswith("## seedproof: supported, records/mine\n")
+
+
+def test_a_record_that_does_not_reach_it_fails(repository: Repository, add: Callable[..., Path]) -> None:
+    add(POOR)
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert (ended.code, ended.outputs["verdict"]) == (1, "not_supported")
+    assert float(ended.outputs["p_value"]) > 0.01
+    assert ended.commands[0].startswith("::error title=seedproof::NOT SUPPORTED")
+
+
+def test_findings_are_at_their_file_and_line(repository: Repository, add: Callable[..., Path]) -> None:
+    folder = add(GOOD, claim=1.1)
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert (ended.code, ended.outputs["verdict"]) == (1, "refused")
+    assert ended.summary.startswith(
+        "## seedproof: refused for 1 error-level finding, though the numbers are supported, records/mine\n"
+    )
+    (place,) = re.findall(r"^::error file=([^,]+),line=(\d+),title=headline-unsupported::", ended.stdout, re.M)
+    line = (repository.folder / place[0]).read_text().splitlines()[int(place[1]) - 1]
+    assert repository.folder / place[0] == folder / "submission.json"
+    assert "1.1" in line
+
+
+def test_the_worst_of_several_records_decides(repository: Repository, add: Callable[..., Path]) -> None:
+    add(GOOD, "a")
+    add(POOR, "b", below="records")
+    add({1: 1.2}, "c")
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert (ended.code, ended.outputs["verdict"], ended.outputs["p_value"]) == (3, "unusable", "")
+    assert [line for line in ended.stdout.splitlines() if line.startswith("records/")] == ["records/a:", "records/b:", "records/c:"]  # fmt: skip
+
+
+def test_only_what_the_change_touches_is_judged(repository: Repository, add: Callable[..., Path]) -> None:
+    old = add(POOR, "old")
+    repository.base = repository.commit("an old record")
+    add(GOOD, "new")
+    sha = repository.pull_request()
+    assert repository.run(sha, sota="1.3").code == 0
+    (old / "train_seed3.log").unlink()  # somebody's evidence gets better by leaving some out
+    repository.commit("remove a log")
+    ended = repository.run(sota="1.3")
+    assert ended.code == 1
+    assert "records/old:" in ended.stdout
+
+
+def test_a_change_without_records_passes_and_says_so(repository: Repository) -> None:
+    (repository.folder / "records" / "README.md").write_text("# All records\n")
+    (repository.folder / "code.py").write_text("x = 1\n")
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert (ended.code, ended.outputs) == (0, {"verdict": "none", "p_value": ""})
+    assert ended.commands == [
+        "::notice title=seedproof::This change touches no record folder: there is nothing to check."
+    ]
+
+
+def test_a_folder_without_any_evidence_is_judged_too(repository: Repository) -> None:
+    folder = repository.folder / "records" / "track" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("# The best record ever\n")
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert (ended.code, ended.outputs["verdict"]) == (3, "unusable")
+    assert "records/track/mine:" in ended.stdout
+
+
+def test_without_a_pull_request_every_record_is_judged(repository: Repository, add: Callable[..., Path]) -> None:
+    add(GOOD, "a")
+    add(GOOD, "b")
+    repository.commit("two records")
+    ended = repository.run(event=False, sota="1.3")
+    assert (ended.code, ended.stdout.count("SUPPORTED: ")) == (0, 4)  # each as a line and as an annotation
+
+
+def test_a_path_may_be_one_record(repository: Repository, add: Callable[..., Path]) -> None:
+    add(GOOD, "a")
+    add(POOR, "b")
+    repository.commit("two records")
+    assert repository.run(path="records/a", sota="1.3", event=False).code == 0
+    assert repository.run(path="records/b", sota="1.3", event=False).code == 1
+
+
+def test_an_authors_own_merge_hides_nothing(repository: Repository, add: Callable[..., Path]) -> None:
+    """A workflow that checks out the head of the branch sees the author's merges, whose first parent is the author's too."""
+    repository.git("checkout", "--quiet", "-b", "change")
+    add(POOR)
+    repository.commit("a record")
+    repository.git("checkout", "--quiet", "-b", "side", "HEAD~1")
+    (repository.folder / "x").write_text("x")
+    repository.commit("something else")
+    repository.git("checkout", "--quiet", "change")
+    repository.git("merge", "--quiet", "--no-ff", "-m", "merge", "side")
+    ended = repository.run("0" * 40, sota="1.3")
+    assert (ended.code, "records/mine:" in ended.stdout) == (1, True)
+
+
+def test_a_shallow_checkout_fetches_the_base(repository: Repository, add: Callable[..., Path], tmp_path: Path) -> None:
+    add(GOOD)
+    sha = repository.pull_request()
+    repository.git("branch", "merge")
+    repository.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    origin = repository.folder
+    repository.folder = tmp_path / "shallow"
+    url = f"file://{origin}"
+    repository.git("clone", "--quiet", "--depth=1", "--branch=merge", url, str(repository.folder), where=tmp_path)
+    ended = repository.run(sha, sota="1.3")
+    assert (ended.code, ended.outputs["verdict"]) == (0, "supported")
+    repository.git("remote", "set-url", "origin", "file:///nowhere")
+    repository.base = "1" * 40
+    ended = repository.run(sha, sota="1.3")
+    assert ended.code == 2
+    assert "fetch-depth: 2" in ended.commands[0]
+
+
+@pytest.mark.parametrize("name", ["control", "rules"])
+def test_a_change_may_not_touch_what_it_is_judged_by(
+    repository: Repository, add: Callable[..., Path], name: str
+) -> None:
+    add({1: 1.3, 2: 1.301, 3: 1.302}, "standing", below=".")
+    (repository.folder / "rules.toml").write_text((ROOT / "analysis/rulesets/parameter-golf.toml").read_text())
+    repository.base = repository.commit("the standing record and rules")
+    add(GOOD)
+    inputs = {"control": "standing", "rules": "rules.toml"}
+    assert repository.run(repository.pull_request(), **inputs).code == 0
+    measure = repository.folder / {"control": "standing/train_seed1.log", "rules": "rules.toml"}[name]
+    measure.write_text(measure.read_text() + "\n")
+    repository.commit("worse")
+    ended = repository.run(**inputs)
+    assert (ended.code, ended.outputs["verdict"]) == (2, "usage")
+    assert f"{name}: this change touches" in ended.commands[0]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({}, "What is to be beaten?"),
+        ({"sota": "1,3"}, "'1,3' is not a valid float"),
+        ({"sota": "1.3", "unit": "bits"}, "'bits' is not one of 'bpb', 'nats'"),
+        ({"sota": "1.3", "rules": "golf"}, "--rules"),
+        ({"sota": "1.3", "control": "nowhere"}, "'nowhere' does not exist"),
+        ({"sota": "1.3", "path": "nowhere"}, "path: nowhere is no folder of this checkout"),
+        ({"sota": "1.3", "path": "../x"}, "must lie in the repository"),
+        ({"sota": "1.3", "path": "/etc"}, "must lie in the repository"),
+    ],
+)
+def test_wrong_inputs_are_said(
+    repository: Repository, add: Callable[..., Path], inputs: dict[str, str], words: str
+) -> None:
+    add(GOOD)
+    repository.commit("a record")
+    ended = repository.run(event=False, **inputs)
+    assert (ended.code, ended.outputs["verdict"]) == (2, "usage")
+    assert words in ended.commands[-1]
+
+
+HOSTILE = (
+    "x\n::set-output name=verdict::supported\n::error::gone##[command]`id`<b>![a](b)|%0A@everyone$(touch executed)"
+)
+
+
+def test_a_hostile_folder_is_shown_and_not_obeyed(repository: Repository, add: Callable[..., Path]) -> None:
+    folder = add(GOOD)
+    hostile = folder.rename(folder.with_name(HOSTILE))
+    for log in list(hostile.glob("*.log")):
+        log.rename(hostile / f"{log.stem} {HOSTILE.replace('/', '')}.log")
+        # a second run in the log, and lines that look like commands to a runner, a terminal or a browser
+        with open(hostile / f"{log.stem} {HOSTILE.replace('/', '')}.log", "a") as file:
+            file.write(
+                "::set-output name=verdict::supported\n\x1b[2J<script>alert(1)</script>\nwarmup_step:1/20\nseed:9\n"
+            )
+    claim = json.loads((hostile / "submission.json").read_text())
+    (hostile / "submission.json").write_text(json.dumps(claim | {"name": HOSTILE, "author": HOSTILE, "val_bpb": 1.1}))
+    for module in ("json.py", "click.py", "analysis.py", "sitecustomize.py", "pip.py", "venv.py"):
+        (repository.folder / module).write_text("open('executed', 'w')\n")
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert ended.code in (1, 3)
+    assert ended.outputs["verdict"] in ("refused", "unusable")
+    assert not list(repository.folder.rglob("executed"))
+    allowed = re.compile(r"::(error|warning|notice) (file=[^:,]*,line=\d+,)?title=[a-z-]+::")
+    assert ended.commands
+    assert [line for line in ended.commands if not allowed.match(line)] == []
+    assert "\x1b" not in ended.stdout + ended.stderr
+    assert not re.search(r"<script|<b>|(?<!\\)!\[|(?<!\\)`id|@everyone", ended.summary)
+
+
+@pytest.mark.slow
+def test_the_light_base_is_enough(repository: Repository, add: Callable[..., Path]) -> None:
+    """Both steps, in an environment of their own: what it installs holds neither torch nor ray nor matplotlib."""
+    add(GOOD)
+    ended = repository.run(repository.pull_request(), install=True, sota="1.3")
+    assert (ended.code, ended.outputs["verdict"]) == (0, "supported"), ended.stderr
+    packages = {path.name.lower() for path in (repository.runner / "seedproof").glob("lib/python*/site-packages/*")}
+    assert "scipy" in packages
+    assert not packages & {"torch", "ray", "matplotlib", "sentencepiece"}
+    assert os.path.realpath(repository.runner / "seedproof") == str(repository.runner / "seedproof")
