@@ -317,7 +317,8 @@ def fastest(tries: Mapping[str, Callable[[], None]]) -> tuple[str, str]:
     best = next(iter(times))
     for name, seconds in times.items():
         best = name if seconds < times[best] / 1.2 else best
-    return best, ", ".join(f"{name} {1000 * t:.3f} ms" for name, t in times.items())
+    said = (f"{name} {1000 * t:.3f} ms" if t < math.inf else f"{name} cannot run" for name, t in times.items())
+    return best, ", ".join(said)
 
 
 # -- Model -------------------------------------------------------------------------------------------------------------
