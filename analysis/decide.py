@@ -41,6 +41,7 @@ def decide(
         "runs": results,
         "control": control,
         "findings": findings,
+        "caps": rules.caps,
         "sota_is": "given" if sota is not None else "control's mean" if control else "target",
     }
     if plan is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib
@@ -13,26 +13,19 @@ from matplotlib.figure import Figure
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
+from analysis.opened import Curve
+from analysis.runs import Result
 from analysis.verdict import Verdict, percent
 
 CANDIDATE_COLOUR, CONTROL_COLOUR, VERIFIER_COLOUR, THRESHOLD_COLOUR = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "seedproof", "font.size": 10, "axes.spines.top": False,
+STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "seedproof", "font.size": 11, "axes.spines.top": False,
          "axes.spines.right": False, "figure.constrained_layout.use": True}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """The in-training losses of one run (validation losses where no others are logged): steps against nats per token."""
-
-    arm: str
-    steps: list[int]
-    losses: list[float]
 
 
 def seeds_plot(verdict: Verdict) -> str:
     """Every seed's metric against SOTA and threshold, with the mean and its one-sided bound."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 2.6))
+        figure, axes = plt.subplots(figsize=(6.5, 2.7))
         rows = [("candidate", verdict.runs, CANDIDATE_COLOUR)]
         if verdict.control:
             rows.append(("control", verdict.control, CONTROL_COLOUR))
@@ -57,22 +50,60 @@ def seeds_plot(verdict: Verdict) -> str:
 
 
 def curves_plot(curves: list[Curve]) -> str:
-    """Logged training losses of every run, the control behind the candidate."""
+    """Every run's curve, the control behind the candidate; the first steps, which would flatten the rest, are cut off."""
+    measure = curves[0].measure
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 3))
+        figure, axes = plt.subplots(figsize=(6.5, 3.2))
         named = set()
         for curve in sorted(curves, key=lambda one: one.arm == "candidate"):
-            colour = CANDIDATE_COLOUR if curve.arm == "candidate" else CONTROL_COLOUR
+            of_candidate = curve.arm == "candidate"
+            colour, line = (CANDIDATE_COLOUR, "-") if of_candidate else (CONTROL_COLOUR, "--")
             label = None if curve.arm in named else curve.arm
             named.add(curve.arm)
-            axes.plot(curve.steps, curve.losses, color=colour, alpha=0.7, linewidth=1, label=label)
-        settled = [loss for curve in curves for step, loss in zip(curve.steps, curve.losses, strict=True) if step > 10]
-        if settled:  # the first steps would flatten the rest
-            axes.set_ylim(min(settled) - 0.1, max(settled) + 0.5)
+            axes.plot(curve.steps, curve.values, color=colour, linestyle=line, alpha=0.75, linewidth=1.2, label=label)
+        last = max(curve.steps[-1] for curve in curves)
+        settled = [v for curve in curves for step, v in zip(curve.steps, curve.values, strict=True) if step > last / 20]
+        if settled:
+            room = max(0.05 * (max(settled) - min(settled)), 1e-3)
+            axes.set_ylim(min(settled) - room, max(settled) + room)
         axes.set_xlabel("step")
-        axes.set_ylabel("loss (nats per token)")
+        axes.set_ylabel(
+            {"val_bpb": "val_bpb", "val_loss": "val_loss (nats per token)"}.get(
+                measure, "training loss (nats per token)"
+            )
+        )
         axes.legend(frameon=False)
-        return _svg(figure, "Training loss of every run by step")
+        return _svg(figure, f"{measure} of every run by step, in training")
+
+
+def caps_plot(verdict: Verdict) -> str | None:
+    """Training time, time a step and artifact size of every run as bars, with the caps of the rules; None if unknown."""
+    runs = [*verdict.runs, *verdict.control]
+    time_cap, size_cap = verdict.caps.get("train_time_s"), verdict.caps.get("artifact_bytes")
+    measures: list[tuple[str, Callable[[Result], float | None], float | None]] = [
+        ("training, s", lambda run: None if run.train_time_ms is None else run.train_time_ms / 1000, time_cap),
+        ("a step, ms", lambda run: run.train_time_ms / run.steps if run.train_time_ms is not None and run.steps else None, None),
+        ("artifact, MB", lambda run: None if run.artifact_bytes is None else run.artifact_bytes / 1e6, size_cap and size_cap / 1e6),
+    ]  # fmt: skip
+    shown = [(name, of, cap) for name, of, cap in measures if any(of(run) is not None for run in runs)]
+    if not shown:
+        return None
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(1, len(shown), figsize=(6.5, 1.1 + 0.24 * len(runs)), sharey=True, squeeze=False)
+        heights = range(len(runs))
+        colours = [CANDIDATE_COLOUR if run.arm == "candidate" else CONTROL_COLOUR for run in runs]
+        for axes, (name, of, cap) in zip(panels[0], shown, strict=True):
+            axes.barh(heights, [of(run) or 0.0 for run in runs], color=colours, height=0.65)
+            if cap is not None:
+                axes.axvline(cap, color=THRESHOLD_COLOUR)
+                axes.set_title(f"cap {cap:g}", fontsize=10, color=THRESHOLD_COLOUR)
+            axes.set_xlabel(name)
+        labels = [
+            f"{'' if run.arm == 'candidate' else run.arm + ' '}{'?' if run.seed is None else run.seed}" for run in runs
+        ]
+        panels[0][0].set_yticks(heights, labels)
+        panels[0][0].invert_yaxis()
+        return _svg(figure, "Training time, time a step and artifact size of every run against their caps")
 
 
 def _svg(figure: Figure, title: str) -> str:

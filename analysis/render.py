@@ -86,7 +86,7 @@ def markdown(verdict: Verdict, errors: int = 0, where: str = "") -> str:
     Of the gate it also names the folder, and `errors` findings overrule numbers that would pass.
     """
     place = f", {escape.markdown(where)}" if where else ""
-    lines = [f"## seedproof: {_word(verdict, errors).lower()}{place}", "", escape.markdown(verdict.reason), ""]
+    lines = [f"## seedproof: {word(verdict, errors).lower()}{place}", "", escape.markdown(verdict.reason), ""]
     lines += [f"{escape.markdown(line)}\n" for line in concerns(verdict)]
     lines += markdown_table(("", f"rules {escape.markdown(verdict.rules)}"), facts(verdict))
     if verdict.runs:
@@ -146,10 +146,10 @@ def workflow_commands(verdict: Verdict, errors: int, folder: str) -> str:
 
 
 def _headline(verdict: Verdict, errors: int) -> str:
-    return f"{_word(verdict, errors)}: {printable(verdict.reason)}"
+    return f"{word(verdict, errors)}: {printable(verdict.reason)}"
 
 
-def _word(verdict: Verdict, errors: int) -> str:
+def word(verdict: Verdict, errors: int) -> str:
     if verdict.verdict == SUPPORTED and errors:
         return f"REFUSED for {errors} error-level finding{'s' if errors > 1 else ''}, though the numbers are SUPPORTED"
     return WORDS[verdict.verdict]

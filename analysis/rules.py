@@ -65,6 +65,12 @@ class Ruleset:
     bpb_per_nat: dict[str, float] = field(default_factory=dict)
     findings: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def caps(self) -> dict[str, float]:
+        """What a run may take, of what is capped: artifact_bytes, train_time_s."""
+        given = {"artifact_bytes": self.artifact_bytes, "train_time_s": self.train_time_s}
+        return {name: value for name, value in given.items() if value is not None}
+
 
 def known() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))

@@ -76,7 +76,7 @@ class Verdict:
 
     sd_low, sd_high: 95 % interval of the sd. rerun_at_least: what the mean of a rerun SOTA would have to be, with as
     many runs of the same spread, for the claim to be supported against those runs. level_at_own_sd: what a known-sigma
-    test's level would be if the runs' own sd were the true one.
+    test's level would be if the runs' own sd were the true one. caps: the ruleset's on a run's artifact_bytes and train_time_s.
     """
 
     rules: str
@@ -108,6 +108,7 @@ class Verdict:
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     not_counted: list[str] = field(default_factory=list)
+    caps: dict[str, float] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -133,7 +134,7 @@ def unusable(
     """The verdict *cannot tell*, with the sentence that says why and what was read."""
     return Verdict(
         rules.name, rules.metric, UNUSABLE, str(error), rules.alpha, rules.margin, rules.unit, sota,
-        n=len(results), runs=results, findings=findings, not_counted=not_counted,
+        n=len(results), runs=results, findings=findings, not_counted=not_counted, caps=rules.caps,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from analysis.escape import markdown, printable
 from analysis.judge import judge
-from analysis.page import read_curves
+from analysis.opened import curves, opened_logs
 from analysis.significance import main
 from analysis.verdict import format_p
 from tests.conftest import RATIO, SOURCE, make_log
@@ -372,5 +372,5 @@ def test_a_summary_that_cannot_be_written_does_not_change_the_verdict(python: Ru
 def test_every_log_has_its_own_curve_on_the_page(tmp_path: Path) -> None:
     folder = speedrun(tmp_path / "a", 3.275, 3.2752)
     verdict = judge(tuple(sorted(folder.glob("*.txt"))), rules="nanogpt-track-1")
-    curves = read_curves(verdict, folder / "0.txt")
-    assert [curve.losses[-1] for curve in curves] == [3.275, 3.2752]
+    found = curves(opened_logs(verdict, folder / "0.txt"), verdict.metric)
+    assert [curve.values[-1] for curve in found] == [3.275, 3.2752]

@@ -1,0 +1,124 @@
+"""The logs behind a verdict, opened again for the page: curves, the lines that the numbers stand in, where it was run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.escape import printable
+from analysis.evidence import FRAME_SUFFIXES
+from analysis.files import FileError, leads_out, read_bounded
+from analysis.grammar import Step
+from analysis.reader import read_log
+from analysis.runs import Result
+from analysis.sweepdir import RUN_MANIFEST, read_json
+from analysis.verdict import Verdict
+
+LONGEST_QUOTE = 300
+MANIFEST_FACTS = (("machine", "host"), ("git", "commit"), ("git", "dirty"), ("container", "image"))
+RESULT_FACTS = (
+    "python",
+    "torch",
+    "gpu",
+    "world_size",
+    "model_params",
+    "train_shards",
+    "val_tokens",
+    "tokenizer",
+    "source_sha256",
+)
+LEAST_POINTS = 3  # of a validation curve; fewer are no curve
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """One run's log: its logged steps, the line of its metric as it stands there, and the manifest of a sweep's run."""
+
+    result: Result
+    steps: list[Step]
+    quote: str | None
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One run's values of `measure` at its steps."""
+
+    arm: str
+    measure: str
+    steps: list[int]
+    values: list[float]
+
+
+def opened_logs(verdict: Verdict, path: Path) -> list[Opened]:
+    """The logs of the verdict's runs and of its control, where they are still there; `path` is where they lie."""
+    is_frame = path.is_file() and path.suffix in FRAME_SUFFIXES
+    base = path.parent if is_frame else path
+    found = []
+    for result in (*verdict.control, *verdict.runs):
+        log = base / result.log if base.is_dir() else Path(result.log)
+        if (
+            not is_frame and not log.is_file()
+        ):  # a control, or one of several paths, is named from the working directory
+            log = Path(result.log)
+        if not log.is_file() or (is_frame and leads_out(log, os.path.realpath(base))):
+            continue
+        try:
+            content = read_bounded(log)
+            runs = read_log(log, content)
+        except FileError:
+            continue
+        own = ([run for run in runs if run.line <= (result.line or 0)] or runs)[-1:]
+        steps = [step for run in own for step in run.steps]
+        found.append(Opened(result, steps, _quote(content, result.line), _manifest(log)))
+    return found
+
+
+def _quote(content: bytes, line: int | None) -> str | None:
+    lines = content.split(b"\n")
+    if line is None or line > len(lines):
+        return None
+    return printable(lines[line - 1].decode("utf-8", "replace").rstrip("\r"))[:LONGEST_QUOTE]
+
+
+def _manifest(log: Path) -> dict[str, Any]:
+    beside = log.with_name(RUN_MANIFEST)
+    try:
+        return read_json(beside) if beside.is_file() and not beside.is_symlink() else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def curves(logs: list[Opened], metric: str) -> list[Curve]:
+    """The metric as it was validated in training where every run has a curve of it, else every run's training losses."""
+    for measure in (metric, "train_loss", "val_loss"):
+        found = []
+        for one in logs:
+            points = [(step.step, value) for step in one.steps if (value := getattr(step, measure)) is not None]
+            if len(points) >= (2 if measure == "train_loss" else LEAST_POINTS):
+                found.append(Curve(one.result.arm, measure, [at for at, _ in points], [value for _, value in points]))
+        if found and len(found) == len(logs):
+            return found
+    return []
+
+
+def provenance(logs: list[Opened], runs: list[Result]) -> list[tuple[str, str]]:
+    """What the logs and a sweep's manifests say of where the runs were made: one line where all agree, else by log."""
+    facts: dict[str, dict[str, str]] = {}
+    for run in runs:
+        for name in RESULT_FACTS:
+            if (value := getattr(run, name)) is not None:
+                facts.setdefault(name, {})[run.log] = str(value)
+    for one in logs:
+        for part, name in MANIFEST_FACTS:
+            table = one.manifest.get(part)
+            if isinstance(table, dict) and isinstance(value := table.get(name), (str, bool, int)):
+                facts.setdefault(f"{part} {name}", {})[one.result.log] = str(value)
+    rows = []
+    for name, values in facts.items():
+        same = len(set(values.values())) == 1 and len(values) == len(runs)
+        said = next(iter(values.values())) if same else "; ".join(f"{log}: {value}" for log, value in values.items())
+        rows.append((name.replace("_", " "), printable(said)))
+    return rows
