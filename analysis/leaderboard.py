@@ -1,6 +1,6 @@
 """Every record folder below a folder, in the order of their dates: does each beat the one that stood before it?
 
-    python -m analysis.leaderboard DIR [--rules NAME|FILE] [--format markdown|csv|json] [--output FILE]
+    python -m analysis.leaderboard DIR [--rules NAME|FILE] [--format markdown|csv|json|html] [--output FILE]
 
 A record stands when it has the best mean so far; each later one is tested against it, with the ruleset's margin read in
 bpb and in nats. Where the ruleset has a fixed target, each record is tested against that.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -161,25 +162,36 @@ def _tested(row: Row, results: list[Result], rules: Ruleset, standing: Row | Non
     return replace(row, **said)
 
 
+COLUMNS = ("date", "record", "n", "mean", "sd", "bytes", "time", "tested against", "verdict, bpb", "verdict, nats",
+           "errors", "warnings", "remarks")  # fmt: skip
+
+
+def cells(row: Row, rules: Ruleset) -> tuple[str, ...]:
+    """A row for people, under COLUMNS; JSON and CSV hold all digits."""
+    return (
+        row.date or "-", row.record, str(row.n), _number(row.mean, ".6f"), _number(row.sd, ".6f"), _number(row.bytes, ","),
+        "-" if row.train_time_s is None else f"{row.train_time_s:.1f} s", row.predecessor or ("target" if rules.target else "-"),
+        _verdict(row.verdict_bpb, row.p_bpb), _verdict(row.verdict_nats, row.p_nats), str(row.errors), str(row.warnings),
+        escape.printable(row.why or ""),
+    )  # fmt: skip
+
+
 def markdown(rows: list[Row], rules: Ruleset) -> str:
-    """The table for people; JSON and CSV hold all digits."""
-    head = ("date", "record", "n", f"mean {rules.metric}", "sd", "bytes", "time", "tested against", "verdict, bpb", "verdict, nats",
-            "errors", "warnings", "remarks")  # fmt: skip
-    lines = [head, ("---",) * len(head)]
-    for row in rows:
-        cells = (
-            row.date or "-", row.record, str(row.n), _number(row.mean, ".6f"), _number(row.sd, ".6f"), _number(row.bytes, ","),
-            "-" if row.train_time_s is None else f"{row.train_time_s:.1f} s", row.predecessor or ("target" if rules.target else "-"),
-            _verdict(row.verdict_bpb, row.p_bpb), _verdict(row.verdict_nats, row.p_nats), str(row.errors), str(row.warnings), row.why or "",
-        )  # fmt: skip
-        lines.append(tuple(escape.markdown(cell) for cell in cells))
+    head = tuple(f"mean {rules.metric}" if name == "mean" else name for name in COLUMNS)
+    lines = [head, ("---",) * len(head), *(tuple(escape.markdown(cell) for cell in cells(row, rules)) for row in rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    chance = sentence_on_chance(rows, rules)
+    return f"{table}\n{chance}\n" if chance else table
+
+
+def sentence_on_chance(rows: list[Row], rules: Ruleset) -> str | None:
+    """What several tests at one level make of it; None where there are fewer than two."""
     tests = sum(getattr(row, f"p_{rules.unit}") is not None for row in rows)
     if tests < 2:
-        return table
+        return None
     return (
-        f"{table}\n{tests} tests at p < {rules.alpha:g}: if no record were better than what it is tested against, one or more "
-        f"would pass with a probability of {any_false(rules.alpha, tests):.2g}.\n"
+        f"{tests} tests at p < {rules.alpha:g}: if no record were better than what it is tested against, one or more "
+        f"would pass with a probability of {any_false(rules.alpha, tests):.2g}."
     )
 
 
@@ -198,10 +210,20 @@ def _verdict(verdict: str | None, p: float | None) -> str:
     return "-" if verdict is None else verdict if p is None else f"{verdict}, p {format_p(p)}"
 
 
+def _page(rows: list[Row], rules: Ruleset) -> str:
+    try:
+        from analysis.leaderboard_page import leaderboard_page
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
+    return leaderboard_page(rows, rules, shlex.join(["python", "-m", "analysis.leaderboard", *sys.argv[1:]]))
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
-@click.option("--format", "form", type=click.Choice(["markdown", "csv", "json"]), default="markdown", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["markdown", "csv", "json", "html"]), default="markdown", show_default=True
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
 def main(directory: Path, rules: str, form: str, output: Path | None) -> None:
     """Every record folder below DIR, one row each, each tested against the record that stood before it."""
@@ -215,12 +237,14 @@ def main(directory: Path, rules: str, form: str, output: Path | None) -> None:
         click.echo(f"No record folder below {directory}: none holds a submission.json or a training log.", err=True)
         raise SystemExit(3)
     try:
-        if form != "markdown":
+        if form in ("csv", "json"):
             write_rows([asdict(row) for row in rows], [column.name for column in fields(Row)], form, output)
-        elif output is None:
-            sys.stdout.write(markdown(rows, ruleset))
+            return
+        content = markdown(rows, ruleset) if form == "markdown" else _page(rows, ruleset)
+        if output is None:
+            sys.stdout.write(content)
         else:
-            output.write_text(markdown(rows, ruleset), encoding="utf-8")
+            output.write_text(content, encoding="utf-8")
     except OSError as error:
         if output is None:
             raise

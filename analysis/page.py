@@ -12,7 +12,7 @@ from analysis.escape import alike, and_others, printable
 from analysis.findings import counts
 from analysis.verdict import SUPPORTED, UNUSABLE, Verdict
 
-_TEMPLATES = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
@@ -33,7 +33,7 @@ def page(verdict: Verdict, path: Path, command: str) -> str:
         drawn.append(("Time and size of each run", Markup(bars)))
     runs = [("Runs", verdict.runs), ("Control", verdict.control), ("Verifier", render.verifiers_runs(verdict))]
     errors = counts(verdict.findings)["error"]
-    return _TEMPLATES.get_template("report.html").render(
+    return TEMPLATES.get_template("report.html").render(
         verdict=verdict,
         word=render.WORDS[verdict.verdict].lower(),
         overruled=render.word(verdict, errors).lower() if verdict.verdict == SUPPORTED and errors else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -18,6 +19,7 @@ from analysis.runs import Result
 from analysis.verdict import Verdict, percent
 
 CANDIDATE_COLOUR, CONTROL_COLOUR, VERIFIER_COLOUR, THRESHOLD_COLOUR = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+OTHER_COLOUR = "#7F7F7F"
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "seedproof", "font.size": 11, "axes.spines.top": False,
          "axes.spines.right": False, "figure.constrained_layout.use": True}  # fmt: skip
 
@@ -104,6 +106,51 @@ def caps_plot(verdict: Verdict) -> str | None:
         panels[0][0].set_yticks(heights, labels)
         panels[0][0].invert_yaxis()
         return _svg(figure, "Training time, time a step and artifact size of every run against their caps")
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A record by its number in the table: its mean, half the width of its interval, whether it has one."""
+
+    number: int
+    mean: float
+    half: float
+    known: bool
+
+
+def frontier_plot(records: list[Interval], metric: str, tied: list[int]) -> str:
+    """The records' means from the oldest above to the newest below, with intervals, and the best mean so far."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.5, 1.2 + 0.28 * len(records)))
+        heights = range(len(records))
+        best = [min(one.mean for one in records[: height + 1]) for height in heights]
+        axes.step(best, heights, where="pre", color=THRESHOLD_COLOUR, linewidth=1.2, label="best so far")
+        for group, colour, name in (
+            (True, CANDIDATE_COLOUR, "the best, and ties with it"),
+            (False, OTHER_COLOUR, "others"),
+        ):
+            own = [(height, one) for height, one in zip(heights, records, strict=True) if (one.number in tied) == group]
+            if own:
+                axes.errorbar(
+                    [one.mean for _, one in own], [height for height, _ in own], xerr=[one.half for _, one in own], fmt="none",
+                    ecolor=colour, capsize=3,
+                )  # fmt: skip
+                for known, fill in ((True, colour), (False, "none")):
+                    points = [(one.mean, height) for height, one in own if one.known == known]
+                    label = name if known or not any(one.known for _, one in own) else None
+                    axes.plot(
+                        *zip(*points, strict=True), "o", color=colour, markerfacecolor=fill, label=label
+                    ) if points else None
+        axes.set_yticks(heights, [str(one.number) for one in records])
+        axes.invert_yaxis()
+        low, high = min(one.mean for one in records), max(one.mean for one in records)
+        room = max(0.15 * (high - low), 1e-3)
+        axes.set_xlim(low - room, high + room)  # an interval of two runs may be wider than all records
+        axes.set_xlabel(f"mean {metric} (lower is better)")
+        axes.set_ylabel("record")
+        axes.ticklabel_format(axis="x", useOffset=False)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
+        return _svg(figure, "Every record's mean and interval, oldest first, and the best so far")
 
 
 def _svg(figure: Figure, title: str) -> str:

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.leaderboard import leaderboard
+from analysis.leaderboard import Row, leaderboard
+from analysis.leaderboard_page import cannot_be_told_apart, interval, leaderboard_page, sample, summary
+from analysis.plots import Interval
 from analysis.rules import load
+from analysis.stats import welch_t
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Record = Callable[..., Path]
@@ -103,3 +106,31 @@ def test_nothing_to_rank_is_said(python: Run, tmp_path: Path) -> None:
     found = python("-m", "analysis.leaderboard", tmp_path)
     assert (found.returncode, "No record folder below" in found.stderr) == (3, True)
     assert python("-m", "analysis.leaderboard", tmp_path, "--rules", "nope").returncode == 2
+
+
+def test_the_page_shows_the_frontier_and_what_ties(board: Path, python: Run) -> None:
+    rows = leaderboard(board, RULES)
+    page = leaderboard_page(rows, RULES, "the command")
+    assert "The best mean val_bpb is 1.196133: record 4, 2026-03-04_a_little_better, of 3 runs." in page
+    assert "4 records" not in page  # the broken one counts as a record too
+    assert "<td>supported, p = " in page
+    assert "2026-03-05_broken|&lt;b&gt;" in page
+    assert "the command" in page
+    found = python("-m", "analysis.leaderboard", board, "--format", "html")
+    assert (found.returncode, found.stdout.startswith("<!doctype html>")) == (0, True)
+
+
+def test_a_tie_is_what_welchs_test_cannot_tell_apart() -> None:
+    """scipy.stats.ttest_ind_from_stats(1.2, .001, 3, 1.2028, .0012, 4, equal_var=False): p 0.020891; 1.2035: 0.0089708."""
+    best, tie, other, single = (
+        Row(None, name, n, mean, sd)
+        for name, n, mean, sd in (("a", 3, 1.2, 0.001), ("b", 4, 1.2028, 0.0012), ("c", 4, 1.2035, 0.0012), ("d", 1, 1.2, None))
+    )  # fmt: skip
+    assert [cannot_be_told_apart(row, best, 0.01) for row in (best, tie, other, single)] == [True, True, False, False]
+    p_values = [2 * welch_t(*map(sample, (best, row)), 0.0).p_value for row in (tie, other)]
+    assert p_values == pytest.approx([0.020890933823506083, 0.008970835454155321], rel=1e-9)
+    shown = interval(1, best, 0.01)
+    assert shown is not None
+    assert shown.half == pytest.approx(9.92484 * 0.001 / 3**0.5, rel=1e-5)  # t of 0.995 at 2 df
+    assert interval(2, single, 0.01) == Interval(2, 1.2, 0.0, False)
+    assert summary([best, tie, other], best, [1, 2], RULES).endswith("It cannot be told from record 2.")
