@@ -23,6 +23,7 @@ from analysis.files import printable_path
 from analysis.findings import ERROR, Finding, in_words
 from analysis.record import read_record, records_below
 from analysis.rules import RulesError, Ruleset, load
+from analysis.suggest import ExistingPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def as_annotations(audits: list[Audit]) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
 @click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]")
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "github"]), help="[default: text; github when in Actions]"

@@ -88,7 +88,8 @@ def gather(paths: list[Path], rules: Ruleset, label: str | None = None, as_contr
         record = read_record(loose)
         if inside := records_below(record):
             raise EvidenceError(
-                f"{loose[0]} holds {len(inside)} record folders (first: {inside[0]}); name one of them."
+                f"{loose[0]} holds {len(inside)} record folders (first: {inside[0]}); name one of them, or see all with "
+                f"python -m analysis.leaderboard."
             )
         selection = select(record, rules, label)
         evidence.results += [

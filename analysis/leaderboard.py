@@ -30,6 +30,7 @@ from analysis.findings import counts
 from analysis.reader import read_log
 from analysis.rules import METRIC_UNITS, RulesError, Ruleset, load
 from analysis.runs import Result, write_rows
+from analysis.suggest import ExistingPath
 from analysis.sweepdir import is_sweep
 
 CANNOT_TELL = "cannot tell"
@@ -219,7 +220,7 @@ def _page(rows: list[Row], rules: Ruleset) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("directory", type=ExistingPath(file_okay=False), metavar="DIR")
 @click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
 @click.option(
     "--format", "form", type=click.Choice(["markdown", "csv", "json", "html"]), default="markdown", show_default=True

@@ -17,6 +17,7 @@ from analysis.escape import printable, tolerate_any_text
 from analysis.files import FileError, Listing, files_below, printable_path
 from analysis.grammar import Step
 from analysis.reader import read_log
+from analysis.suggest import ExistingPath
 
 STEP_COLUMNS = [column.name for column in fields(Step)]
 CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
@@ -42,7 +43,7 @@ def curve_rows(log: Path, shown: str) -> Iterator[dict[str, Any]]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
 @click.option("--curves", is_flag=True, help="One row a logged step instead of one a run.")
 @click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")

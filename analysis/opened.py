@@ -29,7 +29,7 @@ RESULT_FACTS = (
     "tokenizer",
     "source_sha256",
 )
-LEAST_POINTS = 3  # of a validation curve; fewer are no curve
+LEAST_POINTS = 3  # of a curve of the metric: two say less than the training losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +93,11 @@ def _manifest(log: Path) -> dict[str, Any]:
 
 def curves(logs: list[Opened], metric: str) -> list[Curve]:
     """The metric as it was validated in training where every run has a curve of it, else every run's training losses."""
-    for measure in (metric, "train_loss", "val_loss"):
+    for measure, least in ((metric, LEAST_POINTS), ("train_loss", 2), ("val_loss", 2)):
         found = []
         for one in logs:
             points = [(step.step, value) for step in one.steps if (value := getattr(step, measure)) is not None]
-            if len(points) >= (2 if measure == "train_loss" else LEAST_POINTS):
+            if len(points) >= least:
                 found.append(Curve(one.result.arm, measure, [at for at, _ in points], [value for _, value in points]))
         if found and len(found) == len(logs):
             return found

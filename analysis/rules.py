@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.findings import DEFAULTS, OFF, SEVERITIES
+from analysis.suggest import nearest, nearest_path
 
 FOLDER = Path(__file__).with_name("rulesets")
 METRIC_UNITS = {"val_bpb": "bpb", "val_loss": "nats"}
@@ -86,6 +87,7 @@ def load(name_or_file: str) -> Ruleset:
             raise RulesError(f"{path} is not TOML: {error}.") from None
         raise RulesError(
             f"{name_or_file!r} is neither a ruleset ({', '.join(known())}) nor a TOML file that can be read."
+            f"{nearest(name_or_file, known()) or nearest_path(path)}"
         ) from None
     return from_table(path.stem, table, str(path))
 

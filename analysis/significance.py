@@ -18,25 +18,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analysis.suggest import ExistingPath
 from analysis.sweepdir import BOUNDARIES, MOST_LOOKS
 
 if TYPE_CHECKING:
     from analysis.verdict import Verdict
 
-PATHS = click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH..."
-)
+PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
 OPTIONS = (
     click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]"),
     click.option("--sota", type=float, help="The standing record's metric. There is no default."),
-    click.option("--control", type=click.Path(exists=True, path_type=Path), help="Runs of the standing record: log, folder, sweep or frame."),
+    click.option("--control", type=ExistingPath(), help="Runs of the standing record: log, folder, sweep or frame."),
     click.option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
     click.option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
     click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),
     click.option("--metric", "label", metavar="LABEL", help="Use this final metric.  [default: the claimed or last one]"),
     click.option("--design", type=click.Choice(["fixed", "sequential"]), help="Test once, or after every seed from 3 to 10.  [default: the plan's, else fixed]"),
-    click.option("--history", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Earlier records (n, mean, sd) as CSV or JSON, for the usual spread."),
-    click.option("--verify", type=click.Path(exists=True, path_type=Path), metavar="PATH", help="A second lab's own runs, set beside the author's."),
+    click.option("--history", type=ExistingPath(dir_okay=False), help="Earlier records (n, mean, sd) as CSV or JSON, for the usual spread."),
+    click.option("--verify", type=ExistingPath(), metavar="PATH", help="A second lab's own runs, set beside the author's."),
     click.option("--require-plan", is_flag=True, help="Pass only runs that are exactly those of a frozen plan."),
 )  # fmt: skip
 
@@ -133,12 +132,10 @@ def gate(paths: tuple[Path, ...], **options: Any) -> tuple[Verdict, int]:
     help="How much better than the threshold (SOTA - margin) the mean is expected to be.",
 )
 @click.option("--sd", type=float, help="Standard deviation between seeds, in the metric's unit.")
-@click.option(
-    "--pilot", type=click.Path(exists=True, path_type=Path), help="Take the sd from these runs: its upper 80% limit."
-)
+@click.option("--pilot", type=ExistingPath(), help="Take the sd from these runs: its upper 80% limit.")
 @click.option(
     "--history",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=ExistingPath(dir_okay=False),
     help="Take the sd from earlier records (n, mean, sd) as CSV or JSON: pooled.",
 )
 @click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")

@@ -15,6 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from analysis.suggest import nearest_path
 from analysis.sweepdir import (
     CANDIDATE,
     CONTROL,
@@ -44,7 +45,7 @@ def read_recipe(path: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
     except OSError as error:
-        raise PlanError(f"{path} cannot be read: {error.strerror}.") from None
+        raise PlanError(f"{path} cannot be read: {error.strerror}.{nearest_path(path)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{path} is not TOML: {error}.") from None
     if set(table) != {"env"} or not isinstance(table["env"], dict):
@@ -131,7 +132,7 @@ def make_plan(
 ) -> dict[str, Any]:
     """The plan as it will be written; `claim` holds the ruleset as a table and the SOTA. Raises PlanError."""
     if not script.is_file():
-        raise PlanError(f"--script {script} is no file.")
+        raise PlanError(f"--script {script} is no file.{nearest_path(script)}")
     try:
         source = script.read_bytes()
     except OSError as error:

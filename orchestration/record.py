@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analysis.suggest import ExistingPath
 from analysis.sweepdir import PLAN, SweepError, is_sweep, read_plan
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ OF_THE_RUNS = ("world-size", "hardware-unexpected", "time-over-cap", "size-over-
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("directory", type=ExistingPath(file_okay=False))
 @click.option("--name", required=True, help="Title of the submission.")
 @click.option("--author", required=True, help="Who submits it.")
 @click.option("--github-id", help="The author's name on GitHub.")

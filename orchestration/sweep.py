@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analysis.suggest import ExistingPath
 from analysis.sweepdir import BOUNDARIES, FIXED, SEQUENTIAL
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 WATCH_S = 1.0
 
-DIRECTORY = click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+DIRECTORY = click.argument("directory", type=ExistingPath(file_okay=False))
 
 
 def care_options(command: Any) -> Any:
