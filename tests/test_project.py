@@ -8,11 +8,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from analysis import rules
 from analysis.findings import DEFAULTS, ERROR, INFO, WARNING
+from analysis.reader import read_log
 from analysis.render import WORDS
 from analysis.verdict import EXIT_CODES
 from benchmarks import budget
@@ -121,6 +124,58 @@ def test_readme_options_exist(python: Run) -> None:
     foreign = {"--standalone", "--nproc_per_node", "--address", "--working-dir", "--head", "--metric-name", "--nodes"}
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", readme)) - foreign:
         assert option in helps, option
+
+
+COMMANDS = (
+    "analysis.significance report", "analysis.significance check", "analysis.significance plan", "analysis.audit",
+    "analysis.leaderboard", "analysis.logs", "orchestration.sweep run", "orchestration.sweep resume",
+    "orchestration.sweep status", "orchestration.sweep collect", "orchestration.record", "trainer.dataset demo",
+    "trainer.dataset fetch", "trainer.dataset build", "trainer.dataset verify", "trainer.evaluate",
+)  # fmt: skip
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "deploy" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_is_documented(python: Run, command: str) -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    shown = python("-m", *command.split(), "--help").stdout
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown)) - {"--help"}
+    assert sorted(flag for flag in flags if flag not in text) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_exit_codes_are_documented() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (\d) \|", readme, re.MULTILINE) == ["0", "1", "2", "3", "4"]
+
+
+def test_the_page_on_rulesets_names_every_key_and_its_example_loads(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "rulesets.md").read_text(encoding="utf-8")
+    rows = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| "))
+    keys = {field.name for field in fields(rules.Ruleset)} - {"name"}
+    assert {key for key in keys if f"`{key}`" not in rows and f"`[{key}]`" not in rows} == set()
+    assert {name for name in rules.known() if f"`{name}`" not in rows} == set()
+    example = tmp_path / "ours.toml"
+    example.write_text(text.split("```toml\n")[1].split("```")[0])
+    assert rules.load(str(example)).caps == {"artifact_bytes": 8_000_000, "train_time_s": 1200}
+
+
+def test_the_page_on_logs_shows_lines_that_are_read(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_text((ROOT / "docs" / "logs.md").read_text(encoding="utf-8").split("```\n")[1])
+    (run,) = read_log(log)
+    assert (run.seed, run.finals[-1].val_bpb, run.steps[-1].val_bpb) == (1337, 1.20143417, 1.3583)
 
 
 def test_readme_tree_names_files_that_exist() -> None:
