@@ -17,6 +17,7 @@ WORDS = {
     "continue": "CONTINUE",
     "unusable": "CANNOT TELL",
 }
+FINDINGS_AT_ONCE = 5
 RUN_COLUMNS = ("seed", "val_bpb", "val_loss", "steps", "train time", "artifact", "log")
 
 
@@ -81,26 +82,34 @@ def text_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[s
 
 
 def markdown(verdict: Verdict, errors: int = 0, where: str = "") -> str:
-    """The report for a pull request: verdict, numbers and runs first, the rest below.
+    """The report for a pull request: verdict, runs and the first findings at a glance, the rest on a click.
 
     Of the gate it also names the folder, and `errors` findings overrule numbers that would pass.
     """
     place = f", {escape.markdown(where)}" if where else ""
     lines = [f"## seedproof: {word(verdict, errors).lower()}{place}", "", escape.markdown(verdict.reason), ""]
     lines += [f"{escape.markdown(line)}\n" for line in concerns(verdict)]
-    lines += markdown_table(("", f"rules {escape.markdown(verdict.rules)}"), facts(verdict))
     if verdict.runs:
-        lines += ["", *markdown_table(RUN_COLUMNS, [_escaped(run_cells(result)) for result in verdict.runs])]
+        lines += [*markdown_table(RUN_COLUMNS, [_escaped(run_cells(result)) for result in verdict.runs]), ""]
+    items = escape.finding_items(verdict.findings)
+    if items:
+        lines += ["### Findings", "", *items[:FINDINGS_AT_ONCE], ""]
+        lines += _details(f"{len(items) - FINDINGS_AT_ONCE} more findings", items[FINDINGS_AT_ONCE:])
+    lines += _details(
+        f"Numbers, by the rules of {escape.markdown(verdict.rules)}", markdown_table(("", ""), facts(verdict))
+    )
     for name, runs in (("Control", verdict.control), ("Verifier", verifiers_runs(verdict))):
         if runs:
-            lines += ["", f"### {name}", "", *markdown_table(RUN_COLUMNS, [_escaped(run_cells(run)) for run in runs])]
-    if verdict.findings:
-        lines += ["", "### Findings", "", *escape.finding_items(verdict.findings)]
+            lines += _details(name, markdown_table(RUN_COLUMNS, [_escaped(run_cells(run)) for run in runs]))
     if verdict.also:
-        summary = "<details><summary>Read in other ways</summary>"
-        lines += ["", summary, "", *readings_table(verdict), "", "</details>"]
-    lines += ["", *(f"- Assumes: {sentence}" for sentence in assumptions(verdict))]
-    return "\n".join(lines) + "\n"
+        lines += _details("Read in other ways", readings_table(verdict))
+    lines += _details("What the numbers assume", [f"- {sentence}" for sentence in assumptions(verdict)])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _details(summary: str, lines: list[str]) -> list[str]:
+    """Lines that GitHub shows on a click."""
+    return [f"<details><summary>{summary}</summary>", "", *lines, "", "</details>", ""] if lines else []
 
 
 def readings_table(verdict: Verdict) -> list[str]:

@@ -68,7 +68,7 @@ def report(form: str, output: Path | None, paths: tuple[Path, ...], **options: A
     command = shlex.join(["python", "-m", "analysis.significance", *sys.argv[1:]])
     content = rendered(verdict, form, paths[0], command)
     if output is None:
-        sys.stdout.write(content)
+        sys.stdout.write(coloured(content, verdict.verdict) if form == "text" else content)
     else:
         try:
             output.write_text(content, encoding="utf-8")
@@ -111,7 +111,7 @@ def gate(paths: tuple[Path, ...], **options: Any) -> tuple[Verdict, int]:
 
     verdict = judge(paths, **options)
     errors = counts(verdict.findings)["error"]
-    sys.stdout.write(render.gate(verdict, errors))
+    sys.stdout.write(coloured(render.gate(verdict, errors), "refused" if errors else verdict.verdict))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         folder = str(paths[0]) if len(paths) == 1 and paths[0].is_dir() else ""
         sys.stdout.write(render.workflow_commands(verdict, errors, folder))
@@ -188,6 +188,15 @@ def leave(verdict: Verdict, errors: int = 0) -> None:
     if verdict.exit_code == 3 and not sys.stdout.isatty():  # on a terminal it stands there already
         click.echo(f"Cannot tell: {printable(verdict.reason)}", err=True)
     raise SystemExit(exit_code(verdict, errors))
+
+
+def coloured(content: str, verdict: str) -> str:
+    """The text with its first words in colour, on a terminal that wants any (https://no-color.org)."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return content
+    words, colon, rest = content.partition(":")
+    colour = {"supported": "green", "not_supported": "red", "refused": "red"}.get(verdict, "yellow")
+    return click.style(words, fg=colour, bold=True) + colon + rest
 
 
 def exit_code(verdict: Verdict, errors: int) -> int:

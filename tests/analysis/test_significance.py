@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+import pty
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +16,13 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner
 
+from analysis import render
 from analysis.escape import markdown, printable
 from analysis.judge import judge
 from analysis.opened import curves, opened_logs
 from analysis.significance import main
 from analysis.verdict import format_p
-from tests.conftest import RATIO, SOURCE, make_log
+from tests.conftest import RATIO, ROOT, SOURCE, make_log
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Record = Callable[..., Path]
@@ -201,6 +206,40 @@ def test_text_from_outside_is_shown_and_not_obeyed(python: Run, tmp_path: Path) 
     commands = [line for line in found.stdout.splitlines() if line.startswith("::")]
     assert any("title=several-runs-in-log" in line for line in commands)
     assert not any(line.startswith("::error::") for line in found.stdout.splitlines())
+
+
+@pytest.mark.parametrize(("command", "environment", "start"), [
+    ("report", {}, "\x1b[32m\x1b[1mSUPPORTED\x1b[0m: "), ("check", {}, "\x1b[32m\x1b[1mSUPPORTED\x1b[0m: "),
+    ("check", {"NO_COLOR": "1"}, "SUPPORTED: "), ("check", {"TERM": "dumb"}, "SUPPORTED: "),
+])  # fmt: skip
+def test_colour_is_for_terminals(record: Record, command: str, environment: dict[str, str], start: str) -> None:
+    arguments = ["-m", "analysis.significance", command, str(record(SEEDS)), "--sota", "1.21613611"]
+    own = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM", "GITHUB_ACTIONS")}
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", 0) as terminal, subprocess.Popen(
+        [sys.executable, *arguments], stdout=theirs, env=own | {"TERM": "xterm"} | environment, cwd=ROOT
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        shown = terminal.read(60).decode()
+        with contextlib.suppress(OSError):  # so a terminal says that nobody writes any more
+            while terminal.read(4096):
+                pass
+        assert process.wait(60) == 0
+    assert shown.startswith(start)
+
+
+def test_a_comment_shows_a_screen_and_hides_the_rest(record: Record, tmp_path: Path) -> None:
+    folder, control = record(SEEDS), record(CONTROL, "control")
+    for number in range(8):
+        (folder / f"copy{number}.log").write_bytes((folder / "train_seed1337.log").read_bytes())
+    shown = render.markdown(judge((folder,), sota=1.21613611, control=control))
+    head, *hidden = shown.split("<details>")
+    assert len(head.splitlines()) < 25
+    assert "train_seed1338.log".replace("_", "\\_") in head
+    assert [part.split("</summary>")[0].removeprefix("<summary>") for part in hidden] == [
+        "Numbers, by the rules of parameter-golf", "Control", "Read in other ways", "What the numbers assume",
+    ]  # fmt: skip
+    assert shown.count("<details>") == shown.count("</details>") == 4
 
 
 def test_p_is_never_printed_as_zero() -> None:
