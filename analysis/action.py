@@ -11,16 +11,22 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import click
 
 from analysis import escape
+from analysis.claims import submission_file
 from analysis.escape import printable
+from analysis.files import LOG_SUFFIXES
 from analysis.leaderboard import is_record, record_folders
+from analysis.rules import RulesError, known, load
 from analysis.significance import check, exit_code, gate
+from analysis.sweepdir import CONTROL, is_sweep
 
+MOST_RECORDS = 20
 OPTIONS = ("rules", "sota", "control", "margin", "unit", "alpha")
 
 
@@ -32,11 +38,11 @@ def main() -> None:
     escape.tolerate_any_text()
     try:
         folders = to_check(os.environ)
-        options = [f"--{name}={value}" for name in OPTIONS if (value := os.environ.get(f"SEEDPROOF_{name.upper()}"))]
         if not folders:
             print("::notice title=seedproof::This change touches no record folder: there is nothing to check.")
             publish("none", None)
             raise SystemExit(0)
+        options = yardstick(os.environ)
         outcomes = [judged(folder, options) for folder in folders]
     except click.ClickException as error:
         outcomes = [refused(error)]
@@ -45,9 +51,26 @@ def main() -> None:
     raise SystemExit(code)
 
 
+def yardstick(environment: Mapping[str, str]) -> list[str]:
+    """The options of `check` that the workflow gives. What is to be beaten is the workflow's to say: a sweep's own plan, which
+    would be taken where nothing is given, is its author's."""
+    given = {name: value for name in OPTIONS if (value := environment.get(f"SEEDPROOF_{name.upper()}"))}
+    if "sota" not in given and "control" not in given:
+        try:
+            target = load(given.get("rules", "parameter-golf")).target
+        except RulesError as error:
+            raise ChangeError(f"rules: {error}") from None
+        if target is None:
+            raise ChangeError(
+                "What is to be beaten? Give the standing record's metric as sota, or its own runs as control."
+            )
+        given["sota"] = repr(target)
+    return [f"--{name}={value}" for name, value in given.items()]
+
+
 def judged(folder: Path, options: list[str]) -> tuple[int, str, float | None]:
     """(exit code, verdict, p-value) of one record folder, after printing what `check` prints of it."""
-    print(f"{printable(str(folder))}:", flush=True)
+    print(f"Record {printable(str(folder))}:", flush=True)
     try:
         with check.make_context("seedproof", [*options, "--", str(folder)]) as context:
             verdict, errors = gate(**context.params)
@@ -76,48 +99,114 @@ def publish(verdict: str, p_value: float | None) -> None:
 def to_check(environment: Mapping[str, str]) -> list[Path]:
     """The record folders to judge: of a pull request those it touches, else all below the path.
 
-    A path that is itself a record folder is judged in any case. Raises ChangeError where the path is not there, and
-    where the change touches what it is judged by: the ruleset's file or the control's runs.
+    A path that is itself a record folder is judged in any case. Raises ChangeError where the path is not there, where the
+    change touches what it is judged by (the ruleset's file or the control's runs), and where it cannot be said what a
+    record holds: links, submodules, records within records.
     """
-    top = Path(os.path.normpath(environment.get("SEEDPROOF_PATH") or "records"))
-    if top.is_absolute() or ".." in top.parts:
-        raise ChangeError(f"path: {top} must lie in the repository. Give it relative to its root.")
+    top = plain_path("path", environment.get("SEEDPROOF_PATH") or "records")
     base = environment.get("SEEDPROOF_BASE", "")
     changed = changed_files(base) if base else []
     for name in ("rules", "control"):
-        measure = environment.get(f"SEEDPROOF_{name.upper()}") or ""
-        touched = [path for path in changed if measure and path.is_relative_to(os.path.normpath(measure))]
+        value = environment.get(f"SEEDPROOF_{name.upper()}") or ""
+        if not value or (name == "rules" and value in known()):
+            continue
+        measure = plain_path(name, value)
+        touched = [path for path in changed if path.is_relative_to(measure) or measure.is_relative_to(path)]
         if touched:
             raise ChangeError(
                 f"{name}: this change touches {touched[0]}, which it would be judged by. Change that in a pull request "
                 f"of its own, or look at this one by hand."
             )
     if not top.is_dir():
-        if any(path.is_relative_to(top) for path in changed) or not changed:
-            raise ChangeError(f"path: {top} is no folder of this checkout. Name the folder that holds the records.")
-        return []
-    if not changed or is_record(top, _entries(top)):
-        return list(record_folders(top))
-    found = (record_around(path, top) for path in changed)
-    return sorted({folder for folder in found if folder is not None})
+        if base and git_can("cat-file", "-e", f"{base}:{top}"):
+            return []  # the change removes it
+        raise ChangeError(f"path: {top} is no folder of this checkout. Name the folder that holds the records.")
+    try:
+        found = touched_records(changed, top) if changed else list(record_folders(top))
+    except OSError as error:
+        raise ChangeError(f"{error.filename} cannot be read: {error.strerror}.") from None
+    if len(found) > MOST_RECORDS:
+        raise ChangeError(
+            f"This change touches {len(found)} record folders; at most {MOST_RECORDS} are judged at once."
+        )
+    return found
 
 
-def record_around(path: Path, top: Path) -> Path | None:
-    """The record folder below `top` that a file lies in, as the leaderboard would find it; links are not followed.
+def plain_path(name: str, value: str) -> Path:
+    """An input that is a path of the repository, by which a file is the same whatever it is called."""
+    path = Path(os.path.normpath(value))
+    if path.is_absolute() or ".." in path.parts:
+        raise ChangeError(f"{name}: {path} must lie in the repository. Give it relative to its root.")
+    if link := first_link(path):
+        raise ChangeError(f"{name}: {link} is a link. Name what it leads to.")
+    return path
 
-    A file in no record folder, such as a README and a script without any log, stands for the folder it lies in, which then
-    has no evidence to show, unless that holds whole records.
-    """
-    if not path.is_relative_to(top):
-        return None
-    folder = top
-    for part in path.relative_to(top).parts[:-1]:
-        if (folder / part).is_symlink() or not (folder / part).is_dir():
-            return None
-        folder = folder / part
-        if is_record(folder, _entries(folder)):
-            return folder
-    return folder if folder != top and next(record_folders(folder), None) is None else None
+
+def first_link(path: Path) -> Path | None:
+    """The first symbolic link on the way to a path, itself included."""
+    return next((one for one in (*reversed(path.parents), path) if one.is_symlink()), None)
+
+
+def touched_records(changed: list[Path], top: Path) -> list[Path]:
+    """The record folders that the changed files lie in, as the leaderboard would find them."""
+    outer = is_record(top, _entries(top))
+    if outer and (inner := next(claims_below(top), None)):
+        raise ChangeError(
+            f"{top} is a record folder itself and holds {inner}, another one. Put records beside each other."
+        )
+    found = {top} if outer else set()
+    for path in changed:
+        if (link := first_link(path)) and (link.is_relative_to(top) or top.is_relative_to(link)):
+            raise ChangeError(f"{link} is a link. A record is judged by files of its own: put them in its place.")
+        if path.is_dir() and path.is_relative_to(top):
+            raise ChangeError(f"{path} is a submodule. A record is judged by files of its own: put them in its place.")
+    by_folder: dict[Path, list[Path]] = {}
+    for path in changed:
+        if path.is_relative_to(top):
+            by_folder.setdefault(path.parent, []).append(path)
+    for folder, files in sorted(by_folder.items()):
+        if record := around(folder, top):
+            if inner := next(claims_below(record), None):
+                raise ChangeError(
+                    f"{record} is a record folder and holds {inner}, another one. Put records beside each other."
+                )
+            found.add(record)
+        elif folder == top:
+            if loose := [path for path in files if path.exists() and may_be_evidence(path)]:
+                raise ChangeError(f"{loose[0]} lies in no record folder. Put it into one.")
+        elif folder.is_dir():
+            below = set(record_folders(folder))
+            if not below:
+                found.add(folder)  # a folder without any evidence, which is judged as that
+            elif not all(path.suffix.lower() == ".md" for path in files):
+                found |= below
+    return sorted(found)
+
+
+@cache
+def around(folder: Path, top: Path) -> Path | None:
+    """The outermost record folder below `top` on the way to `folder`, itself included."""
+    for one in (*reversed(folder.parents), folder):
+        if one != top and one.is_relative_to(top) and one.is_dir() and is_record(one, _entries(one)):
+            return one
+    return None
+
+
+def claims_below(folder: Path) -> Iterator[Path]:
+    """Folders inside a record that claim to be records themselves: they hold a submission JSON, or a sweep's plan. The
+    control runs of our own records are none."""
+    for parent, _, names in os.walk(folder):
+        inside = Path(parent)
+        if inside in (folder, folder / CONTROL):
+            continue
+        claims = submission_file([inside / name for name in names], inside) is not None
+        if claims or (is_sweep(inside) and not is_sweep(folder)):
+            yield inside
+
+
+def may_be_evidence(path: Path) -> bool:
+    name = path.name.lower()
+    return name.endswith(LOG_SUFFIXES) or (name.startswith("submission") and name.endswith(".json"))
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -136,7 +225,7 @@ def changed_files(base: str) -> list[Path]:
         base = parents[0]
     elif not git_can("cat-file", "-e", f"{base}^{{commit}}"):
         git("fetch", "--quiet", "--no-tags", "--depth=1", "origin", base)
-    names = git("diff", "--name-only", "--no-renames", "-z", base, "HEAD", "--")
+    names = git("diff", "--name-only", "--no-renames", "--ignore-submodules=none", "-z", base, "HEAD", "--")
     return [Path(name) for name in names.split("\0") if name]
 
 

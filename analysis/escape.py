@@ -30,7 +30,9 @@ def markdown(content: str) -> str:
     """Literal text in a Markdown table cell or paragraph."""
     content = printable(content).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     content = re.sub(r"([\\`*_{}\[\]()#!|~])", r"\\\1", content)
-    return content.replace("@", "&#64;").replace("://", "&#58;//")  # neither a mention nor a link
+    return (
+        content.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
+    )  # neither a mention nor a link
 
 
 def finding_lines(findings: list[Finding]) -> list[str]:

@@ -71,7 +71,8 @@ def judge(
         )
     asked: dict[str, Any] = {"margin": margin, "unit": unit, "alpha": alpha}
     ruleset = replace(ruleset, **{key: value for key, value in asked.items() if value is not None})
-    if sota is None and control is None:
+    own_yardstick = ruleset.target is None or own_sweep  # what the rules fix is not the plan's to change
+    if sota is None and control is None and own_yardstick:
         sota = plan.get("sota")
     nothing = sota is None and control is None and ruleset.target is None
     if nothing and not evidence.control and "control" not in plan.get("arms", {}):
@@ -104,7 +105,8 @@ def judge(
             _put_in_order(evidence, looks)
         fewest = 2 if looks is None else 0
         check_results(evidence.results, ", ".join(map(str, paths)), fewest)
-        standing = evidence.control if control is None else _control_runs(control, ruleset, label, evidence)
+        own_control = evidence.control if own_yardstick or sota is not None or planned_control is not None else []
+        standing = own_control if control is None else _control_runs(control, ruleset, label, evidence)
         if standing:
             check_results(standing, str(control or paths[0]), fewest)
             check_one_metric(evidence.results + standing)

@@ -82,9 +82,9 @@ def is_record(folder: Path, entries: list[Path]) -> bool:
 
 def _is_log(path: Path) -> bool:
     try:
-        return path.name.endswith(LOG_SUFFIXES) and bool(read_log(path))
+        return path.name.lower().endswith(LOG_SUFFIXES) and bool(read_log(path))
     except FileError:
-        return path.name.endswith(".log")
+        return path.name.lower().endswith(".log")
 
 
 def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:

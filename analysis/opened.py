@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,27 +54,41 @@ class Curve:
 
 
 def opened_logs(verdict: Verdict, path: Path) -> list[Opened]:
-    """The logs of the verdict's runs and of its control, where they are still there; `path` is where they lie."""
+    """The logs of the verdict's runs and of its control, where they are still there; `path` is where they lie.
+
+    A log is known by the name that is printed, which may fit more than one file: one is taken only where the run's own
+    metric stands in its line. Files outside of what was given are not opened.
+    """
     is_frame = path.is_file() and path.suffix in FRAME_SUFFIXES
     base = path.parent if is_frame else path
     found = []
     for result in (*verdict.control, *verdict.runs):
-        log = base / result.log if base.is_dir() else Path(result.log)
-        if (
-            not is_frame and not log.is_file()
-        ):  # a control, or one of several paths, is named from the working directory
-            log = Path(result.log)
-        if not log.is_file() or (is_frame and leads_out(log, os.path.realpath(base))):
-            continue
-        try:
-            content = read_bounded(log)
-            runs = read_log(log, content)
-        except FileError:
-            continue
-        own = ([run for run in runs if run.line <= (result.line or 0)] or runs)[-1:]
-        steps = [step for run in own for step in run.steps]
-        found.append(Opened(result, steps, _quote(content, result.line), _manifest(log)))
+        below = base / result.log if base.is_dir() else Path(result.log)
+        places = [below] if below.is_file() and not leads_out(below, os.path.realpath(base)) else []
+        if not base.is_dir():
+            places = [below] if below.is_file() else []
+        if not is_frame:  # a control, or one of several paths, is named from the working directory
+            places.append(Path(result.log))
+        if (one := next(filter(None, (_open(result, log) for log in places)), None)) is not None:
+            found.append(one)
     return found
+
+
+def _open(result: Result, log: Path) -> Opened | None:
+    """The log if it is the result's: a metric of its value stands in its line."""
+    if not log.is_file():
+        return None
+    try:
+        content = read_bounded(log)
+        runs = read_log(log, content)
+    except FileError:
+        return None
+    wanted = (result.line, result.val_loss, result.val_bpb)
+    for run in runs:
+        said = [metric for metric in (*run.metrics, run.validation) if metric is not None]
+        if any((metric.line, metric.val_loss, metric.val_bpb) == wanted for metric in said):
+            return Opened(result, run.steps, _quote(content, result.line), _manifest(log))
+    return None
 
 
 def _quote(content: bytes, line: int | None) -> str | None:
@@ -96,7 +111,8 @@ def curves(logs: list[Opened], metric: str) -> list[Curve]:
     for measure, least in ((metric, LEAST_POINTS), ("train_loss", 2), ("val_loss", 2)):
         found = []
         for one in logs:
-            points = [(step.step, value) for step in one.steps if (value := getattr(step, measure)) is not None]
+            logged = [(step.step, getattr(step, measure)) for step in one.steps]
+            points = [(at, value) for at, value in logged if value is not None and math.isfinite(value)]
             if len(points) >= least:
                 found.append(Curve(one.result.arm, measure, [at for at, _ in points], [value for _, value in points]))
         if found and len(found) == len(logs):

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_a_good_record_passes(repository: Repository, add: Callable[..., Path]) 
     assert ended.outputs["verdict"] == "supported"
     assert 0 < float(ended.outputs["p_value"]) < 0.01
     assert [line.split("::")[1] for line in ended.commands] == ["notice title=seedproof"]
-    assert ended.stdout.startswith("records/mine:\nSUPPORTED: ")
+    assert ended.stdout.startswith("Record records/mine:\nSUPPORTED: ")
     assert ended.summary.startswith("## seedproof: supported, records/mine\n")
 
 
@@ -181,7 +182,7 @@ def test_the_worst_of_several_records_decides(repository: Repository, add: Calla
     add({1: 1.2}, "c")
     ended = repository.run(repository.pull_request(), sota="1.3")
     assert (ended.code, ended.outputs["verdict"], ended.outputs["p_value"]) == (3, "unusable", "")
-    assert [line for line in ended.stdout.splitlines() if line.startswith("records/")] == ["records/a:", "records/b:", "records/c:"]  # fmt: skip
+    assert [line for line in ended.stdout.splitlines() if line.startswith("Record ")] == ["Record records/a:", "Record records/b:", "Record records/c:"]  # fmt: skip
 
 
 def test_only_what_the_change_touches_is_judged(repository: Repository, add: Callable[..., Path]) -> None:
@@ -303,6 +304,150 @@ def test_wrong_inputs_are_said(
     ended = repository.run(event=False, **inputs)
     assert (ended.code, ended.outputs["verdict"]) == (2, "usage")
     assert words in ended.commands[-1]
+
+
+def link(repository: Repository, place: str, target: str) -> None:
+    """A link of the checkout, whose target is another record, out of what is judged."""
+    shutil.rmtree(repository.folder / place, ignore_errors=True)
+    (repository.folder / place).parent.mkdir(parents=True, exist_ok=True)
+    (repository.folder / place).symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    ("place", "target"),
+    [
+        ("records/mine", "../hidden/mine"),
+        ("records/track/mine", "../../hidden/mine"),
+        ("records", "hidden"),
+        ("records/old", "../hidden/mine"),
+    ],
+)
+def test_evidence_behind_a_link_is_refused(
+    repository: Repository, add: Callable[..., Path], place: str, target: str
+) -> None:
+    add(GOOD, "old")
+    (repository.folder / "hidden").mkdir()
+    repository.base = repository.commit("an old record")
+    add(POOR, below="hidden")
+    link(repository, place, target)
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert (ended.code, ended.outputs["verdict"]) == (2, "usage")
+    assert f"{place} is a link" in ended.commands[0]
+
+
+def test_a_submodule_is_refused(repository: Repository, add: Callable[..., Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.move(add(POOR), other)
+    repository.git("init", "--quiet", str(other), where=tmp_path)
+    repository.git("add", "--all", where=other)
+    repository.git("commit", "--quiet", "-m", "evidence", where=other)
+    repository.git("submodule", "--quiet", "add", str(other), "records/mine")
+    with open(repository.folder / ".gitmodules", "a") as file:
+        file.write("\tignore = all\n")
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert (ended.code, ended.outputs["verdict"]) == (2, "usage")
+    assert "records/mine is a submodule" in ended.commands[0]
+
+
+def test_what_is_judged_by_is_one_file_under_every_name(repository: Repository, add: Callable[..., Path]) -> None:
+    add({1: 1.3, 2: 1.301, 3: 1.302}, "standing", below=".")
+    (repository.folder / "archive").symlink_to("standing")
+    (repository.folder / "rules.toml").symlink_to("nowhere")
+    add(GOOD)
+    sha = repository.pull_request()
+    for inputs, words in (
+        ({"control": "archive"}, "control: archive is a link"),
+        ({"control": str(repository.folder / "standing")}, "must lie in the repository"),
+        ({"control": "../checkout/standing"}, "must lie in the repository"),
+        ({"rules": "rules.toml"}, "rules: rules.toml is a link"),
+    ):
+        ended = repository.run(sha, **inputs)
+        assert (ended.code, words in ended.commands[0]) == (2, True)
+
+
+@pytest.mark.parametrize("rules", ["nanogpt-track-1", "nanogpt-track-3", "parameter-golf"])
+@pytest.mark.parametrize("own_control", [False, True])
+def test_a_sweep_does_not_say_what_it_must_beat(
+    repository: Repository, sweep: Callable[..., Path], rules: str, own_control: bool
+) -> None:
+    """Its plan is the author's: neither its SOTA nor its own control stands in for the workflow's yardstick."""
+    control = {1: 5.5, 2: 5.501, 3: 5.502} if own_control else None
+    made = sweep({1: 4.5, 2: 4.501, 3: 4.502}, sota=None if own_control else 100.0, control=control)
+    for log in made.rglob("train.log"):
+        value = float(re.findall(r"val_bpb:(\d\S+)", log.read_text())[-1])
+        log.write_text(f"{log.read_text()}step:100/100 val_loss:{value} train_time:9000ms step_avg:90ms\n")
+    shutil.move(made, repository.folder / "records" / "mine")
+    ended = repository.run(repository.pull_request(), rules=rules)
+    assert ended.code in (1, 2, 3)
+    assert ended.outputs["verdict"] in ("not_supported", "unusable", "usage")
+    if rules == "parameter-golf":
+        assert "What is to be beaten?" in ended.commands[0]
+
+
+def test_records_do_not_lie_in_each_other(repository: Repository, add: Callable[..., Path]) -> None:
+    wrap = add(GOOD, "wrap")
+    add(POOR, below="records/wrap")
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert (ended.code, f"{wrap.relative_to(repository.folder)} is a record folder and holds" in ended.commands[0]) == (
+        2,
+        True,
+    )
+    for log in wrap.iterdir():  # the folder of all records as one
+        shutil.move(log, repository.folder / "records" / log.name)
+    repository.commit("logs beside the records")
+    ended = repository.run(sota="1.3")
+    assert (ended.code, "records is a record folder itself and holds records/mine" in ended.commands[0]) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("mine_seed1.LOG", 2), ("submission.json", 2), ("notes.md", 0), ("index.csv", 0)]
+)
+def test_files_beside_the_records(repository: Repository, add: Callable[..., Path], name: str, code: int) -> None:
+    add(GOOD, "old", below="records")
+    repository.base = repository.commit("an old record")
+    (repository.folder / "records" / name).write_text("seed:1\n")
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert (ended.code, ended.outputs["verdict"]) == (code, "usage" if code else "none")
+
+
+def test_a_script_above_its_logs_is_judged_with_them(repository: Repository, add: Callable[..., Path]) -> None:
+    folder = add(POOR, "old", bare=True)
+    logs = folder / "logs"
+    logs.mkdir()
+    for log in folder.glob("*.log"):
+        log.rename(logs / log.name)
+    repository.base = repository.commit("an old record")
+    (folder / "train_gpt.py").write_text("print(1)\n")
+    ended = repository.run(repository.pull_request(), sota="1.3")
+    assert (ended.code, "Record records/old/logs:" in ended.stdout) == (1, True)
+
+
+def test_many_files_and_records_end_in_time(repository: Repository, add: Callable[..., Path]) -> None:
+    folder = add(GOOD)
+    for number in range(400):
+        (folder / f"a{number}.txt").write_text("hello\n")
+    began = time.monotonic()
+    assert repository.run(repository.pull_request(), sota="1.3").code == 0
+    assert time.monotonic() - began < 20  # 400 files took 15 s where each of them read all others
+    for number in range(21):
+        other = repository.folder / "records" / f"r{number}"
+        other.mkdir()
+        (other / "train.log").write_text("step:1/2 train_loss:6.9\n")
+    repository.commit("many")
+    ended = repository.run(sota="1.3")
+    assert (ended.code, "touches 22 record folders; at most 20" in ended.commands[0]) == (2, True)
+
+
+def test_a_path_that_never_was_is_said(repository: Repository, add: Callable[..., Path]) -> None:
+    add(GOOD)
+    ended = repository.run(repository.pull_request(), path="record", sota="1.3")
+    assert (ended.code, "path: record is no folder of this checkout" in ended.commands[0]) == (2, True)
+
+
+def test_the_name_of_a_folder_starts_no_line(repository: Repository, add: Callable[..., Path]) -> None:
+    add(GOOD, "::stop-commands::x", below=".")
+    ended = repository.run(repository.pull_request(), path=".", sota="1.3")
+    assert ended.stdout.startswith("Record ::stop-commands::x:")
 
 
 HOSTILE = (

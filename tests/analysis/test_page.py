@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -81,3 +82,33 @@ def test_where_it_was_run_is_one_line_where_all_agree(sweep: Callable[..., Path]
     assert said["git dirty"].count(": False") == 2
     assert "container image" not in said
     assert "<b>" not in page(verdict, folder, "")
+
+
+def test_no_other_file_is_quoted_than_the_one_that_counted(record: Record, tmp_path: Path) -> None:
+    """A control's log is named from the working directory; the folder may hold a file of that name, or a link."""
+    folder, control = record(SEEDS), record({1: 1.3, 2: 1.301, 3: 1.302}, "standing")
+    verdict = judge((folder,), control=control)
+    secret = tmp_path / "secret"
+    secret.write_text("SECRET\n" * 99)
+    for number, run in enumerate(verdict.control):
+        decoy = Path(f"{folder}/{run.log}") if not run.log.startswith("/") else folder / Path(run.log).name
+        decoy.parent.mkdir(parents=True, exist_ok=True)
+        if number == 0:
+            decoy.unlink(missing_ok=True)
+            decoy.symlink_to(secret)
+        else:
+            decoy.write_text((control / Path(run.log).name).read_text().replace("val_bpb:1.3", "val_bpb:1.9"))
+    shown = page(replace(verdict, runs=[]), folder, "")
+    assert "SECRET" not in shown
+    assert "1.9" not in "".join(one.quote or "" for one in opened_logs(verdict, folder))
+
+
+def test_a_loss_that_is_no_number_is_no_point(record: Record) -> None:
+    folder = record(SEEDS)
+    for log in folder.glob("*.log"):
+        log.write_text(re.sub(r"train_loss:2\.5\b", "train_loss:inf", log.read_text()))
+    verdict = judge((folder,), sota=1.3)
+    found = curves(opened_logs(verdict, folder), "val_bpb")
+    assert found
+    assert all(math.isfinite(value) for curve in found for value in curve.values)
+    assert "Training" in page(verdict, folder, "")
