@@ -27,8 +27,8 @@ UNPACKED_LIMIT_BYTES = 1 << 30  # 268 million parameters in four bytes each; an 
 def main(artifact: Path, data: str, tokenizer: str) -> None:
     """Evaluate ARTIFACT on the validation split.
 
-    On the machine that trained it the result is the log's last line; another kind of machine rounds differently, in the
-    fifth decimal or so.
+    On a CPU that trained it the result is the log's last line; a GPU, which validates with compiled kernels, and
+    another kind of machine round differently, in the fifth decimal or so.
     """
     try:
         from trainer.train_gpt import DivergedError, SettingsError
@@ -55,8 +55,10 @@ def evaluate(artifact: Path, data: str, tokenizer: str) -> tuple[float, float]:
     kept, state = open_artifact(artifact)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(kept.pop("dtype", None))
         kinds = {field.name: type(field.default) for field in fields(train_gpt.Settings)}
-        if {name: type(value) for name, value in kept.items()} != {n: kinds[n] for n in train_gpt.ARTIFACT_SETTINGS}:
+        kept_kinds = {name: type(value) for name, value in kept.items()}
+        if dtype is None or kept_kinds != {name: kinds[name] for name in train_gpt.ARTIFACT_SETTINGS}:
             raise ValueError("its settings are not those that this trainer writes")
         paths = {"data_path": data, "tokenizer_path": tokenizer}
         settings = train_gpt.Settings(**kept, **paths, train_batch_tokens=train_gpt.SLOTS * kept["train_seq_len"])
@@ -67,11 +69,11 @@ def evaluate(artifact: Path, data: str, tokenizer: str) -> tuple[float, float]:
             shapes = {name: t.shape for name, t in train_gpt.GPT(settings).state_dict().items()}
         if shapes != {name: t.shape for name, t in state.items()}:
             raise ValueError("its tensors are not those of the model in its settings")
-    except (ValueError, RuntimeError, OverflowError) as error:
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise train_gpt.SettingsError(f"{artifact} is not an artifact of this trainer: {_first_line(error)}") from error
     token_bytes = train_gpt.TokenBytes.of(train_gpt.load_tokenizer(settings), device)
     validation = train_gpt.Validation(settings, token_bytes, device, rank=0, world_size=1)
-    model = train_gpt.GPT(settings, train_gpt.Machine.choose(settings, device).dtype)
+    model = train_gpt.GPT(settings, dtype)
     model.load_state_dict(state)
     return validation.run(model.to(device))
 

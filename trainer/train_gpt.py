@@ -97,7 +97,7 @@ class Settings:
     val_batch_size: int = 524288  # tokens, all ranks
     val_loss_every: int = 1000  # 0 = only at the end
     train_log_every: int = 200  # 0 = only steps 1-10
-    deterministic: bool = False  # nothing is chosen by measuring, and no kernel adds in an order of chance
+    deterministic: bool = False  # float32 on a CPU, flash attention on CUDA, no kernel that adds in an order of chance
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -264,7 +264,7 @@ class Machine:
 
     @classmethod
     def choose(cls, s: Settings, device: torch.device) -> Machine:
-        """Attention's kernel on CUDA; type and threads on a CPU, where ranks that have met follow rank 0."""
+        """Attention's kernel on CUDA; type and threads on a CPU."""
         if device.type == "cuda":
             shape = (s.train_batch_tokens // SLOTS // s.train_seq_len, s.train_seq_len, s.model_dim // s.num_heads)
             heads = (s.num_heads, s.num_kv_heads, s.num_kv_heads)
@@ -277,14 +277,15 @@ class Machine:
 
             tries = {name: partial(layer, name) for name in (("flash", "math") if s.deterministic else ATTENTION)}
             best, times = fastest(tries)
-            layer(best)  # leaves it alone allowed
+            layer(best)  # leaves it alone allowed; a graph that was compiled for another must not come from the cache
+            torch.compiler.config.cache_key_tag = best
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
             return cls(device, choice=f"Attention by {best} ({times})")
         most = torch.get_num_threads()
         if s.deterministic:
-            return cls(
-                device, torch.float32, f"Running on CPU in float32 on {most} threads a rank, as DETERMINISTIC asks"
-            )
-        x, w = torch.randn(min(1024, s.train_batch_tokens // SLOTS), s.model_dim), torch.randn(s.model_dim, 1024)
+            return cls(device, torch.float32, f"Running on CPU in float32 on {most} threads a rank: DETERMINISTIC")
+        x, w = torch.randn(256, 512), torch.randn(512, 1024)  # of any recipe: its seeds must not end up in two types
 
         def product(x: Tensor, w: Tensor, threads: int) -> None:
             torch.set_num_threads(threads)
@@ -295,16 +296,13 @@ class Machine:
             for kind in (torch.float32, torch.bfloat16):
                 tries[f"{kind} on {n} threads"[6:]] = partial(product, x.to(kind), w.to(kind), n)
         best, times = fastest(tries)
-        index = torch.tensor(list(tries).index(best))
-        if dist.is_initialized():
-            dist.broadcast(index, src=0)
-        kind, _, threads, _ = list(tries)[int(index)].split()
+        kind, _, threads, _ = best.split()
         torch.set_num_threads(int(threads))
         return cls(device, getattr(torch, kind), f"Running on CPU in {kind} on {threads} threads a rank ({times})")
 
 
 def fastest(tries: Mapping[str, Callable[[], None]]) -> tuple[str, str]:
-    """(the quickest's name, all times in words). A later one must win by a fifth, so that the choice does not flicker."""
+    """(the quickest's name on rank 0, all times in words). A later one must win by a fifth, lest the choice flicker."""
     times = dict.fromkeys(tries, math.inf)
     for name, call in tries.items():
         with contextlib.suppress(RuntimeError):  # cannot run here
@@ -317,8 +315,11 @@ def fastest(tries: Mapping[str, Callable[[], None]]) -> tuple[str, str]:
     best = next(iter(times))
     for name, seconds in times.items():
         best = name if seconds < times[best] / 1.2 else best
+    chosen = [best]
+    if dist.is_initialized():
+        dist.broadcast_object_list(chosen)
     said = (f"{name} {1000 * t:.3f} ms" if t < math.inf else f"{name} cannot run" for name, t in times.items())
-    return best, ", ".join(said)
+    return chosen[0], ", ".join(said)
 
 
 # -- Model -------------------------------------------------------------------------------------------------------------
@@ -339,7 +340,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding over the two halves of the head. x: (batch, heads, length, head_dim)."""
+    """Rotary embedding over the two halves of the head. x: (batch, length, heads, head_dim)."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
 
@@ -359,10 +360,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         batch, length, _ = x.shape
         weight = torch.cat((self.q.weight, self.k.weight, self.v.weight))  # one product reads x once, not three times
-        qkv = project(x, weight).view(batch, length, -1, self.head_dim).transpose(1, 2)
-        qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
-        q, k = rotate(rms_norm(qk), cos[:length], sin[:length]).split((self.heads, self.kv_heads), dim=1)
-        y = attend(q * self.q_gain.to(x.dtype)[:, None, None], k, v)
+        qkv = project(x, weight).view(batch, length, -1, self.head_dim)
+        qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
+        q, k = rotate(rms_norm(qk), cos[:length, None], sin[:length, None]).split((self.heads, self.kv_heads), dim=2)
+        y = attend(*(each.transpose(1, 2) for each in (q * self.q_gain.to(x.dtype)[:, None], k, v)))
         return project(y.transpose(1, 2).reshape(batch, length, -1), self.out.weight)
 
 
@@ -888,8 +889,8 @@ class Trainer:
             log(f"Code size: {code_bytes} bytes")
             log(f"Total submission size: {serialized + code_bytes} bytes")
             packed = quantise(state)
-            content = {"settings": {name: getattr(s, name) for name in ARTIFACT_SETTINGS}, **packed}
-            raw = torch_bytes(content)
+            kept = {name: getattr(s, name) for name in ARTIFACT_SETTINGS} | {"dtype": str(self.model.dtype)[6:]}
+            raw = torch_bytes({"settings": kept, **packed})
             compressed = zlib.compress(raw, 9)
             write_whole(path, compressed)
             weights, payload = len(compressed), sum(payload_bytes(part) for part in packed.values())

@@ -20,7 +20,6 @@ from trainer.evaluate import UNPACKED_LIMIT_BYTES, main
 from trainer.train_gpt import (
     ARTIFACT_SETTINGS,
     GPT,
-    Machine,
     Settings,
     TokenBytes,
     Validation,
@@ -39,7 +38,8 @@ def content_of(s: Settings) -> dict[str, Any]:
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.randn_like(p) * 0.1)
-    return {"settings": {name: getattr(s, name) for name in ARTIFACT_SETTINGS}, **quantise(model.state_dict())}
+    settings = {name: getattr(s, name) for name in ARTIFACT_SETTINGS} | {"dtype": "bfloat16"}
+    return {"settings": settings, **quantise(model.state_dict())}
 
 
 def evaluate(tiny_data: TinyData, artifact: Path) -> Any:
@@ -52,10 +52,14 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def test_an_artifact_is_measured_as_the_run_measured_it(tiny_data: TinyData, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_artifact_is_measured_as_the_run_measured_it(
+    tiny_data: TinyData, tmp_path: Path, dtype: torch.dtype
+) -> None:
     s = Settings.from_env(tiny_data.env)
     content = content_of(s)
-    model = GPT(s, Machine.choose(s, CPU).dtype)
+    content["settings"]["dtype"] = str(dtype).removeprefix("torch.")
+    model = GPT(s, dtype)
     model.load_state_dict(dequantise(content))
     expected = Validation(s, TokenBytes.of(load_tokenizer(s), CPU), CPU, 0, 1).run(model)
     found = evaluate(tiny_data, write(tmp_path / "a.ptz", content))
@@ -117,6 +121,8 @@ def other_tensor(content: dict[str, Any]) -> bytes:
         ),
         (set_to(num_heads=0), "NUM_HEADS must be at least 1"),
         (set_to(num_layers="x"), "settings are not those that this trainer writes"),
+        (set_to(dtype="float16"), "settings are not those that this trainer writes"),
+        (set_to(dtype=[]), "unhashable type"),
         (set_to(lr=1), "settings are not those that this trainer writes"),
         (set_to(data_path="/etc"), "settings are not those that this trainer writes"),
         (other_tensor, "not those of the model in its settings"),
