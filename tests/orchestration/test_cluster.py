@@ -183,7 +183,7 @@ def test_nodes_that_go_away_cost_no_seed_and_see_both_arms_alike(python: Run) ->
     done, twice, lost, killed, uneven = map(int, row[0])
     assert (done, twice) == (16, 0)
     assert 1 <= lost <= killed
-    assert uneven <= 1
+    assert uneven <= 1 + lost  # a lost run goes first, whatever its arm
 
 
 def test_injected_faults_lose_no_seed(python: Run) -> None:
