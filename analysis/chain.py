@@ -12,7 +12,7 @@ independent of v: a Markov chain in one variable. (Exact calculations for sequen
 and before it (Doob's transform), because v is the maximal invariant and its likelihood ratio the density of the
 noncentral over the central t.
 
-The recursion runs backwards. What is carried is the chance of no crossing from here on, as a function of v: smooth but
+The recursion runs backwards. What is carried is the chance of no crossing from here on, or a sum of such, as a function of v: smooth but
 for square roots where a boundary comes into reach, R(v) = a. Each piece between such knots is a Chebyshev series in the
 root of the distance to its lower knot, each integral a Gauss rule in the same variable.
 """
@@ -30,8 +30,10 @@ from numpy.polynomial import chebyshev
 from scipy.special import betaln, gammaln
 
 TERMS, NODES = 24, 32  # of each piece's series and integral: probabilities to an absolute 1e-9
+NOTHING = 1e-12  # smaller terms at a series' end are left out: most have half as many as they may
 MOST_ROOTS = 7  # a root that is further back has become its eighth power, smooth to a series
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 _FINE_X, _FINE_W = np.polynomial.legendre.leggauss(64)
 _X, _W = np.polynomial.legendre.leggauss(NODES)
@@ -39,6 +41,7 @@ _U, _UW = (1 + _X) / 2, (1 + _X) / 2 * _W  # b = lo + (hi - lo) u^2, db = 2 u (h
 _T = (1 + chebyshev.chebpts1(TERMS)) / 2
 _FEW, _MANY = (0.0, 8.0), (-4.0, -1.0, 1.0, 3.0, 5.0, 8.0, 16.0)  # knots in t where the df are below 12, and above
 _ARC = np.linspace(-math.pi / 2, math.pi / 2, 131)[1:-1]
+_SIDES = np.array([-1.0, 1.0])  # of b0
 _FIT = np.linalg.inv(chebyshev.chebvander(2 * _T - 1, TERMS - 1))
 
 
@@ -87,15 +90,16 @@ class Design:
 
 @dataclass(frozen=True, slots=True)
 class _Survival:
-    """The chance of no crossing from a state on, as a function of v up to knots[-1]: a series for each piece."""
+    """What is expected from a state on, as a function of v up to knots[-1]: a series for each piece."""
 
     knots: Array
-    series: Array  # (TERMS, pieces)
+    series: Array  # (as many of TERMS as count, pieces)
 
-    def __call__(self, piece: int, v: Array) -> Array:
-        low, high = self.knots[piece], self.knots[piece + 1]
+    def __call__(self, piece: Indices, v: Array) -> Array:
+        """At v of shape (n, m), row i in piece[i]."""
+        low, high = self.knots[piece, None], self.knots[piece + 1, None]
         u = np.sqrt(np.clip((v - low) / (high - low), 0, 1))
-        value: Array = chebyshev.chebval(2 * u - 1, self.series[:, piece], tensor=False)
+        value: Array = chebyshev.chebval(2 * u - 1, self.series[:, piece, None], tensor=False)
         return value
 
 
@@ -112,7 +116,7 @@ def _likelihood(df: float, mu: float) -> Any:
         return np.zeros_like
     degree = 40 + int(2 * abs(mu))
     ratio: Any = partial(log_likelihood_ratio, df=df, mu=mu)
-    series = chebyshev.chebinterpolate(ratio, degree)
+    series = chebyshev.chebtrim(chebyshev.chebinterpolate(ratio, degree), NOTHING)
     return lambda v: chebyshev.chebval(v, series)
 
 
@@ -140,7 +144,7 @@ def log_likelihood_ratio(v: Array, df: float, mu: float) -> Array:
 def one_more(
     v: Array, state: tuple[float, float], following: tuple[float, float], after: _Survival, delta: float
 ) -> Array:
-    """The chance of no crossing at v, one seed before `after`."""
+    """The mean of `after` at v, one seed before it; nothing is expected where its look crosses."""
     (information, df), (more, more_df) = state, following
     c2 = information / more
     c, s = math.sqrt(c2), math.sqrt(1 - c2)
@@ -150,20 +154,18 @@ def one_more(
     reach = np.arccos(np.clip(after.knots / radius[:, None], -1, 1))  # |b - b0| at each knot, falling
     reach[:, 0] = 2 * math.pi  # the lowest piece holds all that is left
 
-    def density(b: Array) -> tuple[Array, Array]:
-        there = np.clip(radius[:, None] * np.cos(b - turn[:, None]), -1, 1)
-        return there, df * np.log(np.cos(b)) + ratio(there) - before
+    def density(b: Array, row: Indices) -> tuple[Array, Array]:
+        there = np.clip(radius[row, None] * np.cos(b - turn[row, None]), -1, 1)
+        return there, df * np.log(np.cos(b)) + ratio(there) - before[row]
 
-    low, high = _where_it_counts(density(np.broadcast_to(_ARC, (len(v), len(_ARC))))[1])
-    total = np.zeros_like(v)
-    for piece in range(len(after.knots) - 1):
-        for side in (-1, 1):
-            outer = np.clip(turn + side * reach[:, piece], low, high)
-            inner = np.clip(turn + side * reach[:, piece + 1], low, high)
-            b, weight = _spread(outer, inner)
-            there, logarithm = density(b)
-            total += -side * np.sum(weight * np.exp(logarithm) * after(piece, there), axis=1)
-    return total / math.exp(betaln(0.5, (df + 1) / 2))
+    low, high = _where_it_counts(density(_ARC, np.arange(len(v)))[1])
+    bounds = np.clip(turn[:, None, None] + _SIDES * reach[..., None], low[:, None, None], high[:, None, None])
+    outer, inner = bounds[:, :-1], bounds[:, 1:]
+    row, piece, side = some = np.nonzero(outer != inner)
+    b, weight = _spread(outer[some], inner[some])
+    there, logarithm = density(b, row)
+    parts = -_SIDES[side] * np.sum(weight * np.exp(logarithm) * after(piece, there), axis=1)
+    return np.bincount(row, parts, len(v)) / math.exp(betaln(0.5, (df + 1) / 2))
 
 
 def _where_it_counts(logarithms: Array) -> tuple[Array, Array]:
@@ -204,29 +206,38 @@ def cosine(t: float, df: float) -> float:
     return t / math.sqrt(df + t * t) if math.isfinite(t) else 1.0
 
 
-def survival_at(design: Design, criticals: Sequence[float], last: int, delta: float, first: int = 0) -> _Survival:
-    """The survival function at state `first` of the chain, when only the looks up to `last` are taken."""
-    states = design.steps(last)
+def survival_at(
+    design: Design, criticals: Sequence[float], worth: Sequence[float], delta: float, first: int = 0
+) -> _Survival:
+    """What is expected from state `first` of the chain on, if not to have crossed at look k is worth worth[k]."""
+    states = design.steps(len(worth) - 1)
     tops = [1.0 if look is None else cosine(criticals[look], df) for _, df, look in states]
     knots = _knots(states[-1][1], tops[-1], np.array([]))
-    certain = np.zeros((TERMS, len(knots) - 1))
-    certain[0] = 1
-    after, roots = _Survival(knots, certain), np.array([tops[-1]])
+    after, roots = _Survival(knots, np.full((1, len(knots) - 1), float(worth[-1]))), np.array([tops[-1]])
     for i in range(len(states) - 2, first - 1, -1):
         roots = _roots(tops[i], roots, states[i][0] / states[i + 1][0])
         knots = _knots(states[i][1], tops[i], roots)
         v = knots[:-1, None] + (knots[1:] - knots[:-1])[:, None] * _T**2
         values = one_more(v.ravel(), states[i][:2], states[i + 1][:2], after, delta).reshape(v.shape)
-        after = _Survival(knots, _FIT @ values.T)
+        series = _FIT @ values.T
+        look = states[i][2]
+        series[0] += 0 if look is None else worth[look]
+        count = 1 + np.max(np.nonzero(np.abs(series).max(axis=1) > NOTHING)[0], initial=0)
+        after = _Survival(knots, series[:count])
         roots = np.append(roots, tops[i] if tops[i] < 1 else [])[-MOST_ROOTS:]
     return after
 
 
 def no_crossing(design: Design, criticals: Sequence[float], last: int, delta: float) -> float:
-    """The chance that none of the looks up to `last` crosses: the survival at the first look, averaged over its v."""
-    if min(criticals[: last + 1]) <= 0:
+    """The chance that none of the looks up to `last` crosses."""
+    return min(max(expected(design, criticals, [*[0.0] * last, 1.0], delta), 0.0), 1.0)
+
+
+def expected(design: Design, criticals: Sequence[float], worth: Sequence[float], delta: float) -> float:
+    """The mean over all courses of the sum of worth[k] over the looks up to which nothing has crossed."""
+    if min(criticals[: len(worth)]) <= 0:
         raise ValueError(f"critical t are {criticals}; they must be above 0.")
-    after = survival_at(design, criticals, last, delta)
+    after = survival_at(design, criticals, worth, delta)
     n = design.looks[0]
     df = design.degrees(n)
     ratio = _likelihood(df, delta * math.sqrt(design.information(n)))
@@ -237,8 +248,6 @@ def no_crossing(design: Design, criticals: Sequence[float], last: int, delta: fl
 
     low, high = _where_it_counts(density(_ARC + math.pi / 2)[None, :])
     angle = np.clip(np.arccos(after.knots), low + math.pi / 2, high + math.pi / 2)  # falling
-    total = 0.0
-    for piece in range(len(after.knots) - 1):
-        th, weight = _spread(angle[piece], angle[piece + 1])
-        total -= float(np.sum(weight * np.exp(density(th)) * after(piece, np.cos(th))))
-    return min(max(total / math.exp(betaln(0.5, df / 2)), 0.0), 1.0)
+    th, weight = _spread(angle[:-1], angle[1:])
+    total = np.sum(weight * np.exp(density(th)) * after(np.arange(len(th)), np.cos(th)))
+    return -float(total) / math.exp(betaln(0.5, df / 2))

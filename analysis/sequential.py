@@ -7,6 +7,7 @@ probabilities. Pure functions on numbers; nothing here reads or prints. t is pos
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
@@ -14,22 +15,13 @@ from functools import cache, lru_cache
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from analysis.chain import Array, Design, cosine, log_likelihood_ratio, no_crossing, one_more, survival_at
+from analysis.chain import Array, Design, cosine, expected, log_likelihood_ratio, no_crossing, one_more, survival_at
 
 FLAT, POCOCK, OBRIEN_FLEMING = BOUNDARIES = ("flat", "pocock", "obrien-fleming")
 DELTAS = (1.0, 2.0, 4.0, 8.0)  # the alternatives that the open-ended test averages over, in sd
 
 
 # -- what a design does ------------------------------------------------------------------------------------------------
-
-
-def survival(design: Design, criticals: Sequence[float], delta: float = 0.0) -> Array:
-    """The chance that no look up to the k-th has crossed, for every k, under a true gain of `delta` sd.
-
-    criticals: one t a look, above 0; the boundary is crossed at t >= critical. One minus the last number is the type I error
-    (delta 0) or the power. Looks 3..10, flat at 1 %: the last is 0.99; at delta 3 it is 0.0000111806.
-    """
-    return np.array([no_crossing(design, criticals, last, delta) for last in range(len(design.looks))])
 
 
 def type_one_error(design: Design, criticals: Sequence[float]) -> float:
@@ -47,8 +39,8 @@ def expected_seeds(design: Design, criticals: Sequence[float], delta: float) -> 
 
     Looks 3..10, flat at 1 %: 6.1931467281 at delta 2, 4.8355118018 at 3, 3.9162131155 at 5.
     """
-    gaps = np.diff(design.looks)
-    return float(design.looks[0] + np.sum(gaps * survival(design, criticals, delta)[:-1]))
+    gaps = [b - a for a, b in itertools.pairwise(design.looks)]
+    return design.looks[0] + (expected(design, criticals, gaps, delta) if gaps else 0.0)
 
 
 def at_nominal(design: Design, nominal: float) -> tuple[float, ...]:
@@ -184,7 +176,7 @@ def conditional_power(design: Design, criticals: Sequence[float], look: int, t: 
         return 0.0
     states = design.steps(last)
     here = next(i for i, (_, _, index) in enumerate(states) if index == look)
-    after = survival_at(design, criticals, last, delta, here + 1)
+    after = survival_at(design, criticals, [*[0.0] * last, 1.0], delta, here + 1)
     v = np.array([cosine(t, states[here][1])])
     return float(1 - np.clip(one_more(v, states[here][:2], states[here + 1][:2], after, delta), 0, 1)[0])
 

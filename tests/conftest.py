@@ -12,10 +12,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from analysis.rules import load
 from analysis.sweepdir import plan_digest
@@ -46,6 +48,19 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
             cwd=cwd,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Call what `python -m MODULE ARGUMENTS` calls, in this process: a new one takes half a second to start."""
+
+    def run(module: str, *arguments: str | Path, env: dict[str, str] | None = None):
+        environment = {name: None for name in os.environ if name not in clean_environment()} | {"NO_COLOR": "1"}
+        words = [*map(str, arguments)]
+        found = CliRunner().invoke(import_module(module).main, words, env=environment | (env or {}))
+        return subprocess.CompletedProcess([module, *words], found.exit_code, found.stdout, found.stderr)
 
     return run
 

@@ -314,13 +314,13 @@ def test_an_evaluation_alone_is_judged_by_the_training_log_of_its_seed(record: R
     assert [(finding.code, finding.file) for finding in findings(folder)] == [("time-over-cap", "eval/seed_42.log")]
 
 
-def test_a_ruleset_can_grade_findings_otherwise(record: Record, tmp_path: Path, python: Run) -> None:
+def test_a_ruleset_can_grade_findings_otherwise(record: Record, tmp_path: Path, command: Run) -> None:
     folder = record(VALUES)
     both(remove("README.md"), swap("world_size:8", "world_size:4"))(folder)
     rules = (Path(__file__).parents[2] / "analysis" / "rulesets" / "parameter-golf.toml").read_text()
     mine = tmp_path / "mine.toml"
     mine.write_text(rules + '\n[findings]\nmissing-file = "info"\nworld-size = "off"\n')
-    found = python("-m", "analysis.audit", folder, "--rules", mine, "--format", "json")
+    found = command("analysis.audit", folder, "--rules", mine, "--format", "json")
     table = json.loads(found.stdout)
     assert (found.returncode, [finding["code"] for finding in table["findings"]]) == (
         0,
@@ -332,53 +332,53 @@ def test_a_ruleset_can_grade_findings_otherwise(record: Record, tmp_path: Path, 
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_in_its_formats(python: Run, record: Record) -> None:
+def test_the_command_in_its_formats(command: Run, record: Record) -> None:
     folder = record(VALUES)
-    clean = python("-m", "analysis.audit", folder)
+    clean = command("analysis.audit", folder)
     assert (clean.returncode, clean.stderr) == (0, "")
     assert "clean (parameter-golf, 3 claimed runs, headline: their mean)" in clean.stdout
     swap("world_size:8", "world_size:4")(folder)
-    found = python("-m", "analysis.audit", folder)
+    found = command("analysis.audit", folder)
     assert found.returncode == 1
     assert (
         "error: world-size: train_seed42.log:1: Found world_size 4; parameter-golf is run on 8 ranks." in found.stdout
     )
-    table = json.loads(python("-m", "analysis.audit", folder, "--format", "json").stdout)
+    table = json.loads(command("analysis.audit", folder, "--format", "json").stdout)
     assert (table["schema_version"], table["rules"]) == (1, "parameter-golf")
     assert set(table["findings"][0]) == {"code", "severity", "file", "line", "message"}
-    lines = python("-m", "analysis.audit", folder, "--format", "github").stdout.splitlines()
+    lines = command("analysis.audit", folder, "--format", "github").stdout.splitlines()
     assert any(
         line.startswith(f"::error file={folder}/train_seed42.log,line=1,title=world-size::Found") for line in lines
     )
 
 
-def test_check_fails_on_errors_and_report_says_so(python: Run, record: Record) -> None:
+def test_check_fails_on_errors_and_report_says_so(command: Run, record: Record) -> None:
     folder = record(VALUES)
     swap("world_size:8", "world_size:4")(folder)
-    found = python("-m", "analysis.significance", "check", folder, "--sota", "1.3")
+    found = command("analysis.significance", "check", folder, "--sota", "1.3")
     assert found.returncode == 1
     assert "REFUSED for 1 error-level finding, though the numbers are SUPPORTED" in found.stdout
-    report = python("-m", "analysis.significance", "report", folder, "--sota", "1.3")
+    report = command("analysis.significance", "report", folder, "--sota", "1.3")
     assert report.returncode == 0
     assert "findings: 1 error, 1 warning; check fails on the errors" in report.stdout
 
 
-def test_what_cannot_be_audited_is_said(python: Run, record: Record, tmp_path: Path) -> None:
+def test_what_cannot_be_audited_is_said(command: Run, record: Record, tmp_path: Path) -> None:
     record(VALUES)
-    found = python("-m", "analysis.audit", tmp_path)
+    found = command("analysis.audit", tmp_path)
     assert (found.returncode, "holds 1 record folders" in found.stderr, "analysis.leaderboard" in found.stderr) == (
         2,
         True,
         True,
     )
-    assert python("-m", "analysis.significance", "check", tmp_path, "--sota", "1.3").returncode == 3
+    assert command("analysis.significance", "check", tmp_path, "--sota", "1.3").returncode == 3
     (tmp_path / "runs.csv").write_text("a\n")
-    assert python("-m", "analysis.audit", tmp_path / "runs.csv").returncode == 2
+    assert command("analysis.audit", tmp_path / "runs.csv").returncode == 2
     sweep = tmp_path / "sweep"
     sweep.mkdir()
     for plan in ({}, {"ruleset": {"nonsense": 1}, "arms": {"candidate": {}}, "seeds": [], "script": {}}):
         (sweep / "plan.json").write_text(json.dumps(plan | {"sha256": plan_digest(plan)}))
-        assert python("-m", "analysis.audit", sweep).returncode == 3
+        assert command("analysis.audit", sweep).returncode == 3
 
 
 # -- the real records --------------------------------------------------------------------------------------------------
@@ -467,10 +467,10 @@ def test_speedruns_without_seeds_may_begin_alike(tmp_path: Path) -> None:
     assert audit(record, select(record, rules), rules) == []
 
 
-def test_single_logs_are_compared_with_each_other(python: Run, record: Record) -> None:
+def test_single_logs_are_compared_with_each_other(command: Run, record: Record) -> None:
     folder = record(VALUES)
     reseeded(42, SOURCE + "# another\n")(folder)
-    found = python("-m", "analysis.audit", *folder.glob("*.log"), "--format", "json")
+    found = command("analysis.audit", *folder.glob("*.log"), "--format", "json")
     assert found.returncode == 1
     assert {"source-differs", "code-size-differs"} <= {
         finding["code"] for finding in json.loads(found.stdout)["findings"]

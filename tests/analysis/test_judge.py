@@ -164,9 +164,9 @@ def test_a_control_that_is_there_already_keeps_its_number(record: Folder) -> Non
     assert verdict.verdict == "continue"
 
 
-def test_a_sequential_design_needs_a_t_test(python: Run, record: Folder) -> None:
-    found = python(
-        "-m", "analysis.significance", "check", record(SEEDS), "--rules", "nanogpt-track-3", "--design", "sequential"
+def test_a_sequential_design_needs_a_t_test(command: Run, record: Folder) -> None:
+    found = command(
+        "analysis.significance", "check", record(SEEDS), "--rules", "nanogpt-track-3", "--design", "sequential"
     )
     assert (found.returncode, "needs a t-test" in found.stderr) == (2, True)
 
@@ -320,19 +320,19 @@ OWN_RULES: list[dict[str, Any]] = [
 
 
 def test_a_sweep_that_brings_its_own_rules_passes_no_gate_unless_they_are_named(
-    python: Run, sweep: Folder, tmp_path: Path
+    command: Run, sweep: Folder, tmp_path: Path
 ) -> None:
     for number, changes in enumerate(OWN_RULES):
         folder = sweep({1: 1.20, 2: 1.201, 3: 1.202}, f"sweep-{number}", ruleset=load_table() | changes)
-        found = python("-m", "analysis.significance", "check", folder)
+        found = command("analysis.significance", "check", folder)
         assert (found.returncode, "error: rules-changed: plan.json:1: Found the rules" in found.stdout) == (1, True)
         assert judge((folder,)).verdict == "supported"
-        named = python("-m", "analysis.significance", "check", folder, "--rules", "parameter-golf")
+        named = command("analysis.significance", "check", folder, "--rules", "parameter-golf")
         assert (named.returncode, "error: rules-changed" in named.stdout) == (0, False)
-    asked = python("-m", "analysis.significance", "check", tmp_path / "sweep-0", "--alpha", "0.4", "--margin", "0")
+    asked = command("analysis.significance", "check", tmp_path / "sweep-0", "--alpha", "0.4", "--margin", "0")
     assert asked.returncode == 0
     shipped = sweep({1: 1.20, 2: 1.201, 3: 1.202}, "as shipped")
-    assert python("-m", "analysis.significance", "check", shipped).returncode == 0
+    assert command("analysis.significance", "check", shipped).returncode == 0
 
 
 def test_a_ruleset_is_never_looked_for_outside_the_shipped_ones(sweep: Folder, tmp_path: Path) -> None:
@@ -362,9 +362,9 @@ def load_table() -> dict[str, Any]:
     return asdict(RULES)
 
 
-def test_a_record_folder_may_hold_the_plan_of_its_runs(record: Folder, sweep: Folder, python: Run) -> None:
+def test_a_record_folder_may_hold_the_plan_of_its_runs(record: Folder, sweep: Folder, command: Run) -> None:
     folder = with_plan(record(SEEDS), sweep, list(SEEDS), sota=1.21613611)
-    found = python("-m", "analysis.significance", "check", folder, "--sota", "1.21613611", "--require-plan")
+    found = command("analysis.significance", "check", folder, "--sota", "1.21613611", "--require-plan")
     assert found.returncode == 0, found.stdout
     assert "the runs are exactly its runs" in found.stdout
     four = with_plan(record(SEEDS, "four"), sweep, [*SEEDS, 1340], sota=1.21613611)
@@ -424,22 +424,22 @@ def test_a_plan_that_was_changed_cannot_be_told_and_a_file_of_that_name_is_none(
     assert judge((folder,), sota=1.3).plan is None
 
 
-def test_require_plan_without_a_plan_does_not_pass(python: Run, record: Folder) -> None:
+def test_require_plan_without_a_plan_does_not_pass(command: Run, record: Folder) -> None:
     folder = record(SEEDS)
     for verb in ("report", "check"):
-        found = python("-m", "analysis.significance", verb, folder, "--sota", "1.21613611", "--require-plan")
+        found = command("analysis.significance", verb, folder, "--sota", "1.21613611", "--require-plan")
         assert found.returncode == 1
         assert "NOT SUPPORTED: --require-plan asks" in found.stdout
         assert "there is no plan.json in the PATH" in found.stdout
     assert judge((folder,), sota=1.1, require_plan=True).reason.startswith("The mean")
 
 
-def test_the_plan_decides_on_the_design(python: Run, sweep: Folder) -> None:
+def test_the_plan_decides_on_the_design(command: Run, sweep: Folder) -> None:
     for folder, design, planned in (
         (sweep({1: 1.2, 2: 1.21, 3: 1.22}), "sequential", "fixed"),
         (sweep({1: 1.2}, "other", seeds=TEN, looks=TEN[2:]), "fixed", "sequential"),
     ):
-        found = python("-m", "analysis.significance", "check", folder, "--design", design)
+        found = command("analysis.significance", "check", folder, "--design", design)
         assert (found.returncode, f"the plan is {planned}" in found.stderr) == (2, True)
 
 
@@ -530,11 +530,11 @@ def test_a_history_that_says_nothing_is_a_usage_error(record: Folder, tmp_path: 
         judge((record(SEEDS),), sota=1.3, history=path)
 
 
-def test_the_leaderboards_table_is_a_history(python: Run, record: Folder, tmp_path: Path) -> None:
+def test_the_leaderboards_table_is_a_history(command: Run, record: Folder, tmp_path: Path) -> None:
     for i in range(3):
         record({1: 1.21 + i / 1e4, 2: 1.2111, 3: 1.2104}, f"records-{i}")
     path = tmp_path / "table.csv"
-    assert python("-m", "analysis.leaderboard", tmp_path, "--format", "csv", "--output", path).returncode == 0
+    assert command("analysis.leaderboard", tmp_path, "--format", "csv", "--output", path).returncode == 0
     verdict = judge((record(SEEDS),), sota=1.21613611, history=path)
     assert any(also.test.name == "history-assisted t" for also in verdict.also)
 
@@ -584,9 +584,9 @@ def test_one_run_of_a_second_lab_is_enough(record: Folder) -> None:
     assert (verdict.verification.agrees, verdict.n) == (True, 4)
 
 
-def test_a_second_lab_that_disagrees_leaves_nothing_to_pool(python: Run, record: Folder) -> None:
+def test_a_second_lab_that_disagrees_leaves_nothing_to_pool(command: Run, record: Folder) -> None:
     own = record({7: 1.2405, 8: 1.2421, 9: 1.2409}, "own", bare=True)
-    found = python("-m", "analysis.significance", "report", record(SEEDS), "--sota", "1.21613611", "--verify", own)
+    found = command("analysis.significance", "report", record(SEEDS), "--sota", "1.21613611", "--verify", own)
     assert found.returncode == 3
     assert "CANNOT TELL: Author and verifier do not agree" in found.stdout
     assert "Not reproduced" in found.stdout
@@ -608,10 +608,10 @@ def test_a_sequential_verdict_stays_the_authors(sweep: Folder, record: Folder) -
     assert "the author's looks are over" in verdict.reason
 
 
-def test_copies_of_the_authors_logs_verify_nothing(python: Run, record: Folder) -> None:
+def test_copies_of_the_authors_logs_verify_nothing(command: Run, record: Folder) -> None:
     folder = record(SEEDS)
-    found = python(
-        "-m", "analysis.significance", "check", folder, "--sota", "1.3", "--verify", record(SEEDS, "copy", bare=True)
+    found = command(
+        "analysis.significance", "check", folder, "--sota", "1.3", "--verify", record(SEEDS, "copy", bare=True)
     )
     assert (found.returncode, "is the author's" in found.stderr) == (3, True)
 

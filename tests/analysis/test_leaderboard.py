@@ -57,25 +57,23 @@ def test_each_record_is_tested_against_the_one_that_stood(board: Path) -> None:
     assert "No training log" in (broken.why or "")
 
 
-def test_the_p_value_is_that_of_a_report(board: Path, python: Run) -> None:
+def test_the_p_value_is_that_of_a_report(board: Path, command: Run) -> None:
     row = leaderboard(board, RULES)[1]
     folder = board / "2026-03-02_record"
-    report = json.loads(
-        python("-m", "analysis.significance", "report", folder, "--sota", "1.23", "--format", "json").stdout
-    )
+    report = json.loads(command("analysis.significance", "report", folder, "--sota", "1.23", "--format", "json").stdout)
     assert (row.p_bpb, row.mean, row.sd) == (report["test"]["p_value"], report["mean"], report["sd"])
 
 
-def test_the_formats(board: Path, python: Run) -> None:
-    found = python("-m", "analysis.leaderboard", board)
+def test_the_formats(board: Path, command: Run) -> None:
+    found = command("analysis.leaderboard", board)
     assert found.returncode == 0
     lines, said = found.stdout.strip().split("\n")[:-2], found.stdout.strip().split("\n")[-1]
     assert said.startswith("3 tests at p < 0.01: ")
     assert said.endswith("with a probability of 0.03.")
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
     assert "<b>" not in found.stdout
-    rows = json.loads(python("-m", "analysis.leaderboard", board, "--format", "json").stdout)
-    table = list(csv.DictReader(io.StringIO(python("-m", "analysis.leaderboard", board, "--format", "csv").stdout)))
+    rows = json.loads(command("analysis.leaderboard", board, "--format", "json").stdout)
+    table = list(csv.DictReader(io.StringIO(command("analysis.leaderboard", board, "--format", "csv").stdout)))
     assert [row["record"] for row in rows] == [row["record"] for row in table]
     assert float(table[1]["p_bpb"]) == rows[1]["p_bpb"]
 
@@ -100,15 +98,15 @@ def test_speedrun_records_are_tested_against_their_target(tmp_path: Path) -> Non
     assert (second.mean, second.verdict_nats) == (pytest.approx(3.2800667, abs=1e-6), "not supported")
 
 
-def test_nothing_to_rank_is_said(python: Run, tmp_path: Path) -> None:
+def test_nothing_to_rank_is_said(command: Run, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "requirements.txt").write_text("torch\n")
-    found = python("-m", "analysis.leaderboard", tmp_path)
+    found = command("analysis.leaderboard", tmp_path)
     assert (found.returncode, "No record folder below" in found.stderr) == (3, True)
-    assert python("-m", "analysis.leaderboard", tmp_path, "--rules", "nope").returncode == 2
+    assert command("analysis.leaderboard", tmp_path, "--rules", "nope").returncode == 2
 
 
-def test_the_page_shows_the_frontier_and_what_ties(board: Path, python: Run) -> None:
+def test_the_page_shows_the_frontier_and_what_ties(board: Path, command: Run) -> None:
     rows = leaderboard(board, RULES)
     page = leaderboard_page(rows, RULES, "the command")
     assert "The best mean val_bpb is 1.196133: record 4, 2026-03-04_a_little_better, of 3 runs." in page
@@ -116,7 +114,7 @@ def test_the_page_shows_the_frontier_and_what_ties(board: Path, python: Run) -> 
     assert "<td>supported, p = " in page
     assert "2026-03-05_broken|&lt;b&gt;" in page
     assert "the command" in page
-    found = python("-m", "analysis.leaderboard", board, "--format", "html")
+    found = command("analysis.leaderboard", board, "--format", "html")
     assert (found.returncode, found.stdout.startswith("<!doctype html>")) == (0, True)
 
 

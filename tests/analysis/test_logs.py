@@ -322,46 +322,46 @@ def test_a_log_with_too_many_runs_is_refused() -> None:
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
-def test_the_command_prints_one_row_a_run(python: Run, record: Callable[..., Path], form: str) -> None:
-    found = python("-m", "analysis.logs", record({7: 1.2, 8: 1.3}), "--format", form)
+def test_the_command_prints_one_row_a_run(command: Run, record: Callable[..., Path], form: str) -> None:
+    found = command("analysis.logs", record({7: 1.2, 8: 1.3}), "--format", form)
     assert found.returncode == 0
     rows = json.loads(found.stdout) if form == "json" else found.stdout.strip().split("\n")[1:]
     assert len(rows) == 2
 
 
-def test_parquet_needs_a_file_and_an_empty_folder_is_said(python: Run, tmp_path: Path) -> None:
-    assert python("-m", "analysis.logs", tmp_path, "--format", "parquet").returncode == 2
-    found = python("-m", "analysis.logs", tmp_path)
+def test_parquet_needs_a_file_and_an_empty_folder_is_said(command: Run, tmp_path: Path) -> None:
+    assert command("analysis.logs", tmp_path, "--format", "parquet").returncode == 2
+    found = command("analysis.logs", tmp_path)
     assert found.returncode == 3
     assert str(tmp_path) in found.stderr
 
 
-def test_curves_are_one_row_a_step(python: Run, record: Callable[..., Path], tmp_path: Path) -> None:
+def test_curves_are_one_row_a_step(command: Run, record: Callable[..., Path], tmp_path: Path) -> None:
     folder = record({7: 1.2, 8: 1.3})
-    found = python("-m", "analysis.logs", "--curves", folder)
+    found = command("analysis.logs", "--curves", folder)
     lines = found.stdout.strip().split("\n")
     assert lines[0] == "log,run,seed,step,line,train_loss,val_loss,val_bpb,train_time_ms,step_avg_ms"
     assert len(lines) == 1 + 2 * 7
     assert lines[-1].split(",")[1:4] == ["1", "8", "100"]
     assert (
-        python(
-            "-m", "analysis.logs", "--curves", folder, "--format", "parquet", "--output", tmp_path / "c.parquet"
+        command(
+            "analysis.logs", "--curves", folder, "--format", "parquet", "--output", tmp_path / "c.parquet"
         ).returncode
         == 0
     )
     assert len(pd.read_parquet(tmp_path / "c.parquet")) == 14
 
 
-def test_json_holds_every_metric_and_hyper_parameter(python: Run, record: Callable[..., Path]) -> None:
-    rows = json.loads(python("-m", "analysis.logs", record({7: 1.2}), "--format", "json").stdout)
+def test_json_holds_every_metric_and_hyper_parameter(command: Run, record: Callable[..., Path]) -> None:
+    rows = json.loads(command("analysis.logs", record({7: 1.2}), "--format", "json").stdout)
     assert [metric["decimals"] for metric in rows[0]["metrics"]] == [4, 8]
     assert rows[0]["hyperparameters"]["train_seq_len"] == "4096"
 
 
-def test_what_could_not_be_read_is_said_and_is_an_error(python: Run, record: Callable[..., Path]) -> None:
+def test_what_could_not_be_read_is_said_and_is_an_error(command: Run, record: Callable[..., Path]) -> None:
     folder = record({7: 1.2})
     (folder / "away.log").symlink_to("/etc/hostname")
-    found = python("-m", "analysis.logs", folder)
+    found = command("analysis.logs", folder)
     assert (found.returncode, len(found.stdout.strip().split("\n"))) == (3, 2)
     assert "away.log is a link that leads out of the folder" in found.stderr
 

@@ -141,8 +141,8 @@ def test_the_spread_of_a_history_is_pooled(tmp_path: Path) -> None:
     assert any(line.startswith("History-assisted") for line in table["assumes"])
 
 
-def test_the_table_for_people(python: Run) -> None:
-    found = python("-m", "analysis.significance", "plan", *ARGUMENTS, "--price", "2.5")
+def test_the_table_for_people(command: Run) -> None:
+    found = command("analysis.significance", "plan", *ARGUMENTS, "--price", "2.5")
     assert found.returncode == 0
     assert "0.002 val_bpb, 2.740 sd" in found.stdout
     assert "8 GPUs x 10 min = 1.333 GPU hours, 3.33 at 2.5 a GPU hour" in found.stdout

@@ -114,17 +114,17 @@ def test_options_override_the_ruleset(record: Record) -> None:
         (("--control", "/does/not/exist"), ["/does/not/exist"]),
     ],
 )
-def test_usage_errors(python: Run, record: Record, arguments: tuple[str, ...], words: list[str]) -> None:
+def test_usage_errors(command: Run, record: Record, arguments: tuple[str, ...], words: list[str]) -> None:
     for verb in ("report", "check"):
-        found = python("-m", "analysis.significance", verb, record(SEEDS, verb), *arguments)
+        found = command("analysis.significance", verb, record(SEEDS, verb), *arguments)
         assert found.returncode == 2
         assert found.stdout == ""
         for word in words:
             assert word in found.stderr
 
 
-def test_a_path_that_does_not_exist_is_a_usage_error(python: Run) -> None:
-    found = python("-m", "analysis.significance", "check", "/nope", "--sota", "1")
+def test_a_path_that_does_not_exist_is_a_usage_error(command: Run) -> None:
+    found = command("analysis.significance", "check", "/nope", "--sota", "1")
     assert (found.returncode, "/nope" in found.stderr) == (2, True)
 
 
@@ -139,23 +139,22 @@ def test_a_path_that_does_not_exist_is_a_usage_error(python: Run) -> None:
     ],
 )
 def test_unusable_evidence_leaves_with_3_and_a_sentence(
-    python: Run, tmp_path: Path, logs: list[str], word: str
+    command: Run, tmp_path: Path, logs: list[str], word: str
 ) -> None:
     for index, log in enumerate(logs):
         (tmp_path / f"{index}.log").write_text(log)
     code, table = report(tmp_path, "--sota", "1.3")
     assert (code, table["verdict"], table["test"]) == (3, "unusable", None)
     assert word in table["reason"]
-    found = python("-m", "analysis.significance", "check", tmp_path, "--sota", "1.3")
+    found = command("analysis.significance", "check", tmp_path, "--sota", "1.3")
     assert found.returncode == 3
     assert word in found.stderr
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "html"])
-def test_every_format_shows_verdict_numbers_and_places(python: Run, record: Record, tmp_path: Path, form: str) -> None:
+def test_every_format_shows_verdict_numbers_and_places(command: Run, record: Record, tmp_path: Path, form: str) -> None:
     output = tmp_path / "out"
-    found = python(
-        "-m", "analysis.significance", "report", record(SEEDS), "--sota", "1.21613611", "--control",
+    found = command("analysis.significance", "report", record(SEEDS), "--sota", "1.21613611", "--control",
         record(CONTROL, "control"), "--format", form, "--output", output,
     )  # fmt: skip
     assert (found.returncode, found.stdout) == (0, "")
@@ -172,12 +171,12 @@ def test_every_format_shows_verdict_numbers_and_places(python: Run, record: Reco
         assert word in text or word.upper() in text, word
 
 
-def test_the_page_needs_no_network_and_escapes_what_it_shows(python: Run, tmp_path: Path) -> None:
+def test_the_page_needs_no_network_and_escapes_what_it_shows(command: Run, tmp_path: Path) -> None:
     folder = tmp_path / "<script>alert(1)<b>"
     folder.mkdir()
     for seed in (1, 2):
         (folder / f"<b>{seed}.log").write_text(make_log(seed, 1.2 + seed / 1000))
-    found = python("-m", "analysis.significance", "report", folder, "--sota", "1.3", "--format", "html")
+    found = command("analysis.significance", "report", folder, "--sota", "1.3", "--format", "html")
     assert found.returncode in (0, 1)
     assert "<script" not in found.stdout
     assert "<b>" not in found.stdout
@@ -196,13 +195,13 @@ def test_check_in_github_actions(python: Run, record: Record, tmp_path: Path) ->
     assert "::" not in python("-m", "analysis.significance", "check", folder, "--sota", "1.21613611").stdout
 
 
-def test_text_from_outside_is_shown_and_not_obeyed(python: Run, tmp_path: Path) -> None:
+def test_text_from_outside_is_shown_and_not_obeyed(command: Run, tmp_path: Path) -> None:
     assert printable("a\x1b[31mb\u202ec") == "a\\x1b[31mb\\x202ec"
     assert markdown("`x` <b> @you [a](b)|") == r"\`x\` &lt;b&gt; &#64;you \[a\]\(b\)\|"
     name = "a\n::error::x%.log"
     for seed, log in ((1, name), (2, "b.log")):
         (tmp_path / log).write_text(make_log(seed, 1.2) + make_log(seed, 1.2 + seed / 1000))
-    found = python("-m", "analysis.significance", "check", tmp_path, "--sota", "1.3", env={"GITHUB_ACTIONS": "true"})
+    found = command("analysis.significance", "check", tmp_path, "--sota", "1.3", env={"GITHUB_ACTIONS": "true"})
     commands = [line for line in found.stdout.splitlines() if line.startswith("::")]
     assert any("title=several-runs-in-log" in line for line in commands)
     assert not any(line.startswith("::error::") for line in found.stdout.splitlines())
@@ -287,23 +286,23 @@ def test_what_was_read_is_kept_when_nothing_can_be_told(record: Record) -> None:
     assert [finding["code"] for finding in table["findings"]] == ["too-few-seeds", "duplicate-log"]
 
 
-def test_the_level_of_the_bound_is_not_rounded(python: Run, record: Record) -> None:
+def test_the_level_of_the_bound_is_not_rounded(command: Run, record: Record) -> None:
     folder = record(SEEDS)
     for alpha, level in (("0.001", "99.9%"), ("0.025", "97.5%"), ("0.01", "99%")):
-        found = python("-m", "analysis.significance", "report", folder, "--sota", "1.3", "--alpha", alpha)
+        found = command("analysis.significance", "report", folder, "--sota", "1.3", "--alpha", alpha)
         assert f"{level} upper bound" in found.stdout
 
 
-def test_an_output_that_cannot_be_written_is_a_usage_error(python: Run, record: Record, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_a_usage_error(command: Run, record: Record, tmp_path: Path) -> None:
     folder, output = record(SEEDS), tmp_path / "no" / "x"
-    for command in (("analysis.significance", "report", folder, "--sota", "1.3"), ("analysis.logs", folder)):
-        found = python("-m", *command, "--output", output)
+    for words in (("analysis.significance", "report", folder, "--sota", "1.3"), ("analysis.logs", folder)):
+        found = command(*words, "--output", output)
         assert (found.returncode, "cannot be written" in found.stderr) == (2, True)
 
 
-def test_a_sweep_whose_plan_was_changed_cannot_be_told(python: Run, tmp_path: Path) -> None:
+def test_a_sweep_whose_plan_was_changed_cannot_be_told(command: Run, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"sota": 2, "sha256": "x"}')
-    found = python("-m", "analysis.significance", "check", tmp_path)
+    found = command("analysis.significance", "check", tmp_path)
     assert (found.returncode, "changed after it was frozen" in found.stderr) == (3, True)
 
 
@@ -318,20 +317,20 @@ def speedrun(folder: Path, *losses: float) -> Path:
     return folder
 
 
-def test_the_target_of_a_ruleset_needs_no_sota(python: Run, tmp_path: Path) -> None:
+def test_the_target_of_a_ruleset_needs_no_sota(command: Run, tmp_path: Path) -> None:
     folder = speedrun(tmp_path / "a", 3.2755, 3.2753, 3.2758, 3.2794)
     code, table = report(folder, "--rules", "nanogpt-track-1")
     assert (code, table["sota"], table["sota_is"], table["metric"]) == (1, 3.28, "target", "val_loss")
     assert table["test"]["p_value"] == pytest.approx(0.01837576, abs=1e-8)
     assert [also["reading"] for also in table["also"]] == ["open-ended e-value"]
     assert (table["findings"], table["runs"][0]["label"]) == ([], "val_loss")
-    text = python("-m", "analysis.significance", "report", folder, "--rules", "nanogpt-track-1").stdout
+    text = command("analysis.significance", "report", folder, "--rules", "nanogpt-track-1").stdout
     assert "threshold (the target)" in text
     assert report(folder, "--rules", "nanogpt-track-1", "--sota", "3.29")[1]["sota"] == 3.29
 
 
 @pytest.mark.parametrize(("gain", "code"), [(0.00201, 0), (0.00199, 1)])
-def test_track_3_passes_at_its_own_critical_value(python: Run, tmp_path: Path, gain: float, code: int) -> None:
+def test_track_3_passes_at_its_own_critical_value(command: Run, tmp_path: Path, gain: float, code: int) -> None:
     """Four runs: (3.28 - mean) sqrt(4) >= 0.004, so the mean must be 0.002 below; p is 0.001 there."""
     folder = speedrun(tmp_path / "a", *(3.28 - gain + d for d in (-0.001, 0.001, -0.002, 0.002)))
     found, table = report(folder, "--rules", "nanogpt-track-3")
@@ -340,7 +339,7 @@ def test_track_3_passes_at_its_own_critical_value(python: Run, tmp_path: Path, g
     assert table["upper_bound"] == pytest.approx(3.28 - gain + 3.0902323 * 0.0013 / 2, abs=1e-6)
     assert [also["test"]["name"] for also in table["also"]] == ["one-sample t"]
     for form in ("text", "markdown", "html"):
-        page = python("-m", "analysis.significance", "report", folder, "--rules", "nanogpt-track-3", "--format", form)
+        page = command("analysis.significance", "report", folder, "--rules", "nanogpt-track-3", "--format", form)
         assert page.returncode == code
         assert "spread between runs is known" in page.stdout
 
@@ -378,12 +377,12 @@ def test_the_boundary_of_a_rounded_rule_passes(tmp_path: Path) -> None:
         assert report(folder, "--rules", "nanogpt-track-3")[0] == code
 
 
-def test_a_known_spread_needs_none_in_the_runs(python: Run, tmp_path: Path) -> None:
+def test_a_known_spread_needs_none_in_the_runs(command: Run, tmp_path: Path) -> None:
     folder = speedrun(tmp_path / "a", 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785)
     code, table = report(folder, "--rules", "nanogpt-track-3")
     assert (code, table["sd"], table["also"]) == (0, 0, [])
     assert report(folder, "--rules", "nanogpt-track-1")[0] == 3
-    found = python("-m", "analysis.significance", "check", folder, "--rules", "nanogpt-track-3", "--alpha", "0.05")
+    found = command("analysis.significance", "check", folder, "--rules", "nanogpt-track-3", "--alpha", "0.05")
     assert (found.returncode, "scaled_gain" in found.stderr) == (2, True)
 
 
@@ -402,9 +401,9 @@ def test_the_last_validation_must_be_at_the_last_step(tmp_path: Path) -> None:
     assert report(folder, "--rules", "nanogpt-track-1")[0] == 3
 
 
-def test_a_summary_that_cannot_be_written_does_not_change_the_verdict(python: Run, record: Record) -> None:
+def test_a_summary_that_cannot_be_written_does_not_change_the_verdict(command: Run, record: Record) -> None:
     env = {"GITHUB_STEP_SUMMARY": "/nowhere/at/all"}
-    found = python("-m", "analysis.significance", "check", record(SEEDS), "--sota", "1.21613611", env=env)
+    found = command("analysis.significance", "check", record(SEEDS), "--sota", "1.21613611", env=env)
     assert (found.returncode, "cannot be written" in found.stderr) == (0, True)
 
 

@@ -77,18 +77,18 @@ def sweep_arguments(script: Path, output: Path, *more: str) -> list[str]:
     ],
 )
 def test_usage_errors_come_before_ray(
-    python: Run, script: Path, tmp_path: Path, more: tuple[str, ...], words: list[str]
+    command: Run, script: Path, tmp_path: Path, more: tuple[str, ...], words: list[str]
 ) -> None:
-    found = python(*sweep_arguments(script, tmp_path / "out", *more))
+    found = command(*sweep_arguments(script, tmp_path / "out", *more)[1:])
     assert found.returncode == 2
     for word in words:
         assert word in found.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_a_storage_that_cannot_be_used_leaves_no_plan(python: Run, script: Path, tmp_path: Path) -> None:
+def test_a_storage_that_cannot_be_used_leaves_no_plan(command: Run, script: Path, tmp_path: Path) -> None:
     more = ("--sota", "1.2", "--storage", "nosuch://bucket")
-    found = python(*sweep_arguments(script, tmp_path / "out", *more))
+    found = command(*sweep_arguments(script, tmp_path / "out", *more)[1:])
     assert (found.returncode, "--storage nosuch://bucket cannot be used" in found.stderr) == (2, True), found.stderr
     assert not (tmp_path / "out" / "plan.json").exists()  # the corrected command may use the same folder
 
