@@ -192,17 +192,25 @@ def test_the_page_on_scaling_holds_the_tables_that_its_script_prints() -> None:
     assert sum(useful) * 8 == pytest.approx(84.8, abs=0.1)  # the recipe's own figure for a step of 393,216 tokens
 
 
-def test_every_finding_is_documented_under_its_severity() -> None:
+def test_every_finding_is_documented_with_an_example() -> None:
     text = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
-    parts = dict(zip((ERROR, WARNING, INFO), re.split(r"^## \w+$", text, flags=re.MULTILINE)[1:], strict=True))
-    for severity, part in parts.items():
-        codes = {
-            code
-            for line in part.splitlines()
-            if line.startswith("| `")
-            for code in re.findall(r"`([a-z-]+)`", line.split("|")[1])
-        }
-        assert codes == {code for code, usual in DEFAULTS.items() if usual == severity}
+    _, *parts = re.split(r"^## .*$", text, flags=re.MULTILINE)
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "analysis").glob("*.py")]
+    printed = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    told = {}
+    for severity, part in zip((ERROR, WARNING, INFO), parts, strict=True):
+        for section in re.split(r"^### ", part, flags=re.MULTILINE)[1:]:
+            found = re.fullmatch(
+                r"`([a-z-]+)`\n\n.+?\n\n    (\w+): ([a-z-]+): \S+:\d+: (.+)\n\n\*\*Why\.\*\* .+?\n\*\*Do\.\*\* .+?\n+",
+                section,
+                re.DOTALL,
+            )
+            assert found, section
+            code, word, again, message = found.groups()
+            assert (again, word) == (code, severity)
+            assert any(isinstance(one, str) and len(one) > 14 and one in message for one in printed), message
+            told[code] = severity
+    assert told == DEFAULTS
 
 
 def test_audit_and_logs_load_neither_scipy_nor_pandas(record: Callable[..., Path]) -> None:
