@@ -39,7 +39,7 @@ def main() -> None:
     try:
         folders = to_check(os.environ)
         if not folders:
-            print("::notice title=seedproof::This change touches no record folder: there is nothing to check.")
+            print("::notice title=seedproof::This change adds or changes no record: there is nothing to check.")
             publish("none", None)
             raise SystemExit(0)
         options = yardstick(os.environ)

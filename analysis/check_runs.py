@@ -10,7 +10,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import combinations
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -209,19 +208,25 @@ def _seeds(claimed: list[Claimed], rules: Ruleset, shown: Callable[[Path], str])
         first.setdefault(seed, one)
     if rules.seeds != "required":
         return  # runs without a seed of their own may well share their first weights
-    starts = [(one, start) for one in claimed if (start := _first_losses(one.training)) is not None]
-    alike: dict[float, list[tuple[Claimed, dict[int, float]]]] = {}
-    for one, start in starts:
-        alike.setdefault(start[1], []).append((one, start))
-    for (a, at_a), (b, at_b) in (pair for group in alike.values() for pair in combinations(group, 2)):
-        common = at_a.keys() & at_b.keys() - {1}
-        close = len(common) > 1 and all(abs(at_a[step] - at_b[step]) <= SAME_LOSS for step in common)
-        if close and a.training is not b.training:
+    begun: dict[float, list[tuple[Claimed, dict[int, float]]]] = {}  # by the loss at step 1
+    for one in claimed:
+        if (start := _first_losses(one.training)) is None:
+            continue
+        before = begun.setdefault(start[1], [])
+        twin = next((a for a, at_a in before if _alike(at_a, start) and a.training is not one.training), None)
+        if twin is not None:
             yield (
-                "same-trajectory", shown(b.run.log), b.training.line,
-                f"Found the training losses of {shown(a.run.log)} at the first steps ({', '.join(f'{at_b[s]:g}' for s in sorted(at_b))}); expected "
+                "same-trajectory", shown(one.run.log), one.training.line,
+                f"Found the training losses of {shown(twin.run.log)} at the first steps ({', '.join(f'{start[s]:g}' for s in sorted(start))}); expected "
                 f"another seed's. One seed was run twice, or one log made from the other: rerun it.",
             )  # fmt: skip
+        before.append((one, start))
+
+
+def _alike(a: dict[int, float], b: dict[int, float]) -> bool:
+    """Whether training losses at steps 2-4 are one seed's, given that those at step 1 are equal."""
+    common = a.keys() & b.keys() - {1}
+    return len(common) > 1 and all(abs(a[step] - b[step]) <= SAME_LOSS for step in common)
 
 
 def _first_losses(run: Run) -> dict[int, float] | None:

@@ -80,14 +80,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _read_inside(directory: Path, path: Path) -> dict[str, Any]:
+    """A JSON file of a sweep directory, which may be somebody else's: what lies outside it is not read."""
+    if leads_out(path, os.path.realpath(directory)):
+        raise SweepError(f"{path} is a link that leads out of the folder.")
+    return read_json(path)
+
+
 def read_plan(directory: Path) -> dict[str, Any]:
     """The plan, after checking it against its own digest. Raises SweepError."""
     path = directory / PLAN
     if not os.path.isfile(path):
         raise SweepError(f"{directory} is no sweep directory: it has no {PLAN}.")
-    if leads_out(path, os.path.realpath(directory)):
-        raise SweepError(f"{path} is a link that leads out of the folder.")
-    plan = read_json(path)
+    plan = _read_inside(directory, path)
     if plan.get("sha256") != plan_digest(plan):
         raise SweepError(f"{path} was changed after it was frozen: its content does not match its sha256.")
     if not all(isinstance(plan.get(key), kind) for key, kind in PLAN_KEYS.items()):
@@ -203,10 +208,10 @@ def _planned_run(directory: Path, arm: str, seed: int) -> PlannedRun:
     folder = attempts[max(attempts)]
     if not os.path.isfile(folder / RUN_MANIFEST):
         return PlannedRun(arm, seed, "running", folder, None)
-    manifest = read_json(folder / RUN_MANIFEST)
+    manifest = _read_inside(directory, folder / RUN_MANIFEST)
     state = manifest.get("state")
     if state not in STATES:
-        raise SweepError(f"{folder / RUN_MANIFEST}: state is {state!r}; allowed: {', '.join(STATES)}.")
+        raise SweepError(f"{folder / RUN_MANIFEST}: state is {_start(state)}; allowed: {', '.join(STATES)}.")
     return PlannedRun(arm, seed, state, folder, manifest.get("reason"))
 
 
@@ -222,7 +227,7 @@ def attempts_of(directory: Path, arm: str, seed: int) -> list[dict[str, Any]]:
     numbered = sorted(
         (path for path in paths if os.path.isfile(path)), key=lambda path: (len(path.parent.name), path.parent.name)
     )
-    return [read_json(path) for path in numbered]
+    return [_read_inside(directory, path) for path in numbered]
 
 
 def time_of(manifest: dict[str, Any], key: str) -> datetime | None:

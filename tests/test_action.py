@@ -204,7 +204,7 @@ def test_a_change_without_records_passes_and_says_so(repository: Repository) -> 
     ended = repository.run(repository.pull_request(), sota="1.3")
     assert (ended.code, ended.outputs) == (0, {"verdict": "none", "p_value": ""})
     assert ended.commands == [
-        "::notice title=seedproof::This change touches no record folder: there is nothing to check."
+        "::notice title=seedproof::This change adds or changes no record: there is nothing to check."
     ]
 
 

@@ -488,3 +488,9 @@ def test_names_that_stdout_cannot_hold_are_no_crash(python: Run, record: Record)
     ):
         found = python("-m", *command, folder, env=env)
         assert (found.returncode, "Traceback" in found.stderr) == (0, False), found.stderr
+
+
+def test_a_trajectory_is_named_once_for_each_run_after_the_first(record: Record) -> None:
+    seeds = {1 + 89 * 97 * 83 * n: 1.2 + n / 1000 for n in range(5)}  # all with the first losses of seed 1
+    found = [finding for finding in findings(record(seeds)) if finding.code == "same-trajectory"]
+    assert len(found) == len({finding.file for finding in found}) == 4

@@ -631,6 +631,19 @@ def test_a_sweep_reads_nothing_outside(tmp_path: Path, outside: Path, opened: li
     assert not [path for path in opened if path.startswith(str(outside))]
 
 
+@pytest.mark.parametrize("linked", ["run.json", ""])
+def test_a_manifest_outside_is_not_read(tmp_path: Path, outside: Path, opened: list[str], linked: str) -> None:
+    (outside / "run.json").write_text('{"state": "secret"}')
+    folder = tmp_path / "sweep"
+    link = folder / "candidate" / "seed-1" / "attempt-1" / linked
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside / linked)
+    printed = "".join(run_all(planned(folder), ("audit", "report")).values())
+    assert "run.json is a link that leads out of the folder" in printed
+    assert "secret" not in printed
+    assert not [path for path in opened if path.startswith(str(outside))]
+
+
 # -- by chance ---------------------------------------------------------------------------------------------------------
 
 QUICK = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
