@@ -176,7 +176,7 @@ def test_a_sequential_sweep_buys_no_seed_after_the_verdict(
     assert sorted(path.name for path in (output / "candidate").iterdir()) == [
         f"seed-{seed}" for seed in range(1, n + 1)
     ]
-    assert f"{8 - n} of at most 8 seeds need not be run: about 0.00 hours saved." in found.stdout
+    assert re.search(rf"{8 - n} of at most 8 seeds need not be run: about 0\.0\d hours saved\.", found.stdout)
     assert verdict["plan"]["exact"]
     assert "rules-changed" not in [finding["code"] for finding in verdict["findings"]]  # its own maker knows its rules
     assert (output / "report.html").is_file()
@@ -343,7 +343,7 @@ def test_ray_job_submit_leaves_with_the_verdicts_exit_code(
         ("weak", ("--sota", "1.1"), 1),
         ("bad", ("--sota", "1.3", "--env", "FAULT=silent"), 4),
     ):
-        arguments = sweep_arguments(script, tmp_path / name, "--seeds", "1,2,3", *more)
+        arguments = sweep_arguments(script, tmp_path / name, "--seeds", "1,2", *more)
         found = subprocess.run(
             [*submit, *arguments], env=dashboard, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False
         )
