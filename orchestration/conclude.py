@@ -11,6 +11,7 @@ import click
 from analysis import render
 from analysis.evidence import EvidenceError, sweep_results
 from analysis.judge import judge
+from analysis.planned import own_rules
 from analysis.runs import to_frame
 from analysis.significance import rendered
 from analysis.sweepdir import FRAME, REPORT_HTML, REPORT_MARKDOWN, VERDICT
@@ -27,9 +28,11 @@ def write_reports(directory: Path, plan: dict[str, Any]) -> tuple[Verdict, list[
         click.echo(f"No frame: {error}", err=True)
     verdict = judge((directory,), own_sweep=True)
     contents |= {VERDICT: render.as_json(verdict), REPORT_MARKDOWN: render.markdown(verdict)}
-    command = shlex.join(["python", "-m", "analysis.significance", "report", str(directory), "--format", "html"])
+    again = f"analysis.significance report {shlex.quote(str(directory))} --format html"
+    if own_rules(plan, ()):  # which `report` does not take from a plan without a word
+        again = f"orchestration.sweep resume {shlex.quote(str(directory))}"
     try:
-        contents[REPORT_HTML] = rendered(verdict, "html", directory, command)
+        contents[REPORT_HTML] = rendered(verdict, "html", directory, f"python -m {again}")
     except click.UsageError as error:
         click.echo(f"No HTML report: {error.message}", err=True)
     for name, content in contents.items():
