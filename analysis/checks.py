@@ -15,7 +15,7 @@ from analysis.claimed import Selection, with_training
 from analysis.files import FileError, read_bounded
 from analysis.findings import Finding, Raised, graded
 from analysis.record import Record
-from analysis.rules import LABELLED, Ruleset
+from analysis.rules import Ruleset
 
 STUB_BYTES = 200
 
@@ -52,10 +52,9 @@ def _logs(record: Record, selection: Selection, rules: Ruleset) -> Raised:
             "Found no training log (*.log, *.txt with steps or a final metric); expected one a seed. Add them.",
         )
     for log, line in selection.incomplete:
-        final = '"LABEL val_loss:2.0286 val_bpb:1.2014"' if rules.final == LABELLED else "a validation at the last step"
         yield (
             "no-final-metric", record.shown(log), line,
-            f"Found no line with a final metric; expected {final}. Let the run finish, or take the log away and say why.",
+            f"Found no line with a final metric; expected {rules.result_line}. Let the run finish, or take the log away and say why.",
         )  # fmt: skip
     for path, why in record.listing.left_aside:
         yield "file-not-read", record.shown(path), 1, f"It {why}. Put the file itself here, or take the name away."

@@ -26,6 +26,12 @@ FRAME_SUFFIXES = (".parquet", ".csv", ".json")
 SMALLEST, LARGEST = 1e-6, 1e6  # nats or bits; anything beyond is a broken evaluation
 
 
+FRAME_IS_NO_EVIDENCE = (
+    "Found a frame of runs; expected the logs they were read from, without which no number of it can be checked. "
+    "Name the folder that holds them."
+)
+
+
 class EvidenceError(ValueError):
     """Evidence that no verdict can rest on (exit code 3), as one sentence that says what and where."""
 
@@ -73,6 +79,7 @@ def gather(paths: list[Path], rules: Ruleset, label: str | None = None, as_contr
                 evidence.findings += audit_sweep(claimed, path, rules)
             elif path.is_file() and path.suffix in FRAME_SUFFIXES:
                 rows = read_frame(path)
+                evidence.findings += graded([("no-logs", str(path), 1, FRAME_IS_NO_EVIDENCE)], rules.findings)
                 if other := {row.label for row in rows if label and row.label} - {label}:
                     raise EvidenceError(f"{path} holds the metric {other.pop()!r}, not {label!r}.")
             else:
@@ -117,7 +124,7 @@ def _fault(record: Record, selection: Selection, rules: Ruleset, label: str | No
         what = (
             "is empty: a run that died, or a copy that failed"
             if log in record.empty
-            else "holds a run without a final metric"
+            else f"holds a run without a final metric ({rules.name} reads {rules.result_line}; --rules names others)"
         )
         return f"{record.shown(log)} {what}. Let the run finish, or take the log away and say why."
     return None

@@ -87,7 +87,7 @@ def read_history(path: Path) -> History:
     if not records:
         raise HistoryError(
             f"--history {path} holds no record with n of 2 or more and an sd. "
-            f"Make it with: python -m analysis.leaderboard DIR --format json --output {path}"
+            f"Make it with: python -m analysis.leaderboard DIR --format json --output FILE.json"
         )
     return History(str(path), records)
 

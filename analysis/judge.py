@@ -198,7 +198,7 @@ def _up_to_the_verdict(followed: planned.Planned | None, verdict: Verdict) -> pl
 def _deviation(followed: planned.Planned | None) -> tuple[str, str, int, str] | None:
     if followed is None or followed.exact:
         return None
-    message = f"Found {followed.faults()}; expected exactly the runs of {followed.name}. Run what is missing, explain the rest."
+    message = f"Found {followed.faults()}; expected exactly the runs of {followed.name}. {followed.advice}"
     return "plan-not-followed", sweepdir.PLAN, 1, message
 
 
@@ -267,7 +267,12 @@ def _control_runs(control: Path, rules: Ruleset, label: str | None, evidence: Ev
     if other.fault is not None:
         raise EvidenceError(f"--control {control}: {other.fault}")
     evidence.findings += [replace(f, file=_below(control, f.file)) for f in other.findings]
-    return [replace(row, arm="control", log=_below(control, row.log)) for row in other.results or other.control]
+    rows = other.results or other.control
+    if not rows:
+        raise EvidenceError(
+            f"--control {control}: it holds no training log (*.log, *.txt). Name the standing record's."
+        )
+    return [replace(row, arm="control", log=_below(control, row.log)) for row in rows]
 
 
 def _below(control: Path, name: str) -> str:

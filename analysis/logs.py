@@ -18,6 +18,7 @@ from analysis.files import FileError, Listing, files_below, printable_path
 from analysis.grammar import Step
 from analysis.reader import read_log
 from analysis.suggest import ExistingPath
+from analysis.sweepdir import CANDIDATE, CONTROL
 
 STEP_COLUMNS = [column.name for column in fields(Step)]
 CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
@@ -27,10 +28,11 @@ def rows_of(log: Path, shown: str) -> Iterator[dict[str, Any]]:
     """One row a run: what a frame holds, and every metric and hyper-parameter. Raises FileError."""
     from analysis.runs import COLUMNS, from_run
 
+    arm = CONTROL if CONTROL in Path(shown).parts[:-1] else CANDIDATE
     for run in read_log(log):
         final = run.finals[-1] if run.finals else run.validation
         ended = bool(run.finals) or (run.last_step or 0) >= (run.total_steps or math.inf)
-        result = from_run(run, final, shown, state="succeeded" if ended else "failed")
+        result = from_run(run, final, shown, arm, state="succeeded" if ended else "failed")
         row = {name: getattr(result, name) for name in COLUMNS}
         yield row | {"metrics": run.metrics, "hyperparameters": run.hyperparameters}
 

@@ -49,6 +49,13 @@ class Planned:
     def name(self) -> str:
         return f"plan {self.sha256[:12]} ({self.design}, {self.seeds_are} seeds)"
 
+    @property
+    def advice(self) -> str:
+        """What to do where something is not as planned."""
+        if self.missing or self.extra or self.rerun or self.out_of_order:
+            return "Run what is missing, explain the rest."
+        return "Judge what was planned, by the plan's rules, or explain it."
+
     def sentence(self) -> str:
         """What a reviewer reads: exactly as planned, or what is not."""
         if self.exact:
@@ -167,11 +174,10 @@ def _other_claim(plan: dict[str, Any], rules: Ruleset, sota: float | None, other
     """How the claim that is tested differs from the planned one."""
     try:
         mine = from_plan(plan)
-        clauses = [
-            f"{key} {getattr(rules, key)} instead of the plan's {getattr(mine, key)}"
-            for key in COMPARED
-            if getattr(rules, key) != getattr(mine, key)
-        ]
+        keys = [key for key in COMPARED if getattr(rules, key) != getattr(mine, key)]
+        clauses = [f"{key} {getattr(rules, key)} instead of the plan's {getattr(mine, key)}" for key in keys]
+        if keys and rules.name != mine.name:
+            clauses = [f"judged by the rules {rules.name}, planned by {mine.name}, which differ in {', '.join(keys)}"]
     except RulesError as error:
         clauses = [f"its rules cannot be read ({error})"]
     planned_sota = plan.get("sota")

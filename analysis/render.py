@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from analysis import escape
 from analysis.escape import printable
+from analysis.findings import counts
 from analysis.runs import Result
 from analysis.statements import assumptions, concerns, degrees, facts, not_counted, plain_p
 from analysis.verdict import SUPPORTED, Verdict
@@ -81,11 +82,12 @@ def text_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[s
 # -- Markdown ----------------------------------------------------------------------------------------------------------
 
 
-def markdown(verdict: Verdict, errors: int = 0, where: str = "") -> str:
+def markdown(verdict: Verdict, where: str = "") -> str:
     """The report for a pull request: verdict, runs and the first findings at a glance, the rest on a click.
 
-    Of the gate it also names the folder, and `errors` findings overrule numbers that would pass.
+    where: the folder, to be named; error-level findings overrule numbers that would pass, as they do at the gate.
     """
+    errors = counts(verdict.findings)["error"]
     place = f", {escape.markdown(where)}" if where else ""
     lines = [f"## seedproof: {word(verdict, errors).lower()}{place}", "", escape.markdown(verdict.reason), ""]
     lines += [f"{escape.markdown(line)}\n" for line in concerns(verdict)]
@@ -95,9 +97,10 @@ def markdown(verdict: Verdict, errors: int = 0, where: str = "") -> str:
     if items:
         lines += ["### Findings", "", *items[:FINDINGS_AT_ONCE], ""]
         lines += _details(f"{len(items) - FINDINGS_AT_ONCE} more findings", items[FINDINGS_AT_ONCE:])
-    lines += _details(
-        f"Numbers, by the rules of {escape.markdown(verdict.rules)}", markdown_table(("", ""), facts(verdict))
-    )
+    if numbers := facts(verdict):
+        lines += _details(
+            f"Numbers, by the rules of {escape.markdown(verdict.rules)}", markdown_table(("", ""), numbers)
+        )
     for name, runs in (("Control", verdict.control), ("Verifier", verifiers_runs(verdict))):
         if runs:
             lines += _details(name, markdown_table(RUN_COLUMNS, [_escaped(run_cells(run)) for run in runs]))
@@ -139,7 +142,7 @@ def as_json(verdict: Verdict) -> str:
 
 def gate(verdict: Verdict, errors: int) -> str:
     """The few lines of `check`; `errors` findings overrule numbers that would pass."""
-    beside = list(verdict.notes)
+    beside = [f"rules: {verdict.rules}", *verdict.notes]
     if verdict.plan is not None and verdict.plan.exact:  # what does not fit is a finding
         beside.append(verdict.plan.sentence())
     beside = [printable(line) for line in [*beside, *not_counted(verdict)]]

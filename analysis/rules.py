@@ -67,6 +67,12 @@ class Ruleset:
     findings: dict[str, str] = field(default_factory=dict)
 
     @property
+    def result_line(self) -> str:
+        """What a log must print to have a result, in words."""
+        labelled = self.final == LABELLED
+        return 'a line such as "LABEL val_loss:2.0286 val_bpb:1.2014"' if labelled else "a validation at the last step"
+
+    @property
     def caps(self) -> dict[str, float]:
         """What a run may take, of what is capped: artifact_bytes, train_time_s."""
         given = {"artifact_bytes": self.artifact_bytes, "train_time_s": self.train_time_s}
@@ -106,7 +112,9 @@ def from_table(name: str, table: dict[str, Any], path: str) -> Ruleset:
     for key, value in given.items():
         if fault := _fault(key, str(keys[key].type).split(" |")[0], value):
             raise RulesError(f"{path}: {key} is {value!r}; {fault}.")
-    if (given["test"] == Z_TEST) != ("sigma" in given):
+    if given["test"] == Z_TEST and "sigma" not in given:
+        raise RulesError(f"{path}: the test {Z_TEST!r} needs sigma, the known spread between seeds.")
+    if given["test"] != Z_TEST and "sigma" in given:
         raise RulesError(f"{path}: sigma belongs to the test {Z_TEST!r} and to no other; test is {given['test']!r}.")
     if "scaled_gain" in given and given["test"] != Z_TEST:
         raise RulesError(f"{path}: scaled_gain belongs to the test {Z_TEST!r}; test is {given['test']!r}.")
@@ -128,7 +136,7 @@ def _fault(key: str, kind: str, value: Any) -> str | None:
         whole = isinstance(value, int) and not isinstance(value, bool)
         return None if whole and value > 0 else "it must be a whole number above 0"
     elif kind == "str":
-        return None if isinstance(value, str) and value else "it must be a text"
+        return None if isinstance(value, str) and value else "it must be a text, not empty"
     elif not isinstance(value, dict):
         return "it must be a table"
     elif key == "findings":

@@ -118,7 +118,7 @@ def gate(paths: tuple[Path, ...], **options: Any) -> tuple[Verdict, int]:
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(render.markdown(verdict, errors, str(paths[0]) if len(paths) == 1 else ""))
+                file.write(render.markdown(verdict, str(paths[0]) if len(paths) == 1 else ""))
         except OSError as error:
             click.echo(f"GITHUB_STEP_SUMMARY, {summary}, cannot be written: {error.strerror}.", err=True)
     return verdict, errors

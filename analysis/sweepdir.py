@@ -91,7 +91,7 @@ def read_plan(directory: Path) -> dict[str, Any]:
     """The plan, after checking it against its own digest. Raises SweepError."""
     path = directory / PLAN
     if not os.path.isfile(path):
-        raise SweepError(f"{directory} is no sweep directory: it has no {PLAN}.")
+        raise SweepError(f"{directory} is no sweep directory: it has no {PLAN}. Name the --output of a `sweep run`.")
     plan = _read_inside(directory, path)
     if plan.get("sha256") != plan_digest(plan):
         raise SweepError(f"{path} was changed after it was frozen: its content does not match its sha256.")
@@ -114,6 +114,16 @@ def read_plan(directory: Path) -> dict[str, Any]:
         raise SweepError(f"{path}: seeds_are is {_start(plan['seeds_are'])}; allowed: {', '.join(SEEDS_ARE)}.")
     if fault := design_fault(plan.get("design", {"name": FIXED}), len(seeds)):
         raise SweepError(f"{path}: {fault}")
+    return plan
+
+
+def read_sweep_plan(directory: Path) -> dict[str, Any]:
+    """The plan of a sweep directory; of a record folder, which may hold the plan of its runs, SweepError."""
+    plan = read_plan(directory)
+    if not is_sweep(directory):
+        raise SweepError(
+            f"{directory} is a record folder, no sweep directory. Check it with: python -m analysis.significance check {directory}"
+        )
     return plan
 
 
@@ -143,11 +153,13 @@ def design_fault(design: Any, seeds: int) -> str | None:
         return f"design is {_start(design)}; its name must be {FIXED!r} or {SEQUENTIAL!r}."
     if design["name"] == FIXED:
         return None
+    if seeds > MOST_LOOKS:
+        return f"{seeds} seeds are planned; a sequential design looks at most {MOST_LOOKS} times."
     looks = design.get("looks")
     if not isinstance(looks, list) or not all(type(n) is int for n in looks) or looks != sorted(set(looks)):
         return f"looks is {_start(looks)}; it must be a rising list of numbers of seeds."
-    if not looks or looks[0] < 2 or looks[-1] != seeds or seeds > MOST_LOOKS:
-        return f"looks is {_start(looks)}; it must begin at 2 or later and end at the {seeds} planned seeds, at most {MOST_LOOKS}."
+    if not looks or looks[0] < 2 or looks[-1] != seeds:
+        return f"looks is {_start(looks)}; it must begin at 2 or later and end at the {seeds} planned seeds."
     if design.get("boundary") not in BOUNDARIES:
         return f"boundary is {_start(design.get('boundary'))}; allowed: {', '.join(BOUNDARIES)}."
     return None

@@ -28,8 +28,8 @@ from analysis.sweepdir import (
     attempt_folder,
     attempt_folders,
     read_json,
-    read_plan,
     read_script,
+    read_sweep_plan,
 )
 from analysis.verdict import SUPPORTED
 from orchestration.conclude import write_reports
@@ -89,7 +89,7 @@ def carry_out(directory: Path, care: Care) -> int:
     Raises SweepError, lock.HeldError, OSError, KeyboardInterrupt.
     """
     if care.storage is None:
-        read_plan(directory)  # nothing is written to a folder that is no sweep
+        read_sweep_plan(directory)  # nothing is written to a folder that is no sweep
     lock, storage, code = Lock(directory), None, EXIT_RUN_FAILED
     lock.beat()
     try:
@@ -98,7 +98,7 @@ def carry_out(directory: Path, care: Care) -> int:
             if storage.sweep is not None:
                 lock.adopt(storage.sweep)
             storage.beat(lock.content)
-        plan = read_plan(directory)
+        plan = read_sweep_plan(directory)
         if care.ahead != 1 and plan.get("design", {}).get("name") != SEQUENTIAL:
             raise SweepError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
         code = _Driver(directory, plan, care, lock, storage).drive()

@@ -62,8 +62,7 @@ def judge(log: Path, code: int, seed: int, rules: Ruleset) -> tuple[str, str | N
     if not found:
         if _cut_off(log):
             return "lost", f"{log} ends in mid-line, before a final metric", None, None
-        expected = '"LABEL val_loss:2.0286 val_bpb:1.2014"'
-        return "failed", f"no final metric, a line such as {expected}, was printed; see {log}", None, None
+        return "failed", f"no final metric, {rules.result_line}, was printed; see {log}", None, None
     run = found[-1]
     metric = metrics_of(run, rules)[-1]
     if run.seed not in (None, seed):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import re
 import sys
 import tomllib
@@ -190,6 +191,10 @@ def freeze(plan: dict[str, Any], output: Path) -> None:
         raise PlanError(f"{output} already holds a sweep: choose another --output, or look at it with `sweep status`.")
     try:
         output.mkdir(parents=True, exist_ok=True)
+        if there := sorted(name for name in os.listdir(output) if not name.startswith(".")):
+            raise PlanError(
+                f"{output} is there already and holds {there[0]}: choose an --output that is not there yet."
+            )
         script = Path(plan["script"]["path"]).read_bytes()
         if hashlib.sha256(script).hexdigest() != plan["script"]["sha256"]:
             raise PlanError(f"{plan['script']['path']} was changed just now: start again.")

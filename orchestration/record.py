@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analysis.suggest import ExistingPath
-from analysis.sweepdir import PLAN, SweepError, is_sweep, read_plan
+from analysis.sweepdir import PLAN, SweepError, read_sweep_plan
 
 if TYPE_CHECKING:
     from analysis.findings import Finding
@@ -66,9 +66,7 @@ def main(directory: Path, output: Path, date: datetime | None, non_record: bool,
             )
         if os.path.lexists(output):
             raise SweepError(f"--output {output} is there already, and nothing is overwritten. Choose another name.")
-        if not is_sweep(directory):
-            raise SweepError(f"{directory} is no sweep directory. Give the --output of `sweep run`.")
-        plan = read_plan(directory)
+        plan = read_sweep_plan(directory)
         verdict, standing, command = make(directory, plan, output, date, non_record, said)
     except SweepError as error:
         raise click.UsageError(str(error)) from None

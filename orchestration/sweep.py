@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analysis.suggest import ExistingPath
-from analysis.sweepdir import BOUNDARIES, FIXED, SEQUENTIAL
+from analysis.sweepdir import BOUNDARIES, FIXED, MOST_LOOKS, SEQUENTIAL
 
 if TYPE_CHECKING:
     from analysis.sweepdir import PlannedRun
@@ -79,14 +79,14 @@ def main() -> None:
     help="All seeds and one test, or a look after every seed, from the third on, until the verdict is in.",
 )
 @click.option(
-    "--max-seeds", type=click.IntRange(min=3), help="Sequential: derive this many seeds; as many are run at most."
+    "--max-seeds",
+    type=click.IntRange(3, MOST_LOOKS),
+    help="Sequential: derive this many seeds; as many are run at most.",
 )
 @click.option(
     "--boundary",
     type=click.Choice(BOUNDARIES),
-    default=BOUNDARIES[0],
-    show_default=True,
-    help="Sequential: how the level is shared among the looks.",
+    help=f"Sequential: how the level is shared among the looks.  [default: {BOUNDARIES[0]}]",
 )
 @click.option("--sota", type=float, help="The standing record's metric, where it is not rerun as --control.")
 @click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
@@ -113,7 +113,7 @@ def main() -> None:
 )
 def run(
     script: Path, recipe: Path | None, control: Path | None, seeds: str | None, design: str,
-    max_seeds: int | None, boundary: str, sota: float | None, rules: str,
+    max_seeds: int | None, boundary: str | None, sota: float | None, rules: str,
     margin: float | None, unit: str | None, alpha: float | None, pairs: tuple[str, ...],
     gpus_per_run: int, cpus_per_run: int | None, accelerator_type: str | None, output: Path, **care: Any,
 ) -> None:  # fmt: skip
@@ -136,14 +136,20 @@ def run(
             raise click.UsageError(f"--design sequential needs a t-test; --rules {rules} has a {ruleset.test}-test.")
         if max_seeds is not None and (seeds is not None or design == FIXED):
             raise click.UsageError("--max-seeds belongs to --design sequential, and --seeds says how many already.")
+        if boundary is not None and design == FIXED:
+            raise click.UsageError("--boundary belongs to --design sequential; a fixed sweep is tested once.")
         claim: dict[str, Any] = {"ruleset": asdict(ruleset), "sota": sota}
-        chosen = parse_seeds(seeds or str(max_seeds or (10 if design == SEQUENTIAL else 3)))
+        chosen = parse_seeds(str(max_seeds or (10 if design == SEQUENTIAL else 3)) if seeds is None else seeds)
         number = chosen if isinstance(chosen, int) else len(chosen)
-        shape = make_design(design, number, boundary, max(3, ruleset.minimum_runs))
+        if number < 2:
+            raise click.UsageError("--seeds: one seed is planned; a test needs two at least.")
+        shape = make_design(design, number, boundary or BOUNDARIES[0], max(3, ruleset.minimum_runs))
         if care["parallel"] != 1 and design == FIXED:
             raise click.UsageError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
         if accelerator_type is not None and not gpus_per_run:
             raise click.UsageError("--accelerator-type belongs to --gpus-per-run; a run on CPUs has no accelerator.")
+        if number < ruleset.minimum_runs:
+            click.echo(f"Note: {number} seeds are planned; {ruleset.name} asks for {ruleset.minimum_runs}.", err=True)
         need_ray()
         claim |= {"accelerator_type": accelerator_type} if accelerator_type else {}
         plan = make_plan(script, recipe, control, chosen, parse_env(pairs), gpus_per_run, cpus, claim, shape)
@@ -203,14 +209,14 @@ def drive(directory: Path, care: dict[str, Any], fresh: bool = False) -> int:
 @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until nobody drives the sweep.")
 def status(directory: Path, watch: bool) -> None:
     """Where every run stands, from the files alone."""
-    from analysis.sweepdir import SweepError, planned_runs, read_plan
+    from analysis.sweepdir import SweepError, planned_runs, read_sweep_plan
     from orchestration.lock import living_owner
 
     shown: list[str] = []
     while True:
         try:
             owner = living_owner(directory)
-            lines = standing(directory, planned_runs(directory, read_plan(directory)), owner)
+            lines = standing(directory, planned_runs(directory, read_sweep_plan(directory)), owner)
         except SweepError as error:
             raise click.UsageError(str(error)) from None
         if lines != shown:
@@ -255,12 +261,12 @@ def collect(directory: Path, form: str, output: Path | None) -> None:
 
     from analysis.evidence import EvidenceError, sweep_results
     from analysis.runs import COLUMNS, write_rows
-    from analysis.sweepdir import FRAME, SweepError, read_plan
+    from analysis.sweepdir import FRAME, SweepError, read_sweep_plan
 
     if form == "parquet" and output is None:
         output = directory / FRAME
     try:
-        rows = [asdict(result) for result in sweep_results(directory, read_plan(directory))]
+        rows = [asdict(result) for result in sweep_results(directory, read_sweep_plan(directory))]
         write_rows(rows, list(COLUMNS), form, output)
     except EvidenceError as error:
         click.echo(f"Error: {error}", err=True)

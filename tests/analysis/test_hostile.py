@@ -200,12 +200,14 @@ def test_no_line_takes_quadratic_time_either(line: bytes) -> None:
             _ = run.steps, run.finals
 
 
+@pytest.mark.slow
 def test_two_writers_with_two_million_lines() -> None:
     with within(20):
         runs = read_log(LOG, b"step:5/9 \nstep:2/9 \n" * 1_000_000)
     assert [(run.clobbered_at, run.last_step) for run in runs] == [(2, 2)]
 
 
+@pytest.mark.slow
 def test_of_a_hundred_thousand_metrics_the_last_of_each_label_are_kept() -> None:
     text = "".join(f"final_x val_loss:2.0 val_bpb:1.{i}\n" for i in range(100_000)).encode()
     with within(20):
@@ -255,6 +257,7 @@ def audited(folder: Path) -> tuple[int, int]:
     return code, memory
 
 
+@pytest.mark.slow
 def test_one_line_of_a_gigabyte(tmp_path: Path) -> None:
     with open(tmp_path / "train.log", "wb") as file:
         file.truncate(2**30)

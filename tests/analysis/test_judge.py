@@ -272,7 +272,10 @@ def test_times_are_compared_across_time_zones(sweep: Folder) -> None:
         ({"margin": 0.001}, "margin 0.001"),
         ({"sota": 1.31}, "SOTA 1.31 instead of the plan's 1.3"),
         ({"unit": "nats"}, "unit nats"),
-        ({"rules": "nanogpt-track-1"}, "metric val_loss instead of the plan's val_bpb"),
+        (
+            {"rules": "nanogpt-track-1"},
+            "judged by the rules nanogpt-track-1, planned by parameter-golf, which differ in metric, margin",
+        ),
     ],
 )
 def test_a_claim_that_is_not_the_plans_is_said(sweep: Folder, asked: dict[str, Any], words: str) -> None:

@@ -329,6 +329,14 @@ def test_the_command_prints_one_row_a_run(command: Run, record: Callable[..., Pa
     assert len(rows) == 2
 
 
+def test_the_runs_of_a_control_are_said_to_be_one(command: Run, record: Callable[..., Path]) -> None:
+    folder = record({7: 1.2, 8: 1.3})
+    (folder / "control").mkdir()
+    (folder / "train_seed8.log").rename(folder / "control" / "train_seed8.log")
+    rows = json.loads(command("analysis.logs", folder, "--format", "json").stdout)
+    assert [(row["seed"], row["arm"]) for row in rows] == [(7, "candidate"), (8, "control")]
+
+
 def test_parquet_needs_a_file_and_an_empty_folder_is_said(command: Run, tmp_path: Path) -> None:
     assert command("analysis.logs", tmp_path, "--format", "parquet").returncode == 2
     found = command("analysis.logs", tmp_path)

@@ -53,7 +53,7 @@ def test_a_ruleset_of_ones_own(tmp_path: Path) -> None:
         (("metric", 'metric = "val_bpb"\nmetrik = 1'), ["'metrik'", "unknown"]),
         (("version", "version = 2"), ["version", "allowed: 1"]),
         (("test", "= ="), ["not TOML"]),
-        (("test", 'test = "known-sigma z"'), ["sigma", "'known-sigma z'"]),
+        (("test", 'test = "known-sigma z"'), ["the test 'known-sigma z' needs sigma"]),
         (("alpha", "alpha = 0.01\nsigma = 0.001"), ["sigma", "'one-sample t'"]),
         (("alpha", "alpha = 0.01\nscaled_gain = 0.004"), ["scaled_gain", "'one-sample t'"]),
         (("alpha", "alpha = 0.01\nworld_size = 8.5"), ["world_size", "8.5", "whole number"]),

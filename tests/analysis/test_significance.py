@@ -76,6 +76,38 @@ def test_the_other_unit_is_always_printed_beside(record: Record) -> None:
     assert in_nats["also"][0]["threshold"] == pytest.approx(in_bpb["threshold"], abs=1e-15)
 
 
+def test_a_frame_passes_no_gate(command: Run, record: Record, tmp_path: Path) -> None:
+    """A table that somebody typed: nothing of it can be checked."""
+    frame = tmp_path / "typed.csv"
+    assert command("analysis.logs", record(SEEDS), "--output", frame).returncode == 0
+    found = command("analysis.significance", "check", frame, "--sota", "1.3")
+    assert (found.returncode, "error: no-logs: " in found.stdout) == (1, True)
+    assert "REFUSED for 1 error-level finding" in found.stdout
+    assert report(frame, "--sota", "1.3")[0] == 0
+    found = command("analysis.significance", "check", record(SEEDS, "other"), "--control", frame)
+    assert (found.returncode, "error: no-logs: " in found.stdout) == (1, True)
+
+
+def test_a_control_without_a_log_is_said(command: Run, record: Record, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    found = command("analysis.significance", "check", record(SEEDS), "--control", tmp_path / "empty")
+    assert (found.returncode, "empty: it holds no training log" in found.stdout) == (3, True)
+
+
+def test_markdown_says_refused_where_the_gate_does(command: Run, record: Record) -> None:
+    folder = record(SEEDS)
+    (folder / "README.md").unlink()
+    found = command("analysis.significance", "report", folder, "--sota", "1.3", "--format", "markdown")
+    assert found.stdout.startswith(
+        "## seedproof: refused for 1 error-level finding, though the numbers are supported\n"
+    )
+
+
+def test_the_gate_says_by_which_rules_it_judged(command: Run, record: Record) -> None:
+    found = command("analysis.significance", "check", record(SEEDS), "--sota", "1.3")
+    assert found.stdout.splitlines()[1] == "  rules: parameter-golf"
+
+
 def test_against_control_runs(record: Record) -> None:
     folder, control = record(SEEDS), record(CONTROL, "control")
     code, table = report(folder, "--control", control)

@@ -30,6 +30,7 @@ def test_the_nearest_path(tmp_path: Path) -> None:
     ):
         assert nearest_path(tmp_path / asked) == said
     assert nearest_path(Path("/nowhere/at/all")) == ""
+    assert nearest_path(tmp_path / "records") == " It is a folder; name the file."
     assert nearest_path(Path("quite-unlike-anything-here")) == ""
 
 

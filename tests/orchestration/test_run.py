@@ -243,3 +243,10 @@ def test_files_appear_whole(tmp_path: Path) -> None:
     assert path.read_text() == "two"
     assert (tmp_path / "events").read_text() == '{"a": 1}\n{"a": 2}\n'
     assert sorted(p.name for p in tmp_path.iterdir()) == ["events", "f"]
+
+
+def test_what_a_log_lacks_is_said_by_the_rules(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_text("final_x val_loss:2.0 val_bpb:1.2\n")
+    state, reason, *_ = judge(log, 0, 1, load("nanogpt-track-3"))
+    assert (state, reason) == ("failed", f"no final metric, a validation at the last step, was printed; see {log}")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,6 +73,11 @@ def sweep_arguments(script: Path, output: Path, *more: str) -> list[str]:
         (("--sota", "1.2", "--alpha", "5"), ["--alpha is 5"]),
         (("--sota", "1.2", "--margin", "-1"), ["--margin is -1"]),
         (("--sota", "1.2", "--max-seeds", "5"), ["--max-seeds", "--design sequential"]),
+        (("--sota", "1.2", "--boundary", "pocock"), ["--boundary belongs to --design sequential"]),
+        (("--sota", "1.2", "--seeds", ""), ["--seeds ''", "at least one seed"]),
+        (("--sota", "1.2", "--seeds", "1"), ["one seed is planned", "needs two"]),
+        (("--sota", "1.2", "--design", "sequential", "--max-seeds", "31"), ["--max-seeds", "3<=x<=30"]),
+        (("--sota", "1.2", "--design", "sequential", "--seeds", "31"), ["31 seeds are planned", "at most 30 times"]),
         (("--sota", "1.2", "--design", "sequential", "--seeds", "1,2"), ["first at 3 seeds; 2 are planned"]),
         (("--sota", "1.2", "--design", "sequential", "--seeds", "4", "--max-seeds", "5"), ["--seeds says"]),
     ],
@@ -112,6 +118,23 @@ def test_a_result_whose_folder_is_gone_is_not_bought_again(python: Run, script: 
     assert (found.returncode, "its folder attempt-1 is not there: put it back" in found.stderr) == (2, True), (
         found.stderr
     )
+
+
+def test_a_folder_with_something_in_it_is_not_written_to(command: Run, script: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "demo").mkdir(parents=True)
+    found = command(*sweep_arguments(script, tmp_path / "out", "--sota", "1.2")[1:])
+    assert (found.returncode, "is there already and holds demo" in found.stderr) == (2, True), found.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["demo"]
+
+
+@pytest.mark.parametrize("verb", ["status", "collect", "resume"])
+def test_a_record_folder_is_no_sweep(command: Run, sweep: Callable[..., Path], verb: str) -> None:
+    folder = sweep({1: 1.2, 2: 1.201})
+    for number, attempt in enumerate(folder.glob("*/*/attempt-1")):
+        (attempt / "train.log").rename(folder / f"train_seed{number}.log")
+    shutil.rmtree(folder / "candidate")
+    found = command("orchestration.sweep", verb, folder)
+    assert (found.returncode, "is a record folder, no sweep directory. Check it with" in found.stderr) == (2, True)
 
 
 @pytest.mark.slow
