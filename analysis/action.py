@@ -232,7 +232,8 @@ def changed_files(base: str) -> list[Path]:
 def git(*arguments: str) -> str:
     found = _run_git(arguments)
     if found.returncode:
-        said = (os.fsdecode(found.stderr).strip().splitlines() or ["no reason given"])[-1]
+        lines = os.fsdecode(found.stderr).strip().splitlines() or ["no reason given"]
+        said = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])
         raise ChangeError(
             f"git {arguments[0]} failed ({said}). Run actions/checkout with fetch-depth: 2 before this action."
         )

@@ -29,6 +29,7 @@ def leaderboard_page(rows: list[Row], rules: Ruleset, command: str) -> str:
     }  # shorter than the names in their column
     numbered = [replace(row, predecessor=numbers[row.predecessor] if row.predecessor else None) for row in rows]
     notes = [
+        "The folders are taken for records that were accepted: one with errors is the one to beat too, as it was on the day.",
         "Each record is tested against the best mean of those before it, or the ruleset's target.",
         f"A tie is a record that the best one cannot be told from: Welch's two-sided p is at least {rules.alpha:g}. With few seeds "
         "many records tie, whatever their true order.",

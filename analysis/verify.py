@@ -67,10 +67,11 @@ def verified(
     where = "inside" if low <= mean <= high else "outside"
     alone = _alone(author, rules, own, sota, control)
     compared = replace(author, verification=said, also=[*alone, *author.also])
-    beside = (
+    lies = (
         f"the verifier's mean of {len(own)} run{'s' if len(own) > 1 else ''}, {mean:.8f}, lies {where} the author's "
-        f"{percent(LEVEL)} prediction interval {low:.8f} to {high:.8f}; two-sided p {format_p(test.p_value)}"
+        f"{percent(LEVEL)} prediction interval {low:.8f} to {high:.8f}"
     )
+    beside = f"{lies}; two-sided p {format_p(test.p_value)}"
     if agrees and author.verdict == SUPPORTED and author.threshold is not None and mean >= author.threshold:
         reason = (
             f"Not verified: the verifier's own mean does not lie below the threshold {author.threshold:.8f}, though it is too "
@@ -79,7 +80,8 @@ def verified(
         return replace(compared, verdict=UNUSABLE, reason=reason)
     if not agrees:
         reason = (
-            f"Author and verifier do not agree: {beside}. Not reproduced: find out what differs before any pooled test."
+            f"Author and verifier do not agree: their means differ, two-sided p {format_p(test.p_value)}, "
+            f"{'though' if where == 'inside' else 'and'} {lies}. Not reproduced: find out what differs before any pooled test."
         )
         return replace(compared, verdict=UNUSABLE, reason=reason)
     if not pools:

@@ -56,9 +56,9 @@ def jsonl_documents(path: Path, content: str) -> Iterator[str]:
         try:
             text = json.loads(line)["text"]
             text.encode("utf-8")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise DatasetError(
-                f'{path}:{number} is no JSON object with a "text" in Unicode: {error!r}. Mend or remove the line.'
+                f'{path}:{number} is no JSON object with a "text" in Unicode: {line[:80]!r}. Mend or remove the line.'
             ) from None
         yield text
 
