@@ -8,6 +8,7 @@ best attention kernels about 500; 3.35 TB/s of memory, of which a copy reaches a
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 PEAK_TFLOPS, PRODUCT_TFLOPS, ATTENTION_TFLOPS, MEMORY_TBS = 989.0, 800.0, 500.0, 2.8
@@ -163,11 +164,18 @@ def step(r: Recipe, gpus: int, tokens: int) -> Step:
     early, late = (1 - late_share) * bytes_each, late_share * bytes_each
     half_backward = (compute - fixed) / 3
     early_ms, late_ms = (collective_ms(size, gpus) for size in (early, late))
-    gather_ms = collective_ms(2 * r.matrix_params / 1e9, gpus, passes=1)
+    gather_ms = collective_ms(2 * gathered(r, min(gpus, 8)) / 1e9, gpus, passes=1)  # the trainer divides by 8 at most
     if gpus == 1:
         return Step(gpus, tokens, compute, 0.0, 0.0, 0.0)
     exposed = max(early_ms - half_backward, 0.0) + late_ms + gather_ms
     return Step(gpus, tokens, compute, early_ms + late_ms, gather_ms, exposed)
+
+
+def gathered(r: Recipe, ranks: int) -> int:
+    """Elements of Muon's updates that are swapped: of each half and shape, shares rounded up to whole matrices."""
+    halves = (r.layers - r.layers // 2, r.layers // 2)
+    banks = [(layers * count, shape) for layers in halves for shape, count in Counter(r.matrices).items()]
+    return sum(-(-count // ranks) * ranks * rows * columns for count, (rows, columns) in banks)
 
 
 def tables() -> list[str]:

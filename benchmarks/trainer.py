@@ -37,7 +37,7 @@ from trainer.shards import SHARD_HEADER_INTS, shard_bytes
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("results") / "trainer.md"
 SCRIPT = "trainer/train_gpt.py"
-VALIDATION_TOKENS = 32 * 1024 + 1
+VALIDATION_TOKENS = {"cpu": 32 * 1024 + 1, "cuda": 128 * 32 * 1024 + 1}
 CURVE_SEEDS, CURVE_STEPS = 5, (50, 100, 150, 200)
 CURVE_RECIPE = {
     "NUM_LAYERS": "3", "MODEL_DIM": "64", "NUM_HEADS": "2", "NUM_KV_HEADS": "1", "TRAIN_SEQ_LEN": "64",
@@ -77,23 +77,24 @@ def measured(log: str, wall_s: float, batch_tokens: int) -> Result:
     steps = {int(n): float(ms) for n, ms in re.findall(r"^step:(\d+)/\d+ train_loss:\S+ train_time:(\d+)ms", log, re.M)}
     last = max(steps)
     (evaluation_ms,) = re.findall(r"eval_time:(\d+)ms", log)
+    (tokens,) = re.findall(r"^val_loader:.* tokens:(\d+)", log, re.M)
     choice = re.search(r"^(?:Running on CPU in (\S+ on \d+ threads)|Attention by (\S+))", log, re.M)
     return Result(
         train=1000 * batch_tokens * (last - 2) / (steps[last] - steps[2]),
-        validation=1000 * (VALIDATION_TOKENS - 1) / float(evaluation_ms),
+        validation=1000 * int(tokens) / float(evaluation_ms),
         wall_s=wall_s,
         choice=next((text for text in choice.groups() if text), "") if choice else "as it always was",
     )
 
 
-def prepare(folder: Path, say: Callable[[str], object]) -> dict[str, str]:
-    """The demo's data with a short validation split; returns the variables that name it."""
+def prepare(folder: Path, say: Callable[[str], object], validation_tokens: int) -> dict[str, str]:
+    """The demo's data with another validation split; returns the variables that name it."""
     build_demo(ROOT / "data", say)
     source, target = ROOT / "data" / "datasets" / DEMO_DATASET, folder / "data"
     target.mkdir()
     (target / "fineweb_train_000000.bin").symlink_to(source / "fineweb_train_000000.bin")
     tokens = np.fromfile(source / "fineweb_val_000000.bin", dtype="<u2", offset=4 * SHARD_HEADER_INTS)
-    (target / "fineweb_val_000000.bin").write_bytes(shard_bytes(tokens[:VALIDATION_TOKENS]))
+    (target / "fineweb_val_000000.bin").write_bytes(shard_bytes(np.resize(tokens, validation_tokens)))
     return {
         "DATA_PATH": str(target),
         "TOKENIZER_PATH": str(ROOT / "data" / "tokenizers" / f"{DEMO_TOKENIZER}.model"),
@@ -227,6 +228,7 @@ def profile_lines(data: dict[str, str], parts: list[Part]) -> list[str]:
     device = torch.device("cuda", 0)
     torch.set_float32_matmul_precision("high")
     machine = t.Machine.choose(s, device)
+    t.all_gather = lambda *_: None  # the stand-in's would copy into all shares
     trainer = t.Trainer(s, 0, 8, machine)
     clock = t.Clock(device)
     for step in range(10):
@@ -281,7 +283,7 @@ def main() -> None:
         parser.error("--curves needs --against: the version to compare with, e.g. --against HEAD~1")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = prepare(folder, lambda line: print(line, file=sys.stderr))
+        data = prepare(folder, lambda line: print(line, file=sys.stderr), VALIDATION_TOKENS[options.device])
         scripts = versions(folder, options.against)
         if options.curves:
             lines = curve_lines(scripts, data, folder)

@@ -53,7 +53,6 @@ def evaluate(artifact: Path, data: str, tokenizer: str) -> tuple[float, float]:
     from trainer import train_gpt
 
     kept, state = open_artifact(artifact)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(kept.pop("dtype", None))
         kinds = {field.name: type(field.default) for field in fields(train_gpt.Settings)}
@@ -63,6 +62,8 @@ def evaluate(artifact: Path, data: str, tokenizer: str) -> tuple[float, float]:
         paths = {"data_path": data, "tokenizer_path": tokenizer}
         settings = train_gpt.Settings(**kept, **paths, train_batch_tokens=train_gpt.SLOTS * kept["train_seq_len"])
         settings.check(world_size=1)
+        fused = torch.cuda.is_available() and dtype == torch.bfloat16  # a GPU has no fused attention for float32
+        device = torch.device("cuda" if fused else "cpu")
         if settings.num_layers > len(state):
             raise ValueError(f"it says {settings.num_layers} layers and holds {len(state)} tensors")
         with torch.device("meta"):  # shapes only: what the settings ask for may not fit into any memory

@@ -446,7 +446,7 @@ class GPT(nn.Module):
         return states
 
     def back(self, states: list[Tensor], targets: Tensor) -> Tensor:
-        x0, *stack = states
+        x0, stack = states[0], states[1:]  # `x0, *stack` is a tuple, without pop, to torch.compile before 2.13
         x = states[-1]
         for index, block in enumerate(self.blocks[self.pushes :]):
             if stack:
@@ -564,30 +564,31 @@ def orthogonalise(g: Tensor, steps: int, dtype: torch.dtype = torch.bfloat16) ->
 
 
 class Muon:
-    """Momentum, Nesterov, orthogonalised update. Every rank owns a share of each bank and the ranks swap results."""
+    """Momentum, Nesterov, orthogonalised update. Every rank owns a share of each bank; results are swapped at once."""
 
     def __init__(self, banks: Banks, steps: int, rank: int, world_size: int, machine: Machine) -> None:
         self.steps, self.rank, self.world_size, self.dtype = steps, rank, world_size, machine.dtype
-        compiled = machine.device.type == "cuda"
-        self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if compiled else orthogonalise
-        self.shares = []  # of each bank: parameters, size of a share, own gradients, their momentum
+        on_gpu = machine.device.type == "cuda"
+        self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if on_gpu else orthogonalise
+        at, self.shares = 0, []  # of each bank: parameters, where in a rank's updates, own gradients, their momentum
         for p, g in banks.matrices:
             size = -(-len(p) // world_size)  # rounded up
             own = g[rank * size : (rank + 1) * size]
-            self.shares.append((p, size, own, torch.zeros_like(own)))
+            self.shares.append((p, slice(at, at := at + size * p[0].numel()), own, torch.zeros_like(own)))
+        self.updates = torch.zeros(world_size, at, dtype=self.dtype, device=machine.device)
 
     def step(self, lr: float, momentum: float) -> None:
-        for p, size, own, buffer in self.shares:
-            rows, cols = p.shape[-2:]
-            updates = torch.zeros(size * self.world_size, rows, cols, dtype=self.dtype, device=p.device)
-            mine = updates[self.rank * size : (self.rank + 1) * size]
+        mine = self.updates[self.rank]
+        for _, span, own, buffer in self.shares:
             if len(own):
                 buffer.mul_(momentum).add_(own)
-                nesterov = own.add(buffer, alpha=momentum)
-                mine[: len(own)] = self.orthogonalise(nesterov, self.steps, self.dtype)
-            if self.world_size > 1:  # as bytes: gloo does not know bfloat16 in every release
-                all_gather(updates.view(torch.uint8), mine.clone().view(torch.uint8))
-            p.add_(updates[: len(p)], alpha=-lr * max(1.0, rows / cols) ** 0.5)
+                found = self.orthogonalise(own.add(buffer, alpha=momentum), self.steps, self.dtype)
+                mine[span][: own.numel()] = found.flatten()
+        if self.world_size > 1:  # as bytes: gloo does not know bfloat16 in every release
+            all_gather(self.updates.view(torch.uint8).view(-1), mine.clone().view(torch.uint8))
+        for p, span, *_ in self.shares:
+            updates = self.updates[:, span].reshape(-1, *p.shape[1:])[: len(p)]
+            p.add_(updates, alpha=-lr * max(1.0, p.shape[1] / p.shape[2]) ** 0.5)
 
 
 def lr_scale(s: Settings, step: int, elapsed_ms: float, step_ms: float) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
 import re
+import textwrap
 import time
 import zlib
 from collections.abc import Callable
@@ -412,3 +415,11 @@ def test_out_of_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch, capsy
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("train_gpt.py: A GPU's memory ran out. Lower TRAIN_BATCH_TOKENS, or VAL_BATCH_SIZE")
     assert "2.00 GiB" in said
+
+
+def test_what_is_compiled_can_be_on_every_supported_torch() -> None:
+    """Before 2.13 a starred target is a tuple to torch.compile, and has no pop; only a GPU run would show it."""
+    for half in (GPT.front, GPT.back, orthogonalise):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(half)))
+        starred = [node for node in ast.walk(tree) if isinstance(node, ast.Starred) and isinstance(node.ctx, ast.Store)]
+        assert not starred
