@@ -51,7 +51,7 @@ def audit(paths: list[Path], rules: str | None = None) -> Audit:
             ruleset = load(rules) if rules else rules_of(plan)
             _, claimed = read_sweep(path, plan, ruleset)
             number = len(claimed.get(sweepdir.CANDIDATE, []))
-            return Audit(paths, ruleset.name, number, UNCLAIMED, audit_sweep(claimed, path, ruleset))
+            return Audit(paths, ruleset.name, number, UNCLAIMED, audit_sweep(claimed, path, plan, ruleset))
         return _audit_record(paths, load(rules or "parameter-golf"))
     except RulesError as error:
         raise click.UsageError(f"--rules: {error}") from None

@@ -206,8 +206,9 @@ def _seeds(claimed: list[Claimed], rules: Ruleset, shown: Callable[[Path], str])
                 f"Found seed {seed}, which {shown(first[seed].run.log)} prints too; expected another. Keep one run a seed.",
             )  # fmt: skip
         first.setdefault(seed, one)
-    if rules.seeds != "required":
-        return  # runs without a seed of their own may well share their first weights
+    if rules.seeds != "required":  # runs without a seed of their own may well share their first weights
+        yield from _copies(claimed, shown)
+        return
     begun: dict[float, list[tuple[Claimed, dict[int, float]]]] = {}  # by the loss at step 1
     for one in claimed:
         if (start := _first_losses(one.training)) is None:
@@ -221,6 +222,21 @@ def _seeds(claimed: list[Claimed], rules: Ruleset, shown: Callable[[Path], str])
                 f"another seed's. One seed was run twice, or one log made from the other: rerun it.",
             )  # fmt: skip
         before.append((one, start))
+
+
+def _copies(claimed: list[Claimed], shown: Callable[[Path], str]) -> Raised:
+    """Runs without seeds that agree in every loss that they log, and in three at least."""
+    known: dict[tuple[object, ...], Claimed] = {}
+    for one in claimed:
+        losses = tuple((step.step, step.train_loss, step.val_loss) for step in one.training.steps)
+        if len(losses) < 3:
+            continue
+        twin = known.setdefault(losses, one)
+        if twin.training is not one.training:
+            yield (
+                "same-trajectory", shown(one.run.log), one.training.line,
+                f"Found every logged loss of {shown(twin.run.log)}; expected another run's. One log was made from the other: rerun it.",
+            )  # fmt: skip
 
 
 def _alike(a: dict[int, float], b: dict[int, float]) -> bool:

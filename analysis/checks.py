@@ -14,6 +14,7 @@ from analysis.check_runs import NEWLINE_BYTES, check_runs
 from analysis.claimed import Selection, with_training
 from analysis.files import FileError, read_bounded
 from analysis.findings import Finding, Raised, graded
+from analysis.reader import Run
 from analysis.record import Record
 from analysis.rules import Ruleset
 
@@ -61,13 +62,17 @@ def _logs(record: Record, selection: Selection, rules: Ruleset) -> Raised:
     for log, original in record.copies.items():
         yield "duplicate-log", record.shown(log), 1, f"The same run as {record.shown(original)}; counted once."
     for log in dict.fromkeys(one.run.log for one in selection.claimed):
-        trained = [run for run in record.logs.get(log, []) if run.trained]
-        if len(trained) > 1:
-            yield (
-                "several-runs-in-log", record.shown(log), trained[1].line,
-                f"Found {len(trained)} runs in one log; expected one. Counted: the run that the claim fits, else the last. "
-                f"Keep one log a run.",
-            )  # fmt: skip
+        yield from several_runs(record.shown(log), record.logs.get(log, []))
+
+
+def several_runs(log: str, runs: list[Run]) -> Raised:
+    trained = [run for run in runs if run.trained]
+    if len(trained) > 1:
+        yield (
+            "several-runs-in-log", log, trained[1].line,
+            f"Found {len(trained)} runs in one log; expected one. Counted: the run that the claim fits, else the last. "
+            f"Keep one log a run.",
+        )  # fmt: skip
 
 
 def _submission(record: Record) -> Raised:

@@ -103,7 +103,7 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
         group = _topmost(record, candidates)
         found = group if label is None else [run for run in group if label in all_labels(run, rules)]
     metrics = [_metric_of(run, chosen, rules) for run in found]
-    found = _sized_as_claimed(found, record.claim)
+    found = _sized_as_claimed(found, metrics, record.claim)
     claimed = [Claimed(run, m, _training(run, record)) for run, m in zip(found, metrics, strict=True)]
     if headline is not None and claimed and label is None:
         fit = _fit(headline, claimed, record)
@@ -280,12 +280,24 @@ def _metric_of(run: Run, label: str | None, rules: Ruleset) -> Metric:
     return exact or next((m for m in reversed(own) if _family(m.label) == _family(label)), own[-1])
 
 
-def _sized_as_claimed(runs: list[Run], claim: Claim | None) -> list[Run]:
-    """The runs with the total that the JSON names, where they print several: by the codec that it stands under."""
+def _sized_as_claimed(runs: list[Run], metrics: list[Metric], claim: Claim | None) -> list[Run]:
+    """The runs with one total, where they print several: of the codec that the metric's label names, else the JSON's.
+
+    An artifact's size goes with the evaluation of that artifact.
+    """
     wanted = claim.artifact_bytes if claim is not None else None
-    codec = next((codec for run in runs for codec, size in run.totals if size == wanted), None)
-    sizes = [dict(run.totals).get(codec) if codec is not None else None for run in runs]
-    return [replace(run, artifact_bytes=size) if size else run for run, size in zip(runs, sizes, strict=True)]
+    claimed = next((codec for run in runs for codec, size in run.totals if size == wanted), None)
+    return [_sized(run, metric.label, claimed) for run, metric in zip(runs, metrics, strict=True)]
+
+
+def _sized(run: Run, label: str, claimed: str | None) -> Run:
+    words = set(re.split(r"[^a-z0-9]+", label.lower()))
+    named = {codec: len(words & set(re.split(r"[^a-z0-9]+", codec.lower())) - {""}) for codec, _ in run.totals}
+    most = max(named.values(), default=0)
+    fitting = [(codec, size) for codec, size in run.totals if named[codec] == most > 0]
+    if claimed is not None and (most == 0 or claimed in dict(fitting)):
+        fitting = [(codec, size) for codec, size in run.totals if codec == claimed]
+    return replace(run, artifact_bytes=fitting[-1][1]) if fitting else run
 
 
 def _training(run: Run, record: Record) -> Run:

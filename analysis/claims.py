@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,9 @@ def _number(value: Any) -> Decimal | None:
             return None
     if not isinstance(value, Decimal) or not value.is_finite():
         return None
-    return value if SMALLEST < value < 10**15 and len(value.as_tuple().digits) <= MOST_DIGITS else None
+    if len(value.as_tuple().digits) > MOST_DIGITS:
+        value = Context(prec=MOST_DIGITS).plus(value)
+    return value if SMALLEST < value < 10**15 else None
 
 
 def _normal(key: str) -> str:
@@ -152,7 +154,7 @@ def _leaves(table: dict[str, Any], depth: int = 0) -> Iterator[tuple[str, str, A
 
 
 def _read_headline(claim: Claim, table: dict[str, Any]) -> None:
-    found: dict[str, list[tuple[bool, Decimal, str]]] = {
+    found: dict[str, list[tuple[int, Decimal, str]]] = {  # rank, value, key
         "val_bpb": [],
         "val_loss": [],
         "artifact_bytes": [],
@@ -164,19 +166,19 @@ def _read_headline(claim: Claim, table: dict[str, Any]) -> None:
             continue
         mean = bool(re.search(r"(?:^|_)(?:mean|avg|average)(?:_|$)", normal))
         if _BPB.search(normal) and number < LARGEST:
-            found["val_bpb"].append((normal == "val_bpb" or mean, number, key))
+            found["val_bpb"].append((2 * (normal == "val_bpb") or mean, number, key))
         elif _LOSS.search(normal) and number < LARGEST:
-            found["val_loss"].append((normal == "val_loss" or mean, number, key))
+            found["val_loss"].append((2 * (normal == "val_loss") or mean, number, key))
         elif _TOTAL.search(normal) and not _PART_OF_TOTAL.search(normal) and number == number.to_integral_value():
             found["artifact_bytes"].append(("total" in normal, number, key))
     for what, values in found.items():
         if values:
-            chosen = next((one for one in values if one[0]), values[0])
+            chosen = max(values, key=lambda one: one[0])  # the first of the highest rank: what the leaderboard shows
             if (
                 what == "val_loss" and claim.val_bpb is not None
             ):  # only the loss of the same line says anything of the bpb
                 partner = _normal(claim.keys["val_bpb"]).replace("bpb", "loss")
-                chosen = next((one for one in values if _normal(one[2]) == partner), (False, Decimal(0), ""))
+                chosen = next((one for one in values if _normal(one[2]) == partner), (0, Decimal(0), ""))
             if chosen[1]:
                 setattr(claim, what, int(chosen[1]) if what.endswith("_bytes") else chosen[1])
                 claim.keys[what] = chosen[2]

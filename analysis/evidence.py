@@ -75,8 +75,9 @@ def gather(paths: list[Path], rules: Ruleset, label: str | None = None, as_contr
             raise EvidenceError(f"{path} does not exist.")
         try:
             if sweepdir.is_sweep(path):
-                rows, claimed = read_sweep(path, sweepdir.read_plan(path), rules, label)
-                evidence.findings += audit_sweep(claimed, path, rules)
+                plan = sweepdir.read_plan(path)
+                rows, claimed = read_sweep(path, plan, rules, label)
+                evidence.findings += audit_sweep(claimed, path, plan, rules)
             elif path.is_file() and path.suffix in FRAME_SUFFIXES:
                 rows = read_frame(path)
                 evidence.findings += graded([("no-logs", str(path), 1, FRAME_IS_NO_EVIDENCE)], rules.findings)
@@ -190,11 +191,23 @@ def _succeeded(log: Path, directory: Path, seed: int, rules: Ruleset, label: str
     return Claimed(run, metrics[label] if label is not None else metrics_of(run, rules)[-1], run)
 
 
-def audit_sweep(claimed: dict[str, list[Claimed]], directory: Path, rules: Ruleset) -> list[Finding]:
-    """What does not fit in the runs of each arm."""
-    raised = [
-        one for runs in claimed.values() for one in check_runs(runs, rules, lambda log: str(log.relative_to(directory)))
-    ]
+def audit_sweep(
+    claimed: dict[str, list[Claimed]], directory: Path, plan: dict[str, Any], rules: Ruleset
+) -> list[Finding]:
+    """What does not fit in the runs of each arm, and whether the planned script is there."""
+
+    def shown(log: Path) -> str:
+        return str(log.relative_to(directory))
+
+    raised = [one for runs in claimed.values() for one in check_runs(runs, rules, shown)]
+    for one in (one for runs in claimed.values() for one in runs):
+        raised += checks.several_runs(shown(one.run.log), read_log(one.run.log))
+    try:
+        if leads_out(directory / sweepdir.SCRIPT, os.path.realpath(directory)):
+            raise sweepdir.SweepError(f"{sweepdir.SCRIPT} is a link that leads out of the sweep.")
+        sweepdir.read_script(directory, plan)
+    except sweepdir.SweepError as error:
+        raised.append(("missing-file", sweepdir.SCRIPT, 1, f"{error} Expected the planned script. Put it back."))
     return graded(raised, rules.findings)
 
 

@@ -12,7 +12,7 @@ from analysis import planned, sweepdir
 from analysis.compare import sample_of
 from analysis.decide import decide
 from analysis.evidence import LARGEST, Evidence, EvidenceError, check_one_metric, check_results, gather, plan_of
-from analysis.findings import SEVERITIES, WARNING, Finding, graded
+from analysis.findings import ERROR, SEVERITIES, WARNING, Finding, graded
 from analysis.history import History, HistoryError, read_history
 from analysis.look_by_look import LookPlan, default_plan
 from analysis.rules import T_TEST, RulesError, Ruleset, from_plan, load
@@ -121,7 +121,8 @@ def judge(
             verdict,
             not_counted=evidence.not_counted + _after_the_verdict(verdict),
             plan=followed,
-            findings=_with(verdict.findings, ruleset, _deviation(followed), _too_narrow(verdict, usual)),
+            findings=_with(verdict.findings, ruleset, _deviation(followed), _too_narrow(verdict, usual))
+            + _undone(verdict),
         )
         return _as_planned(verdict) if require_plan else verdict
     except HistoryError as error:
@@ -208,6 +209,22 @@ def _unshipped(changed: str | None) -> list[Finding]:
         return []
     message = f"Found {changed}; expected a shipped ruleset or the reviewer's own. Name the rules to judge by with --rules, or the changed value with its own option."
     return graded([("rules-changed", sweepdir.PLAN, 1, message)], {})
+
+
+def _undone(verdict: Verdict) -> list[Finding]:
+    """Runs after a sequential test had stopped, with which the claim does not pass: they may have been known before.
+
+    Where nothing proves the order of the runs, the best ones could be planned first when all are there.
+    """
+    later = _after_the_verdict(verdict)
+    whole = next((also for also in verdict.also if also.reading == f"all {len(verdict.runs)} runs at once"), None)
+    if verdict.verdict != SUPPORTED or not later or (whole is not None and whole.verdict == SUPPORTED):
+        return []
+    message = (
+        f"Found {len(later)} runs after the verdict (the first is {later[0]}), with which the claim does not pass; expected "
+        f"none that undo it. A sequential sweep stops at its verdict: explain them."
+    )
+    return graded([("plan-not-followed", sweepdir.PLAN, 1, message)], {"plan-not-followed": ERROR})
 
 
 def _after_the_verdict(verdict: Verdict) -> list[str]:

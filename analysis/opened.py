@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.escape import printable
-from analysis.evidence import FRAME_SUFFIXES
+from analysis.evidence import FRAME_SUFFIXES, LARGEST
 from analysis.files import FileError, leads_out, read_bounded
 from analysis.grammar import Step
 from analysis.reader import read_log
@@ -112,7 +111,7 @@ def curves(logs: list[Opened], metric: str) -> list[Curve]:
         found = []
         for one in logs:
             logged = [(step.step, getattr(step, measure)) for step in one.steps]
-            points = [(at, value) for at, value in logged if value is not None and math.isfinite(value)]
+            points = [(at, value) for at, value in logged if value is not None and abs(value) < LARGEST]
             if len(points) >= least:
                 found.append(Curve(one.result.arm, measure, [at for at, _ in points], [value for _, value in points]))
         if found and len(found) == len(logs):

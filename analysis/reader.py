@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -177,10 +178,11 @@ class _Reader:
         elif "model_bytes" in self.facts and "code_bytes" in self.facts:
             self.facts["artifact_bytes"] = self.facts["model_bytes"] + self.facts["code_bytes"]
         self.facts["totals"] = tuple((grammar.as_text(codec), size) for codec, size, _ in coded)
+        metrics = _without_memory(self.metrics)
         run = Run(
             self.path,
-            metrics=tuple(self.metrics),
-            finals=_finals(self.metrics),
+            metrics=metrics,
+            finals=_finals(metrics),
             curve=tuple(self.curve),
             hyperparameters=self.config,
             **self.facts,
@@ -370,7 +372,16 @@ class _Reader:
         self.check_size()
 
 
-def _finals(metrics: list[Metric]) -> tuple[Metric, ...]:
+def _without_memory(metrics: list[Metric]) -> tuple[Metric, ...]:
+    """The metrics; a final one of the weights before quantisation is a diagnostic where one of the artifact follows."""
+    of_artifact = [not metric.diagnostic and not grammar.PREQUANT.search(metric.label) for metric in metrics]
+    last = max((i for i, is_so in enumerate(of_artifact) if is_so), default=-1)
+    return tuple(
+        metric if of_artifact[i] or i > last else replace(metric, diagnostic=True) for i, metric in enumerate(metrics)
+    )
+
+
+def _finals(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
     plain = [metric for metric in metrics if not metric.diagnostic]
     decimals = {metric.label: metric.decimals for metric in plain}
     return tuple(metric for metric in plain if decimals.get(f"{metric.label}_exact", 0) <= metric.decimals)

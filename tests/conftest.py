@@ -221,6 +221,7 @@ def sweep(tmp_path: Path) -> Callable[..., Path]:
             "seeds_are": "given",
         } | changes  # fmt: skip
         (folder / "plan.json").write_text(json.dumps(plan | {"sha256": plan_digest(plan)}))
+        (folder / "script.py").write_text(SOURCE)
         for arm, runs in (("candidate", values), ("control", control or {})):
             for minute, (seed, value) in enumerate(runs.items()):
                 attempt = folder / arm / f"seed-{seed}" / "attempt-1"

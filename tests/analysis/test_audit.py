@@ -494,3 +494,60 @@ def test_a_trajectory_is_named_once_for_each_run_after_the_first(record: Record)
     seeds = {1 + 89 * 97 * 83 * n: 1.2 + n / 1000 for n in range(5)}  # all with the first losses of seed 1
     found = [finding for finding in findings(record(seeds)) if finding.code == "same-trajectory"]
     assert len(found) == len({finding.file for finding in found}) == 4
+
+
+# -- what a claim may choose -------------------------------------------------------------------------------------------
+
+
+def codes(folder: Path) -> set[str]:
+    return {finding.code for finding in findings(folder)}
+
+
+def test_the_size_goes_with_the_evaluation_of_that_artifact(record: Record) -> None:
+    """Two artifacts in one log: the large one's value cannot be claimed with the small one's size."""
+    folder = record(VALUES)
+    for seed in VALUES:
+        text = log(folder, seed).read_text()
+        total = next(line for line in text.split("\n") if line.startswith("Total submission size int8+zlib: "))
+        small = "Total submission size int4+zlib: 15900000 bytes\nfinal_int4_zlib_exact val_loss:2.3 val_bpb:1.36217\n"
+        log(folder, seed).write_text(text.replace(total, "Total submission size int8+zlib: 17000279 bytes") + small)
+    claim_of = json.loads((folder / "submission.json").read_text())
+    for size in (15900000, 17000279):
+        (folder / "submission.json").write_text(json.dumps(claim_of | {"bytes_total": size}))
+        assert "size-over-cap" in codes(folder)
+
+
+def test_a_value_before_quantisation_is_not_the_result_where_the_artifacts_follows(tmp_path: Path) -> None:
+    def finals(*labels: str) -> list[str]:
+        (tmp_path / "a.log").write_text("seed:1\n" + "".join(f"{label} val_loss:2.0 val_bpb:1.2\n" for label in labels))
+        (run,) = read_record([tmp_path]).runs
+        return [metric.label for metric in run.finals]
+
+    assert finals("final_prequant_exact", "final_int8_zlib_exact") == ["final_int8_zlib_exact"]
+    assert finals("final_prequant_ttt") == ["final_prequant_ttt"]
+
+
+@pytest.mark.parametrize("before", [{"mean_val_bpb": 1.2013}, {}])
+def test_the_headline_is_what_the_leaderboard_shows(record: Record, before: dict[str, float]) -> None:
+    folder = record(VALUES)
+    table = json.loads((folder / "submission.json").read_text())
+    rest = {key: value for key, value in table.items() if key != "val_bpb"}
+    text = json.dumps(before | rest)
+    (folder / "submission.json").write_text(text[:-1] + f', "val_bpb": 1.05{"0" * 45}}}')
+    assert "headline-unsupported" in codes(folder)
+
+
+def test_copies_without_seeds_are_seen_by_their_losses(tmp_path: Path) -> None:
+    def write_run(name: str, loss: float, ms: int) -> None:
+        steps = "".join(
+            f"step:{n}/5 val_loss:{loss - n / 100:.4f} train_time:{100 * n + ms}ms step_avg:100.00ms\n"
+            for n in range(1, 6)
+        )
+        (tmp_path / name).write_text(steps)
+
+    for name, loss, ms in (("a.log", 3.3, 0), ("b.log", 3.3, 7), ("c.log", 3.31, 0)):
+        write_run(name, loss, ms)
+    rules = load("nanogpt-track-3")
+    read = read_record([tmp_path])
+    found = [f.file for f in audit(read, select(read, rules), rules) if f.code == "same-trajectory"]
+    assert found == ["b.log"]

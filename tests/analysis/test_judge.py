@@ -855,3 +855,20 @@ def test_the_chance_of_passing_is_one_and_rises_with_t(t: float) -> None:
 
 def test_plans_and_the_sequential_test_know_the_same_boundaries() -> None:
     assert sweepdir.BOUNDARIES == sequential.BOUNDARIES
+
+
+def test_runs_after_the_verdict_that_undo_it_make_the_gate_refuse(sweep: Folder) -> None:
+    good = {seed: 1.2 + seed % 3 / 1e4 for seed in TEN[:3]}
+    for later, codes in (({4: 1.28, 5: 1.29, 6: 1.295}, ["plan-not-followed"]), ({4: 1.2004, 5: 1.2}, [])):
+        verdict = judge((sweep(good | later, f"sweep of {len(later)}", seeds=TEN, looks=TEN[2:]),))
+        errors = [finding.code for finding in verdict.findings if finding.severity == "error"]
+        assert (verdict.verdict, errors) == ("supported", codes)
+
+
+def test_a_sweep_needs_its_script_and_one_run_a_log(sweep: Folder) -> None:
+    folder = sweep({1: 1.20, 2: 1.201, 3: 1.202})
+    (folder / "script.py").write_text("other")
+    train_log = folder / "candidate" / "seed-2" / "attempt-1" / "train.log"
+    train_log.write_text(make_log(2, 1.3) + make_log(2, 1.201))
+    found = {finding.code: finding.severity for finding in judge((folder,)).findings}
+    assert found == {"missing-file": "error", "several-runs-in-log": "warning"}
