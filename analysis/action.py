@@ -161,15 +161,17 @@ def touched_records(changed: list[Path], top: Path) -> list[Path]:
         if path.is_dir() and path.is_relative_to(top):
             raise ChangeError(f"{path} is a submodule. A record is judged by files of its own: put them in its place.")
     by_folder: dict[Path, list[Path]] = {}
+    whole: set[Path] = set()  # records with no other in them
     for path in changed:
         if path.is_relative_to(top):
             by_folder.setdefault(path.parent, []).append(path)
     for folder, files in sorted(by_folder.items()):
         if record := around(folder, top):
-            if inner := next(claims_below(record), None):
+            if record not in whole and (inner := next(claims_below(record), None)):
                 raise ChangeError(
                     f"{record} is a record folder and holds {inner}, another one. Put records beside each other."
                 )
+            whole.add(record)
             found.add(record)
         elif folder == top:
             if loose := [path for path in files if path.exists() and may_be_evidence(path)]:

@@ -7,7 +7,6 @@ Exit codes: 0 no finding of the level error, 1 at least one, 2 usage, 3 a sweep 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ import click
 
 from analysis import checks, sweepdir
 from analysis.claimed import MEAN, UNCLAIMED, select
-from analysis.escape import annotation, finding_lines, printable, tolerate_any_text
+from analysis.escape import annotation, finding_lines, json_text, printable, tolerate_any_text
 from analysis.evidence import FRAME_SUFFIXES, EvidenceError, audit_sweep, read_sweep, rules_of
 from analysis.files import printable_path
 from analysis.findings import ERROR, Finding, in_words
@@ -101,7 +100,7 @@ def as_json(audits: list[Audit]) -> str:
     records = [asdict(one) | {"paths": [printable_path(path) for path in one.paths]} for one in audits]
     findings = [finding for record in records for finding in record["findings"]]
     table = {"schema_version": 1, "rules": audits[0].rules, "findings": findings, "records": records}
-    return json.dumps(table, indent=1) + "\n"
+    return json_text(table)
 
 
 def as_annotations(audits: list[Audit]) -> str:

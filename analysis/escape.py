@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import sys
+from typing import Any
 
 from analysis.findings import ERROR, WARNING, Finding
 
@@ -26,13 +28,18 @@ def printable(text: str) -> str:
     return _CONTROL_CODES.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
+def json_text(table: Any) -> str:
+    """JSON in which the start of GitHub's older commands is written as an escape: the same value to every reader."""
+    return json.dumps(table, indent=1, allow_nan=False).replace("##[", "#\\u0023[") + "\n"
+
+
 def markdown(content: str) -> str:
     """Literal text in a Markdown table cell or paragraph."""
     content = printable(content).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     content = re.sub(r"([\\`*_{}\[\]()#!|~])", r"\\\1", content)
     return (
-        content.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
-    )  # neither a mention nor a link
+        content.replace("@", "&#64;&#8203;").replace("://", "&#58;//").replace("www.", "www&#46;")
+    )  # no mention, no address (GitHub links one even so, but for the space of no width), no link
 
 
 def finding_lines(findings: list[Finding]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ import click
 from analysis import sequential, stats
 from analysis.chain import Design
 from analysis.compare import sample_of
-from analysis.escape import printable
+from analysis.escape import json_text, printable
 from analysis.evidence import EvidenceError, check_results, gather
 from analysis.history import HistoryError, read_history
 from analysis.look_by_look import chance_in_words
@@ -268,7 +267,7 @@ def as_json(asked: Question, rows: list[Row]) -> str:
         "recommendation": recommendation(asked, rows),
         "assumes": assumptions(asked, rows),
     }
-    return json.dumps(finite_or_null(table), indent=1, allow_nan=False) + "\n"
+    return json_text(finite_or_null(table))
 
 
 def question(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from analysis import escape
@@ -137,7 +136,7 @@ def markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> li
 
 
 def as_json(verdict: Verdict) -> str:
-    return json.dumps(verdict.to_json(), indent=1, allow_nan=False) + "\n"
+    return escape.json_text(verdict.to_json())
 
 
 def gate(verdict: Verdict, errors: int) -> str:

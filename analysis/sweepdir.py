@@ -118,8 +118,14 @@ def read_plan(directory: Path) -> dict[str, Any]:
 
 
 def read_sweep_plan(directory: Path) -> dict[str, Any]:
-    """The plan of a sweep directory; of a record folder, which may hold the plan of its runs, SweepError."""
+    """The plan of a sweep directory to be looked at or driven on. Raises SweepError.
+
+    Refused: a record folder, which may hold the plan of its runs, and links in the place of files that are written here.
+    """
     plan = read_plan(directory)
+    for name in (PLAN, SCRIPT, EVENTS, LOCK, FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML, CANDIDATE, CONTROL):
+        if os.path.islink(directory / name):
+            raise SweepError(f"{directory / name} is a link. A sweep directory has none: put the file in its place.")
     if not is_sweep(directory):
         raise SweepError(
             f"{directory} is a record folder, no sweep directory. Check it with: python -m analysis.significance check {directory}"
@@ -218,6 +224,8 @@ def _planned_run(directory: Path, arm: str, seed: int) -> PlannedRun:
     if not attempts:
         return PlannedRun(arm, seed, "pending", None, None)
     folder = attempts[max(attempts)]
+    if leads_out(folder, os.path.realpath(directory)):
+        raise SweepError(f"{folder} is a link that leads out of the folder.")
     if not os.path.isfile(folder / RUN_MANIFEST):
         return PlannedRun(arm, seed, "running", folder, None)
     manifest = _read_inside(directory, folder / RUN_MANIFEST)

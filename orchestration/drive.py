@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analysis.rules import from_plan
+from analysis.rules import RulesError, from_plan
 from analysis.sweepdir import (
+    FIXED,
     PLAN,
     RUN_MANIFEST,
     SEQUENTIAL,
@@ -98,7 +99,7 @@ def carry_out(directory: Path, care: Care) -> int:
             if storage.sweep is not None:
                 lock.adopt(storage.sweep)
             storage.beat(lock.content)
-        plan = read_sweep_plan(directory)
+        plan = _drivable(directory)
         if care.ahead != 1 and plan.get("design", {}).get("name") != SEQUENTIAL:
             raise SweepError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
         code = _Driver(directory, plan, care, lock, storage).drive()
@@ -111,6 +112,26 @@ def carry_out(directory: Path, care: Care) -> int:
             click.echo(f"Error: {missing}", err=True)
             code = go_on(directory, care)
     return code
+
+
+def _drivable(directory: Path) -> dict[str, Any]:
+    """The plan, with all that a driver needs of it; it may be somebody else's. Raises SweepError."""
+    plan, path = read_sweep_plan(directory), directory / PLAN
+    try:
+        from_plan(plan)
+    except RulesError as error:
+        raise SweepError(f"{path}: {error}") from None
+    whole = [plan.get("gpus_per_run"), plan.get("cpus_per_run")]
+    texts = [plan["script"].get("path"), plan.get("seeds_are")]
+    tables = [arm.get("env") for arm in plan["arms"].values()]
+    for kind, values in ((int, whole), (str, texts), (dict, tables)):
+        if not all(type(value) is kind for value in values):
+            raise SweepError(
+                f"{path} cannot be driven: it needs gpus_per_run, cpus_per_run, seeds_are, the script's path and each arm's env."
+            )
+    if plan.get("design", {}).get("name", FIXED) == FIXED and "looks" in plan.get("design", {}):
+        raise SweepError(f"{path} cannot be driven: its design is fixed, and has looks.")
+    return plan
 
 
 def _opened(url: str, directory: Path, fresh: bool) -> Storage:
@@ -213,7 +234,7 @@ class _Driver:
             written = written | {"ended": now()} | manifest
             write_json(path, written)
         if (order.arm, order.seed, order.attempt) not in self.journal.ended:
-            self.event(order, written["state"], written["reason"], written.get("ray_node_id"))
+            self.event(order, written["state"], written.get("reason"), written.get("ray_node_id"))
         return written
 
     def started(self, order: RunOrder, node: str) -> None:
@@ -370,7 +391,7 @@ class _Driver:
         ]
         for order in bad:
             manifest = read_json(order.folder / RUN_MANIFEST)
-            click.echo(f"Error: {order.name} has no result: {manifest['state']}: {manifest['reason']}", err=True)
+            click.echo(f"Error: {order.name} has no result: {manifest['state']}: {manifest.get('reason')}", err=True)
         if any(self.states[order.arm, order.seed] == "lost" for order in bad):
             go_on(self.directory, self.care)
         return EXIT_RUN_FAILED if bad else verdict.exit_code

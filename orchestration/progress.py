@@ -6,6 +6,7 @@ Everything is read from the runs' logs as they grow.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from analysis.files import FileError
 from analysis.reader import Run, read_log
 from analysis.sweepdir import TRAIN_LOG
 from orchestration.run import RunOrder
@@ -25,14 +27,17 @@ TAIL_BYTES = 16384
 
 
 def tail(folder: Path) -> Run | None:
-    """What the end of an attempt's log says; None when it says nothing yet."""
+    """What the end of an attempt's log says; None when it says nothing yet, or is no file of its own."""
     try:
-        with open(folder / TRAIN_LOG, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
-            content = file.read()
-    except OSError:
+        handle = os.open(folder / TRAIN_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            file.seek(max(0, status.st_size - TAIL_BYTES))
+            runs = read_log(folder / TRAIN_LOG, file.read(TAIL_BYTES))
+    except (OSError, FileError):
         return None
-    runs = read_log(folder / TRAIN_LOG, content)
     return runs[-1] if runs else None
 
 

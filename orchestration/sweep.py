@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analysis.escape import printable
 from analysis.suggest import ExistingPath
 from analysis.sweepdir import BOUNDARIES, FIXED, MOST_LOOKS, SEQUENTIAL
 
@@ -158,7 +159,7 @@ def run(
             click.echo(f"Note: {script} imports {', '.join(beside)} from its folder. Only the script itself is frozen and goes to "
                        f"nodes that do not share it, and no record can be made of several files.", err=True)  # fmt: skip
     except (PlanError, RulesError) as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(printable(str(error))) from None
     raise SystemExit(drive(output.resolve(), care, fresh=True))
 
 
@@ -196,7 +197,7 @@ def drive(directory: Path, care: dict[str, Any], fresh: bool = False) -> int:
         return carry_out(directory, Care(care["max_attempts"], care["stall_timeout"], care["deadline"], 60 * care["wait_for_nodes"],
                                          care["parallel"], care["storage"], tuple(again), fresh))  # fmt: skip
     except (HeldError, SweepError) as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(printable(str(error))) from None
     except OSError as error:
         click.echo(f"Error: {error.filename or directory} cannot be used: {error.strerror or error}.", err=True)
     except KeyboardInterrupt:
@@ -218,11 +219,11 @@ def status(directory: Path, watch: bool) -> None:
             owner = living_owner(directory)
             lines = standing(directory, planned_runs(directory, read_sweep_plan(directory)), owner)
         except SweepError as error:
-            raise click.UsageError(str(error)) from None
+            raise click.UsageError(printable(str(error))) from None
         if lines != shown:
             if watch and sys.stdout.isatty():
                 click.clear()
-            click.echo("\n".join(lines))
+            click.echo("\n".join(map(printable, lines)))
         shown = lines
         if not watch or owner is None:
             return
@@ -272,7 +273,7 @@ def collect(directory: Path, form: str, output: Path | None) -> None:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(3) from None
     except SweepError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(printable(str(error))) from None
     except OSError as error:
         raise click.UsageError(f"{output} cannot be written: {error.strerror or error}.") from None
     if output is not None:

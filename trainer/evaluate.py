@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-UNPACKED_LIMIT_BYTES = 1 << 30  # 268 million parameters in four bytes each; an artifact of 16 MB holds a tenth of that
+UNPACKED_LIMIT_BYTES = 1 << 27  # an artifact of 16 MB unpacks to 20 or 30; int8 weights become four times as large
+LONGEST_SEQUENCE = 1 << 16  # tokens; attention grows with its square
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,6 +63,8 @@ def evaluate(artifact: Path, data: str, tokenizer: str) -> tuple[float, float]:
         paths = {"data_path": data, "tokenizer_path": tokenizer}
         settings = train_gpt.Settings(**kept, **paths, train_batch_tokens=train_gpt.SLOTS * kept["train_seq_len"])
         settings.check(world_size=1)
+        if settings.train_seq_len > LONGEST_SEQUENCE:
+            raise ValueError(f"its sequences are {settings.train_seq_len} tokens long, over {LONGEST_SEQUENCE}")
         fused = torch.cuda.is_available() and dtype == torch.bfloat16  # a GPU has no fused attention for float32
         device = torch.device("cuda" if fused else "cpu")
         if settings.num_layers > len(state):

@@ -229,7 +229,7 @@ def test_check_in_github_actions(python: Run, record: Record, tmp_path: Path) ->
 
 def test_text_from_outside_is_shown_and_not_obeyed(command: Run, tmp_path: Path) -> None:
     assert printable("a\x1b[31mb\u202ec") == "a\\x1b[31mb\\x202ec"
-    assert markdown("`x` <b> @you [a](b)|") == r"\`x\` &lt;b&gt; &#64;you \[a\]\(b\)\|"
+    assert markdown("`x` <b> @you [a](b)|") == r"\`x\` &lt;b&gt; &#64;&#8203;you \[a\]\(b\)\|"
     name = "a\n::error::x%.log"
     for seed, log in ((1, name), (2, "b.log")):
         (tmp_path / log).write_text(make_log(seed, 1.2) + make_log(seed, 1.2 + seed / 1000))
@@ -444,3 +444,11 @@ def test_every_log_has_its_own_curve_on_the_page(tmp_path: Path) -> None:
     verdict = judge(tuple(sorted(folder.glob("*.txt"))), rules="nanogpt-track-1")
     found = curves(opened_logs(verdict, folder / "0.txt"), verdict.metric)
     assert [curve.values[-1] for curve in found] == [3.275, 3.2752]
+
+
+def test_json_begins_no_command_of_a_runner(command: Run, record: Record) -> None:
+    folder = record(SEEDS)
+    (folder / "##[error]x.log").write_text(make_log(9, 1.3))
+    found = command("analysis.significance", "report", folder, "--sota", "1.3", "--format", "json")
+    assert "##[" not in found.stdout
+    assert "##[error]x.log" in str(json.loads(found.stdout))

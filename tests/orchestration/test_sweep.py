@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -374,3 +375,52 @@ def test_ray_job_submit_leaves_with_the_verdicts_exit_code(
         assert found.returncode == min(code, 1), output  # all that the client tells is whether the job failed
         assert code == 0 or f"failed with exit code {code}" in output
         assert (tmp_path / name / "verdict.json").is_file()
+
+
+# -- somebody else's sweep ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sweep.lock", "events.jsonl", "runs.parquet", "report.html"])
+def test_nothing_is_written_through_a_link(command: Run, sweep: Callable[..., Path], tmp_path: Path, name: str) -> None:
+    folder = sweep({1: 1.2, 2: 1.201})
+    (tmp_path / "mine").write_text("mine")
+    (folder / name).symlink_to(tmp_path / "mine")
+    for arguments in (["status"], ["collect", "--format", "parquet"], ["resume"]):
+        found = command("orchestration.sweep", arguments[0], folder, *arguments[1:])
+        assert (found.returncode, f"{name} is a link" in found.stderr) == (2, True), found.stderr
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_what_stands_in_a_manifest_is_shown_and_not_obeyed(command: Run, sweep: Callable[..., Path]) -> None:
+    folder = sweep({1: 1.2, 2: None})
+    path = folder / "candidate" / "seed-2" / "attempt-1" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"reason": "x\n::error::pwned\x1b]0;t\x07"}))
+    found = command("orchestration.sweep", "status", folder)
+    assert found.returncode == 0
+    assert not [line for line in found.stdout.split("\n") if line.startswith("::")]
+    assert "\x1b" not in found.stdout
+
+
+def test_a_log_that_is_no_file_is_not_waited_for(command: Run, sweep: Callable[..., Path], tmp_path: Path) -> None:
+    folder = sweep({1: 1.2, 2: 1.201})
+    for seed in (1, 2):
+        attempt = folder / "candidate" / f"seed-{seed}" / "attempt-1"
+        (attempt / "run.json").unlink()
+        (attempt / "train.log").unlink()
+    os.mkfifo(folder / "candidate/seed-1/attempt-1/train.log")
+    (tmp_path / "secret.log").write_text("step:7/9 train_loss:2.5\n")
+    (folder / "candidate/seed-2/attempt-1/train.log").symlink_to(tmp_path / "secret.log")
+    found = command("orchestration.sweep", "status", folder)
+    assert (found.returncode, "step 7" in found.stdout) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"gpus_per_run": "x"}, {"design": {"name": "fixed", "looks": [3]}}, {"ruleset": {"name": "x"}}, {"seeds_are": None}],
+)  # fmt: skip
+def test_a_plan_that_cannot_be_driven_is_said(
+    command: Run, sweep: Callable[..., Path], changes: dict[str, Any]
+) -> None:
+    whole = {"gpus_per_run": 0, "cpus_per_run": 1} if changes else {}
+    found = command("orchestration.sweep", "resume", sweep({1: 1.2, 2: 1.201}, **(whole | changes)))
+    assert (found.returncode, "plan.json" in found.stderr) == (2, True), found.stdout + found.stderr

@@ -116,7 +116,7 @@ def other_tensor(content: dict[str, Any]) -> bytes:
         (set_to(train_seq_len=1 << 40), "VAL_BATCH_SIZE=1024 is smaller than 8 sequences"),
         (
             set_to(train_seq_len=1 << 40, val_batch_size=1 << 50),
-            "too few for one window of TRAIN_SEQ_LEN=1099511627776",
+            "its sequences are 1099511627776 tokens long, over 65536",
         ),
         (set_to(num_heads=0), "NUM_HEADS must be at least 1"),
         (set_to(num_layers="x"), "settings are not those that this trainer writes"),
