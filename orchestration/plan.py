@@ -20,8 +20,10 @@ from analysis.suggest import nearest_path
 from analysis.sweepdir import (
     CANDIDATE,
     CONTROL,
+    EVENTS,
     FIXED,
     LARGEST_SCRIPT,
+    LOCK,
     MOST_SEEDS,
     PLAN,
     SCRIPT,
@@ -191,7 +193,8 @@ def freeze(plan: dict[str, Any], output: Path) -> None:
         raise PlanError(f"{output} already holds a sweep: choose another --output, or look at it with `sweep status`.")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        if there := sorted(name for name in os.listdir(output) if not name.startswith(".")):
+        ours = {SCRIPT, EVENTS, LOCK}  # of a sweep that was refused before its first run
+        if there := sorted(name for name in os.listdir(output) if not name.startswith(".") and name not in ours):
             raise PlanError(
                 f"{output} is there already and holds {there[0]}: choose an --output that is not there yet."
             )

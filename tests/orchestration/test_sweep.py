@@ -126,6 +126,11 @@ def test_a_folder_with_something_in_it_is_not_written_to(command: Run, script: P
     found = command(*sweep_arguments(script, tmp_path / "out", "--sota", "1.2")[1:])
     assert (found.returncode, "is there already and holds demo" in found.stderr) == (2, True), found.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["demo"]
+    for name in ("script.py", "sweep.lock", "events.jsonl"):  # what a refused sweep leaves
+        (tmp_path / "refused").mkdir(exist_ok=True)
+        (tmp_path / "refused" / name).touch()
+    found = command(*sweep_arguments(script, tmp_path / "refused", "--sota", "1.2", "--storage", "nosuch://bucket")[1:])
+    assert "--storage nosuch://bucket cannot be used" in found.stderr
 
 
 @pytest.mark.parametrize("verb", ["status", "collect", "resume"])
