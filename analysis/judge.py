@@ -218,8 +218,8 @@ def _undone(verdict: Verdict) -> list[Finding]:
     """
     later = _after_the_verdict(verdict)
     whole = next((also for also in verdict.also if also.reading == f"all {len(verdict.runs)} runs at once"), None)
-    if verdict.verdict != SUPPORTED or not later or (whole is not None and whole.verdict == SUPPORTED):
-        return []
+    if verdict.verdict != SUPPORTED or not later or whole is None or whole.verdict == SUPPORTED:
+        return []  # there is no such reading where a later run failed or was stopped
     message = (
         f"Found {len(later)} runs after the verdict (the first is {later[0]}), with which the claim does not pass; expected "
         f"none that undo it. A sequential sweep stops at its verdict: explain them."
