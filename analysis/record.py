@@ -66,8 +66,10 @@ def records_below(record: Record) -> list[Path]:
     """The record folders inside a folder that is none itself: it holds no submission JSON and they do."""
     if record.base is None or record.claim is not None:
         return []
-    folders = {path.parent for path in record.listing.files if path.name.startswith("submission")}
-    return sorted(folder for folder in folders if submission_file(record.listing.files, folder) is not None)
+    folders: dict[Path, list[Path]] = {}
+    for path in record.listing.files:
+        folders.setdefault(path.parent, []).append(path)
+    return sorted(folder for folder, files in folders.items() if submission_file(files, folder) is not None)
 
 
 def _read(record: Record, log: Path) -> None:

@@ -57,6 +57,7 @@ def cut(data: bytes) -> list[tuple[int, int, Source | None]]:
     """
     stretches: list[tuple[int, int, Source | None]] = []
     start, before, block_start, position = 0, None, 0, 0
+    quotes = _Quotes()
     ruler = _RULER if data.startswith(_RULER) or b"\n" + _RULER in data else _SHORT_RULER
     while (position := data.find(ruler, position)) >= 0:
         end = data.find(b"\n", position)
@@ -65,22 +66,37 @@ def cut(data: bytes) -> list[tuple[int, int, Source | None]]:
         if (
             closes
             and not data[position:end].rstrip(b" \t\r").strip(b"=")
-            and not _goes_on(data, block_start, position, end, ruler)
+            and not (quotes.open_at(data, position) and _goes_on(data, end, ruler))
         ):
             first = _first_line_of_code(data, block_start, position)
             if first is not None:
                 stretches.append((start, first, before))
                 start, before = position, Source(data[first : max(first, position - 1)])
             block_start = min(end + 1, len(data))
+            quotes = _Quotes(block_start)
         position = end
     stretches.append((start, len(data), before))
     return stretches
 
 
-def _goes_on(data: bytes, start: int, position: int, end: int, ruler: bytes) -> bool:
-    """Whether a ruler lies inside a source: a triple quote is open there, no header follows, but another ruler does."""
-    is_open = any(data.count(quote, start, position) % 2 for quote in (b'"""', b"'''"))
-    return is_open and not _HEADER.match(data, end + 1) and data.find(b"\n" + ruler, end) >= 0
+def _goes_on(data: bytes, end: int, ruler: bytes) -> bool:
+    """Whether a ruler inside a triple quote lies inside a source: no header follows, but another ruler does."""
+    return not _HEADER.match(data, end + 1) and data.find(b"\n" + ruler, end) >= 0
+
+
+@dataclass(slots=True)
+class _Quotes:
+    """How many triple quotes of each kind stand between the start of a block and `at`, a line's beginning that only grows."""
+
+    at: int = 0
+    double: int = 0
+    single: int = 0
+
+    def open_at(self, data: bytes, position: int) -> bool:
+        self.double += data.count(b'"""', self.at, position)
+        self.single += data.count(b"'''", self.at, position)
+        self.at = position
+        return bool(self.double % 2 or self.single % 2)
 
 
 def _first_line_of_code(data: bytes, start: int, end: int) -> int | None:
@@ -143,9 +159,13 @@ def _parsed(text: bytes) -> tuple[str | None, frozenset[str] | None]:
     if len(text) > LONGEST:
         return None, None
     try:
+        code = text.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None, None  # in a codec of its own; Python's take up to seconds for a script
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a foreign script's escapes are none of our reader's business
-            tree = ast.parse(text)
+            tree = ast.parse(code)
     except (RecursionError, MemoryError):
         return None, None
     except (SyntaxError, ValueError) as error:

@@ -647,6 +647,26 @@ def test_a_manifest_outside_is_not_read(tmp_path: Path, outside: Path, opened: l
     assert not [path for path in opened if path.startswith(str(outside))]
 
 
+def test_rulers_in_a_quote_that_never_ends(tmp_path: Path) -> None:
+    (tmp_path / "train.log").write_bytes(b'import os\n"""\n' + (b"=" * 20 + b"\n") * 60_000)
+    run_all(tmp_path, ("audit", "report"))
+
+
+def test_a_source_does_not_choose_its_codec(tmp_path: Path) -> None:
+    """Python's punycode takes a second for 30 kB."""
+    source = "# coding: punycode\n" + "x = 1  # \u00fc\n" * 20_000
+    log = make_log(1, 1.2, source="@@@@").replace("@@@@", source)
+    (tmp_path / "train.log").write_bytes(log.encode("latin-1"))
+    run_all(tmp_path, ("audit",))
+
+
+def test_thousands_of_folders_that_begin_a_submission(tmp_path: Path) -> None:
+    for number in range(3000):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "submission").touch()
+    run_all(tmp_path, ("audit",))
+
+
 # -- by chance ---------------------------------------------------------------------------------------------------------
 
 QUICK = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
