@@ -142,15 +142,13 @@ def run(
         claim: dict[str, Any] = {"ruleset": asdict(ruleset), "sota": sota}
         chosen = parse_seeds(str(max_seeds or (10 if design == SEQUENTIAL else 3)) if seeds is None else seeds)
         number = chosen if isinstance(chosen, int) else len(chosen)
-        if number < 2:
-            raise click.UsageError("--seeds: one seed is planned; a test needs two at least.")
         shape = make_design(design, number, boundary or BOUNDARIES[0], max(3, ruleset.minimum_runs))
         if care["parallel"] != 1 and design == FIXED:
             raise click.UsageError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
         if accelerator_type is not None and not gpus_per_run:
             raise click.UsageError("--accelerator-type belongs to --gpus-per-run; a run on CPUs has no accelerator.")
-        if number < ruleset.minimum_runs:
-            click.echo(f"Note: {number} seeds are planned; {ruleset.name} asks for {ruleset.minimum_runs}.", err=True)
+        if number < (needed := max(2, ruleset.minimum_runs)):
+            click.echo(f"Note: seeds planned: {number}; a claim by {ruleset.name} needs {needed}.", err=True)
         need_ray()
         claim |= {"accelerator_type": accelerator_type} if accelerator_type else {}
         plan = make_plan(script, recipe, control, chosen, parse_env(pairs), gpus_per_run, cpus, claim, shape)
