@@ -214,8 +214,9 @@ def status(directory: Path, watch: bool) -> None:
     shown: list[str] = []
     while True:
         try:
+            plan = read_sweep_plan(directory)  # before the lock, which might be a link to anything
             owner = living_owner(directory)
-            lines = standing(directory, planned_runs(directory, read_sweep_plan(directory)), owner)
+            lines = standing(directory, planned_runs(directory, plan), owner)
         except SweepError as error:
             raise click.UsageError(printable(str(error))) from None
         if lines != shown:
