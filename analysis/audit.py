@@ -48,9 +48,9 @@ def audit(paths: list[Path], rules: str | None = None) -> Audit:
         if sweepdir.is_sweep(path):
             plan = sweepdir.read_plan(path)
             ruleset = load(rules) if rules else rules_of(plan)
-            _, claimed = read_sweep(path, plan, ruleset)
+            _, claimed, logs = read_sweep(path, plan, ruleset)
             number = len(claimed.get(sweepdir.CANDIDATE, []))
-            return Audit(paths, ruleset.name, number, UNCLAIMED, audit_sweep(claimed, path, plan, ruleset))
+            return Audit(paths, ruleset.name, number, UNCLAIMED, audit_sweep(claimed, logs, path, plan, ruleset))
         return _audit_record(paths, load(rules or "parameter-golf"))
     except RulesError as error:
         raise click.UsageError(f"--rules: {error}") from None

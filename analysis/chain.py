@@ -89,7 +89,7 @@ class Design:
 
 
 @dataclass(frozen=True, slots=True)
-class _Survival:
+class _Expectation:
     """What is expected from a state on, as a function of v up to knots[-1]: a series for each piece."""
 
     knots: Array
@@ -142,7 +142,7 @@ def log_likelihood_ratio(v: Array, df: float, mu: float) -> Array:
 
 
 def one_more(
-    v: Array, state: tuple[float, float], following: tuple[float, float], after: _Survival, delta: float
+    v: Array, state: tuple[float, float], following: tuple[float, float], after: _Expectation, delta: float
 ) -> Array:
     """The mean of `after` at v, one seed before it; nothing is expected where its look crosses."""
     (information, df), (more, more_df) = state, following
@@ -206,14 +206,14 @@ def cosine(t: float, df: float) -> float:
     return t / math.sqrt(df + t * t) if math.isfinite(t) else 1.0
 
 
-def survival_at(
+def expected_at(
     design: Design, criticals: Sequence[float], worth: Sequence[float], delta: float, first: int = 0
-) -> _Survival:
+) -> _Expectation:
     """What is expected from state `first` of the chain on, if not to have crossed at look k is worth worth[k]."""
     states = design.steps(len(worth) - 1)
     tops = [1.0 if look is None else cosine(criticals[look], df) for _, df, look in states]
     knots = _knots(states[-1][1], tops[-1], np.array([]))
-    after, roots = _Survival(knots, np.full((1, len(knots) - 1), float(worth[-1]))), np.array([tops[-1]])
+    after, roots = _Expectation(knots, np.full((1, len(knots) - 1), float(worth[-1]))), np.array([tops[-1]])
     for i in range(len(states) - 2, first - 1, -1):
         roots = _roots(tops[i], roots, states[i][0] / states[i + 1][0])
         knots = _knots(states[i][1], tops[i], roots)
@@ -223,21 +223,26 @@ def survival_at(
         look = states[i][2]
         series[0] += 0 if look is None else worth[look]
         count = 1 + np.max(np.nonzero(np.abs(series).max(axis=1) > NOTHING)[0], initial=0)
-        after = _Survival(knots, series[:count])
+        after = _Expectation(knots, series[:count])
         roots = np.append(roots, tops[i] if tops[i] < 1 else [])[-MOST_ROOTS:]
     return after
 
 
+def surviving(last: int) -> list[float]:
+    """The worth of looks by which `expected` is the chance that none up to `last` crosses."""
+    return [*[0.0] * last, 1.0]
+
+
 def no_crossing(design: Design, criticals: Sequence[float], last: int, delta: float) -> float:
     """The chance that none of the looks up to `last` crosses."""
-    return min(max(expected(design, criticals, [*[0.0] * last, 1.0], delta), 0.0), 1.0)
+    return min(max(expected(design, criticals, surviving(last), delta), 0.0), 1.0)
 
 
 def expected(design: Design, criticals: Sequence[float], worth: Sequence[float], delta: float) -> float:
     """The mean over all courses of the sum of worth[k] over the looks up to which nothing has crossed."""
     if min(criticals[: len(worth)]) <= 0:
         raise ValueError(f"critical t are {criticals}; they must be above 0.")
-    after = survival_at(design, criticals, worth, delta)
+    after = expected_at(design, criticals, worth, delta)
     n = design.looks[0]
     df = design.degrees(n)
     ratio = _likelihood(df, delta * math.sqrt(design.information(n)))

@@ -165,10 +165,11 @@ def _read_headline(claim: Claim, table: dict[str, Any]) -> None:
         if number is None:
             continue
         mean = bool(re.search(r"(?:^|_)(?:mean|avg|average)(?:_|$)", normal))
+        rank = 2 if normal in ("val_bpb", "val_loss") else int(mean)
         if _BPB.search(normal) and number < LARGEST:
-            found["val_bpb"].append((2 * (normal == "val_bpb") or mean, number, key))
+            found["val_bpb"].append((rank, number, key))
         elif _LOSS.search(normal) and number < LARGEST:
-            found["val_loss"].append((2 * (normal == "val_loss") or mean, number, key))
+            found["val_loss"].append((rank, number, key))
         elif _TOTAL.search(normal) and not _PART_OF_TOTAL.search(normal) and number == number.to_integral_value():
             found["artifact_bytes"].append(("total" in normal, number, key))
     for what, values in found.items():

@@ -17,15 +17,13 @@ from analysis.claimed import Claimed, Selection, all_labels, metrics_of, select,
 from analysis.files import FileError, leads_out, read_bounded
 from analysis.findings import Finding, graded
 from analysis.grammar import Metric
-from analysis.reader import read_log
+from analysis.reader import Run, read_log
 from analysis.record import Record, read_record, records_below, seed_of
 from analysis.rules import RulesError, Ruleset, from_plan
 from analysis.runs import Result, from_run, read_frame
 
 FRAME_SUFFIXES = (".parquet", ".csv", ".json")
 SMALLEST, LARGEST = 1e-6, 1e6  # nats or bits; anything beyond is a broken evaluation
-
-
 FRAME_IS_NO_EVIDENCE = (
     "Found a frame of runs; expected the logs they were read from, without which no number of it can be checked. "
     "Name the folder that holds them."
@@ -76,8 +74,8 @@ def gather(paths: list[Path], rules: Ruleset, label: str | None = None, as_contr
         try:
             if sweepdir.is_sweep(path):
                 plan = sweepdir.read_plan(path)
-                rows, claimed = read_sweep(path, plan, rules, label)
-                evidence.findings += audit_sweep(claimed, path, plan, rules)
+                rows, claimed, logs = read_sweep(path, plan, rules, label)
+                evidence.findings += audit_sweep(claimed, logs, path, plan, rules)
             elif path.is_file() and path.suffix in FRAME_SUFFIXES:
                 rows = read_frame(path)
                 evidence.findings += graded([("no-logs", str(path), 1, FRAME_IS_NO_EVIDENCE)], rules.findings)
@@ -149,8 +147,9 @@ def rules_of(plan: dict[str, Any]) -> Ruleset:
 
 def read_sweep(
     directory: Path, plan: dict[str, Any], rules: Ruleset, label: str | None = None
-) -> tuple[list[Result], dict[str, list[Claimed]]]:
-    """The rows of a sweep, and by arm the runs that have a result. Raises EvidenceError, SweepError."""
+) -> tuple[list[Result], dict[str, list[Claimed]], dict[Path, list[Run]]]:
+    """The rows of a sweep, by arm the runs that have a result, and all that their logs hold. Raises EvidenceError,
+    SweepError."""
     if beside := sweepdir.of_a_record(directory):
         raise EvidenceError(
             f"{directory} holds a sweep, and {beside[0]} beside its runs: whose runs are meant cannot be told. "
@@ -158,6 +157,7 @@ def read_sweep(
         )
     rows: list[Result] = []
     read: dict[str, list[Claimed]] = {}
+    logs: dict[Path, list[Run]] = {}
     for planned in sweepdir.planned_runs(directory, plan):
         folder = planned.folder or directory / planned.arm / f"seed-{planned.seed}"
         log = folder / sweepdir.TRAIN_LOG
@@ -165,20 +165,25 @@ def read_sweep(
         if planned.state != "succeeded" or planned.folder is None:
             rows.append(Result(planned.arm, planned.seed, planned.state, None, None, None, shown, None))
             continue
-        one = _succeeded(log, directory, planned.seed, rules, label)
+        logs[log] = _runs_of(log, directory)
+        one = _succeeded(log, logs[log], planned.seed, rules, label)
         read.setdefault(planned.arm, []).append(one)
         rows.append(from_run(one.run, one.metric, shown, planned.arm))
-    return rows, read
+    return rows, read, logs
 
 
-def _succeeded(log: Path, directory: Path, seed: int, rules: Ruleset, label: str | None) -> Claimed:
-    """The result of a planned run that is marked as succeeded."""
+def _runs_of(log: Path, directory: Path) -> list[Run]:
     try:
         if leads_out(log, os.path.realpath(directory)):
             raise FileError("is a link that leads out of the sweep")
-        found = [run for run in read_log(log, read_bounded(log)) if metrics_of(run, rules)]
+        return read_log(log, read_bounded(log))
     except FileError as error:
         raise EvidenceError(f"{log} {error}.") from None
+
+
+def _succeeded(log: Path, runs: list[Run], seed: int, rules: Ruleset, label: str | None) -> Claimed:
+    """The result of a planned run that is marked as succeeded."""
+    found = [run for run in runs if metrics_of(run, rules)]
     if not found:
         raise EvidenceError(f"{log}: the run is marked as succeeded, but no final metric is in its log.")
     run = found[-1]
@@ -192,16 +197,20 @@ def _succeeded(log: Path, directory: Path, seed: int, rules: Ruleset, label: str
 
 
 def audit_sweep(
-    claimed: dict[str, list[Claimed]], directory: Path, plan: dict[str, Any], rules: Ruleset
+    claimed: dict[str, list[Claimed]],
+    logs: dict[Path, list[Run]],
+    directory: Path,
+    plan: dict[str, Any],
+    rules: Ruleset,
 ) -> list[Finding]:
-    """What does not fit in the runs of each arm, and whether the planned script is there."""
+    """What does not fit in the runs of each arm and in their logs, and whether the planned script is there."""
 
     def shown(log: Path) -> str:
         return str(log.relative_to(directory))
 
     raised = [one for runs in claimed.values() for one in check_runs(runs, rules, shown)]
-    for one in (one for runs in claimed.values() for one in runs):
-        raised += checks.several_runs(shown(one.run.log), read_log(one.run.log))
+    for log, runs in logs.items():
+        raised += checks.several_runs(shown(log), runs)
     try:
         if leads_out(directory / sweepdir.SCRIPT, os.path.realpath(directory)):
             raise sweepdir.SweepError(f"{sweepdir.SCRIPT} is a link that leads out of the sweep.")

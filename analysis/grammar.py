@@ -42,9 +42,7 @@ PART = re.compile(rb"(\d{1,9})\s{0,3}/\s{0,3}(\d{1,9})|(\d{1,3}(?:\.\d)?)\s?%|\b
 BRACKETS = re.compile(rb"\([^()]{0,80}\)|\[[^\[\]]{0,80}\]")  # what may stand beside a label's words
 ASIDE = re.compile(rb"[@:,|][^\s]{0,80}")
 DIAGNOSTIC = re.compile(rb"diagnostic|pre[-_ ]?quant", re.IGNORECASE)
-PREQUANT = re.compile(
-    r"pre[-_ ]?quant", re.IGNORECASE
-)  # in a final label: the result, unless one of the artifact follows
+PREQUANT = re.compile(r"pre[-_ ]?quant", re.IGNORECASE)  # a final label's: a diagnostic if the artifact's follows
 DECIMALS = re.compile(rb"val_(?:bpb|loss)\s{0,9}[:=\s]\s{0,9}[-+]?\d{1,9}\.(\d+)", re.IGNORECASE)
 
 SEED = re.compile(

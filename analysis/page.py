@@ -36,7 +36,7 @@ def page(verdict: Verdict, path: Path, command: str) -> str:
     return TEMPLATES.get_template("report.html").render(
         verdict=verdict,
         word=render.WORDS[verdict.verdict].lower(),
-        overruled=render.word(verdict, errors).lower() if verdict.verdict == SUPPORTED and errors else None,
+        overruled=render.word(verdict).lower() if verdict.verdict == SUPPORTED and errors else None,
         reason=printable(verdict.reason),
         facts=statements.facts(verdict),
         columns=render.RUN_COLUMNS,

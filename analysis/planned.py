@@ -175,9 +175,12 @@ def _other_claim(plan: dict[str, Any], rules: Ruleset, sota: float | None, other
     try:
         mine = from_plan(plan)
         keys = [key for key in COMPARED if getattr(rules, key) != getattr(mine, key)]
-        clauses = [f"{key} {getattr(rules, key)} instead of the plan's {getattr(mine, key)}" for key in keys]
-        if keys and rules.name != mine.name:
+        if rules.name == mine.name:
+            clauses = [f"{key} {getattr(rules, key)} instead of the plan's {getattr(mine, key)}" for key in keys]
+        elif keys:
             clauses = [f"judged by the rules {rules.name}, planned by {mine.name}, which differ in {', '.join(keys)}"]
+        else:
+            clauses = []
     except RulesError as error:
         clauses = [f"its rules cannot be read ({error})"]
     planned_sota = plan.get("sota")

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -381,7 +380,7 @@ def _without_memory(metrics: list[Metric]) -> tuple[Metric, ...]:
     )
 
 
-def _finals(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+def _finals(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
     plain = [metric for metric in metrics if not metric.diagnostic]
     decimals = {metric.label: metric.decimals for metric in plain}
     return tuple(metric for metric in plain if decimals.get(f"{metric.label}_exact", 0) <= metric.decimals)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from analysis import escape
 from analysis.escape import printable
-from analysis.findings import counts
+from analysis.findings import ERROR, counts
 from analysis.runs import Result
 from analysis.statements import assumptions, concerns, degrees, facts, not_counted, plain_p
 from analysis.verdict import SUPPORTED, Verdict
@@ -86,9 +86,8 @@ def markdown(verdict: Verdict, where: str = "") -> str:
 
     where: the folder, to be named; error-level findings overrule numbers that would pass, as they do at the gate.
     """
-    errors = counts(verdict.findings)["error"]
     place = f", {escape.markdown(where)}" if where else ""
-    lines = [f"## seedproof: {word(verdict, errors).lower()}{place}", "", escape.markdown(verdict.reason), ""]
+    lines = [f"## seedproof: {word(verdict).lower()}{place}", "", escape.markdown(verdict.reason), ""]
     lines += [f"{escape.markdown(line)}\n" for line in concerns(verdict)]
     if verdict.runs:
         lines += [*markdown_table(RUN_COLUMNS, [_escaped(run_cells(result)) for result in verdict.runs]), ""]
@@ -139,28 +138,30 @@ def as_json(verdict: Verdict) -> str:
     return escape.json_text(verdict.to_json())
 
 
-def gate(verdict: Verdict, errors: int) -> str:
-    """The few lines of `check`; `errors` findings overrule numbers that would pass."""
+def gate(verdict: Verdict) -> str:
+    """The few lines of `check`."""
     beside = [f"rules: {verdict.rules}", *verdict.notes]
     if verdict.plan is not None and verdict.plan.exact:  # what does not fit is a finding
         beside.append(verdict.plan.sentence())
     beside = [printable(line) for line in [*beside, *not_counted(verdict)]]
-    return "".join(f"{line}\n" for line in [_headline(verdict, errors), *(f"  {line}" for line in beside),
+    return "".join(f"{line}\n" for line in [_headline(verdict), *(f"  {line}" for line in beside),
                                             *(f"  {line}" for line in escape.finding_lines(verdict.findings))])  # fmt: skip
 
 
-def workflow_commands(verdict: Verdict, errors: int, folder: str) -> str:
+def workflow_commands(verdict: Verdict, folder: str) -> str:
     """GitHub workflow commands: the verdict, then each finding at its file and line (paths below `folder`)."""
-    kind = "notice" if verdict.verdict == SUPPORTED and not errors else "error"
-    lines = [f"::{kind} title=seedproof::{escape.command_data(_headline(verdict, errors))}"]
+    kind = "notice" if verdict.verdict == SUPPORTED and not counts(verdict.findings)[ERROR] else "error"
+    lines = [f"::{kind} title=seedproof::{escape.command_data(_headline(verdict))}"]
     return "\n".join([*lines, *(escape.annotation(finding, folder) for finding in verdict.findings)]) + "\n"
 
 
-def _headline(verdict: Verdict, errors: int) -> str:
-    return f"{word(verdict, errors)}: {printable(verdict.reason)}"
+def _headline(verdict: Verdict) -> str:
+    return f"{word(verdict)}: {printable(verdict.reason)}"
 
 
-def word(verdict: Verdict, errors: int) -> str:
+def word(verdict: Verdict) -> str:
+    """The gate's: error-level findings overrule numbers that would pass."""
+    errors = counts(verdict.findings)[ERROR]
     if verdict.verdict == SUPPORTED and errors:
         return f"REFUSED for {errors} error-level finding{'s' if errors > 1 else ''}, though the numbers are SUPPORTED"
     return WORDS[verdict.verdict]

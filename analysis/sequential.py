@@ -15,7 +15,17 @@ from functools import cache, lru_cache
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from analysis.chain import Array, Design, cosine, expected, log_likelihood_ratio, no_crossing, one_more, survival_at
+from analysis.chain import (
+    Array,
+    Design,
+    cosine,
+    expected,
+    expected_at,
+    log_likelihood_ratio,
+    no_crossing,
+    one_more,
+    surviving,
+)
 
 FLAT, POCOCK, OBRIEN_FLEMING = BOUNDARIES = ("flat", "pocock", "obrien-fleming")
 DELTAS = (1.0, 2.0, 4.0, 8.0)  # the alternatives that the open-ended test averages over, in sd
@@ -176,7 +186,7 @@ def conditional_power(design: Design, criticals: Sequence[float], look: int, t: 
         return 0.0
     states = design.steps(last)
     here = next(i for i, (_, _, index) in enumerate(states) if index == look)
-    after = survival_at(design, criticals, [*[0.0] * last, 1.0], delta, here + 1)
+    after = expected_at(design, criticals, surviving(last), delta, here + 1)
     v = np.array([cosine(t, states[here][1])])
     return float(1 - np.clip(one_more(v, states[here][:2], states[here + 1][:2], after, delta), 0, 1)[0])
 

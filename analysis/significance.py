@@ -111,10 +111,10 @@ def gate(paths: tuple[Path, ...], **options: Any) -> tuple[Verdict, int]:
 
     verdict = judge(paths, **options)
     errors = counts(verdict.findings)["error"]
-    sys.stdout.write(coloured(render.gate(verdict, errors), "refused" if errors else verdict.verdict))
+    sys.stdout.write(coloured(render.gate(verdict), "refused" if errors else verdict.verdict))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         folder = str(paths[0]) if len(paths) == 1 and paths[0].is_dir() else ""
-        sys.stdout.write(render.workflow_commands(verdict, errors, folder))
+        sys.stdout.write(render.workflow_commands(verdict, folder))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:

@@ -18,7 +18,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def nearest_path(path: Path) -> str:
-    """The same for a path that does not exist: something of a like name in the deepest folder that does, or that folder."""
+    """The same for a path that is no file. Of one that does not exist: something of a like name in the deepest folder that does, or that folder."""
     missing = Path(path)
     if os.path.isdir(missing):
         return " It is a folder; name the file."

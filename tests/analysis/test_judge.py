@@ -46,7 +46,7 @@ def runs(*values: float, arm: str = "candidate", first: int = 1) -> list[Result]
 
 def everywhere(verdict: Verdict, tmp_path: Path) -> str:
     """What all formats print; none of them may fail on a verdict."""
-    return render.text(verdict) + render.markdown(verdict) + render.as_json(verdict) + render.gate(verdict, 0) + page(
+    return render.text(verdict) + render.markdown(verdict) + render.as_json(verdict) + render.gate(verdict) + page(
         verdict, tmp_path, "command"
     )  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_a_planned_sequential_sweep_goes_on_and_names_the_next_seed(sweep: Folde
     assert "SEED=4" in verdict.reason
     assert verdict.plan is not None
     assert (verdict.plan.exact, verdict.plan.missing) == (True, [])
-    assert "the runs are exactly its runs" in render.gate(verdict, 0)
+    assert "the runs are exactly its runs" in render.gate(verdict)
     assert 0.5 < (verdict.sequential.chance or 0) < 1
 
 
@@ -390,7 +390,7 @@ def test_logs_that_the_claim_leaves_out_were_not_planned(record: Folder, sweep: 
     (folder / "submission.json").write_text(json.dumps(claim))
     verdict = judge((folder,), sota=1.3)
     assert (verdict.n, deviating(verdict)["extra"]) == (3, [4, 5])
-    assert "not counted: train_seed4.log, train_seed5.log" in render.gate(verdict, 0)
+    assert "not counted: train_seed4.log, train_seed5.log" in render.gate(verdict)
 
 
 def test_a_plan_above_logs_in_folders_is_a_records(record: Folder, sweep: Folder) -> None:
@@ -484,7 +484,7 @@ def test_a_plan_that_cannot_be_meant(sweep: Folder, record: Folder, changes: dic
     for path in (folder, beside):
         verdict = judge((path,), sota=1.3)
         assert (verdict.verdict, word in verdict.reason) == ("unusable", True), verdict.reason
-        assert "\x1b" not in render.gate(verdict, 0)
+        assert "\x1b" not in render.gate(verdict)
 
 
 # -- a history ---------------------------------------------------------------------------------------------------------
