@@ -22,8 +22,8 @@ demo: $(READY)
 test: $(READY)
 	@echo "Fast tests."
 	@$(BIN)/python -m pytest -n auto -m "not slow" -q
-	@echo "Slow tests: Ray, torchrun, training, simulation, a browser; two files at once."
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow -q
+	@echo "Slow tests: Ray, torchrun, training, simulation, a browser; two at once."
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -q
 
 lint: $(READY)
 	@echo "ruff check, ruff format, mypy."

@@ -38,7 +38,9 @@ LOST_RULES = tuple(
         (r"got signal: 15\b", "torchrun was told to end by SIGTERM: preempted, or by hand"),
         (r"uncorrectable ECC|GPU is lost|fallen off the bus|\bXid \(PCI|NVLink error", "a GPU broke down"),
         (r"CUDA driver (?:version is insufficient|initialization failed)|no CUDA-capable device", "the node's GPUs do not work"),
-        (r"ncclSystemError|ncclRemoteError|NCCL WARN NET|ibv_\w+ failed", "the network between the GPUs broke down"),
+        # not ncclRemoteError, nor what gloo says of a closed connection: a rank that ended by an error of its own makes
+        # the others say so
+        (r"ncclSystemError|NCCL WARN NET|ibv_\w+ failed", "the network between the GPUs broke down"),
         (r"Stale file handle|Input/output error|Transport endpoint is not connected", "a file system broke down"),
         (r"EADDRINUSE|Address already in use", "its rendezvous port was taken"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import import_module
@@ -38,7 +40,7 @@ def reference() -> Path:
 def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `python ARGUMENTS` from the project's root, as a user would."""
 
-    def run(*arguments: str | Path, env: dict[str, str] | None = None, timeout: float = 120, cwd: Path = ROOT):
+    def run(*arguments: str | Path, env: dict[str, str] | None = None, timeout: float = 300, cwd: Path = ROOT):
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
             capture_output=True,
@@ -65,6 +67,14 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+def until(condition: Callable[[], object], within_s: float = 300, log: Path | None = None) -> None:
+    """Wait for what must come about; a machine may be slow, so only a promise of ours is given a short time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()[-5000:] if log else f"not within {within_s} s"
+        time.sleep(0.02)
+
+
 def clean_environment() -> dict[str, str]:
     """The environment without what CI, a cluster or a recipe may have set."""
     unwanted = ("GITHUB_", "RAY_", "SEED", "DATA_PATH", "TOKENIZER_PATH", "RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -80,9 +90,17 @@ def private_ray() -> Iterator[dict[str, str]]:
         # a token in the home folder would make a cluster ask for one that `ray job submit` does not send
         yield {"RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     finally:
-        for pid in processes_of(str(folder)):
-            os.kill(pid, signal.SIGKILL)
+        kill(str(folder))
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def kill(marker: str) -> None:
+    """End what is left of a test, and what that starts while it ends."""
+    while pids := processes_of(marker):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def processes_of(marker: str) -> list[int]:

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from orchestration import sweep
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, clean_environment, until
 
 DEPLOY = ROOT / "deploy"
 EDITED = ("kuberay-rayjob.yaml", "ray-cluster.yaml", "skypilot.yaml", "slurm.sh")
@@ -89,7 +89,7 @@ class Cluster:
     def run(self, command: list[str], code: int = 0, **environment: str) -> tuple[int, str]:
         process = self.start(command, code, **environment)
         try:
-            output, _ = process.communicate(timeout=20)
+            output, _ = process.communicate(timeout=60)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -100,10 +100,7 @@ class Cluster:
         return [line for line in lines if line.startswith(beginning)]
 
     def wait_for(self, beginning: str) -> None:
-        until = time.monotonic() + 20
-        while not self.calls(beginning):
-            assert time.monotonic() < until, self.calls()
-            time.sleep(0.02)
+        until(lambda: self.calls(beginning))
 
     def temporary(self) -> Path:
         return Path(re.findall(r"mkdir -m 700 (\S+)", "\n".join(self.calls()))[0])
@@ -234,7 +231,7 @@ def test_a_signal_reaches_the_sweep_and_its_exit_code_counts(start: Start, clust
     try:
         cluster.wait_for("python")
         process.terminate()  # the script alone, as Slurm does
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -280,7 +277,7 @@ def test_the_sweep_does_not_start_before_the_nodes_have_joined(cluster: Cluster)
     time.sleep(0.3)
     assert (process.poll(), cluster.calls("python")) == (None, [])
     calls.write_text("ray start --head\nray start\n", encoding="utf-8")
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert (process.returncode, len(cluster.calls("python"))) == (0, 1)
 
 
@@ -368,7 +365,7 @@ def test_skypilot_ranks_join_the_head_and_leave_the_exit_code_to_it(cluster: Clu
     tasks = [skypilot(cluster, rank) for rank in range(NODES)]
     head, *ranks = [cluster.start(command, 1, **environment) for command, environment in tasks]
     try:
-        head.communicate(timeout=20)
+        head.communicate(timeout=60)
         assert head.returncode == 1
         starts = [call for call in cluster.calls()[:NODES] if call.startswith("ray start")]
         assert len(starts) == NODES  # all of them before the sweep

@@ -14,7 +14,7 @@ import pytest
 
 from orchestration import lock as module
 from orchestration.lock import SILENT_S, HeldError, Lock, living_owner, read_owner
-from tests.conftest import ROOT
+from tests.conftest import ROOT, until
 
 
 def elsewhere(directory: Path, silent_s: float, **changes: object) -> None:
@@ -70,10 +70,7 @@ def test_the_heart_beats_until_the_lock_is_given_back(tmp_path: Path, monkeypatc
     lock.beat()
     for _ in range(2):
         os.utime(path, (0, 0))
-        deadline = time.monotonic() + 10
-        while time.time() - path.stat().st_mtime > 5:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until(lambda: time.time() - path.stat().st_mtime < 5)
     lock.release()
     os.utime(path, (0, 0))
     time.sleep(0.05)

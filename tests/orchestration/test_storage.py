@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from orchestration import storage as module
 from orchestration.lock import HeldError, _space
 from orchestration.storage import Storage, StorageError
+from tests.conftest import until
 
 HOST = socket.gethostname()
 
@@ -49,19 +49,12 @@ def there(url: str) -> Path:
     return Path(url.removeprefix("file://")) / "mine"
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def opened(url: str, sweep: Path, driver: str = "first") -> Storage:
     """The storage of a driver that has shown itself there."""
     storage = Storage(url, sweep)
     storage.beat(lock_of(driver))
     lock = there(url) / "sweep.lock"
-    wait_for(lambda: storage.taken or (lock.is_file() and json.loads(lock.read_text())["driver"] == driver))
+    until(lambda: storage.taken or (lock.is_file() and json.loads(lock.read_text())["driver"] == driver))
     return storage
 
 
@@ -113,7 +106,7 @@ def test_a_driver_that_was_taken_over_stops_copying(sweep: Path, url: str, monke
     copied(url, sweep, driver="dead")
     storage = opened(url, sweep)  # in the place of the dead one
     (there(url) / "sweep.lock").write_bytes(lock_of("second"))
-    wait_for(lambda: storage.taken)
+    until(lambda: storage.taken)
     (sweep / "late").write_text("of the first")
     storage.put(sweep)
     assert storage.close(lock_of("first", released="now"), 10) is None
@@ -126,7 +119,7 @@ def test_one_that_began_while_we_fetched_is_left_alone(sweep: Path, url: str) ->
     storage = Storage(url, sweep)
     (there(url) / "sweep.lock").write_bytes(lock_of("quicker"))
     storage.beat(lock_of("first"))
-    wait_for(lambda: storage.taken)
+    until(lambda: storage.taken)
     assert json.loads((there(url) / "sweep.lock").read_text())["driver"] == "quicker"
 
 
@@ -134,7 +127,7 @@ def test_the_heart_goes_on_when_the_lock_was_taken_away(sweep: Path, url: str, m
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.02)
     storage = opened(url, sweep)
     (there(url) / "sweep.lock").unlink()
-    wait_for((there(url) / "sweep.lock").is_file)
+    until((there(url) / "sweep.lock").is_file)
     storage.close(lock_of("first", released="now"), 0)
     assert json.loads((there(url) / "sweep.lock").read_text())["released"] == "now"
 
@@ -180,12 +173,12 @@ def test_a_storage_that_fails_for_a_while_loses_nothing(sweep: Path, url: str, m
     there(url).rename(away)
     there(url).write_text("in the way")
     said = [storage.put(sweep)]
-    wait_for(lambda: said.append(storage.put()) or said[-1])
+    until(lambda: said.append(storage.put()) or said[-1])
     assert f"{url} cannot be written: " in str(said[-1])
     assert "2 files have not come to" in str(storage.close(lock_of("first"), 0.2))
     there(url).unlink()
     away.rename(there(url))
-    wait_for(lambda: contents(sweep).keys() <= contents(there(url)).keys())
+    until(lambda: contents(sweep).keys() <= contents(there(url)).keys())
 
 
 def test_a_file_that_has_gone_or_has_no_name_in_text_holds_up_no_other(sweep: Path, url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,20 @@ def afar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunOr
         digest = hashlib.sha256(SCRIPT).hexdigest()
         script = tmp_path / "nowhere" / "train_gpt.py"
         return RunOrder(
-            "candidate", 7, 1, folder, script, digest, SCRIPT, env, 1, load("parameter-golf"), "S", "D", 60, None
+            "candidate",
+            7,
+            1,
+            folder,
+            script,
+            digest,
+            SCRIPT,
+            env,
+            1,
+            load("parameter-golf"),
+            uuid.uuid4().hex,
+            "D",
+            60,
+            None,
         )
 
     return make

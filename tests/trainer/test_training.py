@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from analysis.reader import read_log
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, clean_environment, until
 from tests.trainer.conftest import TinyData
 
 pytestmark = pytest.mark.slow
@@ -181,10 +181,7 @@ def test_sigterm_ends_a_run_in_seconds(tiny_data: TinyData, tmp_path: Path) -> N
         subprocess.Popen(launcher, stdout=out, stderr=out, env=environment, cwd=tmp_path) as process,
     ):
         try:
-            deadline = time.monotonic() + 60
-            while b"step:20/" not in log.read_bytes():
-                assert time.monotonic() < deadline, log.read_text()[-2000:]
-                time.sleep(0.1)
+            until(lambda: b"step:20/" in log.read_bytes(), log=log)
             ranks = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
             assert len(ranks) == 2
             told = time.monotonic()
