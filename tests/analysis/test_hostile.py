@@ -789,7 +789,7 @@ def test_the_file_of_an_annotation_holds_no_codes(text: str) -> None:
     assert not CONTROL.search(escape.annotation(Finding("no-logs", "error", text, 1, ""), ""))
 
 
-@pytest.mark.parametrize("text", ["\u061c", "\U000e0041", "\u00ad", "\u180e"])
+@pytest.mark.parametrize("text", ["\u061c", "\U000e0041", "\u00ad", "\u180e", "\u3164", "\u206f", "\U000e01ef"])
 def test_invisible_characters_are_shown(text: str) -> None:
     assert text not in escape.printable(text)
 

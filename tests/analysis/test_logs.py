@@ -366,6 +366,14 @@ def test_json_holds_every_metric_and_hyper_parameter(command: Run, record: Calla
     assert rows[0]["hyperparameters"]["train_seq_len"] == "4096"
 
 
+def test_no_printed_row_is_a_workflow_command(
+    command: Run, record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(record({1: 1.2}, name=" ::error::x", bare=True).parent)
+    found = command("analysis.logs", "--curves", " ::error::x")
+    assert found.stdout.split("\n")[1].startswith(" \\x3a:error::x/train_seed1.log,")
+
+
 def test_what_could_not_be_read_is_said_and_is_an_error(command: Run, record: Callable[..., Path]) -> None:
     folder = record({7: 1.2})
     (folder / "away.log").symlink_to("/etc/hostname")
