@@ -203,7 +203,7 @@ JUDGED = {
     "plan-not-followed",
     "spread-too-small",
     "rules-changed",
-}  # need a plan or a history beside the folder: test_judge.py
+}  # need a plan or a history beside the folder: test_planned.py, test_history.py
 
 
 def test_every_code_has_a_case() -> None:
