@@ -314,6 +314,12 @@ def test_an_evaluation_alone_is_judged_by_the_training_log_of_its_seed(record: R
     assert [(finding.code, finding.file) for finding in findings(folder)] == [("time-over-cap", "eval/seed_42.log")]
 
 
+def test_a_training_time_that_is_no_number_is_not_within_the_cap(record: Record) -> None:
+    folder = record(VALUES)
+    swap("train_time:6042ms", "train_time:nanms")(folder)
+    assert [finding.code for finding in findings(folder)] == ["time-over-cap"]
+
+
 def test_a_ruleset_can_grade_findings_otherwise(record: Record, tmp_path: Path, command: Run) -> None:
     folder = record(VALUES)
     both(remove("README.md"), swap("world_size:8", "world_size:4"))(folder)
