@@ -251,7 +251,9 @@ def check_one_metric(results: list[Result]) -> None:
     labels = {result.label: result.log for result in results if result.state == "succeeded"}
     if len(labels) > 1:
         named = ", ".join(f"{label} ({log})" for label, log in labels.items())
-        raise EvidenceError(f"The runs carry different metrics: {named}. Choose one that all have with --metric of analysis.significance.")
+        raise EvidenceError(
+            f"The runs carry different metrics: {named}. Choose one that all have with --metric of analysis.significance."
+        )
 
 
 def _check_independent(results: list[Result]) -> None:

@@ -13,6 +13,8 @@ import shlex
 import signal
 import threading
 import time
+import traceback
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,14 +41,14 @@ from orchestration.files import now, write_json
 from orchestration.lock import HeldError, Lock
 from orchestration.looks import Looks
 from orchestration.progress import Progress, last_bpb, tail
-from orchestration.run import RunOrder
+from orchestration.run import RunOrder, read_manifest
 from orchestration.transfer import Inbox
 
 if TYPE_CHECKING:
     from orchestration.storage import Storage
 
 EXIT_USAGE, EXIT_RUN_FAILED = 2, 4
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 DONE = ("succeeded", "failed")
 GAUGE_S = 5.0
 EVALUATION_AND_SLACK_S = 2400.0
@@ -163,6 +165,7 @@ class _Driver:
         self.states: dict[tuple[str, int], str] = {}
         self.orders: dict[tuple[str, int], RunOrder] = {}
         self.first_attempt: dict[tuple[str, int], int] = {}
+        self.unbegun: Counter[tuple[str, int]] = Counter()  # attempts that did not come as far as to a folder
         self.refused: dict[tuple[str, int], float] = {}  # since when a run finds no room
         self.inboxes: dict[RunOrder, Inbox] = {}  # of runs on nodes that do not share the directory
         self.looks = Looks(directory, plan, self.say)
@@ -180,16 +183,19 @@ class _Driver:
                 there = attempt_folders(self.directory, arm, seed)
                 begun = [number for a, s, number in self.journal.begun if (a, s) == (arm, seed)]
                 for number in begun:
-                    if (arm, seed, number) in self.journal.finished and number not in there:
-                        raise SweepError(f"{self.journal.path} says that {arm} seed {seed} has a result, and its folder "
-                                         f"attempt-{number} is not there: put it back, or plan a new sweep.")  # fmt: skip
+                    if (arm, seed, number) not in self.journal.finished:
+                        continue
+                    order = self.order(arm, seed, number)
+                    if read_manifest(order) is None:
+                        raise SweepError(f"{self.journal.path} says that {arm} seed {seed} has a result, and "
+                                         f"{order.folder / RUN_MANIFEST} is not there: put it back, or plan a new sweep.")  # fmt: skip
                 last = max([*there, *begun], default=0)
                 self.first_attempt[arm, seed] = last + 1
                 if last == 0:
                     continue
                 order = self.order(arm, seed, last)
-                manifest = self.end(order, {"state": "lost", "reason": "its driver went away"})
-                self.states[arm, seed] = manifest["state"]
+                ended = self.end(order, {"state": "lost", "reason": "its driver went away"})
+                self.states[arm, seed] = ended["state"]
                 self.orders[arm, seed] = order
 
     def order(self, arm: str, seed: int, attempt: int) -> RunOrder:
@@ -197,9 +203,12 @@ class _Driver:
         deadline = self.care.deadline_s
         if deadline is None and self.rules.train_time_s is not None and plan["gpus_per_run"]:
             deadline = self.rules.train_time_s + EVALUATION_AND_SLACK_S
+        hidden = (
+            {} if plan["gpus_per_run"] else {"CUDA_VISIBLE_DEVICES": ""}
+        )  # what Ray did not give, a run does not use
         return RunOrder(
             arm, seed, attempt, attempt_folder(self.directory, arm, seed, attempt), Path(plan["script"]["path"]),
-            plan["script"]["sha256"], self.script, plan["arms"][arm]["env"], plan["gpus_per_run"] or plan["cpus_per_run"],
+            plan["script"]["sha256"], self.script, hidden | plan["arms"][arm]["env"], plan["gpus_per_run"] or plan["cpus_per_run"],
             self.rules, self.lock.sweep, self.lock.driver, self.care.stall_timeout_s, deadline,
         )  # fmt: skip
 
@@ -207,8 +216,12 @@ class _Driver:
 
     def event(self, order: RunOrder, state: str, reason: str | None = None, node: str | None = None) -> None:
         self.states[order.arm, order.seed] = state
+        if state not in ("pending", "running"):
+            self.copy(
+                order.folder, self.journal.path
+            )  # the folder first: the journal says of no result that is not there
         self.journal.write((order.arm, order.seed, order.attempt), state, reason, node)
-        self.copy(*([order.folder] if state not in ("pending", "running") else []), self.journal.path)
+        self.copy(self.journal.path)
 
     def copy(self, *paths: Path) -> None:
         """Copy to the storage, where there is one, what has come and what could not be copied before."""
@@ -229,7 +242,7 @@ class _Driver:
             "attempt": order.attempt,
             "started": now(),
         }
-        written = read_json(path) if path.is_file() else beginning
+        written = read_manifest(order) or beginning
         if written["state"] in ("pending", "running"):
             written = written | {"ended": now()} | manifest
             write_json(path, written)
@@ -259,7 +272,8 @@ class _Driver:
             self.pool.submit(order, first=True)
             return
         self.refused.pop(key, None)
-        if not order.folder.exists():  # its node died before it began: that is no attempt of the seed's
+        if not order.folder.exists() and self.unbegun[key] < self.care.max_attempts:
+            self.unbegun[key] += 1  # its node died before it began: that is no attempt of the seed's
             self.first_attempt[key] += 1
         inbox = self.inboxes.pop(order, None)
         if inbox is not None and manifest.get("ended"):
@@ -305,13 +319,16 @@ class _Driver:
         self.progress.done = there
         if there == runs or self.looks.over(self.states):
             return self.conclude()
+        told_not_to = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else []  # by nohup
         try:
             click.echo("Starting Ray.")
             threading.Thread(target=load_reports, daemon=True).start()
             with cluster():
                 self.pool = Pool(size, self, self.care.wait_s)
                 for number in STOP_SIGNALS:
-                    signal.signal(number, _stop)  # after Ray has set its own
+                    signal.signal(
+                        number, signal.SIG_IGN if number in told_not_to else _stop
+                    )  # after Ray has set its own
                 try:
                     self.run_out()
                 except BaseException as error:
@@ -327,13 +344,16 @@ class _Driver:
             return go_on(self.directory, self.care)
         except StopError as error:
             click.echo(f"Error: {error}", err=True)
-            taken = self.storage is not None and self.storage.taken
-            return EXIT_RUN_FAILED if taken else go_on(self.directory, self.care)
+            return EXIT_RUN_FAILED if self.taken_at() else go_on(self.directory, self.care)
         except OSError as error:
             click.echo(f"Error: {error.filename or self.directory} cannot be written: {error.strerror}.", err=True)
             return go_on(self.directory, self.care)
         except KeyboardInterrupt:
             click.echo("Stopped: the sweep is not complete.", err=True)
+            return go_on(self.directory, self.care)
+        except Exception as error:  # of Ray, or a bug of ours: no verdict, so not the exit code of one
+            traceback.print_exc()
+            click.echo(f"Error: the driver broke down ({type(error).__name__}); every run's files are kept.", err=True)
             return go_on(self.directory, self.care)
         return self.conclude()
 
@@ -351,13 +371,19 @@ class _Driver:
         self.submit_due()
         while self.pool.open:
             self.pool.poll()
-            if self.storage is not None and self.storage.taken:
-                raise StopError(f"another driver has taken over the sweep at {self.care.storage}.")
+            if where := self.taken_at():
+                raise StopError(f"another driver has taken over the sweep at {where}.")
             self.progress.tick()
             self.gauge()
             if self.looks.over(self.states):
                 return
             self.submit_due()
+
+    def taken_at(self) -> str | None:
+        """Where another driver has taken the sweep over, None while nowhere."""
+        if self.lock.taken:
+            return str(self.directory)
+        return self.care.storage if self.storage is not None and self.storage.taken else None
 
     def gauge(self) -> None:
         """Tell Ray's metrics where the runs stand."""

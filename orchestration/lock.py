@@ -46,7 +46,7 @@ class Lock:
         silent = not before or before.get("released") or age >= SILENT_S or not alive(before)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = before.get("host") != socket.gethostname() and not silent
+            held = not _of_this_machine(before) and not silent  # here the system would know of a living owner's lock
         except BlockingIOError:
             held = True
         except OSError:  # a file system without locks: the heartbeat alone speaks
@@ -61,6 +61,7 @@ class Lock:
             "sweep": self.sweep, "driver": self.driver, "host": socket.gethostname(), "pid": os.getpid(), "user": _user(),
             "since": now(), "space": _space(), "job": os.environ.get("RAY_JOB_SUBMISSION_ID"),
         }  # fmt: skip
+        self.taken = False  # by another driver, which heard nothing of this one for too long
         self._over = threading.Event()
         self._heart: threading.Thread | None = None
         try:
@@ -86,18 +87,27 @@ class Lock:
 
     def _beat(self) -> None:
         while True:
+            self._look()
+            if self.taken:
+                return
             with contextlib.suppress(OSError):  # a full disk is the driver's to say
                 os.utime(self._path)
             if self._over.wait(HEARTBEAT_S):
                 return
+
+    def _look(self) -> None:
+        other = read_owner(self._path.parent).get("driver")
+        self.taken = self.taken or other not in (None, self.driver)
 
     def release(self) -> None:
         self._over.set()
         if self._heart is not None:
             self._heart.join()
         self._owner["released"] = now()
+        self._look()
         try:
-            self._write()
+            if not self.taken:
+                self._write()
         finally:
             os.close(self._handle)
 
@@ -119,7 +129,7 @@ def read_owner(directory: Path) -> dict[str, Any]:
 
 def alive(owner: dict[str, Any]) -> bool:
     """Whether an owner's process is there, as far as this host can tell."""
-    here = owner.get("host") == socket.gethostname() and owner.get("space") == _space()
+    here = _of_this_machine(owner) and owner.get("space") == _space()
     if not here or not isinstance(owner.get("pid"), int):
         return True
     try:
@@ -131,8 +141,14 @@ def alive(owner: dict[str, Any]) -> bool:
     return True
 
 
+def _of_this_machine(owner: dict[str, Any]) -> bool:
+    """Whether an owner's lock would be seen here; two machines may have one name."""
+    kernels = [str(space).partition("pid:")[0] for space in (owner.get("space"), _space()) if space]
+    return owner.get("host") == socket.gethostname() and len({*kernels}) < 2
+
+
 def _space() -> str | None:
-    """What numbers of processes belong to: containers may share a host's name and not its processes."""
+    """What numbers of processes belong to: the kernel and, as containers may share it, the part of it that they are in."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -145,7 +161,7 @@ def living_owner(directory: Path) -> dict[str, Any] | None:
     if not owner or owner.get("released"):
         return None
     silent = time.time() - (directory / LOCK).stat().st_mtime >= SILENT_S or not alive(owner)
-    if owner.get("host") != socket.gethostname():
+    if not _of_this_machine(owner):
         return None if silent else owner
     with open(directory / LOCK, "rb") as file:
         try:

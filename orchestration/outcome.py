@@ -19,6 +19,7 @@ from orchestration.preflight import no_room
 from orchestration.secret import redacted
 
 HINT_BYTES = 16384
+TRACEBACK = "Traceback (most recent call last)"
 # what torchrun says of the rank that failed first, when not the training was at fault; the ranks that it ends itself
 # because of that one leave with -15 too, and with -9 where they ignore it
 KILLED = tuple(
@@ -29,13 +30,20 @@ KILLED = tuple(
         (r"exitcode\s*:\s*-7\b", "a rank got a bus error: shared memory or disk ran out"),
     )
 )
-# and what the log's end says anywhere
-LOST_RULES = tuple(
+# what the log's end says anywhere
+ENDED = tuple(
+    (re.compile(pattern), reason)
+    for pattern, reason in (
+        (r"\A(?!(?s:.)*forcefully exiting via)(?s:.)*exitcode\s*:\s*-9\b", "a rank was killed by SIGKILL: out of memory, or by hand"),
+        (r"got signal: 15\b", "torchrun was told to end by SIGTERM: preempted, or by hand"),
+    )
+)  # fmt: skip
+# and what an error says: of a rank in its traceback, or of torchrun itself. The same words before that are a warning's, of what
+# a library tried at its start or the script has caught
+BROKEN = tuple(
     (re.compile(pattern, re.IGNORECASE), reason)
     for pattern, reason in (
         (r"No space left on device|Disk quota exceeded", "the disk was full"),
-        (r"\A(?!(?s:.)*forcefully exiting via)(?s:.)*exitcode\s*:\s*-9\b", "a rank was killed by SIGKILL: out of memory, or by hand"),
-        (r"got signal: 15\b", "torchrun was told to end by SIGTERM: preempted, or by hand"),
         (r"uncorrectable ECC|GPU is lost|fallen off the bus|\bXid \(PCI|NVLink error", "a GPU broke down"),
         (r"CUDA driver (?:version is insufficient|initialization failed)|no CUDA-capable device", "the node's GPUs do not work"),
         # not ncclRemoteError, nor what gloo says of a closed connection: a rank that ended by an error of its own makes
@@ -47,8 +55,10 @@ LOST_RULES = tuple(
 )  # fmt: skip
 
 
-def judge(log: Path, code: int, seed: int, rules: Ruleset) -> tuple[str, str | None, Run | None, Metric | None]:
-    """(state, why, the run as read, its final metric) of a torchrun that left with `code`."""
+def judge(log: Path, code: int | None, seed: int, rules: Ruleset) -> tuple[str, str | None, Run | None, Metric | None]:
+    """(state, why, the run as read, its final metric) of a torchrun that left with `code`, None where it cannot be ended."""
+    if code is None:
+        return "lost", "its processes cannot be ended", None, None
     if code < 0:
         return "lost", f"the run's supervisor was killed by signal {-code}", None, None
     if code > 128:
@@ -62,8 +72,8 @@ def judge(log: Path, code: int, seed: int, rules: Ruleset) -> tuple[str, str | N
     except FileError as error:
         return "failed", f"{log} {error}", None, None
     if not found:
-        if _cut_off(log):
-            return "lost", f"{log} ends in mid-line, before a final metric", None, None
+        if no_room(log.parent):
+            return "lost", f"the disk was full; see {log}", None, None
         return "failed", f"no final metric, {rules.result_line}, was printed; see {log}", None, None
     run = found[-1]
     metric = metrics_of(run, rules)[-1]
@@ -78,8 +88,9 @@ def judge(log: Path, code: int, seed: int, rules: Ruleset) -> tuple[str, str | N
 def infrastructure(log: Path) -> str | None:
     """What of the machine broke down, as far as the log's end or the disk says; None when nothing is known to have."""
     end = _end(log)
-    first_failed = end.rpartition("Root Cause (first observed failure)")[2]
-    for rules, text in ((KILLED, first_failed), (LOST_RULES, end)):
+    before, of_a_rank, first_failed = end.rpartition("Root Cause (first observed failure)")
+    errors = "".join(before.partition(TRACEBACK)[1:]) if of_a_rank else end
+    for rules, text in ((KILLED, first_failed), (ENDED, end), (BROKEN, errors)):
         for pattern, reason in rules:
             if pattern.search(text):
                 return reason
@@ -101,8 +112,3 @@ def _end(log: Path) -> str:
         file.seek(0, 2)
         file.seek(max(0, file.tell() - HINT_BYTES))
         return file.read().decode("utf-8", "replace")
-
-
-def _cut_off(log: Path) -> bool:
-    end = _end(log)
-    return bool(end) and not end.endswith("\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 MARKER = "SEEDPROOF_RUN"  # in the environment of every process of a run: sweep/arm/seed/attempt
 LEAST_FREE_BYTES = 64 * 2**20
+GPU_LOCKS = Path("/tmp")  # noqa: S108  one place for all users, whatever their TMPDIR
 BUSY_GPU_MIB = 1024  # an idle GPU shows some hundred MiB at most
 
 
@@ -85,8 +87,12 @@ def no_room(folder: Path) -> str | None:
     return f"{folder} has {free / 2**20:.0f} MiB of free disk; a run needs {LEAST_FREE_BYTES / 2**20:.0f} MiB"
 
 
-def busy_gpus(environment: Mapping[str, str]) -> str | None:
-    """Which GPU of the run somebody else is using, None when all are free or there is no nvidia-smi."""
+def take_gpus(environment: Mapping[str, str], held: contextlib.ExitStack) -> str | None:
+    """Take the run's GPUs until `held` is closed; which one somebody else is using, None when all are taken.
+
+    A run that has only begun shows no memory in use, and two sweeps with a Ray of their own know nothing of each other:
+    a lock for every GPU, which the system frees with this process, keeps them apart. Without nvidia-smi there is none.
+    """
     tool = shutil.which("nvidia-smi", path=environment.get("PATH"))
     if tool is None:
         return None
@@ -97,8 +103,21 @@ def busy_gpus(environment: Mapping[str, str]) -> str | None:
         return None
     mine = environment.get("CUDA_VISIBLE_DEVICES")
     wanted = None if mine is None else {name.strip() for name in mine.split(",")}
-    for line in found.stdout.splitlines():
-        index, uuid, used = ([part.strip() for part in line.split(",")] + ["", ""])[:3]
-        if (wanted is None or wanted & {index, uuid}) and used.isdigit() and int(used) > BUSY_GPU_MIB:
-            return f"GPU {index} has {used} MiB in use by another process"
+    with contextlib.ExitStack() as taken:
+        for line in found.stdout.splitlines():
+            index, uuid, used = ([part.strip() for part in line.split(",")] + ["", ""])[:3]
+            if wanted is not None and not wanted & {index, uuid}:
+                continue
+            if used.isdigit() and int(used) > BUSY_GPU_MIB:
+                return f"GPU {index} has {used} MiB in use by another process"
+            try:
+                lock = os.open(GPU_LOCKS / f"seedproof-{uuid}.lock", os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            except OSError:
+                continue  # no file can be made: the memory alone speaks
+            taken.callback(os.close, lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return f"GPU {index} is taken by another sweep"
+        held.push(taken.pop_all())
     return None

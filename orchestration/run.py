@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.rules import Ruleset
-from analysis.sweepdir import RUN_MANIFEST, STACKS, TRAIN_LOG, read_json
+from analysis.sweepdir import RUN_MANIFEST, STACKS, STATES, TRAIN_LOG, SweepError, read_json
 from orchestration import supervisor
 from orchestration.files import file_digest, now, write_json
 from orchestration.outcome import judge
-from orchestration.preflight import MARKER, busy_gpus, end_leftovers, marker, no_room
+from orchestration.preflight import MARKER, end_leftovers, marker, no_room, take_gpus
 from orchestration.provenance import provenance
 from orchestration.secret import secret_name, secret_value
 from orchestration.transfer import Message, Outbox, scratch, shares
@@ -37,6 +37,7 @@ INHERITED_BEGINNINGS = ("LC_", "CONDA_", "XDG_", "CUDA_", "NVIDIA_", "NCCL_", "G
 # and what of that goes into run.json; anything else might be a secret
 RECORDED = ("OMP_", "NCCL_", "GLOO_", "CUDA_VISIBLE_DEVICES", "TORCH_", "TRITON_")
 WATCH_S, GPU_POLL_S = 0.2, 10.0
+END_S = supervisor.GRACE_S + 30.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # an order is itself: it keys the states of a sweep
@@ -114,6 +115,11 @@ def execute(order: RunOrder, node_id: str) -> Iterator[Message]:
 
 def make(order: RunOrder, node_id: str, outbox: Outbox | None) -> Iterator[Message]:
     """Make the run in the order's folder, and send it away through the outbox where there is one."""
+    with contextlib.ExitStack() as held:
+        yield from _make(order, node_id, outbox, held)
+
+
+def _make(order: RunOrder, node_id: str, outbox: Outbox | None, held: contextlib.ExitStack) -> Iterator[Message]:
     order.folder.parent.mkdir(parents=True, exist_ok=True)
     if reason := no_room(order.folder.parent):
         yield "refused", reason
@@ -121,7 +127,7 @@ def make(order: RunOrder, node_id: str, outbox: Outbox | None) -> Iterator[Messa
     end_leftovers(order.sweep, order.arm, order.seed)
     environment = run_environment(order)
     waited = 0.0
-    while reason := busy_gpus(environment):
+    while reason := take_gpus(environment, held):
         if waited >= order.stall_timeout_s:
             yield "refused", reason
             return
@@ -166,12 +172,11 @@ def frozen_script(order: RunOrder) -> Path:
 
 def supervise(
     order: RunOrder, arguments: list[str], environment: dict[str, str], outbox: Outbox | None = None
-) -> Generator[Message, None, tuple[int, tuple[str, str] | None]]:
-    """Run torchrun below the supervisor; (exit code, (state, reason) where the watchdog ended it)."""
+) -> Generator[Message, None, tuple[int | None, tuple[str, str] | None]]:
+    """Run torchrun below the supervisor; (exit code or None where it cannot be ended, (state, reason) where the watchdog ended it)."""
     log, fault = order.folder / TRAIN_LOG, None
-    with (
-        open(log, "ab") as out,  # appending: what is written after somebody cut the log has no hole before it
-        subprocess.Popen(
+    with open(log, "ab") as out:  # appending: what is written after somebody cut the log has no hole before it
+        process = subprocess.Popen(
             [sys.executable, supervisor.__file__, *arguments],
             stdin=subprocess.PIPE,  # its end tells the supervisor that this worker is gone
             stdout=out,
@@ -179,8 +184,8 @@ def supervise(
             cwd=order.folder,
             env=environment,
             start_new_session=True,  # Ray kills the process group of a worker that ends
-        ) as process,
-    ):
+        )
+    try:
         watchdog = Watchdog(log, order.stall_timeout_s, order.deadline_s)
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -193,7 +198,13 @@ def supervise(
                 fault = fault[0], fault[1] + (f"; {STACKS} says where its processes stood" if dumped else "")
                 process.terminate()
                 break
-        code = process.wait()
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a process in the kernel's hands may never end
+            process.wait(END_S)
+    if (code := process.returncode) is None:
+        return None, fault or ("lost", "its processes cannot be ended")
     if code < 0:  # the supervisor was killed, and what is not torchrun or a rank may have been left
         end_leftovers(order.sweep, order.arm, order.seed)
     return code, fault or watchdog.fault_at_the_end()
@@ -236,11 +247,25 @@ def finish(order: RunOrder, manifest: dict[str, Any], state: str, reason: str | 
         for path in sorted(order.folder.rglob("*"))
         if path.is_file() and not path.is_symlink() and path.name != RUN_MANIFEST
     }
-    if (written := read_json(path))["state"] != "running":
+    written = read_manifest(order)
+    if written is not None and written["state"] in ("lost", "stopped"):
         return written
     manifest |= {"state": state, "reason": reason, "ended": now(), "files": files}
     write_json(path, manifest)
     return manifest
+
+
+def read_manifest(order: RunOrder) -> dict[str, Any] | None:
+    """What run.json says of the attempt; None where it is not there, or is another file that the script has written."""
+    path = order.folder / RUN_MANIFEST
+    try:
+        found = read_json(path) if path.is_file() else None
+    except SweepError:
+        return None
+    if found is None or found.get("state") not in STATES:
+        return None
+    said = {"arm": order.arm, "seed": order.seed, "attempt": order.attempt}
+    return found if all(found.get(name, value) == value for name, value in said.items()) else None
 
 
 def _json(value: float | None) -> float | None:

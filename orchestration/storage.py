@@ -18,7 +18,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from analysis.sweepdir import LOCK, PLAN, SweepError
+from analysis.sweepdir import EVENTS, LOCK, PLAN, RUN_MANIFEST, SweepError
 from orchestration.lock import HEARTBEAT_S, SILENT_S, HeldError, alive, described
 
 SUFFIX = ".partial"
@@ -104,7 +104,9 @@ class Storage:
             if self.taken:
                 return None
             for path in paths:
-                self._due |= dict.fromkeys(_below(path))
+                for file in _below(path):
+                    self._due.pop(file, None)  # behind what was put meanwhile
+                    self._due[file] = None
             if self._copier is None:
                 self._copier = threading.Thread(target=self._copy, daemon=True)
                 self._copier.start()
@@ -207,8 +209,12 @@ class Storage:
 
 
 def _below(path: Path) -> list[Path]:
-    """A file, or all files below a folder; half-written ones and links are left out. The lock goes by heartbeats."""
-    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    """A file, or all files below a folder; half-written ones and links are left out. The lock goes by heartbeats.
+
+    What says of others that they are there comes after them: a run's manifest, and the journal last.
+    """
+    last = {RUN_MANIFEST: 1, EVENTS: 2}
+    found = sorted(path.rglob("*"), key=lambda file: (last.get(file.name, 0), file)) if path.is_dir() else [path]
     return [
         file
         for file in found

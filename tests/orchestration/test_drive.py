@@ -13,7 +13,8 @@ import pytest
 
 from analysis.rules import load
 from analysis.sweepdir import read_plan
-from orchestration.drive import Care, _Driver
+from orchestration import engine
+from orchestration.drive import Care, StopError, _Driver
 from orchestration.lock import Lock
 from orchestration.plan import freeze, make_plan
 
@@ -59,6 +60,63 @@ def test_a_run_whose_node_died_before_it_began_has_lost_no_attempt(driver: Any) 
     assert (len(driver.submitted), third.attempt) == (2, 3)
     driver.ended(begin(third), "A", LOST)
     assert len(driver.submitted) == 2
+
+
+def test_a_run_that_never_begins_is_not_made_again_for_ever(driver: Any) -> None:
+    driver.submitted.append((driver.order("candidate", 1, 1), {}))
+    for number in range(20):
+        if number < len(driver.submitted):
+            driver.ended(driver.submitted[number][0], "A", LOST)
+    assert len(driver.submitted) == 4  # two that are no attempts of the seed's, and the two that it may have
+    assert driver.states["candidate", 1] == "lost"
+
+
+def test_a_result_is_copied_before_the_journal_tells_of_it(driver: Any) -> None:
+    copied = []
+
+    def put(*paths: Path) -> None:
+        told = "succeeded" in driver.journal.path.read_text() if driver.journal.path.exists() else False
+        copied.append(([path.name for path in paths], told))
+
+    driver.storage = SimpleNamespace(put=put)
+    order = begin(driver.order("candidate", 1, 1))
+    driver.ended(order, "A", {"state": "succeeded", "reason": None, "ended": "now", "wall_s": 1.0})
+    assert copied == [(["attempt-1", "events.jsonl"], False), (["events.jsonl"], True)]
+
+
+def test_a_file_of_the_scripts_own_is_no_manifest(driver: Any) -> None:
+    order = begin(driver.order("candidate", 1, 1))
+    for content in ('{"lr": 1}', '{"state": "lost", "seed": 7}', "no JSON"):
+        (order.folder / "run.json").write_text(content)
+        assert driver.end(order, LOST)["state"] == "lost"
+        assert json.loads((order.folder / "run.json").read_text())["attempt"] == 1
+
+
+def test_without_gpus_a_run_sees_none(driver: Any) -> None:
+    assert driver.order("candidate", 1, 1).env == {"CUDA_VISIBLE_DEVICES": ""}
+    driver.plan["gpus_per_run"] = 8
+    assert driver.order("candidate", 1, 1).env == {}
+
+
+def test_a_driver_that_breaks_down_has_no_verdict(
+    driver: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise KeyError("state")
+
+    monkeypatch.setattr(engine, "cluster", broken)
+    assert driver.drive() == 4
+    said = capsys.readouterr().err
+    assert "Error: the driver broke down (KeyError)" in said
+    assert "Go on with: python -m orchestration.sweep resume" in said
+
+
+def test_a_driver_whose_lock_is_another_ones_stops(driver: Any) -> None:
+    driver.lock.taken = True
+    driver.pool = SimpleNamespace(open=1, poll=lambda: None, submit=lambda order: None)
+    with pytest.raises(StopError, match="another driver has taken over the sweep at "):
+        driver.run_out()
+    driver.lock.taken = False
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed"])

@@ -63,6 +63,23 @@ def test_an_owner_on_another_host_lives_as_long_as_its_heart_beats(tmp_path: Pat
     Lock(tmp_path).release()
 
 
+def test_a_lock_that_another_driver_has_taken_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
+    lock = Lock(tmp_path)
+    lock.beat()
+    elsewhere(tmp_path, 0, driver="another")
+    until(lambda: lock.taken)
+    lock.release()
+    assert "released" not in read_owner(tmp_path)
+
+
+def test_two_machines_may_have_one_name(tmp_path: Path) -> None:
+    elsewhere(tmp_path, 5, host=socket.gethostname(), space="another-kernelpid:[1]")
+    assert (living_owner(tmp_path) or {})["pid"] == 1
+    with pytest.raises(HeldError, match="last heard of 5 s ago"):
+        Lock(tmp_path)
+
+
 def test_the_heart_beats_until_the_lock_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
     path = tmp_path / "sweep.lock"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orchestration import preflight
-from orchestration.preflight import MARKER, busy_gpus, end_leftovers, no_room
+from orchestration.preflight import MARKER, end_leftovers, no_room, take_gpus
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
@@ -66,6 +68,20 @@ def test_a_full_disk_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert no_room(tmp_path) is None
 
 
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
+    """An environment with two GPUs of which so much memory is in use, and of which a run sees `mine`."""
+    monkeypatch.setattr(preflight, "GPU_LOCKS", tmp_path)
+
+    def make(first: object = 400, second: object = 400, mine: str | None = None) -> dict[str, str]:
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(f"#!/bin/sh\necho '0, GPU-a, {first}'\necho '1, GPU-b, {second}'\n")
+        tool.chmod(0o755)
+        return {"PATH": str(tmp_path)} | ({} if mine is None else {"CUDA_VISIBLE_DEVICES": mine})
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("memory", "mine", "found"),
     [
@@ -78,15 +94,23 @@ def test_a_full_disk_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_a_gpu_that_somebody_uses_refuses_the_run(
-    tmp_path: Path, memory: tuple[object, object], mine: str | None, found: str | None
+    gpus: Callable[..., dict[str, str]], memory: tuple[object, object], mine: str | None, found: str | None
 ) -> None:
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\necho '0, GPU-a, {memory[0]}'\necho '1, GPU-b, {memory[1]}'\n")
-    tool.chmod(0o755)
-    environment = {"PATH": str(tmp_path)} | ({} if mine is None else {"CUDA_VISIBLE_DEVICES": mine})
-    assert busy_gpus(environment) == found
+    with contextlib.ExitStack() as held:
+        assert take_gpus(gpus(*memory, mine=mine), held) == found
+
+
+def test_two_sweeps_of_one_machine_do_not_take_the_same_gpu(gpus: Callable[..., dict[str, str]]) -> None:
+    with contextlib.ExitStack() as one, contextlib.ExitStack() as other:
+        assert take_gpus(gpus(mine="1"), one) is None
+        assert take_gpus(gpus(), other) == "GPU 1 is taken by another sweep"
+        assert take_gpus(gpus(mine="0"), other) is None  # which the refused one has given back
+        one.close()
+        assert take_gpus(gpus(mine="GPU-b"), other) is None
+        assert take_gpus(gpus(mine=""), one) is None  # a run on CPUs
 
 
 def test_without_nvidia_smi_no_gpu_is_busy(tmp_path: Path) -> None:
     assert shutil.which("nvidia-smi", path=str(tmp_path)) is None
-    assert busy_gpus({"PATH": str(tmp_path)}) is None
+    with contextlib.ExitStack() as held:
+        assert take_gpus({"PATH": str(tmp_path)}, held) is None

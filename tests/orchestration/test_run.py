@@ -13,6 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import pytest
 
 from analysis.rules import load
 from analysis.sweepdir import attempt_folder
+from orchestration import run as module
 from orchestration import supervisor
 from orchestration.files import append_line, file_digest, write_whole
 from orchestration.outcome import judge
-from orchestration.run import RunOrder, command, execute, run_environment
+from orchestration.run import RunOrder, command, execute, finish, run_environment, supervise
 from tests.conftest import clean_environment, kill, make_log, processes_of, until
 
 RULES = load("parameter-golf")
@@ -160,6 +162,13 @@ Root Cause (first observed failure):
 """
 
 
+CRASH = """\
+[rank1]: Traceback (most recent call last):
+[rank1]:   File "train.py", line 1, in <module>
+[rank1]: {}
+"""
+
+
 @pytest.mark.parametrize(
     ("log", "code", "state", "word"),
     [
@@ -182,7 +191,27 @@ Root Cause (first observed failure):
         ),
         ("DistBackendError: NCCL error: ncclRemoteError: a peer left\n", 1, "failed", "exit code 1 (DistBackendError"),
         ("OSError: [Errno 28] No space left on device\n", 1, "lost", "the disk was full"),
-        ("step:1/2 train_loss:3\nstep:2/2 tra", 0, "lost", "ends in mid-line"),
+        ("step:1/2 train_loss:3\nstep:2/2 tra", 0, "failed", "no final metric"),  # the watchdog sees a log that was cut
+        (
+            "NCCL WARN NET/OFI no protocol\n"
+            + CRASH.format("AssertionError: nan")
+            + ROOT_CAUSE.format(first=1, other=-15),
+            1,
+            "failed",
+            "nan",
+        ),
+        (
+            "OSError: [Errno 28] No space left on device, kept\n" + ROOT_CAUSE.format(first=1, other=-15),
+            1,
+            "failed",
+            "exit code 1",
+        ),
+        (
+            CRASH.format("OSError: [Errno 28] No space left on device") + ROOT_CAUSE.format(first=1, other=-15),
+            1,
+            "lost",
+            "the disk was full",
+        ),
         (make_log(1, 1.2), -9, "lost", "supervisor was killed by signal 9"),
         ("step:1/2 train_loss:3\n", 0, "failed", "no final metric"),
         (make_log(1, float("nan")), 0, "failed", "not a finite number"),
@@ -240,6 +269,35 @@ def test_files_appear_whole(tmp_path: Path) -> None:
     assert path.read_text() == "two"
     assert (tmp_path / "events").read_text() == '{"a": 1}\n{"a": 2}\n'
     assert sorted(p.name for p in tmp_path.iterdir()) == ["events", "f"]
+
+
+def test_a_process_that_cannot_be_ended_holds_nobody(
+    tmp_path: Path, marker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = tmp_path / "supervisor.py"
+    stuck.write_text(
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(60)\n"
+    )
+    monkeypatch.setattr(supervisor, "__file__", str(stuck))
+    monkeypatch.setattr(module, "END_S", 0.2)
+    planned = replace(order(tmp_path / "s.py", tmp_path), stall_timeout_s=1.0)
+    planned.folder.mkdir(parents=True)
+    said = supervise(planned, [], clean_environment() | {"MARKER": marker})
+    with pytest.raises(StopIteration) as ended, pytest.warns(ResourceWarning):
+        next(said)
+    assert ended.value.value == (None, ("lost", "hung: no line for 1 s"))
+    assert judge(planned.folder / "train.log", None, 1, RULES)[:2] == ("lost", "its processes cannot be ended")
+
+
+def test_a_manifest_that_the_script_has_overwritten_is_written_again(tmp_path: Path) -> None:
+    planned = order(tmp_path / "s.py", tmp_path)
+    planned.folder.mkdir(parents=True)
+    path = planned.folder / "run.json"
+    for content in ('{"lr": 1}', '{"state": "lost", "seed": 8}', "[]"):
+        path.write_text(content)
+        assert finish(planned, {"seed": 7}, "succeeded", None)["state"] == "succeeded"
+    path.write_text('{"state": "stopped", "seed": 7}')  # the driver's word
+    assert finish(planned, {"seed": 7}, "succeeded", None)["state"] == "stopped"
 
 
 def test_what_a_log_lacks_is_said_by_the_rules(tmp_path: Path) -> None:

@@ -105,13 +105,38 @@ def test_a_driver_that_was_taken_over_stops_copying(sweep: Path, url: str, monke
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.02)
     copied(url, sweep, driver="dead")
     storage = opened(url, sweep)  # in the place of the dead one
-    (there(url) / "sweep.lock").write_bytes(lock_of("second"))
-    until(lambda: storage.taken)
+
+    def taken() -> bool:
+        (there(url) / "sweep.lock").write_bytes(lock_of("second"))  # a beat between a look and a write goes over it
+        return storage.taken
+
+    until(taken)
     (sweep / "late").write_text("of the first")
     storage.put(sweep)
     assert storage.close(lock_of("first", released="now"), 10) is None
     assert not (there(url) / "late").exists()
     assert json.loads((there(url) / "sweep.lock").read_text())["driver"] == "second"
+
+
+def test_the_journal_comes_after_the_runs_that_it_tells_of(
+    sweep: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = opened(url, sweep)
+    order: list[str] = []
+    monkeypatch.setattr(storage, "_upload", lambda path: order.append(path.name))
+    monkeypatch.setattr(storage, "_copier", object())  # nothing is copied yet
+    (sweep / "events.jsonl").write_text("1")
+    for name in ("one", "two"):
+        (sweep / name).mkdir()
+        for file in ("run.json", "train.log", "weights"):
+            (sweep / name / file).write_text(name)
+        storage.put(sweep / name, sweep / "events.jsonl")
+    names = [path.name for path in storage._due]
+    assert names[-7:] == ["train.log", "weights", "run.json", "train.log", "weights", "run.json", "events.jsonl"]
+    monkeypatch.setattr(storage, "_copier", None)
+    storage.put()
+    assert storage.close(lock_of("first", released="now"), 10) is None
+    assert order[-7:] == names[-7:]
 
 
 def test_one_that_began_while_we_fetched_is_left_alone(sweep: Path, url: str) -> None:

@@ -122,9 +122,7 @@ def test_a_result_whose_folder_is_gone_is_not_bought_again(python: Run, script: 
     Journal(tmp_path / "out").write(("candidate", 1, 1), "running", None, "node")
     Journal(tmp_path / "out").write(("candidate", 1, 1), "succeeded", None, "node")
     found = python("-m", "orchestration.sweep", "resume", tmp_path / "out")
-    assert (found.returncode, "its folder attempt-1 is not there: put it back" in found.stderr) == (2, True), (
-        found.stderr
-    )
+    assert (found.returncode, "attempt-1/run.json is not there: put it back" in found.stderr) == (2, True), found.stderr
 
 
 def test_a_folder_with_something_in_it_is_not_written_to(command: Run, script: Path, tmp_path: Path) -> None:
@@ -306,7 +304,7 @@ def test_a_killed_rank_is_made_again_and_a_killed_driver_is_resumed(
     output = tmp_path / "out"
     arguments = sweep_arguments(script, output, "--sota", "1.3", "--seeds", "1,2", "--env", "PAUSE=4")
     environment = clean_environment() | private_ray
-    process = subprocess.Popen([sys.executable, *arguments], env=environment, cwd=ROOT)
+    process = subprocess.Popen(["nohup", sys.executable, *arguments], env=environment, cwd=ROOT)
     first = output / "candidate/seed-1"
     until(lambda: has_stepped(first / "attempt-1/train.log"))
     ranks = [
@@ -316,6 +314,7 @@ def test_a_killed_rank_is_made_again_and_a_killed_driver_is_resumed(
         and b"torch.distributed" not in data
     ]
     assert len(ranks) == 1
+    process.send_signal(signal.SIGHUP)  # as at a logout
     os.kill(ranks[0], signal.SIGKILL)
     until(lambda: has_stepped(first / "attempt-2/train.log"))
     lost = json.loads((first / "attempt-1/run.json").read_text())
