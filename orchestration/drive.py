@@ -11,6 +11,7 @@ import os
 import secrets
 import shlex
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -323,7 +324,7 @@ class _Driver:
         try:
             click.echo("Starting Ray.")
             threading.Thread(target=load_reports, daemon=True).start()
-            with cluster():
+            with cluster(self.head_gone):
                 self.pool = Pool(size, self, self.care.wait_s)
                 for number in STOP_SIGNALS:
                     signal.signal(
@@ -356,6 +357,13 @@ class _Driver:
             click.echo(f"Error: the driver broke down ({type(error).__name__}); every run's files are kept.", err=True)
             return go_on(self.directory, self.care)
         return self.conclude()
+
+    def head_gone(self) -> None:
+        """Leave with the exit code of a sweep that is not complete, before Ray leaves with that of a verdict."""
+        click.echo("Error: Ray's head does not answer any more; its workers will end, too.", err=True)
+        code = go_on(self.directory, self.care)
+        sys.stdout.flush()
+        os._exit(code)
 
     def give_up(self, reason: str) -> None:
         """End what is under way; first in the files, so that a second signal loses nothing."""

@@ -8,6 +8,8 @@ here.
 from __future__ import annotations
 
 import os
+import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ POLL_S = 0.2
 MOST_ASKED = 32  # groups that wait for room at once; more only keeps Ray's scheduler busy
 AVOID_S = 60.0  # a run is kept away from the node that lost it so long, but not for ever: others may be in use
 LOOK_S = 2.0
+HEAD_LOOK_S, HEAD_SILENT_S = 5.0, 40.0
 SILENT_S = 6.0  # so long after a node's death Ray should have said what has become of its run
 REST_S = 10.0  # and nothing is sent so long to a node that had no room
 
@@ -56,8 +59,12 @@ class Size:
 
 
 @contextmanager
-def cluster() -> Iterator[None]:
-    """Ray for the time of a sweep: the cluster that RAY_ADDRESS names, or one of our own on this machine."""
+def cluster(head_gone: Callable[[], None]) -> Iterator[None]:
+    """Ray for the time of a sweep: the cluster that RAY_ADDRESS names, or one of our own on this machine.
+
+    `head_gone` is called, in a thread of its own, when the head's GCS has not answered for HEAD_SILENT_S. By then calls of
+    Ray may hang, and after a minute Ray ends this process with the exit code 1.
+    """
     own = not os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"address": "local", "include_dashboard": False} if own else {}
     # a run must not be nice to other processes: a bare torchrun is not; and a worker that ends with its driver must not
@@ -68,10 +75,28 @@ def cluster() -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise EngineError(f"Ray on {where} cannot be reached or started: {error}") from error
+    over = threading.Event()
+    threading.Thread(
+        target=_watch_head, args=(ray.get_runtime_context().gcs_address, head_gone, over), daemon=True
+    ).start()
     try:
         yield
     finally:
+        over.set()
         ray.shutdown()
+
+
+def _watch_head(address: str, head_gone: Callable[[], None], over: threading.Event) -> None:
+    host, _, port = address.rpartition(":")
+    heard = time.monotonic()
+    while not over.wait(HEAD_LOOK_S):
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_LOOK_S):
+                heard = time.monotonic()
+        except OSError:
+            if time.monotonic() - heard > HEAD_SILENT_S and not over.is_set():
+                head_gone()
+                return
 
 
 @dataclass(slots=True)

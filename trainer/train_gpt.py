@@ -275,7 +275,8 @@ class Machine:
                     getattr(torch.backends.cuda, f"enable_{each}_sdp")(each == name)
                 attend(q, k, v).backward(q.detach())
 
-            tries = {name: partial(layer, name) for name in (("flash", "math") if s.deterministic else ATTENTION)}
+            names = ATTENTION[s.train_seq_len % 128 > 0 :]  # cudnn before 9.15 errs at other lengths
+            tries = {name: partial(layer, name) for name in (("flash", "math") if s.deterministic else names)}
             best, times = fastest(tries)
             layer(best)  # leaves it alone allowed; a graph that was compiled for another must not come from the cache
             torch.compiler.config.cache_key_tag = best
@@ -798,31 +799,31 @@ class Trainer:
             loss.backward()
             self.banks.add_embedding()
             losses.append(loss.detach())
-        if self.near_cap:
-            torch.cuda.synchronize()
-        elapsed_ms = clock.elapsed_ms()
-        capped = 0 < 1000.0 * s.max_wallclock_seconds <= elapsed_ms
         self.banks.signals[0] = torch.stack(losses).sum()
-        self.banks.signals[1].fill_(elapsed_ms / self.world_size)  # fill_ does not wait for the device, a copy would
-        self.banks.signals[2].fill_(float(capped))
+        self.banks.signals[1].fill_(clock.elapsed_ms() / self.world_size)  # a copy would wait for the device
         self.banks.reduce(s.grad_clip_norm)
         for group in self.adam.param_groups:
             group["lr"] = group["base_lr"] * scale
         self.adam.step()
         self.muon.step(s.matrix_lr * scale, muon_momentum(s, step))
 
-    def agreed(self, steps: int) -> tuple[int, float, bool]:
+    def agreed(self, steps: int, clock: Clock) -> tuple[int, float, bool]:
         """(steps done, mean elapsed ms, cap reached by any rank) after `steps` steps, the same on every rank.
 
         On CUDA this is the answer of the step before: waiting for it keeps the host close to the device without a
         stall in every step. In the last steps before the cap the host waits for the device, so that the clock is exact.
         """
+        signals, cap_ms = self.banks.signals, 1000.0 * self.s.max_wallclock_seconds
         if self.device.type != "cuda" or self.near_cap:
-            signals = self.banks.signals
+            if self.near_cap:
+                torch.cuda.synchronize()
+            if cap_ms > 0:
+                signals[2].fill_(float(cap_ms <= clock.elapsed_ms()))
+                if self.world_size > 1:
+                    dist.all_reduce(signals[2:])
         else:
-            copy = torch.empty(Banks.SIGNALS, pin_memory=True).copy_(self.banks.signals, non_blocking=True)
-            event = torch.cuda.Event()
-            event.record()
+            copy = torch.empty(Banks.SIGNALS, pin_memory=True).copy_(signals, non_blocking=True)
+            event = torch.cuda.current_stream().record_event()
             before, self.pending = self.pending, (steps, copy, event)
             if before is None:
                 return 0, 0.0, False
@@ -831,7 +832,6 @@ class Trainer:
         loss, elapsed_ms, capped = signals.tolist()
         if not math.isfinite(loss):
             raise DivergedError(f"The training loss at step {steps} is {loss}: the run has diverged.")
-        cap_ms = 1000.0 * self.s.max_wallclock_seconds
         self.near_cap = self.device.type == "cuda" and 0 < cap_ms <= elapsed_ms + NEAR_CAP_STEPS * elapsed_ms / steps
         return steps, elapsed_ms, capped > 0
 
@@ -868,7 +868,7 @@ class Trainer:
             if step <= 10 or (s.train_log_every > 0 and step % s.train_log_every == 0):
                 loss = float(self.banks.signals[0])
                 log(f"step:{step}/{total} train_loss:{loss:.4f} {clock.spent(step)}")
-            timed_steps, timed_ms, capped = self.agreed(step)
+            timed_steps, timed_ms, capped = self.agreed(step, clock)
         if step < total:
             log(f"stopping_early: wallclock_cap train_time:{clock.elapsed_ms():.0f}ms step:{step}/{total}")
 

@@ -101,7 +101,7 @@ def test_without_gpus_a_run_sees_none(driver: Any) -> None:
 def test_a_driver_that_breaks_down_has_no_verdict(
     driver: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken() -> None:
+    def broken(head_gone: object) -> None:
         raise KeyError("state")
 
     monkeypatch.setattr(engine, "cluster", broken)

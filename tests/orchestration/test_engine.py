@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -144,6 +146,23 @@ def pool_of(heard: Heard, work: Work, waiting: list[RunOrder]) -> engine.Pool:
     for order in waiting:
         pool.submit(order)
     return pool
+
+
+def test_a_head_that_does_not_answer_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "HEAD_LOOK_S", 0.02)
+    monkeypatch.setattr(engine, "HEAD_SILENT_S", 0.2)
+    gone, over = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        watcher = threading.Thread(target=engine._watch_head, args=(address, gone.set, over))
+        watcher.start()
+        assert not gone.wait(0.5)
+    assert gone.wait(60)
+    watcher.join()
+    gone.clear()
+    over.set()  # a sweep that has ended does not ask for its head
+    engine._watch_head(address, gone.set, over)
+    assert not gone.is_set()
 
 
 def run_out(pool: engine.Pool, within_s: float = 10) -> None:

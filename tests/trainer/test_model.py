@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.trainer.conftest import TINY_MODEL
+from tests.trainer.conftest import TINY_MODEL, TinyData
 from trainer import train_gpt
 from trainer.train_gpt import (
     GPT,
@@ -313,6 +314,17 @@ def test_learning_rate_by_time() -> None:
     assert lr_scale(s, 500, 50_000, 100) == 1  # 10 s left = 100 steps of 100 ms
     assert lr_scale(s, 550, 55_000, 100) == pytest.approx(0.5)
     assert lr_scale(s, 600, 60_001, 100) == 0
+
+
+def test_the_cap_is_checked_after_the_step(tiny_data: TinyData) -> None:
+    s = Settings.from_env(tiny_data.env | {"MAX_WALLCLOCK_SECONDS": "1"})
+    trainer = train_gpt.Trainer(s, 0, 1, Machine(torch.device("cpu"), torch.float32))
+    times = iter((998.0, 999.0, 999.0, 1000.0))  # before the optimizers and after them, of two steps
+    clock = SimpleNamespace(elapsed_ms=lambda: next(times))
+    trainer.step(0, 1.0, clock)
+    assert trainer.agreed(1, clock) == (1, 998.0, False)
+    trainer.step(1, 1.0, clock)
+    assert trainer.agreed(2, clock) == (2, 999.0, True)
 
 
 def test_muon_momentum_warms_up() -> None:
