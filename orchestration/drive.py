@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from orchestration.storage import Storage
 
 EXIT_USAGE, EXIT_RUN_FAILED = 2, 4
-STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DONE = ("succeeded", "failed")
 GAUGE_S = 5.0
 EVALUATION_AND_SLACK_S = 2400.0
@@ -204,9 +204,8 @@ class _Driver:
         deadline = self.care.deadline_s
         if deadline is None and self.rules.train_time_s is not None and plan["gpus_per_run"]:
             deadline = self.rules.train_time_s + EVALUATION_AND_SLACK_S
-        hidden = (
-            {} if plan["gpus_per_run"] else {"CUDA_VISIBLE_DEVICES": ""}
-        )  # what Ray did not give, a run does not use
+        # a run does not use what Ray has not given to it
+        hidden = {} if plan["gpus_per_run"] else {"CUDA_VISIBLE_DEVICES": ""}
         return RunOrder(
             arm, seed, attempt, attempt_folder(self.directory, arm, seed, attempt), Path(plan["script"]["path"]),
             plan["script"]["sha256"], self.script, hidden | plan["arms"][arm]["env"], plan["gpus_per_run"] or plan["cpus_per_run"],
@@ -218,9 +217,7 @@ class _Driver:
     def event(self, order: RunOrder, state: str, reason: str | None = None, node: str | None = None) -> None:
         self.states[order.arm, order.seed] = state
         if state not in ("pending", "running"):
-            self.copy(
-                order.folder, self.journal.path
-            )  # the folder first: the journal says of no result that is not there
+            self.copy(order.folder, self.journal.path)  # the folder before the journal that tells of it
         self.journal.write((order.arm, order.seed, order.attempt), state, reason, node)
         self.copy(self.journal.path)
 
@@ -320,16 +317,14 @@ class _Driver:
         self.progress.done = there
         if there == runs or self.looks.over(self.states):
             return self.conclude()
-        told_not_to = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else []  # by nohup
+        nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         try:
             click.echo("Starting Ray.")
             threading.Thread(target=load_reports, daemon=True).start()
             with cluster(self.head_gone):
                 self.pool = Pool(size, self, self.care.wait_s)
-                for number in STOP_SIGNALS:
-                    signal.signal(
-                        number, signal.SIG_IGN if number in told_not_to else _stop
-                    )  # after Ray has set its own
+                for number in STOP_SIGNALS[: 2 if nohup else 3]:
+                    signal.signal(number, _stop)  # after Ray has set its own
                 try:
                     self.run_out()
                 except BaseException as error:

@@ -110,14 +110,25 @@ def take_gpus(environment: Mapping[str, str], held: contextlib.ExitStack) -> str
                 continue
             if used.isdigit() and int(used) > BUSY_GPU_MIB:
                 return f"GPU {index} has {used} MiB in use by another process"
-            try:
-                lock = os.open(GPU_LOCKS / f"seedproof-{uuid}.lock", os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            except OSError:
-                continue  # no file can be made: the memory alone speaks
+            lock = _opened(GPU_LOCKS / f"seedproof-{uuid}.lock")
+            if lock is None:
+                continue  # the memory alone speaks
             taken.callback(os.close, lock)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return f"GPU {index} is taken by another sweep"
         held.push(taken.pop_all())
+    return None
+
+
+def _opened(lock: Path) -> int | None:
+    """A file that all users may lock, made where it is not there; None where that cannot be."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    for more in (0, os.O_CREAT | os.O_EXCL, 0):  # another may make it meanwhile
+        with contextlib.suppress(OSError):
+            found = os.open(lock, flags | more, 0o644)
+            if more:
+                os.fchmod(found, 0o644)  # whatever the umask
+            return found
     return None

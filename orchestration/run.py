@@ -99,27 +99,24 @@ def execute(order: RunOrder, node_id: str) -> Iterator[Message]:
     ("refused", reason) where this node cannot take the run; nothing was started then. Where the node does not share the
     sweep's directory, ("began", manifest) and what a transfer.Inbox takes come before the end.
     """
-    if shares(order.sweep_directory, order.driver):
-        yield from make(order, node_id, None)
-        return
-    room = scratch(order.sweep)
-    try:
+    with contextlib.ExitStack() as held:
+        if shares(order.sweep_directory, order.driver):
+            yield from make(order, node_id, held, None)
+            return
+        room = scratch(order.sweep)
+        held.callback(shutil.rmtree, room, ignore_errors=True)
         here = replace(order, folder=room / order.arm / f"seed-{order.seed}" / order.folder.name)
-        for kind, content in make(here, node_id, Outbox(here.folder)):
+        for kind, content in make(here, node_id, held, Outbox(here.folder)):
             if kind in ("began", "ended") and content["reason"]:
                 content["reason"] = content["reason"].replace(str(here.folder), str(order.folder))
             yield kind, content
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
 
 
-def make(order: RunOrder, node_id: str, outbox: Outbox | None) -> Iterator[Message]:
-    """Make the run in the order's folder, and send it away through the outbox where there is one."""
-    with contextlib.ExitStack() as held:
-        yield from _make(order, node_id, outbox, held)
+def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outbox | None) -> Iterator[Message]:
+    """Make the run in the order's folder, and send it away through the outbox where there is one.
 
-
-def _make(order: RunOrder, node_id: str, outbox: Outbox | None, held: contextlib.ExitStack) -> Iterator[Message]:
+    Its GPUs are taken until `held` is closed.
+    """
     order.folder.parent.mkdir(parents=True, exist_ok=True)
     if reason := no_room(order.folder.parent):
         yield "refused", reason
