@@ -106,6 +106,12 @@ def carry_out(directory: Path, care: Care) -> int:
         if care.ahead != 1 and plan.get("design", {}).get("name") != SEQUENTIAL:
             raise SweepError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
         code = _Driver(directory, plan, care, lock, storage).drive()
+    except (SweepError, HeldError, OSError):
+        raise
+    except Exception as error:  # of Ray, or a bug of ours: no verdict, so not the exit code of one
+        traceback.print_exc()
+        click.echo(f"Error: the driver broke down ({type(error).__name__}); every run's files are kept.", err=True)
+        code = go_on(directory, care)
     finally:
         try:
             lock.release()
@@ -217,7 +223,7 @@ class _Driver:
     def event(self, order: RunOrder, state: str, reason: str | None = None, node: str | None = None) -> None:
         self.states[order.arm, order.seed] = state
         if state not in ("pending", "running"):
-            self.copy(order.folder, self.journal.path)  # the folder before the journal that tells of it
+            self.copy(order.folder)  # before the journal tells of it
         self.journal.write((order.arm, order.seed, order.attempt), state, reason, node)
         self.copy(self.journal.path)
 
@@ -346,10 +352,6 @@ class _Driver:
             return go_on(self.directory, self.care)
         except KeyboardInterrupt:
             click.echo("Stopped: the sweep is not complete.", err=True)
-            return go_on(self.directory, self.care)
-        except Exception as error:  # of Ray, or a bug of ours: no verdict, so not the exit code of one
-            traceback.print_exc()
-            click.echo(f"Error: the driver broke down ({type(error).__name__}); every run's files are kept.", err=True)
             return go_on(self.directory, self.care)
         return self.conclude()
 

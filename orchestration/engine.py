@@ -82,8 +82,10 @@ def cluster(head_gone: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
-        ray.shutdown()
+        try:
+            ray.shutdown()
+        finally:
+            over.set()
 
 
 def _watch_head(address: str, head_gone: Callable[[], None], over: threading.Event) -> None:

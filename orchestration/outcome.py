@@ -19,7 +19,8 @@ from orchestration.preflight import no_room
 from orchestration.secret import redacted
 
 HINT_BYTES = 16384
-TRACEBACK = "Traceback (most recent call last)"
+ERROR = re.compile(r"Traceback \(most recent call last\)|terminate called after|^\[rank\d+\]:\[E\d{4}", re.MULTILINE)
+TORCHRUN = "torch/distributed/elastic/multiprocessing/api.py"
 # what torchrun says of the rank that failed first, when not the training was at fault; the ranks that it ends itself
 # because of that one leave with -15 too, and with -9 where they ignore it
 KILLED = tuple(
@@ -31,21 +32,21 @@ KILLED = tuple(
     )
 )
 # what the log's end says anywhere
-ENDED = tuple(
-    (re.compile(pattern), reason)
+ANYWHERE = tuple(
+    (re.compile(pattern, re.IGNORECASE), reason)
     for pattern, reason in (
         (r"\A(?!(?s:.)*forcefully exiting via)(?s:.)*exitcode\s*:\s*-9\b", "a rank was killed by SIGKILL: out of memory, or by hand"),
         (r"got signal: 15\b", "torchrun was told to end by SIGTERM: preempted, or by hand"),
+        (r"uncorrectable ECC|GPU is lost|fallen off the bus|\bXid \(PCI|NVLink error", "a GPU broke down"),
+        (r"CUDA driver (?:version is insufficient|initialization failed)|no CUDA-capable device", "the node's GPUs do not work"),
     )
 )  # fmt: skip
-# and what an error says: of a rank in its traceback, or of torchrun itself. The same words before that are a warning's, of what
-# a library tried at its start or the script has caught
-BROKEN = tuple(
+# and what an error says, of a rank or of torchrun itself: before that the same words are a warning's, of what a library tried
+# at its start or the script has caught
+IN_AN_ERROR = tuple(
     (re.compile(pattern, re.IGNORECASE), reason)
     for pattern, reason in (
         (r"No space left on device|Disk quota exceeded", "the disk was full"),
-        (r"uncorrectable ECC|GPU is lost|fallen off the bus|\bXid \(PCI|NVLink error", "a GPU broke down"),
-        (r"CUDA driver (?:version is insufficient|initialization failed)|no CUDA-capable device", "the node's GPUs do not work"),
         # not ncclRemoteError, nor what gloo says of a closed connection: a rank that ended by an error of its own makes
         # the others say so
         (r"ncclSystemError|NCCL WARN NET|ibv_\w+ failed", "the network between the GPUs broke down"),
@@ -55,10 +56,8 @@ BROKEN = tuple(
 )  # fmt: skip
 
 
-def judge(log: Path, code: int | None, seed: int, rules: Ruleset) -> tuple[str, str | None, Run | None, Metric | None]:
-    """(state, why, the run as read, its final metric) of a torchrun that left with `code`, None where it cannot be ended."""
-    if code is None:
-        return "lost", "its processes cannot be ended", None, None
+def judge(log: Path, code: int, seed: int, rules: Ruleset) -> tuple[str, str | None, Run | None, Metric | None]:
+    """(state, why, the run as read, its final metric) of a torchrun that left with `code`."""
     if code < 0:
         return "lost", f"the run's supervisor was killed by signal {-code}", None, None
     if code > 128:
@@ -89,12 +88,21 @@ def infrastructure(log: Path) -> str | None:
     """What of the machine broke down, as far as the log's end or the disk says; None when nothing is known to have."""
     end = _end(log)
     before, of_a_rank, first_failed = end.rpartition("Root Cause (first observed failure)")
-    errors = "".join(before.partition(TRACEBACK)[1:]) if of_a_rank else end
-    for rules, text in ((KILLED, first_failed), (ENDED, end), (BROKEN, errors)):
+    for rules, text in (
+        (KILLED, first_failed),
+        (ANYWHERE, end),
+        (IN_AN_ERROR, _errors(before.partition(TORCHRUN)[0]) if of_a_rank else end),
+    ):
         for pattern, reason in rules:
             if pattern.search(text):
                 return reason
     return "the disk was full" if no_room(log.parent) else None
+
+
+def _errors(ranks: str) -> str:
+    """What the ranks printed from their first error on; all that there is where that one's head may be cut off."""
+    begun = ERROR.search(ranks)
+    return ranks[begun.start() :] if begun else ranks if len(ranks) > HINT_BYTES // 2 else ""
 
 
 def failure_hint(log: Path) -> str:

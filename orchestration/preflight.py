@@ -93,21 +93,21 @@ def take_gpus(environment: Mapping[str, str], held: contextlib.ExitStack) -> str
     A run that has only begun shows no memory in use, and two sweeps with a Ray of their own know nothing of each other:
     a lock for every GPU, which the system frees with this process, keeps them apart. Without nvidia-smi there is none.
     """
+    mine = environment.get("CUDA_VISIBLE_DEVICES")
     tool = shutil.which("nvidia-smi", path=environment.get("PATH"))
-    if tool is None:
+    if tool is None or mine == "":
         return None
     query = [tool, "--query-gpu=index,uuid,memory.used", "--format=csv,noheader,nounits"]
     try:
         found = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    mine = environment.get("CUDA_VISIBLE_DEVICES")
     wanted = None if mine is None else {name.strip() for name in mine.split(",")}
     with contextlib.ExitStack() as taken:
         for line in found.stdout.splitlines():
             index, uuid, used = ([part.strip() for part in line.split(",")] + ["", ""])[:3]
-            if wanted is not None and not wanted & {index, uuid}:
-                continue
+            if not uuid or (wanted is not None and not wanted & {index, uuid}):
+                continue  # what is no GPU of the run's, or no GPU: an error
             if used.isdigit() and int(used) > BUSY_GPU_MIB:
                 return f"GPU {index} has {used} MiB in use by another process"
             lock = _opened(GPU_LOCKS / f"seedproof-{uuid}.lock")
@@ -118,6 +118,8 @@ def take_gpus(environment: Mapping[str, str], held: contextlib.ExitStack) -> str
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return f"GPU {index} is taken by another sweep"
+            except OSError:
+                continue
         held.push(taken.pop_all())
     return None
 

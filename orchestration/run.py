@@ -144,9 +144,8 @@ def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outb
     finally:
         if script != order.script:
             shutil.rmtree(script.parent, ignore_errors=True)
-    state, why, run, metric = judge(order.folder / TRAIN_LOG, code, order.seed, order.rules)
-    if fault is not None:
-        state, why = fault
+    judged = (*fault, None, None) if fault else judge(order.folder / TRAIN_LOG, code or 0, order.seed, order.rules)
+    state, why, run, metric = judged
     if metric is not None and run is not None:
         manifest["metric"] = {"label": metric.label, "val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb),
                               "line": metric.line}  # fmt: skip
@@ -200,9 +199,12 @@ def supervise(
         process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):  # a process in the kernel's hands may never end
             process.wait(END_S)
-    if (code := process.returncode) is None:
-        return None, fault or ("lost", "its processes cannot be ended")
-    if code < 0:  # the supervisor was killed, and what is not torchrun or a rank may have been left
+    code: int | None = process.returncode
+    if code is None and fault is not None:
+        return None, (fault[0], f"{fault[1]}; its processes cannot be ended")
+    if (
+        code is not None and code < 0
+    ):  # the supervisor was killed, and what is not torchrun or a rank may have been left
         end_leftovers(order.sweep, order.arm, order.seed)
     return code, fault or watchdog.fault_at_the_end()
 
@@ -262,7 +264,7 @@ def read_manifest(order: RunOrder) -> dict[str, Any] | None:
     if found is None or found.get("state") not in STATES:
         return None
     said = {"arm": order.arm, "seed": order.seed, "attempt": order.attempt}
-    return found if all(found.get(name, value) == value for name, value in said.items()) else None
+    return found if all(found.get(name) == value for name, value in said.items()) else None
 
 
 def _json(value: float | None) -> float | None:

@@ -104,9 +104,7 @@ class Storage:
             if self.taken:
                 return None
             for path in paths:
-                for file in _below(path):
-                    self._due.pop(file, None)  # behind what was put meanwhile
-                    self._due[file] = None
+                self._due |= dict.fromkeys(_below(path))
             if self._copier is None:
                 self._copier = threading.Thread(target=self._copy, daemon=True)
                 self._copier.start()
@@ -163,7 +161,8 @@ class Storage:
                     if self._closing:
                         return
                     self._changed.wait()
-                path = next(iter(self._due))
+                # the journal last: it tells of no result that has not come there
+                path = next((path for path in self._due if path.name != EVENTS), next(iter(self._due)))
                 del self._due[path]  # what changes from now on is due again
                 self._copying = True
             again = False
@@ -209,12 +208,11 @@ class Storage:
 
 
 def _below(path: Path) -> list[Path]:
-    """A file, or all files below a folder; half-written ones and links are left out. The lock goes by heartbeats.
+    """A file, or all files below a folder, a run's manifest after what it tells of; half-written ones and links are left out.
 
-    What says of others that they are there comes after them: a run's manifest, and the journal last.
+    The lock goes by heartbeats.
     """
-    last = {RUN_MANIFEST: 1, EVENTS: 2}
-    found = sorted(path.rglob("*"), key=lambda file: (last.get(file.name, 0), file)) if path.is_dir() else [path]
+    found = sorted(path.rglob("*"), key=lambda file: (file.name == RUN_MANIFEST, file)) if path.is_dir() else [path]
     return [
         file
         for file in found

@@ -96,7 +96,8 @@ def private_ray() -> Iterator[dict[str, str]]:
 
 def kill(marker: str) -> None:
     """End what is left of a test, and what that starts while it ends."""
-    while pids := processes_of(marker):
+    deadline = time.monotonic() + 60
+    while (pids := processes_of(marker)) and time.monotonic() < deadline:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -250,7 +251,8 @@ def sweep(tmp_path: Path) -> Callable[..., Path]:
                     "ended": f"2026-04-05T10:{minute:02d}:59+00:00",
                 }
                 state = "failed" if value is None else "succeeded"
-                (attempt / "run.json").write_text(json.dumps({"state": state, "seed": seed, "reason": None} | times))
+                said = {"arm": arm, "seed": seed, "attempt": 1, "state": state, "reason": None}
+                (attempt / "run.json").write_text(json.dumps(said | times))
         return folder
 
     return make

@@ -833,7 +833,7 @@ class Trainer:
         if not math.isfinite(loss):
             raise DivergedError(f"The training loss at step {steps} is {loss}: the run has diverged.")
         self.near_cap = self.device.type == "cuda" and 0 < cap_ms <= elapsed_ms + NEAR_CAP_STEPS * elapsed_ms / steps
-        return steps, elapsed_ms, capped > 0
+        return steps, elapsed_ms, capped > 0 or 0 < cap_ms <= elapsed_ms
 
     def warm_up(self, log: Log) -> None:
         """Real steps that prime compilation and memory, then everything back to the start."""

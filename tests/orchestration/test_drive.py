@@ -13,8 +13,7 @@ import pytest
 
 from analysis.rules import load
 from analysis.sweepdir import read_plan
-from orchestration import engine
-from orchestration.drive import Care, StopError, _Driver
+from orchestration.drive import Care, StopError, _Driver, carry_out
 from orchestration.lock import Lock
 from orchestration.plan import freeze, make_plan
 
@@ -34,13 +33,18 @@ def driver(tmp_path: Path) -> Iterator[Any]:
     found.submitted = []
     found.pool = SimpleNamespace(submit=lambda order, **more: found.submitted.append((order, more)))
     yield found
-    lock.release()
+    found.lock.release()
 
 
 def begin(order: Any) -> Any:
     order.folder.mkdir(parents=True)
-    (order.folder / "run.json").write_text(json.dumps({"state": "running", "reason": None, "seed": order.seed}))
+    write(order, "running")
     return order
+
+
+def write(order: Any, state: str) -> None:
+    said = {"arm": order.arm, "seed": order.seed, "attempt": order.attempt, "state": state, "reason": None}
+    (order.folder / "run.json").write_text(json.dumps(said))
 
 
 def test_a_lost_run_is_made_again_until_the_attempts_are_over(driver: Any) -> None:
@@ -81,12 +85,12 @@ def test_a_result_is_copied_before_the_journal_tells_of_it(driver: Any) -> None:
     driver.storage = SimpleNamespace(put=put)
     order = begin(driver.order("candidate", 1, 1))
     driver.ended(order, "A", {"state": "succeeded", "reason": None, "ended": "now", "wall_s": 1.0})
-    assert copied == [(["attempt-1", "events.jsonl"], False), (["events.jsonl"], True)]
+    assert copied == [(["attempt-1"], False), (["events.jsonl"], True)]
 
 
 def test_a_file_of_the_scripts_own_is_no_manifest(driver: Any) -> None:
     order = begin(driver.order("candidate", 1, 1))
-    for content in ('{"lr": 1}', '{"state": "lost", "seed": 7}', "no JSON"):
+    for content in ('{"lr": 1}', '{"state": "succeeded", "seed": 1}', "no JSON"):
         (order.folder / "run.json").write_text(content)
         assert driver.end(order, LOST)["state"] == "lost"
         assert json.loads((order.folder / "run.json").read_text())["attempt"] == 1
@@ -101,11 +105,13 @@ def test_without_gpus_a_run_sees_none(driver: Any) -> None:
 def test_a_driver_that_breaks_down_has_no_verdict(
     driver: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(head_gone: object) -> None:
+    def broken(driver: object) -> None:
         raise KeyError("state")
 
-    monkeypatch.setattr(engine, "cluster", broken)
-    assert driver.drive() == 4
+    driver.lock.release()
+    driver.lock = SimpleNamespace(release=lambda: None)
+    monkeypatch.setattr(_Driver, "drive", broken)
+    assert carry_out(driver.directory, Care()) == 4
     said = capsys.readouterr().err
     assert "Error: the driver broke down (KeyError)" in said
     assert "Go on with: python -m orchestration.sweep resume" in said
@@ -129,7 +135,7 @@ def test_a_run_with_a_result_is_never_made_again(driver: Any, state: str) -> Non
 
 def test_what_the_worker_wrote_last_stands_though_it_could_not_tell(driver: Any) -> None:
     order = begin(driver.order("candidate", 1, 1))
-    (order.folder / "run.json").write_text(json.dumps({"state": "succeeded", "reason": None, "seed": 1}))
+    write(order, "succeeded")
     driver.ended(order, "A", LOST)
     assert driver.submitted == []
     assert driver.states["candidate", 1] == "succeeded"

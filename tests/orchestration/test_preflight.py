@@ -110,6 +110,18 @@ def test_two_sweeps_of_one_machine_do_not_take_the_same_gpu(gpus: Callable[..., 
         assert take_gpus(gpus(mine=""), one) is None  # a run on CPUs
 
 
+@pytest.mark.parametrize("mine", [None, "", "0"])
+def test_a_tool_that_finds_no_gpu_takes_none(
+    tmp_path: Path, gpus: Callable[..., dict[str, str]], mine: str | None
+) -> None:
+    environment = gpus(mine=mine)
+    text = "#!/bin/sh\necho 'Failed to initialize NVML: Driver/library version mismatch'\necho 'NVML library version: 1'\nexit 18\n"
+    (tmp_path / "nvidia-smi").write_text(text)
+    with contextlib.ExitStack() as one, contextlib.ExitStack() as other:
+        assert take_gpus(environment, one) is None
+        assert take_gpus(environment, other) is None
+
+
 def test_without_nvidia_smi_no_gpu_is_busy(tmp_path: Path) -> None:
     assert shutil.which("nvidia-smi", path=str(tmp_path)) is None
     with contextlib.ExitStack() as held:
