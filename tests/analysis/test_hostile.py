@@ -56,18 +56,21 @@ COMMANDS: dict[str, tuple[click.Command, tuple[str, ...]]] = {
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fail instead of hanging; regular expressions look at signals too."""
+    """Fail after so much work of this process, or a minute of waiting; regular expressions look at signals too."""
 
     def late(*_: object) -> None:
         pytest.fail(f"took longer than {seconds} s")  # no Exception, which a reader might take for its own
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = ((signal.SIGPROF, signal.ITIMER_PROF, seconds), (signal.SIGALRM, signal.ITIMER_REAL, 60.0))
+    before = [signal.signal(number, late) for number, *_ in timers]
+    for _, timer, limit in timers:
+        signal.setitimer(timer, limit)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for (number, timer, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
 
 
 def run_all(path: Path, names: tuple[str, ...] = tuple(COMMANDS), seconds: float = 5) -> dict[str, str]:
