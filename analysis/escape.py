@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     return _CONTROL_CODES.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
+def line_start(text: str) -> str:
+    """Printable text that a line may begin with: `::` there would begin one of GitHub's workflow commands."""
+    return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", printable(text))
+
+
 def json_text(table: Any) -> str:
     """JSON in which the start of GitHub's older commands is written as an escape: the same value to every reader."""
     return json.dumps(table, indent=1, allow_nan=False).replace("##[", "#\\u0023[") + "\n"

@@ -10,14 +10,13 @@ import contextlib
 import csv
 import json
 import math
-import re
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.escape import printable
+from analysis.escape import line_start
 from analysis.grammar import Metric
 from analysis.reader import Run
 from analysis.sweepdir import STATES
@@ -170,11 +169,8 @@ def write_rows(rows: Iterable[dict[str, Any]], columns: list[str], form: str, ou
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """The row for a terminal or a CI's log: names from outside are shown, not obeyed; `::` begins a workflow command."""
-    return {
-        name: re.sub(r"^(\s*):(?=:)", r"\1\\x3a", printable(value)) if isinstance(value, str) else value
-        for name, value in row.items()
-    }
+    """The row for a terminal or a CI's log: names from outside are shown, not obeyed."""
+    return {name: line_start(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def finite_or_null(value: Any) -> Any:

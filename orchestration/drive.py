@@ -190,10 +190,8 @@ class _Driver:
                 there = attempt_folders(self.directory, arm, seed)
                 begun = [number for a, s, number in self.journal.begun if (a, s) == (arm, seed)]
                 for number in begun:
-                    if (arm, seed, number) not in self.journal.finished:
-                        continue
                     order = self.order(arm, seed, number)
-                    if read_manifest(order) is None:
+                    if (arm, seed, number) in self.journal.finished and read_manifest(order) is None:
                         raise SweepError(f"{self.journal.path} says that {arm} seed {seed} has a result, and "
                                          f"{order.folder / RUN_MANIFEST} is not there: put it back, or plan a new sweep.")  # fmt: skip
                 last = max([*there, *begun], default=0)
@@ -201,8 +199,8 @@ class _Driver:
                 if last == 0:
                     continue
                 order = self.order(arm, seed, last)
-                ended = self.end(order, {"state": "lost", "reason": "its driver went away"})
-                self.states[arm, seed] = ended["state"]
+                manifest = self.end(order, {"state": "lost", "reason": "its driver went away"})
+                self.states[arm, seed] = manifest["state"]
                 self.orders[arm, seed] = order
 
     def order(self, arm: str, seed: int, attempt: int) -> RunOrder:
@@ -329,8 +327,9 @@ class _Driver:
             threading.Thread(target=load_reports, daemon=True).start()
             with cluster(self.head_gone):
                 self.pool = Pool(size, self, self.care.wait_s)
-                for number in STOP_SIGNALS[: 2 if nohup else 3]:
-                    signal.signal(number, _stop)  # after Ray has set its own
+                for number in STOP_SIGNALS:
+                    if number != signal.SIGHUP or not nohup:
+                        signal.signal(number, _stop)  # after Ray has set its own
                 try:
                     self.run_out()
                 except BaseException as error:

@@ -129,7 +129,7 @@ def read_owner(directory: Path) -> dict[str, Any]:
 
 def alive(owner: dict[str, Any]) -> bool:
     """Whether an owner's process is there, as far as this host can tell."""
-    here = _of_this_machine(owner) and owner.get("space") == _space()
+    here = owner.get("host") == socket.gethostname() and owner.get("space") == _space()
     if not here or not isinstance(owner.get("pid"), int):
         return True
     try:

@@ -101,8 +101,9 @@ def infrastructure(log: Path) -> str | None:
 
 def _errors(ranks: str) -> str:
     """What the ranks printed from their first error on; all that there is where that one's head may be cut off."""
-    begun = ERROR.search(ranks)
-    return ranks[begun.start() :] if begun else ranks if len(ranks) > HINT_BYTES // 2 else ""
+    if begun := ERROR.search(ranks):
+        return ranks[begun.start() :]
+    return ranks if len(ranks) > HINT_BYTES // 2 else ""
 
 
 def failure_hint(log: Path) -> str:

@@ -110,27 +110,25 @@ def take_gpus(environment: Mapping[str, str], held: contextlib.ExitStack) -> str
                 continue  # what is no GPU of the run's, or no GPU: an error
             if used.isdigit() and int(used) > BUSY_GPU_MIB:
                 return f"GPU {index} has {used} MiB in use by another process"
-            lock = _opened(GPU_LOCKS / f"seedproof-{uuid}.lock")
-            if lock is None:
-                continue  # the memory alone speaks
-            taken.callback(os.close, lock)
             try:
+                lock = _opened(GPU_LOCKS / f"seedproof-{uuid}.lock")
+                taken.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return f"GPU {index} is taken by another sweep"
             except OSError:
-                continue
+                continue  # no file or no lock can be had here: the memory alone speaks
         held.push(taken.pop_all())
     return None
 
 
-def _opened(lock: Path) -> int | None:
-    """A file that all users may lock, made where it is not there; None where that cannot be."""
+def _opened(lock: Path) -> int:
+    """A file that all users may lock, made where it is not there."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    for more in (0, os.O_CREAT | os.O_EXCL, 0):  # another may make it meanwhile
-        with contextlib.suppress(OSError):
-            found = os.open(lock, flags | more, 0o644)
-            if more:
-                os.fchmod(found, 0o644)  # whatever the umask
-            return found
-    return None
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(lock, flags)
+    with contextlib.suppress(FileExistsError):  # another has made it meanwhile
+        made = os.open(lock, flags | os.O_CREAT | os.O_EXCL)
+        os.fchmod(made, 0o644)  # whatever the umask
+        return made
+    return os.open(lock, flags)

@@ -144,8 +144,8 @@ def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outb
     finally:
         if script != order.script:
             shutil.rmtree(script.parent, ignore_errors=True)
-    judged = (*fault, None, None) if fault else judge(order.folder / TRAIN_LOG, code or 0, order.seed, order.rules)
-    state, why, run, metric = judged
+    log = order.folder / TRAIN_LOG
+    state, why, run, metric = (*fault, None, None) if fault else judge(log, code or 0, order.seed, order.rules)
     if metric is not None and run is not None:
         manifest["metric"] = {"label": metric.label, "val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb),
                               "line": metric.line}  # fmt: skip
@@ -169,7 +169,10 @@ def frozen_script(order: RunOrder) -> Path:
 def supervise(
     order: RunOrder, arguments: list[str], environment: dict[str, str], outbox: Outbox | None = None
 ) -> Generator[Message, None, tuple[int | None, tuple[str, str] | None]]:
-    """Run torchrun below the supervisor; (exit code or None where it cannot be ended, (state, reason) where the watchdog ended it)."""
+    """Run torchrun below the supervisor; (exit code, (state, reason) where the watchdog ended it).
+
+    The code is None where the watchdog could not end it.
+    """
     log, fault = order.folder / TRAIN_LOG, None
     with open(log, "ab") as out:  # appending: what is written after somebody cut the log has no hole before it
         process = subprocess.Popen(
@@ -199,14 +202,11 @@ def supervise(
         process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):  # a process in the kernel's hands may never end
             process.wait(END_S)
-    code: int | None = process.returncode
-    if code is None and fault is not None:
+    if fault and process.returncode is None:
         return None, (fault[0], f"{fault[1]}; its processes cannot be ended")
-    if (
-        code is not None and code < 0
-    ):  # the supervisor was killed, and what is not torchrun or a rank may have been left
+    if process.returncode < 0:  # the supervisor was killed, and what is not torchrun or a rank may have been left
         end_leftovers(order.sweep, order.arm, order.seed)
-    return code, fault or watchdog.fault_at_the_end()
+    return process.returncode, fault or watchdog.fault_at_the_end()
 
 
 def manifest_of(order: RunOrder, script: Path, environment: dict[str, str], node_id: str) -> dict[str, Any]:

@@ -275,8 +275,8 @@ class Machine:
                     getattr(torch.backends.cuda, f"enable_{each}_sdp")(each == name)
                 attend(q, k, v).backward(q.detach())
 
-            names = ATTENTION[s.train_seq_len % 128 > 0 :]  # cudnn before 9.15 errs at other lengths
-            tries = {name: partial(layer, name) for name in (("flash", "math") if s.deterministic else names)}
+            usable = ATTENTION[1:] if s.train_seq_len % 128 else ATTENTION  # cudnn before 9.15 errs at other lengths
+            tries = {name: partial(layer, name) for name in (("flash", "math") if s.deterministic else usable)}
             best, times = fastest(tries)
             layer(best)  # leaves it alone allowed; a graph that was compiled for another must not come from the cache
             torch.compiler.config.cache_key_tag = best
@@ -477,10 +477,10 @@ class Banks:
     The second half of the model comes first, since its gradients are complete first. In each half block matrices of one
     shape lie side by side, so that Muon works on a (count, rows, cols) view, and so do the vectors, which Adam sees as
     one tensor. The gradient buffer ends with the bfloat16 embedding's gradient, summed in float32, and SIGNALS numbers
-    that the ranks agree on in the same all-reduce: loss, elapsed time, and whether the cap is reached.
+    that the ranks agree on in the same all-reduce: loss and elapsed time.
     """
 
-    SIGNALS = 3
+    SIGNALS = 2
 
     def __init__(self, model: GPT) -> None:
         self.embed = model.embed.weight
@@ -813,14 +813,14 @@ class Trainer:
         On CUDA this is the answer of the step before: waiting for it keeps the host close to the device without a
         stall in every step. In the last steps before the cap the host waits for the device, so that the clock is exact.
         """
-        signals, cap_ms = self.banks.signals, 1000.0 * self.s.max_wallclock_seconds
+        signals, cap_ms, capped = self.banks.signals, 1000.0 * self.s.max_wallclock_seconds, torch.zeros(1)
         if self.device.type != "cuda" or self.near_cap:
             if self.near_cap:
                 torch.cuda.synchronize()
             if cap_ms > 0:
-                signals[2].fill_(float(cap_ms <= clock.elapsed_ms()))
+                capped = torch.tensor([float(cap_ms <= clock.elapsed_ms())], device=self.device)
                 if self.world_size > 1:
-                    dist.all_reduce(signals[2:])
+                    dist.all_reduce(capped)
         else:
             copy = torch.empty(Banks.SIGNALS, pin_memory=True).copy_(signals, non_blocking=True)
             event = torch.cuda.current_stream().record_event()
@@ -829,11 +829,11 @@ class Trainer:
                 return 0, 0.0, False
             steps, signals, event = before
             event.synchronize()
-        loss, elapsed_ms, capped = signals.tolist()
+        loss, elapsed_ms = signals.tolist()
         if not math.isfinite(loss):
             raise DivergedError(f"The training loss at step {steps} is {loss}: the run has diverged.")
         self.near_cap = self.device.type == "cuda" and 0 < cap_ms <= elapsed_ms + NEAR_CAP_STEPS * elapsed_ms / steps
-        return steps, elapsed_ms, capped > 0 or 0 < cap_ms <= elapsed_ms
+        return steps, elapsed_ms, bool(capped) or 0 < cap_ms <= elapsed_ms
 
     def warm_up(self, log: Log) -> None:
         """Real steps that prime compilation and memory, then everything back to the start."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,9 +69,8 @@ def test_a_run_whose_node_died_before_it_began_has_lost_no_attempt(driver: Any) 
 
 def test_a_run_that_never_begins_is_not_made_again_for_ever(driver: Any) -> None:
     driver.submitted.append((driver.order("candidate", 1, 1), {}))
-    for number in range(20):
-        if number < len(driver.submitted):
-            driver.ended(driver.submitted[number][0], "A", LOST)
+    for order, _ in islice(driver.submitted, 20):  # which grows meanwhile
+        driver.ended(order, "A", LOST)
     assert len(driver.submitted) == 4  # two that are no attempts of the seed's, and the two that it may have
     assert driver.states["candidate", 1] == "lost"
 

@@ -17,6 +17,7 @@ from analysis.rules import load
 from analysis.sweepdir import attempt_folder
 from orchestration import engine
 from orchestration.run import RunOrder
+from tests.conftest import until
 
 Work = Callable[[RunOrder, str], Iterator[tuple[str, Any]]]
 
@@ -165,11 +166,8 @@ def test_a_head_that_does_not_answer_is_told_of_once(monkeypatch: pytest.MonkeyP
     assert not gone.is_set()
 
 
-def run_out(pool: engine.Pool, within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while pool.open:
-        assert time.monotonic() < deadline
-        pool.poll()
+def run_out(pool: engine.Pool) -> None:
+    until(lambda: not pool.open or pool.poll(), within_s=60)
 
 
 def good(order: RunOrder, node: str) -> Iterator[tuple[str, Any]]:

@@ -162,6 +162,8 @@ Root Cause (first observed failure):
 """
 
 
+FULL = "OSError: [Errno 28] No space left on device"
+FAILED = ROOT_CAUSE.format(first=1, other=-15)
 CRASH = """\
 [rank1]: Traceback (most recent call last):
 [rank1]:   File "train.py", line 1, in <module>
@@ -183,65 +185,28 @@ CRASH = """\
         (ROOT_CAUSE.format(first=-7, other=1), 1, "lost", "bus error"),
         (ROOT_CAUSE.format(first=-11, other=-15), 1, "failed", "the script with -11"),
         ("SignalException: Process 12 got signal: 15\n", 1, "lost", "torchrun was told to end by SIGTERM"),
+        ("DistBackendError: NCCL error: ncclSystemError\n", 1, "lost", "the network between the GPUs broke down"),
+        ("DistBackendError: NCCL error: ncclRemoteError: a peer left\n", 1, "failed", "exit code 1 (DistBackendError"),
+        (FULL + "\n", 1, "lost", "the disk was full"),
+        ("step:1/2 train_loss:3\nstep:2/2 tra", 0, "failed", "no final metric"),  # the watchdog sees a log that was cut
+        # words of a breakdown in an error, and before one
+        (CRASH.format(FULL) + FAILED, 1, "lost", "the disk was full"),
+        (f"{FULL}, kept\n{FAILED}", 1, "failed", "exit code 1"),
+        ("NCCL WARN NET/OFI no protocol\n" + CRASH.format("AssertionError: nan") + FAILED, 1, "failed", "nan"),
+        ("[rank1]: a frame\n" * 900 + f"[rank1]: {FULL}\n{FAILED}", 1, "lost", "the disk was full"),
+        (CRASH.format(FULL) + "[rank1]: a long story\n" * 800 + FAILED, 1, "failed", "exit code 1"),
+        # and those that nobody survives
         (
-            "DistBackendError: NCCL error: ncclSystemError: failed\n",
+            "UserWarning: CUDA driver initialization failed\n" + CRASH.format("RuntimeError: no GPU") + FAILED,
             1,
             "lost",
-            "the network between the GPUs broke down",
-        ),
-        ("DistBackendError: NCCL error: ncclRemoteError: a peer left\n", 1, "failed", "exit code 1 (DistBackendError"),
-        ("OSError: [Errno 28] No space left on device\n", 1, "lost", "the disk was full"),
-        ("step:1/2 train_loss:3\nstep:2/2 tra", 0, "failed", "no final metric"),  # the watchdog sees a log that was cut
-        (
-            "NCCL WARN NET/OFI no protocol\n"
-            + CRASH.format("AssertionError: nan")
-            + ROOT_CAUSE.format(first=1, other=-15),
-            1,
-            "failed",
-            "nan",
+            "GPUs do not work",
         ),
         (
-            "OSError: [Errno 28] No space left on device, kept\n" + ROOT_CAUSE.format(first=1, other=-15),
-            1,
-            "failed",
-            "exit code 1",
-        ),
-        (
-            "[rank3]:[E1129 ProcessGroupNCCL.cpp:1] CUDA error: uncorrectable ECC error\nterminate called\n"
-            + ROOT_CAUSE.format(first=-6, other=-15),
+            f"[rank3]:[E1129 x.cpp:1] CUDA error: uncorrectable ECC error\nterminate called\n{ROOT_CAUSE.format(first=-6, other=-15)}",
             1,
             "lost",
             "a GPU broke down",
-        ),
-        (
-            "UserWarning: CUDA driver initialization failed\n"
-            + CRASH.format("RuntimeError: no GPU")
-            + ROOT_CAUSE.format(first=1, other=-15),
-            1,
-            "lost",
-            "the node's GPUs do not work",
-        ),
-        (
-            CRASH.format("OSError: [Errno 28] No space left on device")
-            + "[rank1]: a long story\n" * 800
-            + ROOT_CAUSE.format(first=1, other=-15),
-            1,
-            "failed",
-            "exit code 1",
-        ),
-        (
-            "[rank1]: a frame\n" * 900
-            + "[rank1]: OSError: [Errno 28] No space left on device\n"
-            + ROOT_CAUSE.format(first=1, other=-15),
-            1,
-            "lost",
-            "the disk was full",
-        ),
-        (
-            CRASH.format("OSError: [Errno 28] No space left on device") + ROOT_CAUSE.format(first=1, other=-15),
-            1,
-            "lost",
-            "the disk was full",
         ),
         (make_log(1, 1.2), -9, "lost", "supervisor was killed by signal 9"),
         ("step:1/2 train_loss:3\n", 0, "failed", "no final metric"),

@@ -42,22 +42,9 @@ def afar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunOr
         folder = attempt_folder(tmp_path / "sweep", "candidate", 7, 1)
         digest = hashlib.sha256(SCRIPT).hexdigest()
         script = tmp_path / "nowhere" / "train_gpt.py"
-        return RunOrder(
-            "candidate",
-            7,
-            1,
-            folder,
-            script,
-            digest,
-            SCRIPT,
-            env,
-            1,
-            load("parameter-golf"),
-            uuid.uuid4().hex,
-            "D",
-            60,
-            None,
-        )
+        identity = uuid.uuid4().hex  # a run ends what is left of earlier ones of its seed, in tests beside this one too
+        rules = load("parameter-golf")
+        return RunOrder("candidate", 7, 1, folder, script, digest, SCRIPT, env, 1, rules, identity, "D", 60, None)
 
     return make
 
