@@ -17,14 +17,14 @@ from pathlib import Path
 
 import click
 
-from analysis import escape
-from analysis.claims import submission_file
-from analysis.escape import printable
-from analysis.files import LOG_SUFFIXES
 from analysis.leaderboard import is_record, record_folders
-from analysis.rules import RulesError, known, load
+from analysis.record.claim import submission_file
+from analysis.rules.ruleset import RulesError, known, load
 from analysis.significance import check, exit_code, gate
-from analysis.sweepdir import CONTROL, is_sweep
+from analysis.sweepdir.layout import CONTROL, is_sweep
+from analysis.untrusted import escape
+from analysis.untrusted.escape import printable
+from analysis.untrusted.files import LOG_SUFFIXES
 
 MOST_RECORDS = 20
 OPTIONS = ("rules", "sota", "control", "margin", "unit", "alpha")

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import click
 
-from analysis import checks, sweepdir
-from analysis.claimed import MEAN, UNCLAIMED, select
-from analysis.escape import annotation, finding_lines, json_text, printable, tolerate_any_text
-from analysis.evidence import FRAME_SUFFIXES, EvidenceError, audit_sweep, read_sweep, rules_of
-from analysis.files import printable_path
-from analysis.findings import ERROR, Finding, in_words
-from analysis.record import read_record, records_below
-from analysis.rules import RulesError, Ruleset, load
-from analysis.suggest import ExistingPath
+from analysis.checks import folder
+from analysis.cli import ExistingPath
+from analysis.evidence.gather import FRAME_SUFFIXES, EvidenceError, audit_sweep, read_sweep, rules_of
+from analysis.record.folder import read_record, records_below
+from analysis.record.selection import MEAN, UNCLAIMED, select
+from analysis.rules.findings import ERROR, Finding, in_words
+from analysis.rules.ruleset import RulesError, Ruleset, load
+from analysis.sweepdir import layout
+from analysis.untrusted.escape import annotation, finding_lines, json_text, printable, tolerate_any_text
+from analysis.untrusted.files import printable_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +46,16 @@ def audit(paths: list[Path], rules: str | None = None) -> Audit:
     """The findings on a record folder, a sweep or some single logs. Raises click.UsageError, EvidenceError."""
     path = paths[0]
     try:
-        if sweepdir.is_sweep(path):
-            plan = sweepdir.read_plan(path)
+        if layout.is_sweep(path):
+            plan = layout.read_plan(path)
             ruleset = load(rules) if rules else rules_of(plan)
             _, claimed, logs = read_sweep(path, plan, ruleset)
-            number = len(claimed.get(sweepdir.CANDIDATE, []))
+            number = len(claimed.get(layout.CANDIDATE, []))
             return Audit(paths, ruleset.name, number, UNCLAIMED, audit_sweep(claimed, logs, path, plan, ruleset))
         return _audit_record(paths, load(rules or "parameter-golf"))
     except RulesError as error:
         raise click.UsageError(f"--rules: {error}") from None
-    except sweepdir.SweepError as error:
+    except layout.SweepError as error:
         raise EvidenceError(str(error)) from None
 
 
@@ -71,7 +72,7 @@ def _audit_record(paths: list[Path], rules: Ruleset) -> Audit:
             )
         )
     selection = select(record, rules)
-    return Audit(paths, rules.name, len(selection.claimed), selection.fit, checks.audit(record, selection, rules))
+    return Audit(paths, rules.name, len(selection.claimed), selection.fit, folder.audit(record, selection, rules))
 
 
 def text(one: Audit) -> str:

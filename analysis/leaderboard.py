@@ -20,18 +20,18 @@ from typing import Any
 
 import click
 
-from analysis import escape
-from analysis.claimed import mean
-from analysis.claims import Claim, read_claim, submission_file
-from analysis.escape import tolerate_any_text
-from analysis.evidence import LARGEST, SMALLEST, EvidenceError, check_results, gather
-from analysis.files import DEEPEST, LOG_SUFFIXES, FileError, printable_path
-from analysis.findings import counts
-from analysis.reader import read_log
-from analysis.rules import METRIC_UNITS, RulesError, Ruleset, load
-from analysis.runs import Result, write_rows
-from analysis.suggest import ExistingPath
-from analysis.sweepdir import is_sweep
+from analysis.cli import ExistingPath
+from analysis.evidence.gather import LARGEST, SMALLEST, EvidenceError, check_results, gather
+from analysis.reading.frame import Result, write_rows
+from analysis.reading.reader import read_log
+from analysis.record.claim import Claim, read_claim, submission_file
+from analysis.record.selection import mean
+from analysis.rules.findings import counts
+from analysis.rules.ruleset import METRIC_UNITS, RulesError, Ruleset, load
+from analysis.sweepdir.layout import is_sweep
+from analysis.untrusted import escape
+from analysis.untrusted.escape import tolerate_any_text
+from analysis.untrusted.files import DEEPEST, LOG_SUFFIXES, FileError, printable_path
 
 CANNOT_TELL = "cannot tell"
 _DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)")
@@ -144,7 +144,7 @@ def _read(folder: Path, directory: Path, rules: Ruleset) -> tuple[tuple[str, str
 
 def _tested(row: Row, results: list[Result], rules: Ruleset, standing: Row | None) -> Row:
     """The row with its verdicts: against the target or, with the margin in both units, against the standing record."""
-    from analysis.decide import decide  # with it scipy, which --help need not wait for
+    from analysis.verdict.decide import decide  # with it scipy, which --help need not wait for
 
     units = [METRIC_UNITS[rules.metric]] if rules.target is not None else ["bpb", "nats"]
     sota = rules.target if rules.target is not None or standing is None else standing.mean
@@ -206,14 +206,14 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _verdict(verdict: str | None, p: float | None) -> str:
-    from analysis.verdict import format_p
+    from analysis.verdict.verdict import format_p
 
     return "-" if verdict is None else verdict if p is None else f"{verdict}, p {format_p(p)}"
 
 
 def _page(rows: list[Row], rules: Ruleset) -> str:
     try:
-        from analysis.leaderboard_page import leaderboard_page
+        from analysis.report.board_page import leaderboard_page
     except ModuleNotFoundError as error:
         raise click.UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
     return leaderboard_page(rows, rules, shlex.join(["python", "-m", "analysis.leaderboard", *sys.argv[1:]]))

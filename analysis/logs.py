@@ -13,12 +13,12 @@ from typing import Any
 
 import click
 
-from analysis.escape import printable, tolerate_any_text
-from analysis.files import FileError, Listing, files_below, printable_path
-from analysis.grammar import Step
-from analysis.reader import read_log
-from analysis.suggest import ExistingPath
-from analysis.sweepdir import CANDIDATE, CONTROL
+from analysis.cli import ExistingPath
+from analysis.reading.grammar import Step
+from analysis.reading.reader import read_log
+from analysis.sweepdir.layout import CANDIDATE, CONTROL
+from analysis.untrusted.escape import printable, tolerate_any_text
+from analysis.untrusted.files import FileError, Listing, files_below, printable_path
 
 STEP_COLUMNS = [column.name for column in fields(Step)]
 CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
@@ -26,7 +26,7 @@ CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 
 def rows_of(log: Path, shown: str) -> Iterator[dict[str, Any]]:
     """One row a run: what a frame holds, and every metric and hyper-parameter. Raises FileError."""
-    from analysis.runs import COLUMNS, from_run
+    from analysis.reading.frame import COLUMNS, from_run
 
     arm = CONTROL if CONTROL in Path(shown).parts[:-1] else CANDIDATE
     for run in read_log(log):
@@ -53,7 +53,7 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
     """What was read from the logs, one row a run."""
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet is binary: name a file with --output FILE.")
-    from analysis.runs import COLUMNS, write_rows
+    from analysis.reading.frame import COLUMNS, write_rows
 
     tolerate_any_text()
     rows: list[dict[str, Any]] = []

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analysis.suggest import ExistingPath
-from analysis.sweepdir import BOUNDARIES, MOST_LOOKS
+from analysis.cli import ExistingPath
+from analysis.sweepdir.layout import BOUNDARIES, MOST_LOOKS
 
 if TYPE_CHECKING:
-    from analysis.verdict import Verdict
+    from analysis.verdict.verdict import Verdict
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
 OPTIONS = (
@@ -59,10 +59,10 @@ def main() -> None:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
 def report(form: str, output: Path | None, paths: tuple[Path, ...], **options: Any) -> None:
     """The full report: runs, statistics, verdict."""
-    from analysis.escape import tolerate_any_text
+    from analysis.untrusted.escape import tolerate_any_text
 
     tolerate_any_text()
-    from analysis.judge import judge
+    from analysis.verdict.judge import judge
 
     verdict = judge(paths, **options)
     command = shlex.join(["python", "-m", "analysis.significance", *sys.argv[1:]])
@@ -79,12 +79,12 @@ def report(form: str, output: Path | None, paths: tuple[Path, ...], **options: A
 
 def rendered(verdict: Verdict, form: str, path: Path, command: str) -> str:
     """The report in one of its formats; html needs the extra seedproof[report]. `command` makes it again."""
-    from analysis import render
+    from analysis.report import text
 
     if form != "html":
-        return {"text": render.text, "markdown": render.markdown, "json": render.as_json}[form](verdict)
+        return {"text": text.text, "markdown": text.markdown, "json": text.as_json}[form](verdict)
     try:
-        from analysis.page import page
+        from analysis.report.page import page
     except ModuleNotFoundError as error:
         raise click.UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
     return page(verdict, path, command)
@@ -102,23 +102,23 @@ def check(paths: tuple[Path, ...], **options: Any) -> None:
 
 def gate(paths: tuple[Path, ...], **options: Any) -> tuple[Verdict, int]:
     """Print what `check` prints; returns the verdict and the number of error-level findings."""
-    from analysis import render
-    from analysis.escape import tolerate_any_text
-    from analysis.findings import counts
+    from analysis.report import text
+    from analysis.rules.findings import counts
+    from analysis.untrusted.escape import tolerate_any_text
 
     tolerate_any_text()
-    from analysis.judge import judge
+    from analysis.verdict.judge import judge
 
     verdict = judge(paths, **options)
     errors = counts(verdict.findings)["error"]
-    sys.stdout.write(coloured(render.gate(verdict), "refused" if errors else verdict.verdict))
+    sys.stdout.write(coloured(text.gate(verdict), "refused" if errors else verdict.verdict))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         folder = str(paths[0]) if len(paths) == 1 and paths[0].is_dir() else ""
-        sys.stdout.write(render.workflow_commands(verdict, folder))
+        sys.stdout.write(text.workflow_commands(verdict, folder))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(render.markdown(verdict, str(paths[0]) if len(paths) == 1 else ""))
+                file.write(text.markdown(verdict, str(paths[0]) if len(paths) == 1 else ""))
         except OSError as error:
             click.echo(f"GITHUB_STEP_SUMMARY, {summary}, cannot be written: {error.strerror}.", err=True)
     return verdict, errors
@@ -168,9 +168,9 @@ def gate(paths: tuple[Path, ...], **options: Any) -> tuple[Verdict, int]:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def plan(form: str, **options: Any) -> None:
     """Before paying: seeds needed, chances and costs, fixed and sequential."""
-    from analysis.escape import printable, tolerate_any_text
-    from analysis.evidence import EvidenceError
-    from analysis.planning import as_json, as_text, designs, question
+    from analysis.evidence.gather import EvidenceError
+    from analysis.stats.power import as_json, as_text, designs, question
+    from analysis.untrusted.escape import printable, tolerate_any_text
 
     tolerate_any_text()
     try:
@@ -183,7 +183,7 @@ def plan(form: str, **options: Any) -> None:
 
 def leave(verdict: Verdict, errors: int = 0) -> None:
     """End with the verdict's exit code, 1 instead of 0 when there are `errors`; unusable evidence says why on stderr."""
-    from analysis.escape import printable
+    from analysis.untrusted.escape import printable
 
     if verdict.exit_code == 3 and not sys.stdout.isatty():  # on a terminal it stands there already
         click.echo(f"Cannot tell: {printable(verdict.reason)}", err=True)

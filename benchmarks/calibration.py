@@ -28,10 +28,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr
 from scipy.stats import binom
 
-from analysis import sequential
-from analysis.chain import Design
-from analysis.sequential import BOUNDARIES, FLAT, e_value
-from analysis.stats import (
+from analysis.stats import sequential
+from analysis.stats.fixed import (
     Sample,
     Test,
     against_control,
@@ -43,6 +41,8 @@ from analysis.stats import (
     power_against,
     welch_t,
 )
+from analysis.stats.recursion import Design
+from analysis.stats.sequential import BOUNDARIES, FLAT, e_value
 from benchmarks.table import publish
 
 RESULTS = Path(__file__).with_name("results") / "calibration.md"

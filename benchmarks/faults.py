@@ -75,7 +75,7 @@ dist.destroy_process_group()
 DRIVER = """\
 import signal, sys
 import ray
-from orchestration import engine
+from orchestration.driver import engine
 from orchestration.sweep import main
 start = engine.Pool.__init__
 def noted(pool, *arguments):

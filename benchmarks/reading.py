@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from analysis.reader import read_log
+from analysis.reading.reader import read_log
 from benchmarks.table import publish
 
 RESULTS = Path(__file__).with_name("results") / "reading.md"

@@ -28,12 +28,12 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.rules import load
+from analysis.rules.ruleset import load
 from benchmarks.table import publish
-from orchestration.drive import Care, carry_out
-from orchestration.files import now, write_json
-from orchestration.plan import freeze, make_plan
-from orchestration.run import RunOrder, finish
+from orchestration.disk.files import now, write_json
+from orchestration.driver.drive import Care, carry_out
+from orchestration.plan.freeze import freeze, make_plan
+from orchestration.worker.run import RunOrder, finish
 
 RESULTS = Path(__file__).with_name("results") / "scale.md"
 RUN_S, GPUS = 2.0, 8
@@ -55,7 +55,7 @@ def pretend(order: RunOrder, node: str) -> Iterator[tuple[str, Any]]:
 
 def drive(directory: Path) -> None:
     """The sweep's own driver, with pretended runs; its peak memory in MiB goes to a file beside the sweep."""
-    from orchestration import engine
+    from orchestration.driver import engine
 
     engine.Pool = functools.partial(engine.Pool, work=pretend)  # type: ignore[misc, assignment]
     code = carry_out(directory, Care(max_attempts=20, wait_s=120))

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.stats import Sample, welch_t
+from analysis.stats.fixed import Sample, welch_t
 from benchmarks.budget import SEQ4096, SHARE_TOKENS, Part, budget, peak_share
 from benchmarks.table import publish
 from trainer.dataset import DEMO_DATASET, DEMO_TOKENIZER, build_demo

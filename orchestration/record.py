@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analysis.suggest import ExistingPath
-from analysis.sweepdir import PLAN, SweepError, read_sweep_plan
+from analysis.cli import ExistingPath
+from analysis.sweepdir.layout import PLAN, SweepError, read_sweep_plan
 
 if TYPE_CHECKING:
-    from analysis.findings import Finding
-    from analysis.verdict import Verdict
+    from analysis.rules.findings import Finding
+    from analysis.verdict.verdict import Verdict
 
 # Findings that no folder of these runs could avoid: a script may print less than ours,
 UNPRINTED = ("seed-missing",)
@@ -48,8 +48,8 @@ OF_THE_RUNS = ("world-size", "hardware-unexpected", "time-over-cap", "size-over-
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The folder to make.")
 def main(directory: Path, output: Path, date: datetime | None, non_record: bool, **said: str | None) -> None:
     """A submission folder from a finished sweep: script and logs as they are, README and JSON made from them."""
-    from analysis.escape import finding_lines, printable, tolerate_any_text
-    from analysis.findings import ERROR
+    from analysis.rules.findings import ERROR
+    from analysis.untrusted.escape import finding_lines, printable, tolerate_any_text
 
     tolerate_any_text()
     for option in ("name", "author"):
@@ -90,10 +90,10 @@ def make(
 
     said: name, author, github_id and blurb. Raises SweepError, OSError.
     """
-    from analysis.rules import from_plan
-    from orchestration.finished import SCRIPT, decided, gather, not_counting
-    from orchestration.lock import described, living_owner
-    from orchestration.submission import (
+    from analysis.rules.ruleset import from_plan
+    from orchestration.disk.lock import described, living_owner
+    from orchestration.submission.finished import SCRIPT, decided, gather, not_counting
+    from orchestration.submission.readme import (
         CLAIM,
         README,
         RULES,
@@ -136,7 +136,7 @@ def make(
 
 
 def write(folder: Path, files: dict[str, bytes]) -> None:
-    from orchestration.files import write_whole
+    from orchestration.disk.files import write_whole
 
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -147,12 +147,12 @@ def check(building: Path, plan: dict[str, Any], files: list[str], verdict: Verdi
     """Read the folder as a reviewer does; the findings that may stand. Refuses it for others, or for another verdict."""
     from dataclasses import replace
 
-    from analysis.escape import finding_lines
-    from analysis.findings import ERROR, INFO
-    from analysis.judge import judge
-    from analysis.verdict import SUPPORTED, UNUSABLE
-    from orchestration.finished import EXIT_NOT_SUPPORTED, EXIT_UNUSABLE, refuse
-    from orchestration.submission import check_options
+    from analysis.rules.findings import ERROR, INFO
+    from analysis.untrusted.escape import finding_lines
+    from analysis.verdict.judge import judge
+    from analysis.verdict.verdict import SUPPORTED, UNUSABLE
+    from orchestration.submission.finished import EXIT_NOT_SUPPORTED, EXIT_UNUSABLE, refuse
+    from orchestration.submission.readme import check_options
 
     checked = judge((building,), **check_options(building, plan, files))
     findings = [replace(f, file=f.file.removeprefix(f"{building}/")) for f in checked.findings]

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analysis.escape import printable
-from analysis.suggest import ExistingPath
-from analysis.sweepdir import BOUNDARIES, FIXED, MOST_LOOKS, SEQUENTIAL
+from analysis.cli import ExistingPath
+from analysis.sweepdir.layout import BOUNDARIES, FIXED, MOST_LOOKS, SEQUENTIAL
+from analysis.untrusted.escape import printable
 
 if TYPE_CHECKING:
-    from analysis.sweepdir import PlannedRun
+    from analysis.sweepdir.layout import PlannedRun
 
 WATCH_S = 1.0
 
@@ -121,9 +121,9 @@ def run(
     """Train every seed and test the claim."""
     from dataclasses import asdict, replace
 
-    from analysis.judge import out_of_range
-    from analysis.rules import T_TEST, RulesError, load
-    from orchestration.plan import PlanError, freeze, make_design, make_plan, parse_env, parse_seeds
+    from analysis.rules.ruleset import T_TEST, RulesError, load
+    from analysis.verdict.judge import out_of_range
+    from orchestration.plan.freeze import PlanError, freeze, make_design, make_plan, parse_env, parse_seeds
 
     cpus = cpus_per_run or max(gpus_per_run, 1)
     try:
@@ -180,9 +180,9 @@ def need_ray() -> None:
 
 def drive(directory: Path, care: dict[str, Any], fresh: bool = False) -> int:
     """Carry a frozen plan out with the options of `care_options`; returns the exit code."""
-    from analysis.sweepdir import SweepError
-    from orchestration.drive import EXIT_RUN_FAILED, Care, carry_out
-    from orchestration.lock import HeldError
+    from analysis.sweepdir.layout import SweepError
+    from orchestration.disk.lock import HeldError
+    from orchestration.driver.drive import EXIT_RUN_FAILED, Care, carry_out
 
     usual = {option.name: option.default for option in resume.params}
     unusual = {name: value for name, value in care.items() if value is not None and value != usual[name]}
@@ -208,8 +208,8 @@ def drive(directory: Path, care: dict[str, Any], fresh: bool = False) -> int:
 @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until nobody drives the sweep.")
 def status(directory: Path, watch: bool) -> None:
     """Where every run stands, from the files alone."""
-    from analysis.sweepdir import SweepError, planned_runs, read_sweep_plan
-    from orchestration.lock import living_owner
+    from analysis.sweepdir.layout import SweepError, planned_runs, read_sweep_plan
+    from orchestration.disk.lock import living_owner
 
     shown: list[str] = []
     while True:
@@ -231,8 +231,8 @@ def status(directory: Path, watch: bool) -> None:
 
 def standing(directory: Path, runs: list[PlannedRun], owner: dict[str, Any] | None) -> list[str]:
     """A line a run, who drives the sweep, and what to do where nobody does."""
-    from orchestration.lock import described
-    from orchestration.progress import latest
+    from orchestration.disk.lock import described
+    from orchestration.driver.progress import latest
 
     lines = []
     for planned in runs:
@@ -259,9 +259,9 @@ def collect(directory: Path, form: str, output: Path | None) -> None:
     """The runs of a sweep as a frame, one row a planned run."""
     from dataclasses import asdict
 
-    from analysis.evidence import EvidenceError, sweep_results
-    from analysis.runs import COLUMNS, write_rows
-    from analysis.sweepdir import FRAME, SweepError, read_sweep_plan
+    from analysis.evidence.gather import EvidenceError, sweep_results
+    from analysis.reading.frame import COLUMNS, write_rows
+    from analysis.sweepdir.layout import FRAME, SweepError, read_sweep_plan
 
     if form == "parquet" and output is None:
         output = directory / FRAME

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from analysis.rules import load
-from analysis.sweepdir import plan_digest
+from analysis.rules.ruleset import load
+from analysis.sweepdir.layout import plan_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT.parent / "shared"

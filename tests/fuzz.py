@@ -36,8 +36,8 @@ WORDS = (
 
 def read_a_log(data: bytes, folder: Path) -> None:
     """Every run of the log, down to its steps and its final metrics."""
-    from analysis.files import FileError
-    from analysis.reader import read_log
+    from analysis.reading.reader import read_log
+    from analysis.untrusted.files import FileError
 
     with contextlib.suppress(FileError):
         for run in read_log(folder / "train.log", data):
@@ -46,7 +46,7 @@ def read_a_log(data: bytes, folder: Path) -> None:
 
 def read_a_claim(data: bytes, folder: Path) -> None:
     """The claim, and the line of every fact that it holds."""
-    from analysis.claims import read_claim
+    from analysis.record.claim import read_claim
 
     file = folder / "submission.json"
     file.write_bytes(data)
@@ -113,7 +113,7 @@ def fuzz(target: str, seconds: int, folder: Path) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["analysis"], enable_loader_override=False):
-        from analysis import audit, claims, logs  # noqa: F401
+        from analysis import audit, logs  # noqa: F401
 
     seeds = SEEDS / target
     corpus, files, dictionary = folder / "corpus", folder / "files", folder / "words"

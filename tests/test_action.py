@@ -270,7 +270,7 @@ def test_a_change_may_not_touch_what_it_is_judged_by(
     repository: Repository, add: Callable[..., Path], name: str
 ) -> None:
     add({1: 1.3, 2: 1.301, 3: 1.302}, "standing", below=".")
-    (repository.folder / "rules.toml").write_text((ROOT / "analysis/rulesets/parameter-golf.toml").read_text())
+    (repository.folder / "rules.toml").write_text((ROOT / "analysis/rules/rulesets/parameter-golf.toml").read_text())
     repository.base = repository.commit("the standing record and rules")
     add(GOOD)
     inputs = {"control": "standing", "rules": "rules.toml"}

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from analysis.judge import judge
 from analysis.leaderboard import leaderboard
-from analysis.leaderboard_page import leaderboard_page
-from analysis.page import page
-from analysis.rules import load
+from analysis.report.board_page import leaderboard_page
+from analysis.report.page import page
+from analysis.rules.ruleset import load
+from analysis.verdict.judge import judge
 from tests.conftest import ROOT, make_log
 
 pytestmark = pytest.mark.slow

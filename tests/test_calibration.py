@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.special import betaincinv, ndtr, ndtri, stdtr
 
-from analysis import stats
-from analysis.sequential import e_value
-from analysis.stats import Sample, against_control, critical_t, pooled_t, welch_t
+from analysis.stats import fixed
+from analysis.stats.fixed import Sample, against_control, critical_t, pooled_t, welch_t
+from analysis.stats.sequential import e_value
 from benchmarks.calibration import ALPHA, LOOKS, OURS, Row, e_value_criticals, generator, power_rows, rows, ways
 from tests.conftest import ROOT
 
@@ -70,7 +70,7 @@ def over_shares(df1: int, df0: int, needed: Callable[[float], float]) -> float:
     return float(np.sum(WEIGHTS * stdtr(df1 + df0, [-needed(share) for share in shares])))
 
 
-def two_samples(test: Callable[..., stats.Test], n: int, n0: int) -> float:
+def two_samples(test: Callable[..., fixed.Test], n: int, n0: int) -> float:
     """The level of a two-sample test: at each share, the gain that passes in errors of a pooled spread of one."""
 
     def needed(share: float) -> float:

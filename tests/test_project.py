@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis import rules
-from analysis.findings import DEFAULTS, ERROR, INFO, WARNING
-from analysis.reader import read_log
-from analysis.render import WORDS
-from analysis.verdict import EXIT_CODES
+from analysis.reading.reader import read_log
+from analysis.report.text import WORDS
+from analysis.rules import ruleset
+from analysis.rules.findings import DEFAULTS, ERROR, INFO, WARNING
+from analysis.verdict.verdict import EXIT_CODES
 from benchmarks import budget
 from tests.conftest import ROOT
 
@@ -53,12 +53,12 @@ def test_the_trainer_is_one_standalone_file() -> None:
 
 
 def test_only_the_engine_imports_ray() -> None:
-    users = [path.name for path in (ROOT / "orchestration").glob("*.py") if "ray" in imported(path)]
+    users = [path.name for path in (ROOT / "orchestration").rglob("*.py") if "ray" in imported(path)]
     assert users == ["engine.py"]
 
 
 def test_the_supervisor_needs_the_standard_library_alone() -> None:
-    assert imported(ROOT / "orchestration" / "supervisor.py") <= set(sys.stdlib_module_names)
+    assert imported(ROOT / "orchestration" / "worker" / "supervisor.py") <= set(sys.stdlib_module_names)
 
 
 def modules_after(code: str) -> set[str]:
@@ -150,12 +150,12 @@ def test_the_exit_codes_are_documented() -> None:
 def test_the_page_on_rulesets_names_every_key_and_its_example_loads(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "rulesets.md").read_text(encoding="utf-8")
     rows = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| "))
-    keys = {field.name for field in fields(rules.Ruleset)} - {"name"}
+    keys = {field.name for field in fields(ruleset.Ruleset)} - {"name"}
     assert {key for key in keys if f"`{key}`" not in rows and f"`[{key}]`" not in rows} == set()
-    assert {name for name in rules.known() if f"`{name}`" not in rows} == set()
+    assert {name for name in ruleset.known() if f"`{name}`" not in rows} == set()
     example = tmp_path / "ours.toml"
     example.write_text(text.split("```toml\n")[1].split("```")[0])
-    assert rules.load(str(example)).caps == {"artifact_bytes": 8_000_000, "train_time_s": 1200}
+    assert ruleset.load(str(example)).caps == {"artifact_bytes": 8_000_000, "train_time_s": 1200}
 
 
 def test_the_page_on_logs_shows_lines_that_are_read(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_the_page_on_scaling_holds_the_tables_that_its_script_prints() -> None:
 def test_every_finding_is_documented_with_an_example() -> None:
     text = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
     _, *parts = re.split(r"^## .*$", text, flags=re.MULTILINE)
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "analysis").glob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "analysis").rglob("*.py")]
     printed = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     told = {}
     for severity, part in zip((ERROR, WARNING, INFO), parts, strict=True):

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from analysis.checks import audit
-from analysis.claimed import select, with_training
-from analysis.findings import DEFAULTS, Finding
-from analysis.record import read_record
-from analysis.rules import load
-from analysis.sweepdir import plan_digest
+from analysis.checks.folder import audit
+from analysis.record.folder import read_record
+from analysis.record.selection import select, with_training
+from analysis.rules.findings import DEFAULTS, Finding
+from analysis.rules.ruleset import load
+from analysis.sweepdir.layout import plan_digest
 from tests.conftest import RATIO, SOURCE, make_log
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -323,7 +323,7 @@ def test_a_training_time_that_is_no_number_is_not_within_the_cap(record: Record)
 def test_a_ruleset_can_grade_findings_otherwise(record: Record, tmp_path: Path, command: Run) -> None:
     folder = record(VALUES)
     both(remove("README.md"), swap("world_size:8", "world_size:4"))(folder)
-    rules = (Path(__file__).parents[2] / "analysis" / "rulesets" / "parameter-golf.toml").read_text()
+    rules = (Path(__file__).parents[2] / "analysis" / "rules" / "rulesets" / "parameter-golf.toml").read_text()
     mine = tmp_path / "mine.toml"
     mine.write_text(rules + '\n[findings]\nmissing-file = "info"\nworld-size = "off"\n')
     found = command("analysis.audit", folder, "--rules", mine, "--format", "json")

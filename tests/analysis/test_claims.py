@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis.claims import Claim, read_claim, submission_file
+from analysis.record.claim import Claim, read_claim, submission_file
 
 
 def read(tmp_path: Path, table: Any) -> Claim:

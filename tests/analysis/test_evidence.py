@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.evidence import Evidence, EvidenceError, check_results
-from analysis.evidence import gather as gather_by
-from analysis.rules import load
-from analysis.runs import COLUMNS, from_frame, read_frame, to_frame, write_rows
+from analysis.evidence.gather import Evidence, EvidenceError, check_results
+from analysis.evidence.gather import gather as gather_by
+from analysis.reading.frame import COLUMNS, from_frame, read_frame, to_frame, write_rows
+from analysis.rules.ruleset import load
 from tests.conftest import make_log
 
 Record = Callable[..., Path]
@@ -180,7 +180,7 @@ def test_a_folder_that_may_not_be_seen_is_said(record: Record, monkeypatch: pyte
             raise PermissionError(13, "Permission denied", str(path))
         return seen(path)
 
-    monkeypatch.setattr("analysis.files.os.listdir", listdir)
+    monkeypatch.setattr("analysis.untrusted.files.os.listdir", listdir)
     with pytest.raises(EvidenceError, match="sub cannot be read: Permission denied"):
         usable(gather([folder]), "x")
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from analysis.judge import judge
+from analysis.verdict.judge import judge
 from tests.analysis.verdicts import SEEDS
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -20,14 +20,17 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from analysis import audit, checks, claimed, escape, files, leaderboard, logs, significance
-from analysis.claims import read_claim
-from analysis.files import FileError, read_bounded
-from analysis.findings import DEFAULTS, SEVERITIES, Finding
-from analysis.reader import Run, read_log
-from analysis.record import read_record
-from analysis.rules import load
-from analysis.sweepdir import plan_digest
+from analysis import audit, leaderboard, logs, significance
+from analysis.checks.folder import audit as audit_folder
+from analysis.reading.reader import Run, read_log
+from analysis.record import selection
+from analysis.record.claim import read_claim
+from analysis.record.folder import read_record
+from analysis.rules.findings import DEFAULTS, SEVERITIES, Finding
+from analysis.rules.ruleset import load
+from analysis.sweepdir.layout import plan_digest
+from analysis.untrusted import escape, files
+from analysis.untrusted.files import FileError, read_bounded
 from tests.conftest import ROOT, clean_environment, make_log
 from tests.fuzz import SEEDS, TARGETS
 
@@ -754,7 +757,7 @@ def test_any_json_value_through_the_whole_audit(place: Path, value: dict[str, An
         small_folder(place, {}, 1.2, 1.21)
     (place / "submission.json").write_text(json.dumps(value, indent=1))
     record = read_record([place])
-    for finding in checks.audit(record, claimed.select(record, RULES), RULES):
+    for finding in audit_folder(record, selection.select(record, RULES), RULES):
         assert finding.code in DEFAULTS
         assert finding.line >= 1
         assert "\n" not in escape.annotation(finding, "")

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import statements
-from analysis.decide import decide
-from analysis.judge import judge
-from analysis.rules import load
+from analysis.report import statements
+from analysis.rules.ruleset import load
+from analysis.verdict.decide import decide
+from analysis.verdict.judge import judge
 from tests.analysis.verdicts import METRICS, SEEDS, p_of, runs
 from tests.conftest import RATIO, make_log
 

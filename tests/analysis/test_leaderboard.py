@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from analysis.leaderboard import Row, leaderboard
-from analysis.leaderboard_page import cannot_be_told_apart, interval, leaderboard_page, sample, summary
-from analysis.plots import Interval
-from analysis.rules import load
-from analysis.stats import welch_t
+from analysis.report.board_page import cannot_be_told_apart, interval, leaderboard_page, sample, summary
+from analysis.report.plots import Interval
+from analysis.rules.ruleset import load
+from analysis.stats.fixed import welch_t
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Record = Callable[..., Path]

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.files import FileError, files_below
-from analysis.reader import read_log
+from analysis.reading.reader import read_log
+from analysis.untrusted.files import FileError, files_below
 from tests.conftest import RATIO, SOURCE, make_log
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

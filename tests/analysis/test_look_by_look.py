@@ -10,13 +10,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from analysis import render, sequential, statements, sweepdir
-from analysis.chain import Design
-from analysis.decide import decide
-from analysis.evidence import EvidenceError
-from analysis.judge import judge
-from analysis.look_by_look import LookPlan, chance_of_passing, default_plan
-from analysis.rules import load
+from analysis.evidence.gather import EvidenceError
+from analysis.report import statements, text
+from analysis.rules.ruleset import load
+from analysis.stats import sequential
+from analysis.stats.recursion import Design
+from analysis.sweepdir import layout
+from analysis.verdict.decide import decide
+from analysis.verdict.judge import judge
+from analysis.verdict.looks import LookPlan, chance_of_passing, default_plan
 from tests.analysis.verdicts import CONTROL, METRICS, SEEDS, TEN, everywhere, p_of, runs
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -51,7 +53,7 @@ def test_a_planned_sequential_sweep_goes_on_and_names_the_next_seed(sweep: Folde
     assert "SEED=4" in verdict.reason
     assert verdict.plan is not None
     assert (verdict.plan.exact, verdict.plan.missing) == (True, [])
-    assert "the runs are exactly its runs" in render.gate(verdict)
+    assert "the runs are exactly its runs" in text.gate(verdict)
     assert 0.5 < (verdict.sequential.chance or 0) < 1
 
 
@@ -209,7 +211,7 @@ def test_the_chance_of_passing_is_one_and_rises_with_t(t: float) -> None:
 
 
 def test_plans_and_the_sequential_test_know_the_same_boundaries() -> None:
-    assert sweepdir.BOUNDARIES == sequential.BOUNDARIES
+    assert layout.BOUNDARIES == sequential.BOUNDARIES
 
 
 def test_runs_after_the_verdict_that_undo_it_make_the_gate_refuse(sweep: Folder) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.judge import judge
-from analysis.opened import Curve, curves, opened_logs, provenance
-from analysis.page import page
-from analysis.plots import caps_plot
+from analysis.report.opened import Curve, curves, opened_logs, provenance
+from analysis.report.page import page
+from analysis.report.plots import caps_plot
+from analysis.verdict.judge import judge
 
 Record = Callable[..., Path]
 SEEDS = {1: 1.2, 2: 1.201, 3: 1.202}

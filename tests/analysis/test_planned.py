@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from analysis import render
-from analysis.judge import judge
-from analysis.rules import load
-from analysis.sweepdir import derive_seeds
-from analysis.verdict import Verdict
+from analysis.report import text
+from analysis.rules.ruleset import load
+from analysis.sweepdir.layout import derive_seeds
+from analysis.verdict.judge import judge
+from analysis.verdict.verdict import Verdict
 from tests.analysis.verdicts import CONTROL, SEEDS, TEN, everywhere
 from tests.conftest import RATIO, SOURCE, make_log
 
@@ -28,14 +28,14 @@ def test_exactly_the_plans_runs(sweep: Folder, tmp_path: Path) -> None:
     assert verdict.verdict == "supported"
     assert verdict.plan is not None
     assert (verdict.plan.exact, verdict.plan.seeds) == (True, [1, 2, 3])
-    table = json.loads(render.as_json(verdict))
+    table = json.loads(text.as_json(verdict))
     assert (table["plan"]["exact"], table["plan"]["missing"], table["plan"]["extra"]) == (True, [], [])
     assert "plan-not-followed" not in [finding.code for finding in verdict.findings]
     everywhere(verdict, tmp_path)
 
 
 def deviating(verdict: Verdict) -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(render.as_json(verdict))["plan"]
+    table: dict[str, Any] = json.loads(text.as_json(verdict))["plan"]
     assert not table["exact"]
     assert [finding.severity for finding in verdict.findings if finding.code == "plan-not-followed"] == ["warning"]
     return table
@@ -239,7 +239,7 @@ def test_logs_that_the_claim_leaves_out_were_not_planned(record: Folder, sweep: 
     (folder / "submission.json").write_text(json.dumps(claim))
     verdict = judge((folder,), sota=1.3)
     assert (verdict.n, deviating(verdict)["extra"]) == (3, [4, 5])
-    assert "not counted: train_seed4.log, train_seed5.log" in render.gate(verdict)
+    assert "not counted: train_seed4.log, train_seed5.log" in text.gate(verdict)
 
 
 def test_a_plan_above_logs_in_folders_is_a_records(record: Folder, sweep: Folder) -> None:
@@ -333,4 +333,4 @@ def test_a_plan_that_cannot_be_meant(sweep: Folder, record: Folder, changes: dic
     for path in (folder, beside):
         verdict = judge((path,), sota=1.3)
         assert (verdict.verdict, word in verdict.reason) == ("unusable", True), verdict.reason
-        assert "\x1b" not in render.gate(verdict)
+        assert "\x1b" not in text.gate(verdict)

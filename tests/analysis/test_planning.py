@@ -13,12 +13,12 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner, Result
 
-from analysis import sequential
-from analysis.chain import Design
-from analysis.planning import Question, designs, recommendation, seeds_needed
 from analysis.significance import main
-from analysis.spread import Spread
-from analysis.stats import power_against
+from analysis.stats import sequential
+from analysis.stats.fixed import power_against
+from analysis.stats.power import Question, designs, recommendation, seeds_needed
+from analysis.stats.recursion import Design
+from analysis.stats.spread import Spread
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ARGUMENTS = ("--sd", "0.00073", "--gain", "0.002")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.rules import RulesError, from_plan, known, load
+from analysis.rules.ruleset import RulesError, from_plan, known, load
 
 GOOD = 'version = 1\nmetric = "val_bpb"\nmargin = 0.01\nunit = "nats"\ntest = "one-sample t"\nalpha = 0.05\n'
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import erfcx, hyp1f1, pbdv
 
-from analysis.chain import Design, log_likelihood_ratio, no_crossing
-from analysis.sequential import (
+from analysis.stats.recursion import Design, log_likelihood_ratio, no_crossing
+from analysis.stats.sequential import (
     BOUNDARIES,
     FLAT,
     OBRIEN_FLEMING,

@@ -16,12 +16,12 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner
 
-from analysis import render
-from analysis.escape import markdown, printable
-from analysis.judge import judge
-from analysis.opened import curves, opened_logs
+from analysis.report import text
+from analysis.report.opened import curves, opened_logs
 from analysis.significance import main
-from analysis.verdict import format_p
+from analysis.untrusted.escape import markdown, printable
+from analysis.verdict.judge import judge
+from analysis.verdict.verdict import format_p
 from tests.analysis.verdicts import CONTROL, SEEDS
 from tests.conftest import RATIO, ROOT, SOURCE, make_log
 
@@ -262,7 +262,7 @@ def test_a_comment_shows_a_screen_and_hides_the_rest(record: Record, tmp_path: P
     folder, control = record(SEEDS), record(CONTROL, "control")
     for number in range(8):
         (folder / f"copy{number}.log").write_bytes((folder / "train_seed1337.log").read_bytes())
-    shown = render.markdown(judge((folder,), sota=1.21613611, control=control))
+    shown = text.markdown(judge((folder,), sota=1.21613611, control=control))
     head, *hidden = shown.split("<details>")
     assert len(head.splitlines()) < 25
     assert "train_seed1338.log".replace("_", "\\_") in head

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from analysis.spread import ALARM, Spread, chance_of_less, pooled, prior, sd_interval, sd_limit
+from analysis.stats.spread import ALARM, Spread, chance_of_less, pooled, prior, sd_interval, sd_limit
 
 SDS = (0.0007, 0.0012, 0.0004, 0.0031, 0.0009, 0.0015, 0.0006)
 DFS = (2, 4, 2, 3, 9, 5, 2)

@@ -13,8 +13,8 @@ import scipy.stats
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from analysis import stats
-from analysis.stats import (
+from analysis.stats import fixed
+from analysis.stats.fixed import (
     Sample,
     StatisticsError,
     against_control,
@@ -278,7 +278,7 @@ def test_the_order_of_the_runs_never_matters(both: tuple[list[float], list[float
 
 
 CONTROL_SAMPLE = Sample(4, 1.5, 0.07)
-TESTS: list[Callable[[Sample, float], stats.Test]] = [
+TESTS: list[Callable[[Sample, float], fixed.Test]] = [
     lambda sample, margin: one_sample_t(sample, 1.5 - margin),
     lambda sample, margin: known_sigma_z(sample, 1.5 - margin, 0.05),
     lambda sample, margin: known_sigma_z(sample, 1.5 - margin, 0.05, CONTROL_SAMPLE),

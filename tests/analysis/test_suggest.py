@@ -8,8 +8,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from analysis.rules import RulesError, load
-from analysis.suggest import ExistingPath, nearest, nearest_path
+from analysis.cli import ExistingPath
+from analysis.rules.ruleset import RulesError, load
+from analysis.untrusted.refusal import nearest, nearest_path
 
 
 def test_the_nearest_word() -> None:

@@ -17,9 +17,10 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from analysis import sequential, spread, stats
-from analysis.chain import Design
-from analysis.stats import Sample
+from analysis.stats import fixed as stats
+from analysis.stats import sequential, spread
+from analysis.stats.fixed import Sample
+from analysis.stats.recursion import Design
 
 Arguments = dict[str, Any]
 Numbers = dict[str, float]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis.judge import judge
+from analysis.verdict.judge import judge
 from tests.analysis.verdicts import SEEDS, TEN, everywhere
 from tests.conftest import SOURCE, make_log
 

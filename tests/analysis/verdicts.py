@@ -6,10 +6,10 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from analysis import render
-from analysis.page import page
-from analysis.runs import Result
-from analysis.verdict import Verdict
+from analysis.reading.frame import Result
+from analysis.report import text
+from analysis.report.page import page
+from analysis.verdict.verdict import Verdict
 from tests.conftest import RATIO
 
 SEEDS = {1337: 1.20143417, 1338: 1.19945102, 1339: 1.20319508}
@@ -27,7 +27,7 @@ def runs(*values: float, arm: str = "candidate", first: int = 1) -> list[Result]
 
 def everywhere(verdict: Verdict, tmp_path: Path) -> str:
     """What all formats print; none of them may fail on a verdict."""
-    return render.text(verdict) + render.markdown(verdict) + render.as_json(verdict) + render.gate(verdict) + page(
+    return text.text(verdict) + text.markdown(verdict) + text.as_json(verdict) + text.gate(verdict) + page(
         verdict, tmp_path, "command"
     )  # fmt: skip
 

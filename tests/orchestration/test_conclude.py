@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.rules import load
-from analysis.sweepdir import read_plan
-from orchestration.conclude import write_reports
+from analysis.rules.ruleset import load
+from analysis.sweepdir.layout import read_plan
+from orchestration.driver.conclude import write_reports
 from tests.conftest import SOURCE
 
 

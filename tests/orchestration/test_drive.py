@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from analysis.rules import load
-from analysis.sweepdir import read_plan
-from orchestration.drive import Care, StopError, _Driver, carry_out
-from orchestration.lock import Lock
-from orchestration.plan import freeze, make_plan
+from analysis.rules.ruleset import load
+from analysis.sweepdir.layout import read_plan
+from orchestration.disk.lock import Lock
+from orchestration.driver.drive import Care, StopError, _Driver, carry_out
+from orchestration.plan.freeze import freeze, make_plan
 
 LOST = {"state": "lost", "reason": "its node went away"}
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from analysis.rules import load
-from analysis.sweepdir import attempt_folder
-from orchestration import engine
-from orchestration.run import RunOrder
+from analysis.rules.ruleset import load
+from analysis.sweepdir.layout import attempt_folder
+from orchestration.driver import engine
+from orchestration.worker.run import RunOrder
 from tests.conftest import until
 
 Work = Callable[[RunOrder, str], Iterator[tuple[str, Any]]]

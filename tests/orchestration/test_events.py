@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from orchestration.events import Journal
+from orchestration.disk.journal import Journal
 
 
 def test_the_journal_knows_what_was_begun_and_ended(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestration import lock as module
-from orchestration.lock import SILENT_S, HeldError, Lock, living_owner, read_owner
+from orchestration.disk import lock as module
+from orchestration.disk.lock import SILENT_S, HeldError, Lock, living_owner, read_owner
 from tests.conftest import ROOT, until
 
 
@@ -40,7 +40,7 @@ def test_a_second_driver_is_told_who_the_first_is(tmp_path: Path) -> None:
 
 
 def test_a_dead_owner_is_taken_over_at_once(tmp_path: Path) -> None:
-    code = f"import os, sys; from pathlib import Path; from orchestration.lock import Lock; l = Lock(Path({str(tmp_path)!r})); os._exit(9)"
+    code = f"import os, sys; from pathlib import Path; from orchestration.disk.lock import Lock; l = Lock(Path({str(tmp_path)!r})); os._exit(9)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert read_owner(tmp_path)["pid"] != os.getpid()
     assert living_owner(tmp_path) is None

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.sweepdir import read_plan
-from orchestration.looks import Looks
+from analysis.sweepdir.layout import read_plan
+from orchestration.driver.looks import Looks
 
 Folder = Callable[..., Path]
 SEEDS = [1, 2, 3, 4, 5, 6]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.rules import load
-from analysis.sweepdir import SweepError, derive_seeds, plan_digest, planned_runs, read_plan
-from orchestration.plan import (
+from analysis.rules.ruleset import load
+from analysis.sweepdir.layout import SweepError, derive_seeds, plan_digest, planned_runs, read_plan
+from orchestration.plan.freeze import (
     PlanError,
     freeze,
     make_design,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestration import preflight
-from orchestration.preflight import MARKER, end_leftovers, no_room, take_gpus
+from orchestration.worker import preflight
+from orchestration.worker.preflight import MARKER, end_leftovers, no_room, take_gpus
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 

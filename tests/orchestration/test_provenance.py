@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from orchestration import provenance as module
-from orchestration import shards as data_of
-from orchestration.provenance import provenance
+from orchestration.worker import data as data_of
+from orchestration.worker import provenance as module
+from orchestration.worker.provenance import provenance
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
@@ -95,7 +95,7 @@ def test_this_machine() -> None:
 
 def test_no_torch_is_imported_and_nobody_waits() -> None:
     code = (
-        "import os, sys, time; from pathlib import Path; from orchestration.provenance import provenance\n"
+        "import os, sys, time; from pathlib import Path; from orchestration.worker.provenance import provenance\n"
         "times = []\n"
         "for _ in range(5):\n"
         "    started = time.perf_counter()\n"

@@ -20,11 +20,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from analysis import significance
-from analysis.claims import read_claim
-from analysis.rules import load
-from analysis.sweepdir import plan_digest
+from analysis.record.claim import read_claim
+from analysis.rules.ruleset import load
+from analysis.sweepdir.layout import plan_digest
 from orchestration import record
-from orchestration.submission import as_toml, public
+from orchestration.submission.readme import as_toml, public
 from tests.conftest import RATIO, ROOT, SOURCE
 
 GOOD = {1337: 1.20143417, 1338: 1.19945102, 1339: 1.20319508}
@@ -399,7 +399,7 @@ def test_an_interruption_leaves_nothing(
 
 
 def test_a_sweep_that_is_driven_now_is_left_alone(finish: Finish, tmp_path: Path) -> None:
-    from orchestration.lock import Lock
+    from orchestration.disk.lock import Lock
 
     folder = finish(GOOD)
     lock = Lock(folder)

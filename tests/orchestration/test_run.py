@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from analysis.rules import load
-from analysis.sweepdir import attempt_folder
-from orchestration import run as module
-from orchestration import supervisor
-from orchestration.files import append_line, file_digest, write_whole
-from orchestration.outcome import judge
-from orchestration.run import RunOrder, command, execute, finish, run_environment, supervise
+from analysis.rules.ruleset import load
+from analysis.sweepdir.layout import attempt_folder
+from orchestration.disk.files import append_line, file_digest, write_whole
+from orchestration.worker import run as module
+from orchestration.worker import supervisor
+from orchestration.worker.outcome import judge
+from orchestration.worker.run import RunOrder, command, execute, finish, run_environment, supervise
 from tests.conftest import clean_environment, kill, make_log, processes_of, until
 
 RULES = load("parameter-golf")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestration import storage as module
-from orchestration.lock import HeldError, _space
-from orchestration.storage import Storage, StorageError
+from orchestration.disk import storage as module
+from orchestration.disk.lock import HeldError, _space
+from orchestration.disk.storage import Storage, StorageError
 from tests.conftest import until
 
 HOST = socket.gethostname()

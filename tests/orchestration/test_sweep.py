@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from analysis.rules import load
-from orchestration.events import Journal
-from orchestration.plan import freeze, make_plan
+from analysis.rules.ruleset import load
+from orchestration.disk.journal import Journal
+from orchestration.plan.freeze import freeze, make_plan
 from tests.conftest import ROOT, clean_environment, processes_of, until
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from analysis.rules import load
-from analysis.sweepdir import attempt_folder
-from orchestration.run import RunOrder, execute
-from orchestration.transfer import CHUNK_BYTES, Inbox, Outbox, scratch, shares
+from analysis.rules.ruleset import load
+from analysis.sweepdir.layout import attempt_folder
+from orchestration.worker.run import RunOrder, execute
+from orchestration.worker.transfer import CHUNK_BYTES, Inbox, Outbox, scratch, shares
 
 SCRIPT = b"""
 import os, time

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestration import watchdog as module
-from orchestration.watchdog import Watchdog, dump_stacks
+from orchestration.worker import watchdog as module
+from orchestration.worker.watchdog import Watchdog, dump_stacks
 
 
 @pytest.fixture

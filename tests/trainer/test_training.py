@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.reader import read_log
+from analysis.reading.reader import read_log
 from tests.conftest import ROOT, clean_environment, until
 from tests.trainer.conftest import TinyData
 

@@ -1,0 +1,160 @@
+"""Rulesets: a leaderboard's acceptance rule as data.
+
+A ruleset is a TOML file. Those of `analysis/rules/rulesets/` are found by name; any other is given by its path. What a ruleset
+does not set is not checked: a cap that is missing raises no finding.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from analysis.rules.findings import DEFAULTS, OFF, SEVERITIES
+from analysis.untrusted.refusal import nearest, nearest_path
+
+FOLDER = Path(__file__).with_name("rulesets")
+METRIC_UNITS = {"val_bpb": "bpb", "val_loss": "nats"}
+T_TEST, Z_TEST = "one-sample t", "known-sigma z"
+LABELLED, LAST_VALIDATION = "labelled line", "last validation"
+ALLOWED: dict[str, tuple[Any, ...]] = {
+    "version": (1,),
+    "metric": tuple(METRIC_UNITS),
+    "unit": tuple(METRIC_UNITS.values()),
+    "test": (T_TEST, Z_TEST),
+    "final": (LABELLED, LAST_VALIDATION),
+    "seeds": ("required", "unprinted"),
+    "submission": ("required", "none"),
+}
+
+
+class RulesError(ValueError):
+    """A ruleset that does not exist or does not hold what it must, as one sentence with file, key and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """What a claim must show. `margin` is in `unit`: bpb (bits per byte) or nats (per token).
+
+    target: what the mean must beat, where the leaderboard fixes it (else the SOTA is given with each claim).
+    sigma, scaled_gain: known-sigma z only; it passes when (target - margin - mean) * sqrt(n) >= scaled_gain or, without
+    one, at p < alpha.
+    final: what a run's result is, a labelled final line or its last validation.
+    seeds: whether logs must print one. submission: whether a folder must hold a submission JSON, README and script.
+    bpb_per_nat: val_bpb / val_loss by the tokenizer's file name. findings: severities that differ from the usual ones.
+    """
+
+    name: str
+    version: int
+    metric: str
+    margin: float
+    unit: str
+    test: str
+    alpha: float
+    target: float | None = None
+    sigma: float | None = None
+    scaled_gain: float | None = None
+    final: str = LABELLED
+    seeds: str = "required"
+    minimum_runs: int = 2
+    submission: str = "none"
+    artifact_bytes: int | None = None
+    train_time_s: float | None = None
+    world_size: int | None = None
+    gpu: str | None = None
+    bpb_per_nat: dict[str, float] = field(default_factory=dict)
+    findings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def result_line(self) -> str:
+        """What a log must print to have a result, in words."""
+        labelled = self.final == LABELLED
+        return 'a line such as "LABEL val_loss:2.0286 val_bpb:1.2014"' if labelled else "a validation at the last step"
+
+    @property
+    def caps(self) -> dict[str, float]:
+        """What a run may take, of what is capped: artifact_bytes, train_time_s."""
+        given = {"artifact_bytes": self.artifact_bytes, "train_time_s": self.train_time_s}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def known() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name_or_file: str) -> Ruleset:
+    """A ruleset by name (`parameter-golf`) or by the path of a TOML file. Raises RulesError."""
+    path = FOLDER / f"{name_or_file}.toml" if name_or_file in known() else Path(name_or_file)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        if isinstance(error, (tomllib.TOMLDecodeError, UnicodeDecodeError)):
+            raise RulesError(f"{path} is not TOML: {error}.") from None
+        raise RulesError(
+            f"{name_or_file!r} is neither a ruleset ({', '.join(known())}) nor a TOML file that can be read."
+            f"{nearest(name_or_file, known()) or nearest_path(path)}"
+        ) from None
+    return from_table(path.stem, table, str(path))
+
+
+def from_table(name: str, table: dict[str, Any], path: str) -> Ruleset:
+    """A ruleset from its keys, checked; `path` is where they stand. Raises RulesError."""
+    keys = {key.name: key for key in fields(Ruleset) if key.name != "name"}
+    needed = [key for key, one in keys.items() if one.default is MISSING and one.default_factory is MISSING]
+    given = {key: value for key, value in table.items() if value is not None}  # a plan's JSON says null for "not set"
+    for key in table:
+        if key not in keys:
+            raise RulesError(f"{path}: unknown key {key!r}; a ruleset has {', '.join(keys)}.")
+    for key in needed:
+        if key not in given:
+            raise RulesError(f"{path}: the key {key!r} is missing; a ruleset needs {', '.join(needed)}.")
+    for key, value in given.items():
+        if fault := _fault(key, str(keys[key].type).split(" |")[0], value):
+            raise RulesError(f"{path}: {key} is {value!r}; {fault}.")
+    if given["test"] == Z_TEST and "sigma" not in given:
+        raise RulesError(f"{path}: the test {Z_TEST!r} needs sigma, the known spread between seeds.")
+    if given["test"] != Z_TEST and "sigma" in given:
+        raise RulesError(f"{path}: sigma belongs to the test {Z_TEST!r} and to no other; test is {given['test']!r}.")
+    if "scaled_gain" in given and given["test"] != Z_TEST:
+        raise RulesError(f"{path}: scaled_gain belongs to the test {Z_TEST!r}; test is {given['test']!r}.")
+    return Ruleset(name=name, **given)
+
+
+def _fault(key: str, kind: str, value: Any) -> str | None:
+    """What is wrong with one value, as what is allowed; None when nothing is."""
+    if key in ALLOWED:
+        if isinstance(value, bool) or value not in ALLOWED[key]:
+            return f"allowed: {', '.join(map(repr, ALLOWED[key]))}"
+    elif key == "alpha":
+        return None if _is_number(value) and 0 < value < 0.5 else "it must be a number between 0 and 0.5"
+    elif key == "margin":
+        return None if _is_number(value) and value >= 0 else "it must be a finite number, 0 or more"
+    elif kind == "float":
+        return None if _is_number(value) and value > 0 else "it must be a finite number above 0"
+    elif kind == "int":
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return None if whole and value > 0 else "it must be a whole number above 0"
+    elif kind == "str":
+        return None if isinstance(value, str) and value else "it must be a text, not empty"
+    elif not isinstance(value, dict):
+        return "it must be a table"
+    elif key == "findings":
+        for code, severity in value.items():
+            if code not in DEFAULTS:
+                return f"there is no finding {code!r}; allowed: {', '.join(DEFAULTS)}"
+            if severity not in (*SEVERITIES, OFF):
+                return f"{code} is {severity!r}; allowed: {', '.join((*SEVERITIES, OFF))}"
+    elif not all(_is_number(number) and number > 0 for number in value.values()):
+        return "it must give a number above 0 for each tokenizer"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def from_plan(plan: dict[str, Any]) -> Ruleset:
+    """The ruleset that was frozen with a sweep's plan. Raises RulesError."""
+    table = dict(plan["ruleset"])
+    return from_table(str(table.pop("name", "plan.json")), table, "plan.json, ruleset")

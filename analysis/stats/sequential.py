@@ -1,0 +1,204 @@
+"""The exact group-sequential t-test: look after every seed, stop early, keep the level.
+
+Boundaries, type I error, power and expected seeds of a design, and what a result under it is worth: for one sample, for
+two, and with degrees of freedom added from a history. Nothing is approximated; analysis.chain computes the
+probabilities. Pure functions on numbers; nothing here reads or prints. t is positive in the direction of improvement.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+
+import numpy as np
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
+
+from analysis.stats.recursion import (
+    Array,
+    Design,
+    cosine,
+    expected,
+    expected_at,
+    log_likelihood_ratio,
+    no_crossing,
+    one_more,
+    surviving,
+)
+
+FLAT, POCOCK, OBRIEN_FLEMING = BOUNDARIES = ("flat", "pocock", "obrien-fleming")
+DELTAS = (1.0, 2.0, 4.0, 8.0)  # the alternatives that the open-ended test averages over, in sd
+
+
+# -- what a design does ------------------------------------------------------------------------------------------------
+
+
+def type_one_error(design: Design, criticals: Sequence[float]) -> float:
+    """The chance that some look crosses though there is no gain. p < 0.01 at every look from 3 to 10: 0.0387417595."""
+    return 1 - no_crossing(design, criticals, len(design.looks) - 1, 0.0)
+
+
+def power(design: Design, criticals: Sequence[float], delta: float) -> float:
+    """The chance that some look crosses under a true gain of `delta` sd. Looks 3..10, flat at 1 %, delta 2: 0.9796609746."""
+    return 1 - no_crossing(design, criticals, len(design.looks) - 1, delta)
+
+
+def expected_seeds(design: Design, criticals: Sequence[float], delta: float) -> float:
+    """Candidate seeds that are run on average: n_1 + sum over k of (n_{k+1} - n_k) survival_k.
+
+    Looks 3..10, flat at 1 %: 6.1931467281 at delta 2, 4.8355118018 at 3, 3.9162131155 at 5.
+    """
+    gaps = [b - a for a, b in itertools.pairwise(design.looks)]
+    return design.looks[0] + (expected(design, criticals, gaps, delta) if gaps else 0.0)
+
+
+def at_nominal(design: Design, nominal: float) -> tuple[float, ...]:
+    """The critical t of each look whose own p-value is `nominal`."""
+    return tuple(-float(stdtrit(design.degrees(n), nominal)) for n in design.looks)
+
+
+def _root(function: Callable[[float], float], low: float, high: float, precision: float) -> float:
+    from scipy.optimize import brentq  # loads longer than a fixed verdict takes
+
+    return float(brentq(function, low, high, xtol=precision, rtol=1e-12))
+
+
+def boundary(design: Design, alpha: float, kind: str = FLAT) -> tuple[float, ...]:
+    """The critical t of each look, so that some look crosses with probability alpha when there is no gain.
+
+    flat: one nominal p for every look (`nominal_level`). pocock, obrien-fleming: as much of alpha is spent up to each
+    look as `spending` allows at its share of the last look's information.
+    Looks 3..10 at 1 %: flat starts at t = 15.2508476, ends at 3.7916346; obrien-fleming 441.4070991 and 3.0679848.
+    """
+    if kind == FLAT:
+        return at_nominal(design, nominal_level(design, alpha))
+    return _spent(design, alpha, kind, len(design.looks))
+
+
+@lru_cache(maxsize=256)
+def nominal_level(design: Design, alpha: float) -> float:
+    """The p that each look must stay below in the flat boundary. Looks 3..10 at 1 %: 0.0021359554."""
+
+    def excess(nominal: float) -> float:
+        return type_one_error(design, at_nominal(design, nominal)) - alpha
+
+    if len(design.looks) == 1:
+        return alpha
+    return _root(excess, alpha / len(design.looks), alpha, 1e-15)
+
+
+def spending(alpha: float, kind: str, share: float) -> float:
+    """How much of alpha may be spent when `share` of the information is there (Lan & DeMets 1983).
+
+    pocock: alpha ln(1 + (e - 1) u); obrien-fleming: 2 (1 - Phi(z_{alpha/2} / sqrt(u))). At 1 % and u = 0.5:
+    0.0062011451 and 0.0002697170.
+    """
+    if kind == POCOCK:
+        return alpha * math.log1p((math.e - 1) * share)
+    return 2 * float(ndtr(float(ndtri(alpha / 2)) / math.sqrt(share)))
+
+
+@lru_cache(maxsize=256)
+def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, ...]:
+    """The spending boundary at the first `looks` looks."""
+    criticals: list[float] = []
+    above: list[float] = []  # how far log nominal lies above the log of the share that is spent at the look
+    spent = 0.0
+    for k, n in enumerate(design.looks[:looks]):
+        df = design.degrees(n)
+        allowed = spending(alpha, kind, design.information(n) / design.information(design.looks[-1]))
+
+        def at(log_nominal: float, df: float = df) -> float:
+            return -float(stdtrit(df, math.exp(log_nominal)))
+
+        @cache  # the root finder asks for both ends again
+        def excess(log_nominal: float, k: int = k, allowed: float = allowed) -> float:
+            return 1 - no_crossing(design, [*criticals, at(log_nominal)], k, 0.0) - allowed
+
+        # a look crosses first at most as often as it crosses at all, and at most as often as any look up to it
+        low, high = (math.log(min(max(x, 1e-300), 0.499)) for x in (allowed - spent, allowed))
+        near = low + (above[-1] + (above[-1] - above[-2]) if k > 1 else 0.0)  # both move evenly from look to look
+        for left, right in ((near - 0.1, near + 0.1), (low, high)):
+            if k > 0 and allowed > 1e-12 and low <= left < right <= high and excess(left) < 0 < excess(right):
+                log_nominal = _root(excess, left, right, 1e-9)
+                break
+        else:
+            log_nominal = low
+        criticals.append(at(log_nominal))
+        above.append(log_nominal - low)
+        spent = allowed
+    return tuple(criticals)
+
+
+# -- what a result is worth --------------------------------------------------------------------------------------------
+
+
+def sequential_p(design: Design, ts: Sequence[float], kind: str = FLAT) -> float:
+    """The smallest alpha at which one of the looks taken so far would have crossed; `ts` are their t, in order.
+
+    It holds at every look. flat: the type I error of all planned looks with the smallest p seen as their nominal level.
+    t = 9.0397209398 at the first of the looks 3..10, whose own p is 0.0060086: 0.0249693263.
+    """
+    smallest = min(float(stdtr(design.degrees(n), -t)) for n, t in zip(design.looks, ts, strict=False))
+    if smallest >= 0.5:
+        return 1.0
+    if kind != FLAT:
+        return _smallest_alpha(design, ts, kind)
+    if smallest < 1e-8:  # one less a number near one has too few digits; the sum over the looks is never too small
+        return smallest * len(design.looks)
+    return type_one_error(design, at_nominal(design, smallest))
+
+
+def _smallest_alpha(design: Design, ts: Sequence[float], kind: str) -> float:
+    """The alpha whose spending boundary the best of `ts` just reaches, to four digits; 1e-12 when it is smaller, 1 when
+    it is above 0.45."""
+
+    def lead(log_alpha: float) -> float:
+        criticals = _spent(design, math.exp(log_alpha), kind, len(ts))
+        pairs = zip(ts, criticals, design.looks, strict=False)
+        return max(_normal(t, design.degrees(n)) - _normal(c, design.degrees(n)) for t, c, n in pairs)
+
+    low, high = math.log(1e-12), math.log(0.45)
+    if lead(high) < 0:
+        return 1.0
+    return math.exp(_root(lead, low, high, 1e-5)) if lead(low) < 0 else 1e-12
+
+
+def _normal(t: float, df: float) -> float:
+    """The normal quantile of t's p-value, on which boundaries move evenly with log alpha."""
+    return -float(ndtri(max(float(stdtr(df, -t)), 1e-300)))
+
+
+def stagewise_p(design: Design, criticals: Sequence[float], look: int, t: float) -> float:
+    """The p-value after stopping at a look (counted from 0): an earlier stop is stronger evidence than a later one.
+
+    Looks 3..10, flat at 1 %, stopped at 5 seeds with t = 6.1: 0.0050023286. Raises ValueError for t of 0 or less, which
+    no boundary stops at.
+    """
+    return 1 - no_crossing(design, [*criticals[:look], t], look, 0.0)
+
+
+def conditional_power(design: Design, criticals: Sequence[float], look: int, t: float, delta: float) -> float:
+    """The chance that a later look crosses, given t at this one (counted from 0), if the true gain is `delta` sd."""
+    last = len(design.looks) - 1
+    if look >= last:
+        return 0.0
+    states = design.steps(last)
+    here = next(i for i, (_, _, index) in enumerate(states) if index == look)
+    after = expected_at(design, criticals, surviving(last), delta, here + 1)
+    v = np.array([cosine(t, states[here][1])])
+    return float(1 - np.clip(one_more(v, states[here][:2], states[here + 1][:2], after, delta), 0, 1)[0])
+
+
+def e_value(t: Array | float, df: float, information: float, deltas: Sequence[float] = DELTAS) -> Array:
+    """Evidence against no gain that may be looked at after any seed, without a horizon.
+
+    The mean over `deltas` of f_nct(t; df, delta sqrt(I)) / f_t(t; df). Under no gain its chance of ever reaching
+    1 / alpha is at most alpha (Ville), so min(1, 1 / e) is a p-value at any time; of independent studies e multiplies.
+    t = 9.0397209398, df 2, information 3: 30.3892514557. Source: Wang & Ramdas, arXiv 2310.03722.
+    """
+    t = np.asarray(t, dtype=float)
+    v = t / np.sqrt(df + t * t)
+    value: Array = np.mean([np.exp(log_likelihood_ratio(v, df, d * math.sqrt(information))) for d in deltas], axis=0)
+    return value

@@ -1,0 +1,43 @@
+"""Refusals: the one base error with its exit code, and the nearest word to one that was mistyped. Loads nothing heavy."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class SeedproofError(ValueError):
+    """Something cannot be done: one sentence that says what, where, what was found and what to do.
+
+    Subclasses set the exit code that a command ends with: 2 usage, 3 evidence unusable, 4 a run failed or is missing.
+    """
+
+    exit_code = 3
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the known word most like `word`, else nothing: the end of a sentence."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def nearest_path(path: Path) -> str:
+    """Return the same for a path that is not a file.
+
+    For one that does not exist: a similar name in the deepest folder that exists, else that folder.
+    """
+    missing = Path(path)
+    if os.path.isdir(missing):
+        return " It is a folder; name the file."
+    while not os.path.isdir(missing.parent):
+        missing = missing.parent
+    try:
+        names = os.listdir(missing.parent)
+    except OSError:
+        names = []
+    found = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.6)
+    if found and missing == Path(path):
+        return f" Did you mean {str(missing.parent / found[0])!r}?"
+    return f" Only {str(missing.parent)!r} of it exists." if missing.parent not in (Path("."), Path("/")) else ""

@@ -1,0 +1,124 @@
+"""What a waiting person sees: one line when a run starts or ends, bars on a terminal, a line a minute elsewhere.
+
+Everything is read from the runs' logs as they grow.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from analysis.reading.reader import Run, read_log
+from analysis.sweepdir.layout import TRAIN_LOG
+from analysis.untrusted.files import FileError
+from orchestration.worker.run import RunOrder
+
+PLAIN_INTERVAL_S = 60.0
+TAIL_BYTES = 16384
+
+
+def tail(folder: Path) -> Run | None:
+    """What the end of an attempt's log says; None when it says nothing yet, or is no file of its own."""
+    try:
+        handle = os.open(folder / TRAIN_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            file.seek(max(0, status.st_size - TAIL_BYTES))
+            runs = read_log(folder / TRAIN_LOG, file.read(TAIL_BYTES))
+    except (OSError, FileError):
+        return None
+    return runs[-1] if runs else None
+
+
+def last_bpb(run: Run) -> float | None:
+    """The final val_bpb, or that of the last validation."""
+    return run.finals[-1].val_bpb if run.finals else next((s.val_bpb for s in reversed(run.steps) if s.val_bpb), None)
+
+
+def latest(folder: Path) -> str:
+    """The last step, its average time and the last val_bpb, as far as the log has come."""
+    run = tail(folder)
+    if run is None:
+        return "starting"
+    parts = []
+    if run.steps:
+        last = run.steps[-1]
+        parts.append(f"step {last.step}/{run.total_steps}")
+        if last.train_time_ms is not None and last.step:
+            parts.append(f"{last.train_time_ms / last.step:.1f} ms/step")
+    if (bpb := last_bpb(run)) is not None:
+        parts.append(f"val_bpb {bpb:.4f}")
+    return ", ".join(parts)
+
+
+class Progress:
+    """Shows the runs of one sweep."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self.running: dict[RunOrder, TaskID | None] = {}
+        self.next_line = time.monotonic() + PLAIN_INTERVAL_S
+        self.bars: Bars | None = None
+        if Console().is_terminal and not os.environ.get("CI"):
+            self.bars = Bars(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"),
+                             TimeElapsedColumn(), TimeRemainingColumn(), transient=True)  # fmt: skip
+
+    def started(self, order: RunOrder, quiet: bool = False) -> None:
+        if not quiet:
+            self.say(f"{order.name}: started{f' (attempt {order.attempt})' if order.attempt > 1 else ''}")
+        if self.bars is None:
+            self.running[order] = None
+        else:
+            self.bars.start()
+            self.running[order] = self.bars.add_task(order.name, total=None, detail="starting")
+
+    def refused(self, order: RunOrder, reason: str, quiet: bool) -> None:
+        self.take_away(order)
+        if not quiet:
+            self.say(f"{order.name}: waits: {reason}")
+
+    def take_away(self, order: RunOrder) -> None:
+        bar = self.running.pop(order, None)
+        if self.bars is not None and bar is not None:
+            self.bars.remove_task(bar)
+            if not self.running:
+                self.bars.stop()
+
+    def ended(self, order: RunOrder, manifest: dict[str, Any]) -> None:
+        self.done += manifest["state"] in ("succeeded", "failed")
+        self.take_away(order)
+        metric, detail = manifest.get("metric"), manifest.get("reason") or ""
+        if metric and metric["val_bpb"] is not None:
+            detail = f"val_bpb {metric['val_bpb']:.8f} in {manifest['wall_s']:.0f} s"
+        self.say(f"{order.name}: {manifest['state']} ({self.done} of {self.total}) {detail}".rstrip())
+
+    def tick(self) -> None:
+        if self.bars is not None:
+            for order, bar in self.running.items():
+                run = tail(order.folder)
+                if bar is not None and run is not None:
+                    self.bars.update(
+                        bar, total=run.total_steps, completed=run.last_step or 0, detail=latest(order.folder)
+                    )
+        elif time.monotonic() >= self.next_line:
+            self.next_line += PLAIN_INTERVAL_S
+            for order in self.running:
+                self.say(f"{order.name}: {latest(order.folder)}")
+
+    def say(self, line: str) -> None:
+        if self.bars is not None:
+            self.bars.console.print(line, highlight=False, markup=False)
+        else:
+            click.echo(line)
+            sys.stdout.flush()
