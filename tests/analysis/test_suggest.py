@@ -26,8 +26,8 @@ def test_the_nearest_path(tmp_path: Path) -> None:
     for asked, said in (
         ("record", f" Did you mean '{tmp_path}/records'?"),
         ("records/mina", f" Did you mean '{tmp_path}/records/mine'?"),
-        ("records/entirely-else", f" Of it only '{tmp_path}/records' exists."),
-        ("recods/mine", f" Of it only '{tmp_path}' exists."),
+        ("records/entirely-else", f" Only '{tmp_path}/records' of it exists."),
+        ("recods/mine", f" Only '{tmp_path}' of it exists."),
     ):
         assert nearest_path(tmp_path / asked) == said
     assert nearest_path(Path("/nowhere/at/all")) == ""

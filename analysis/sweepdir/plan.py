@@ -1,0 +1,264 @@
+"""The plan of a sweep: what was decided before the first run, read and checked in this one place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from analysis.rules.ruleset import Ruleset, from_table
+from analysis.sweepdir.json_files import beginning, of_type, read_inside
+from analysis.sweepdir.layout import (
+    ARMS,
+    CANDIDATE,
+    CONTROL,
+    EVENTS,
+    FRAME,
+    LOCK,
+    PLAN,
+    REPORT_HTML,
+    REPORT_MARKDOWN,
+    SCRIPT,
+    VERDICT,
+    SweepError,
+    is_sweep,
+)
+from analysis.untrusted.files import FileError, read_bounded
+
+BOUNDARIES = ("flat", "pocock", "obrien-fleming")  # those of analysis.stats.sequential, which loads scipy
+MOST_LOOKS, MOST_SEEDS = 30, 1000
+LARGEST_SCRIPT = 2**22  # bytes
+NEEDED = {"ruleset": dict, "arms": dict, "seeds": list, "script": dict}
+WRITTEN_HERE = (PLAN, SCRIPT, EVENTS, LOCK, FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML, *ARMS)
+
+
+class DesignKind(StrEnum):
+    """When a claim is tested: once, or at looks while runs come in."""
+
+    FIXED = "fixed"
+    SEQUENTIAL = "sequential"
+
+
+class SeedsAre(StrEnum):
+    """Where a plan's seeds come from: its author, or its own digest."""
+
+    GIVEN = "given"
+    DERIVED = "derived"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """When a claim is tested. `looks`: after how many seeds, empty for a fixed design; `boundary`: how they share alpha."""
+
+    kind: DesignKind = DesignKind.FIXED
+    looks: tuple[int, ...] = ()
+    boundary: str = BOUNDARIES[0]
+
+    @property
+    def sequential(self) -> bool:
+        return self.kind is DesignKind.SEQUENTIAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """The training script that was frozen: where it was, its digest, and the modules it imports from its own folder."""
+
+    path: str | None
+    sha256: str | None
+    modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A frozen plan. `table` is plan.json as written; what a plan need not say to be judged is None where it does not.
+
+    envs: each arm's environment variables, the candidate's first.
+    """
+
+    sha256: str
+    seeds: tuple[int, ...]
+    seeds_are: SeedsAre
+    design: Design
+    envs: Mapping[str, Mapping[str, Any]]
+    script: Script
+    sota: float | None
+    gpus_per_run: int | None
+    cpus_per_run: int | None
+    accelerator_type: str | None
+    table: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any], where: str) -> Plan:
+        """Check the content of a plan.json; `where` is named in the refusal. Raises SweepError."""
+        if fault := _fault(table):
+            raise SweepError(f"{where}{fault}")
+        design, script = table.get("design", {"name": DesignKind.FIXED}), table["script"]
+        kind, modules = DesignKind(design["name"]), script.get("modules")
+        looks = (
+            {"looks": tuple(design["looks"]), "boundary": design["boundary"]} if kind is DesignKind.SEQUENTIAL else {}
+        )
+        return cls(
+            sha256=plan_digest(table),
+            seeds=tuple(table["seeds"]),
+            seeds_are=SeedsAre(table.get("seeds_are", SeedsAre.GIVEN)),
+            design=Design(kind=kind, **looks),
+            envs={arm: table["arms"][arm].get("env", {}) for arm in ARMS if arm in table["arms"]},
+            script=Script(
+                path=of_type(script.get("path"), str),
+                sha256=of_type(script.get("sha256"), str),
+                modules=tuple(map(str, modules)) if isinstance(modules, list) else (),
+            ),
+            sota=table.get("sota"),
+            gpus_per_run=of_type(table.get("gpus_per_run"), int),
+            cpus_per_run=of_type(table.get("cpus_per_run"), int),
+            accelerator_type=of_type(table.get("accelerator_type"), str),
+            table=table,
+        )
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return tuple(self.envs)
+
+    @property
+    def has_control(self) -> bool:
+        return CONTROL in self.envs
+
+    def rules(self) -> Ruleset:
+        """Return the ruleset that was frozen with the plan. Raises RulesError where it is not one of this version."""
+        table = dict(self.table["ruleset"])
+        return from_table(str(table.pop("name", PLAN)), table, f"{PLAN}, ruleset")
+
+
+def read_plan(directory: Path) -> Plan:
+    """Read the plan of a folder and check it against its own digest. Raises SweepError."""
+    path = directory / PLAN
+    if not os.path.isfile(path):
+        raise SweepError(f"{directory} is not a sweep directory: it has no {PLAN}. Name the --output of a `sweep run`.")
+    table = read_inside(directory, path)
+    if table.get("sha256") != plan_digest(table):
+        raise SweepError(f"{path} was changed after it was frozen: its content does not match its sha256.")
+    return Plan.of(table, str(path))
+
+
+def read_sweep_plan(directory: Path) -> Plan:
+    """Read the plan of a sweep directory that is to be shown or driven. Raises SweepError.
+
+    Refuse a record folder, which may hold the plan of its runs, and links in place of files that are written here.
+    """
+    plan = read_plan(directory)
+    for name in WRITTEN_HERE:
+        if os.path.islink(directory / name):
+            raise SweepError(f"{directory / name} is a link. A sweep directory has none: put the file in its place.")
+    if not is_sweep(directory):
+        raise SweepError(
+            f"{directory} is a record folder, not a sweep directory. Check it with: "
+            f"python -m analysis.significance check {directory}"
+        )
+    return plan
+
+
+def check_drivable(plan: Plan, directory: Path) -> None:
+    """Raise SweepError, or RulesError, where a driver lacks something that a judge does not need."""
+    path = directory / PLAN
+    plan.rules()
+    whole = type(plan.gpus_per_run) is int and type(plan.cpus_per_run) is int
+    tables = all("env" in arm for arm in plan.table["arms"].values())
+    if not (whole and tables and plan.script.path is not None and "seeds_are" in plan.table):
+        raise SweepError(
+            f"{path} cannot be driven: it needs gpus_per_run, cpus_per_run, seeds_are, the script's path and each arm's env."
+        )
+    if not plan.design.sequential and "looks" in plan.table.get("design", {}):
+        raise SweepError(f"{path} cannot be driven: its design is fixed, and has looks.")
+
+
+def read_script(directory: Path, plan: Plan) -> bytes:
+    """Read the script as it was when the plan was frozen. Raises SweepError where it is missing or another."""
+    path = directory / SCRIPT
+    try:
+        content = read_bounded(path, LARGEST_SCRIPT)
+    except FileError as error:
+        raise SweepError(f"{path} {error}.") from None
+    if hashlib.sha256(content).hexdigest() != plan.script.sha256:
+        raise SweepError(f"{path} was changed after the plan was frozen: put back the script with the plan's sha256.")
+    return content
+
+
+def plan_digest(table: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a plan.json without its own digest, as canonical JSON."""
+    body = {key: value for key, value in table.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def derive_seeds(table: Mapping[str, Any], count: int) -> list[int]:
+    """Derive seed_i = SHA-256(plan || i) mod 2^31, in order, without repeats, so that nobody can pick them.
+
+    They depend on the plan without its own digest, its seeds and every path: moving files does not buy other seeds.
+    Raises KeyError, TypeError or AttributeError for a plan that lacks what they depend on.
+    """
+    arms = {
+        arm: {name: value for name, value in part["env"].items() if not name.endswith("_PATH")}
+        for arm, part in table["arms"].items()
+    }
+    digest = plan_digest({**table, "script": table["script"]["sha256"], "arms": arms, "seeds": count})
+    seeds: dict[int, None] = {}
+    index = 0
+    while len(seeds) < count:
+        seeds[int(hashlib.sha256(f"{digest}{index}".encode()).hexdigest(), 16) % 2**31] = None
+        index += 1
+    return list(seeds)
+
+
+# -- what is wrong with a plan, as the end of a sentence that begins with its path ---------------------------------------
+
+
+def _fault(table: Mapping[str, Any]) -> str | None:
+    if not all(isinstance(table.get(key), kind) for key, kind in NEEDED.items()):
+        return f" is not a plan of this version: it needs {', '.join(NEEDED)}."
+    fault = _seeds_fault(table) or _sota_fault(table.get("sota")) or _arms_fault(table["arms"])
+    fault = fault or design_fault(table.get("design", {"name": DesignKind.FIXED}), len(table["seeds"]))
+    return f": {fault}" if fault else None
+
+
+def _seeds_fault(table: Mapping[str, Any]) -> str | None:
+    seeds, are = table["seeds"], table.get("seeds_are", SeedsAre.GIVEN)
+    if len(seeds) > MOST_SEEDS or not all(type(seed) is int and 0 <= seed < 2**63 for seed in seeds):
+        return f"seeds is {beginning(seeds)}; it must be a list of at most {MOST_SEEDS} whole numbers."
+    if len(set(seeds)) < len(seeds):
+        return f"seeds is {beginning(seeds)}; it must be a list of different whole numbers."
+    return None if are in list(SeedsAre) else f"seeds_are is {beginning(are)}; allowed: {', '.join(SeedsAre)}."
+
+
+def _sota_fault(sota: Any) -> str | None:
+    if sota is None or (isinstance(sota, (int, float)) and not isinstance(sota, bool) and abs(sota) < 1e6):
+        return None
+    return f"sota is {beginning(sota)}; it must be a number or null."
+
+
+def _arms_fault(arms: dict[str, Any]) -> str | None:
+    tables = all(isinstance(arm, dict) and isinstance(arm.get("env", {}), dict) for arm in arms.values())
+    if {CANDIDATE} <= arms.keys() <= set(ARMS) and tables:
+        return None
+    return f"arms is {beginning(arms)}; it must have the table {CANDIDATE!r}, and may have {CONTROL!r}."
+
+
+def design_fault(design: Any, seeds: int) -> str | None:
+    """Return what is wrong with a plan's design for so many seeds, or None."""
+    if not isinstance(design, dict) or design.get("name") not in list(DesignKind):
+        return f"design is {beginning(design)}; its name must be {' or '.join(map(repr, map(str, DesignKind)))}."
+    if design["name"] == DesignKind.FIXED:
+        return None
+    if seeds > MOST_LOOKS:
+        return f"{seeds} seeds are planned; a sequential design looks at most {MOST_LOOKS} times."
+    looks = design.get("looks")
+    if not isinstance(looks, list) or not all(type(n) is int for n in looks) or looks != sorted(set(looks)):
+        return f"looks is {beginning(looks)}; it must be a rising list of numbers of seeds."
+    if not looks or looks[0] < 2 or looks[-1] != seeds:
+        return f"looks is {beginning(looks)}; it must begin at 2 or later and end at the {seeds} planned seeds."
+    if design.get("boundary") not in BOUNDARIES:
+        return f"boundary is {beginning(design.get('boundary'))}; allowed: {', '.join(BOUNDARIES)}."
+    return None
