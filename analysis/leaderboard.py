@@ -22,7 +22,8 @@ import click
 
 from analysis.cli import ExistingPath
 from analysis.evidence.gather import LARGEST, SMALLEST, EvidenceError, check_results, gather
-from analysis.reading.frame import Result, write_rows
+from analysis.reading.frame import write_rows
+from analysis.reading.result import Result
 from analysis.reading.reader import read_log
 from analysis.record.claim import Claim, read_claim, submission_file
 from analysis.record.selection import mean
@@ -115,7 +116,7 @@ def _read(folder: Path, directory: Path, rules: Ruleset) -> tuple[tuple[str, str
         evidence = gather([folder], rules)
         results = evidence.results
         number = counts(evidence.findings)
-        values = [value for one in results if (value := getattr(one, rules.metric)) is not None]
+        values = [value for one in results if (value := one.value(rules.metric)) is not None]
         one_metric = len({one.label for one in results}) == 1
         usable = bool(values) and one_metric and all(SMALLEST < value < LARGEST for value in values)
         row = replace(
@@ -123,9 +124,9 @@ def _read(folder: Path, directory: Path, rules: Ruleset) -> tuple[tuple[str, str
             n=len(results),
             mean=mean(values) if usable else None,
             sd=stdev(values) if usable and len(values) > 1 else None,
-            bytes=max((one.artifact_bytes for one in results if one.artifact_bytes is not None), default=None),
+            bytes=max((one.run.artifact_bytes for one in results if one.run.artifact_bytes is not None), default=None),
             train_time_s=max(
-                (one.train_time_ms / 1000 for one in results if one.train_time_ms is not None), default=None
+                (one.run.train_time_ms / 1000 for one in results if one.run.train_time_ms is not None), default=None
             ),
             errors=number["error"],
             warnings=number["warning"],

@@ -26,15 +26,14 @@ CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 
 def rows_of(log: Path, shown: str) -> Iterator[dict[str, Any]]:
     """One row a run: what a frame holds, and every metric and hyper-parameter. Raises FileError."""
-    from analysis.reading.frame import COLUMNS, from_run
+    from analysis.reading.result import Result
 
     arm = CONTROL if CONTROL in Path(shown).parts[:-1] else CANDIDATE
     for run in read_log(log):
         final = run.finals[-1] if run.finals else run.validation
         ended = bool(run.finals) or (run.last_step or 0) >= (run.total_steps or math.inf)
-        result = from_run(run, final, shown, arm, state="succeeded" if ended else "failed")
-        row = {name: getattr(result, name) for name in COLUMNS}
-        yield row | {"metrics": run.metrics, "hyperparameters": run.hyperparameters}
+        result = Result.of(run, final, log=shown, arm=arm, state="succeeded" if ended else "failed")
+        yield result.row() | {"metrics": run.metrics, "hyperparameters": run.hyperparameters}
 
 
 def curve_rows(log: Path, shown: str) -> Iterator[dict[str, Any]]:
@@ -53,7 +52,8 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
     """What was read from the logs, one row a run."""
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet is binary: name a file with --output FILE.")
-    from analysis.reading.frame import COLUMNS, write_rows
+    from analysis.reading.frame import write_rows
+    from analysis.reading.result import COLUMNS
 
     tolerate_any_text()
     rows: list[dict[str, Any]] = []

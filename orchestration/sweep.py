@@ -257,16 +257,15 @@ def standing(directory: Path, runs: list[PlannedRun], owner: dict[str, Any] | No
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
 def collect(directory: Path, form: str, output: Path | None) -> None:
     """The runs of a sweep as a frame, one row a planned run."""
-    from dataclasses import asdict
-
     from analysis.evidence.gather import EvidenceError, sweep_results
-    from analysis.reading.frame import COLUMNS, write_rows
+    from analysis.reading.frame import write_rows
+    from analysis.reading.result import COLUMNS
     from analysis.sweepdir.layout import FRAME, SweepError, read_sweep_plan
 
     if form == "parquet" and output is None:
         output = directory / FRAME
     try:
-        rows = [asdict(result) for result in sweep_results(directory, read_sweep_plan(directory))]
+        rows = [result.row() for result in sweep_results(directory, read_sweep_plan(directory))]
         write_rows(rows, list(COLUMNS), form, output)
     except EvidenceError as error:
         click.echo(f"Error: {error}", err=True)

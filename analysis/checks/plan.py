@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.evidence.gather import Evidence
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.rules.ruleset import RulesError, Ruleset, from_plan, known, load
 from analysis.sweepdir import layout
 from analysis.untrusted.files import FileError, leads_out, read_bounded
@@ -221,7 +221,7 @@ def _not_of_the_record(plan: dict[str, Any], directory: Path, results: list[Resu
     if script is None:
         return [*clauses, "its script is not in the folder"]
     programs = {hashlib.sha256(text).hexdigest() for text in (script, script.rstrip(b"\n"))}
-    if any(result.source_sha256 is not None and result.source_sha256 not in programs for result in results):
+    if any(result.program is not None and result.program.sha256 not in programs for result in results):
         clauses.append("a log embeds another program than the planned script")
     return clauses
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scipy.special import ndtri
 
 from analysis.evidence.gather import EvidenceError
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.rules.ruleset import METRIC_UNITS, Z_TEST, Ruleset
 from analysis.stats import fixed
 

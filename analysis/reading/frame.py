@@ -1,7 +1,6 @@
-"""The frame of runs: one row a run, in pandas, parquet, CSV or JSON.
+"""The frame of runs: one row a run, as pandas, parquet, CSV or JSON.
 
-A row is a `Result`: what a run's log says, with the one final metric that counts. The frame and the list of results
-hold the same; pandas is imported only by the functions that need it.
+pandas is imported only by the functions that need it: it takes longer to load than a thousand logs to read.
 """
 
 from __future__ import annotations
@@ -12,112 +11,61 @@ import json
 import math
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.reading.grammar import Metric
 from analysis.reading.reader import Run
-from analysis.sweepdir.layout import STATES
+from analysis.reading.result import COLUMNS, OF_THE_RUN, Program, Result
+from analysis.sweepdir.layout import ARMS, STATES
 from analysis.untrusted.escape import line_start
+from analysis.untrusted.refusal import SeedproofError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-class FrameError(ValueError):
-    """A file that is no frame of runs, as one sentence with the path."""
+SUFFIXES = (".parquet", ".csv", ".json")
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One run and its final metric. val_loss in nats per token, val_bpb in bits per byte; unknown is None.
-
-    `state` is `succeeded`, or why a planned run has no result: failed, lost, stopped, pending or running.
-    """
-
-    arm: str
-    seed: int | None
-    state: str
-    val_loss: float | None
-    val_bpb: float | None
-    label: str | None
-    log: str
-    line: int | None
-    steps: int | None = None
-    total_steps: int | None = None
-    train_time_ms: float | None = None
-    artifact_bytes: int | None = None
-    code_bytes: int | None = None
-    model_bytes: int | None = None
-    model_params: int | None = None
-    world_size: int | None = None
-    python: str | None = None
-    torch: str | None = None
-    gpu: str | None = None
-    train_shards: int | None = None
-    val_tokens: int | None = None
-    tokenizer: str | None = None
-    source_sha256: str | None = None
-    source_bytes: int | None = None
-
-
-def from_run(run: Run, metric: Metric | None, log: str, arm: str = "candidate", state: str = "succeeded") -> Result:
-    """The row of a run with the metric that counts; `log` is the path to print."""
-    return Result(
-        arm=arm,
-        seed=run.seed,
-        state=state,
-        val_loss=metric.val_loss if metric else None,
-        val_bpb=metric.val_bpb if metric else None,
-        label=metric.label if metric else None,
-        log=log,
-        line=metric.line if metric else None,
-        steps=run.last_step,
-        total_steps=run.total_steps,
-        train_time_ms=run.train_time_ms,
-        artifact_bytes=run.artifact_bytes,
-        code_bytes=run.code_bytes,
-        model_bytes=run.model_bytes,
-        model_params=run.model_params,
-        world_size=run.world_size,
-        python=run.python,
-        torch=run.torch,
-        gpu=run.gpu,
-        train_shards=run.train_shards,
-        val_tokens=run.val_tokens,
-        tokenizer=run.tokenizer,
-        source_sha256=run.source.sha256 if run.source else None,
-        source_bytes=run.source.size_bytes if run.source else None,
-    )
-
-
-_DTYPES = {"int": "Int64", "float": "Float64", "str": "string"}
-COLUMNS = {field.name: _DTYPES[str(field.type).split(" ")[0]] for field in fields(Result)}
+class FrameError(SeedproofError):
+    """A file that is not a frame of runs, as one sentence with the path."""
 
 
 def to_frame(results: list[Result]) -> pd.DataFrame:
-    """Rows in the given order; nullable column types, so that a seed stays a whole number beside an unknown one."""
+    """Return rows in the given order, with nullable column types: a seed stays whole next to an unknown one."""
     import pandas as pd
 
-    return pd.DataFrame([asdict(result) for result in results], columns=list(COLUMNS)).astype(COLUMNS)
+    return pd.DataFrame([result.row() for result in results], columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def from_frame(frame: pd.DataFrame, source: str) -> list[Result]:
-    """The results of a frame written by us. Raises FrameError for other columns or arms."""
+    """Return the results of a frame that we wrote. Raises FrameError for other columns, arms or states."""
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
-        raise FrameError(f"{source} is no frame of runs: the columns {', '.join(missing)} are missing.")
+        raise FrameError(f"{source} is not a frame of runs: the columns {', '.join(missing)} are missing.")
     rows: Any = frame[list(COLUMNS)].astype(COLUMNS).astype(object).to_dict("records")
     known: list[dict[str, Any]] = [{k: None if _unknown(v) else v for k, v in row.items()} for row in rows]
-    if strange := {row["arm"] for row in known} - {"candidate", "control"}:
-        raise FrameError(f"{source} has rows of the arm {strange.pop()!r}; allowed: 'candidate', 'control'.")
+    if strange := {row["arm"] for row in known} - set(ARMS):
+        raise FrameError(f"{source} has rows of the arm {strange.pop()!r}; allowed: {', '.join(map(repr, ARMS))}.")
     for number, row in enumerate(known, start=1):
         if row["state"] not in STATES or not row["log"]:
             raise FrameError(
                 f"{source}, row {number}: state is {row['state']!r} and log {row['log']!r}; each row needs both."
             )
-    return [Result(**row) for row in known]
+    return [_result(row) for row in known]
+
+
+def _result(row: dict[str, Any]) -> Result:
+    """Return the result that a row was made of, as far as the row says."""
+    facts = {name: row[name] for name in OF_THE_RUN}
+    run = Run(log=Path(row["log"]), line=1, seed=row["seed"], last_step=row["steps"], **facts)
+    metric = program = None
+    if any(row[name] is not None for name in ("label", "val_loss", "val_bpb")):
+        label, line = row["label"] or "", row["line"] or 0
+        metric = Metric(label=label, val_loss=row["val_loss"], val_bpb=row["val_bpb"], decimals=0, line=line)
+    if row["source_sha256"] is not None and row["source_bytes"] is not None:
+        program = Program(sha256=row["source_sha256"], size_bytes=row["source_bytes"])
+    return Result(log=row["log"], run=run, metric=metric, program=program, arm=row["arm"], state=row["state"])
 
 
 def _unknown(value: Any) -> bool:
@@ -127,7 +75,7 @@ def _unknown(value: Any) -> bool:
 
 
 def read_frame(path: Path) -> list[Result]:
-    """Results from a .parquet, .csv or .json frame. Raises FrameError when it is none of ours."""
+    """Read results from a .parquet, .csv or .json frame. Raises FrameError where it is not one of ours."""
     import pandas as pd
 
     readers: dict[str, Any] = {
@@ -144,10 +92,7 @@ def read_frame(path: Path) -> list[Result]:
 
 
 def write_rows(rows: Iterable[dict[str, Any]], columns: list[str], form: str, output: Path | None) -> None:
-    """Write rows as csv, json or parquet to a file, or (the first two) to stdout. Numbers keep all their digits.
-
-    csv and json are written without pandas, which takes longer to load than a thousand logs to read.
-    """
+    """Write rows as csv, json or parquet to a file, or (csv and json) to stdout. Numbers keep all their digits."""
     if form == "parquet":
         import pandas as pd
 
@@ -169,14 +114,14 @@ def write_rows(rows: Iterable[dict[str, Any]], columns: list[str], form: str, ou
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """The row for a terminal or a CI's log: names from outside are shown, not obeyed."""
+    """Return the row for a terminal or a CI log: names from outside are shown, not obeyed."""
     return {name: line_start(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def finite_or_null(value: Any) -> Any:
-    """A value with all that is in it as JSON can hold it: null for NaN and infinity."""
+    """Return a value as JSON can hold it: null for NaN and infinity, at any depth."""
     if isinstance(value, dict):
         return {key: finite_or_null(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [finite_or_null(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.evidence.gather import FRAME_SUFFIXES, LARGEST
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.reading.grammar import Step
 from analysis.reading.reader import read_log
 from analysis.sweepdir.layout import RUN_MANIFEST, read_json
@@ -124,7 +124,7 @@ def provenance(logs: list[Opened], runs: list[Result]) -> list[tuple[str, str]]:
     facts: dict[str, dict[str, str]] = {}
     for run in runs:
         for name in RESULT_FACTS:
-            if (value := getattr(run, name)) is not None:
+            if (value := run.row()[name]) is not None:
                 facts.setdefault(name, {})[run.log] = str(value)
     for one in logs:
         for part, name in MANIFEST_FACTS:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.report.opened import Curve
 from analysis.verdict.verdict import Verdict, percent
 
@@ -34,7 +34,7 @@ def seeds_plot(verdict: Verdict) -> str:
         if verdict.verification is not None:
             rows.append(("verifier", verdict.verification.runs, VERIFIER_COLOUR))
         for height, (_, runs, colour) in enumerate(rows):
-            values = [v for run in runs if (v := getattr(run, verdict.metric)) is not None]
+            values = [v for run in runs if (v := run.value(verdict.metric)) is not None]
             axes.plot(values, [height] * len(values), "o", color=colour, alpha=0.75, clip_on=False)
         if verdict.mean is not None and verdict.upper_bound is not None:
             axes.plot([verdict.mean, verdict.upper_bound], [0.3, 0.3], "-|", color=CANDIDATE_COLOUR, linewidth=2)
@@ -83,9 +83,9 @@ def caps_plot(verdict: Verdict) -> str | None:
     runs = [*verdict.runs, *verdict.control]
     time_cap, size_cap = verdict.caps.get("train_time_s"), verdict.caps.get("artifact_bytes")
     measures: list[tuple[str, Callable[[Result], float | None], float | None]] = [
-        ("training, s", lambda run: None if run.train_time_ms is None else run.train_time_ms / 1000, time_cap),
-        ("a step, ms", lambda run: run.train_time_ms / run.steps if run.train_time_ms is not None and run.steps else None, None),
-        ("artifact, MB", lambda run: None if run.artifact_bytes is None else run.artifact_bytes / 1e6, size_cap and size_cap / 1e6),
+        ("training, s", lambda run: None if run.run.train_time_ms is None else run.run.train_time_ms / 1000, time_cap),
+        ("a step, ms", lambda run: run.run.train_time_ms / run.run.last_step if run.run.train_time_ms is not None and run.run.last_step else None, None),
+        ("artifact, MB", lambda run: None if run.run.artifact_bytes is None else run.run.artifact_bytes / 1e6, size_cap and size_cap / 1e6),
     ]  # fmt: skip
     shown = [(name, of, cap) for name, of, cap in measures if any(of(run) is not None for run in runs)]
     if not shown:

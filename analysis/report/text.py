@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.report.statements import assumptions, concerns, degrees, facts, not_counted, plain_p
 from analysis.rules.findings import ERROR, counts
 from analysis.untrusted import escape
@@ -32,9 +32,9 @@ def run_cells(result: Result) -> tuple[str, ...]:
         number(result.seed, "d"),
         number(result.val_bpb, ".8f") if result.state == "succeeded" else result.state,
         number(result.val_loss, ".8f"),
-        number(result.steps, "d"),
-        "-" if result.train_time_ms is None else f"{result.train_time_ms / 1000:.1f} s",
-        "-" if result.artifact_bytes is None else f"{result.artifact_bytes:,} B",
+        number(result.run.last_step, "d"),
+        "-" if result.run.train_time_ms is None else f"{result.run.train_time_ms / 1000:.1f} s",
+        "-" if result.run.artifact_bytes is None else f"{result.run.artifact_bytes:,} B",
         printable(place),
     )
 

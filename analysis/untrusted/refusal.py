@@ -17,6 +17,16 @@ class SeedproofError(ValueError):
     exit_code = 3
 
 
+class UsageError(SeedproofError):
+    """An option or argument that cannot be meant."""
+
+    exit_code = 2
+
+
+class EvidenceError(SeedproofError):
+    """Evidence that no verdict can rest on."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the known word most like `word`, else nothing: the end of a sentence."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

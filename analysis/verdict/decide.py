@@ -14,7 +14,7 @@ from analysis.evidence.compare import (
     sample_of,
 )
 from analysis.evidence.history import History
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.rules.findings import Finding
 from analysis.rules.ruleset import Ruleset
 from analysis.stats import fixed

@@ -12,7 +12,7 @@ from analysis.checks import plan as planned
 from analysis.evidence.compare import sample_of
 from analysis.evidence.gather import LARGEST, Evidence, EvidenceError, check_one_metric, check_results, gather, plan_of
 from analysis.evidence.history import History, HistoryError, read_history
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.rules.findings import ERROR, SEVERITIES, WARNING, Finding, graded
 from analysis.rules.ruleset import T_TEST, RulesError, Ruleset, from_plan, load
 from analysis.stats.fixed import Sample

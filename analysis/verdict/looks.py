@@ -10,7 +10,7 @@ from scipy.special import stdtr, stdtrit
 
 from analysis.evidence.compare import Compared, compare, rules_test
 from analysis.evidence.gather import EvidenceError
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.rules.ruleset import Z_TEST, Ruleset
 from analysis.stats import fixed, sequential
 from analysis.stats.recursion import Design, log_likelihood_ratio

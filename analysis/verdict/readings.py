@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from analysis.evidence.compare import Compared, compare, metric_per_unit, rules_test
 from analysis.evidence.history import History
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.rules.ruleset import Z_TEST, Ruleset
 from analysis.stats import fixed, sequential
 from analysis.verdict.verdict import Reading, outcome

@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis.evidence.compare import values_of
 from analysis.evidence.gather import EvidenceError, check_one_metric, check_results
 from analysis.evidence.history import History
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.rules.ruleset import Ruleset
 from analysis.stats import fixed
 from analysis.stats.spread import Spread

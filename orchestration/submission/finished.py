@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.reading.reader import read_log
 from analysis.record.selection import metrics_of
 from analysis.rules.ruleset import from_plan

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from statistics import stdev
 from typing import Any
 
-from analysis.reading.frame import Result
+from analysis.reading.result import Result
 from analysis.report.statements import assumptions, facts
 from analysis.report.text import WORDS, markdown_table, readings_table
 from analysis.rules.findings import ERROR, Finding
@@ -72,7 +72,7 @@ def as_json(one: Submission) -> str:
         "val_bpb": _mean(one.runs, "val_bpb"),
         "val_loss_std": _sd(one.runs, "val_loss"),
         "val_bpb_std": _sd(one.runs, "val_bpb"),
-        "bytes_total": max((run.artifact_bytes for run in one.runs if run.artifact_bytes is not None), default=None),
+        "bytes_total": max((run.run.artifact_bytes for run in one.runs if run.run.artifact_bytes is not None), default=None),
         "bytes_code": one.code_bytes,
         "seeds": [run.seed for run in one.runs],
         "seed_results": {str(run.seed): _known(_of_seed(run)) for run in one.runs} if PLAN in one.files else None,
@@ -84,9 +84,9 @@ def _of_seed(run: Result) -> dict[str, Any]:
     return {
         "val_loss": run.val_loss,
         "val_bpb": run.val_bpb,
-        "steps": run.steps,
-        "train_time_ms": run.train_time_ms,
-        "artifact_bytes": run.artifact_bytes,
+        "steps": run.run.last_step,
+        "train_time_ms": run.run.train_time_ms,
+        "artifact_bytes": run.run.artifact_bytes,
         "log": run.log,
     }
 
@@ -97,7 +97,7 @@ def _known(table: dict[str, Any]) -> dict[str, Any]:
 
 def _values(runs: list[Result], what: str) -> list[float]:
     """The runs' values; empty where one has none."""
-    found = [value for run in runs if (value := getattr(run, what)) is not None]
+    found = [value for run in runs if (value := run.value(what)) is not None]
     return found if len(found) == len(runs) else []
 
 
@@ -154,9 +154,9 @@ def _table(runs: list[Result]) -> list[str]:
         return "-" if value is None else f"{value}{unit}"
 
     rows = [
-        (cell(run.seed), cell(run.val_loss), cell(run.val_bpb), cell(run.steps),
-         "-" if run.train_time_ms is None else f"{run.train_time_ms:.12g} ms",
-         cell(run.artifact_bytes, " bytes"), f"`{run.log}`, line {run.line}")
+        (cell(run.seed), cell(run.val_loss), cell(run.val_bpb), cell(run.run.last_step),
+         "-" if run.run.train_time_ms is None else f"{run.run.train_time_ms:.12g} ms",
+         cell(run.run.artifact_bytes, " bytes"), f"`{run.log}`, line {run.line}")
         for run in runs
     ]  # fmt: skip
     for name, of in (("mean", _mean), ("sd", _sd)):
@@ -179,7 +179,7 @@ def _recipe(what: str, one: Submission, arm: dict[str, Any]) -> list[str]:
 def _machine(runs: list[Result]) -> list[str]:
     """What the logs say of the machine, where they say anything."""
     named = {"ranks": "world_size", "GPU": "gpu", "PyTorch": "torch", "Python": "python"}
-    found = {name: sorted({str(there) for run in runs if (there := getattr(run, key))}) for name, key in named.items()}
+    found = {name: sorted({str(there) for run in runs if (there := getattr(run.run, key))}) for name, key in named.items()}
     said = [f"{name} {', '.join(values)}" for name, values in found.items() if values]
     return [f"The logs say: {escape.markdown('; '.join(said))}.", ""] if said else []
 

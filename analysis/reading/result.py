@@ -1,0 +1,100 @@
+"""A result: one run with the one final metric that counts for it, and its row in a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.reading.grammar import Metric
+from analysis.reading.reader import Run
+from analysis.sweepdir.layout import CANDIDATE
+
+COLUMNS = {  # of a frame, with pandas' nullable types
+    "arm": "string", "seed": "Int64", "state": "string", "val_loss": "Float64", "val_bpb": "Float64", "label": "string",
+    "log": "string", "line": "Int64", "steps": "Int64", "total_steps": "Int64", "train_time_ms": "Float64",
+    "artifact_bytes": "Int64", "code_bytes": "Int64", "model_bytes": "Int64", "model_params": "Int64",
+    "world_size": "Int64", "python": "string", "torch": "string", "gpu": "string", "train_shards": "Int64",
+    "val_tokens": "Int64", "tokenizer": "string", "source_sha256": "string", "source_bytes": "Int64",
+}  # fmt: skip
+OF_THE_RUN = (
+    "total_steps", "train_time_ms", "artifact_bytes", "code_bytes", "model_bytes", "model_params", "world_size",
+    "python", "torch", "gpu", "train_shards", "val_tokens", "tokenizer",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """The script embedded in a log, by its digest and size."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One run and its final metric; `log` is the path as printed.
+
+    `state` is `succeeded`, or why a planned run has no result: failed, lost, stopped, pending or running.
+    """
+
+    log: str
+    run: Run
+    metric: Metric | None = None
+    program: Program | None = None
+    arm: str = CANDIDATE
+    state: str = "succeeded"
+
+    @classmethod
+    def of(cls, run: Run, metric: Metric | None, *, log: str, arm: str = CANDIDATE, state: str = "succeeded") -> Result:
+        """Make a result of a run as read from its log."""
+        source = run.source
+        program = Program(sha256=source.sha256, size_bytes=source.size_bytes) if source is not None else None
+        return cls(log=log, run=run, metric=metric, program=program, arm=arm, state=state)
+
+    @property
+    def seed(self) -> int | None:
+        return self.run.seed
+
+    @property
+    def label(self) -> str | None:
+        return (self.metric.label or None) if self.metric is not None else None  # a frame may leave it out
+
+    @property
+    def line(self) -> int | None:
+        return (self.metric.line or None) if self.metric is not None else None
+
+    @property
+    def val_loss(self) -> float | None:
+        """In nats per token."""
+        return self.metric.val_loss if self.metric is not None else None
+
+    @property
+    def val_bpb(self) -> float | None:
+        """In bits per byte."""
+        return self.metric.val_bpb if self.metric is not None else None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state == "succeeded"
+
+    def value(self, metric: str) -> float | None:
+        """Return the value of `val_loss` or `val_bpb`."""
+        return getattr(self.metric, metric) if self.metric is not None else None
+
+    def row(self) -> dict[str, Any]:
+        """Return what a frame and the JSON of a verdict hold of the run, under COLUMNS."""
+        of_the_run = {name: getattr(self.run, name) for name in OF_THE_RUN}
+        return {
+            "arm": self.arm,
+            "seed": self.seed,
+            "state": self.state,
+            "val_loss": self.val_loss,
+            "val_bpb": self.val_bpb,
+            "label": self.label,
+            "log": self.log,
+            "line": self.line,
+            "steps": self.run.last_step,
+            **of_the_run,
+            "source_sha256": self.program.sha256 if self.program is not None else None,
+            "source_bytes": self.program.size_bytes if self.program is not None else None,
+        }
