@@ -15,7 +15,7 @@ from analysis.record.folder import read_record
 from analysis.record.selection import select, with_training
 from analysis.rules.findings import DEFAULTS, Finding
 from analysis.rules.ruleset import load
-from analysis.sweepdir.layout import plan_digest
+from analysis.sweepdir.plan import plan_digest
 from tests.conftest import RATIO, SOURCE, make_log
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -390,12 +390,12 @@ def test_what_cannot_be_audited_is_said(command: Run, record: Record, tmp_path: 
 # -- the real records --------------------------------------------------------------------------------------------------
 
 
-def test_the_real_records(reference: Path) -> None:
+def test_the_real_records(real_logs: Path) -> None:
     """Every run that the ten public claims rest on, and exactly the errors that a careful reader raises."""
-    expected = json.loads((reference / "logs" / "expected.json").read_text())
+    expected = json.loads((real_logs / "expected.json").read_text())
     assert len(expected) == 10
     for folder, wanted in expected.items():
-        record = read_record([reference / "logs" / "parameter-golf" / folder])
+        record = read_record([real_logs / "parameter-golf" / folder])
         selection = select(record, RULES)
         keys = ("log", "seed", "metric", "line", "val_loss", "val_bpb", "train_time_ms", "last_step", "total_steps",
                 "artifact_bytes_total", "code_bytes", "world_size", "torch", "val_tokens")  # fmt: skip

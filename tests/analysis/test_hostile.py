@@ -28,7 +28,7 @@ from analysis.record.claim import read_claim
 from analysis.record.folder import read_record
 from analysis.rules.findings import DEFAULTS, SEVERITIES, Finding
 from analysis.rules.ruleset import load
-from analysis.sweepdir.layout import plan_digest
+from analysis.sweepdir.plan import plan_digest
 from analysis.untrusted import escape, files
 from analysis.untrusted.files import FileError, read_bounded
 from tests.conftest import ROOT, clean_environment, make_log

@@ -279,8 +279,8 @@ def test_p_is_never_printed_as_zero() -> None:
     assert format_p(0.0) == "< 1e-300"
 
 
-def test_the_source_record(reference: Path) -> None:
-    folder = reference / "logs" / "parameter-golf" / "2026-03-19_TrainingOptSeq4096"
+def test_the_source_record(real_logs: Path) -> None:
+    folder = real_logs / "parameter-golf" / "2026-03-19_TrainingOptSeq4096"
     code, table = report(folder, "--sota", "1.21613611")
     assert code == 0
     assert table["test"]["statistic"] == pytest.approx(-9.039720939803, abs=1e-9)
@@ -383,8 +383,8 @@ def test_a_run_that_stopped_early_has_no_result(tmp_path: Path) -> None:
     assert "9.txt holds a run without a final metric" in table["reason"]
 
 
-def test_the_real_speedruns(reference: Path) -> None:
-    logs = reference / "logs" / "modded-nanogpt"
+def test_the_real_speedruns(real_logs: Path) -> None:
+    logs = real_logs / "modded-nanogpt"
     for folder, rules, n, mean, p, code in (
         ("track_1_short/2025-12-22_MultiTokenPrediction", "nanogpt-track-1", 14, 3.278742857, 0.000304815, 0),
         ("track_1_short/2024-12-10_MFUTweaks", "nanogpt-track-1", 8, 3.27755, 0.013890, 1),

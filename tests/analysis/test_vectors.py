@@ -1,14 +1,12 @@
-"""Every case of the reference file: numbers of R, mpmath, statsmodels and simulation."""
+"""Every number of tests/vectors.json, which an independent implementation computed and R, mpmath and others checked."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,9 @@ from analysis.stats import fixed as stats
 from analysis.stats import sequential, spread
 from analysis.stats.fixed import Sample
 from analysis.stats.recursion import Design
+from tests.conftest import ROOT
 
+VECTORS: list[dict[str, Any]] = json.loads((ROOT / "tests" / "vectors.json").read_text())["vectors"]
 Arguments = dict[str, Any]
 Numbers = dict[str, float]
 
@@ -109,7 +109,8 @@ def group_sequential(args: Arguments) -> Numbers:
         assert args["rule"] == "p<0.01 at every look"
         return {"type1": sequential.type_one_error(design, sequential.at_nominal(design, 0.01))}
     if "spending" in args:
-        assert (args["spending"], args["information"]) == ("LanDeMets_OBF", f"n/{design.looks[-1]}")
+        assert args["spending"] == "LanDeMets_OBF"
+        assert args["information"] == f"n/{design.looks[-1]}"
         criticals = sequential.boundary(design, args["alpha"], sequential.OBRIEN_FLEMING)
         for n in design.looks:
             share = n / design.looks[-1]
@@ -248,32 +249,23 @@ FUNCTIONS: dict[str, Callable[[Arguments], Numbers]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def vectors(reference: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((reference / "vectors.json").read_text())["vectors"]
-    return found
+@pytest.mark.parametrize("case", VECTORS, ids=lambda case: case["id"])
+def test_every_number_of_a_case_is_met(case: dict[str, Any]) -> None:
+    found, expected, tolerance = FUNCTIONS[case["function"]](case["args"]), case["expected"], case["tol_rel"]
+    assert expected
+    assert set(expected) <= set(found)
+    for field, number in expected.items():
+        near = pytest.approx(number, rel=tolerance, abs=0) if tolerance else number
+        assert found[field] == near, field
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_every_number_of_every_case_is_met(vectors: list[dict[str, Any]], function: str) -> None:
-    cases = [case for case in vectors if case["function"] == function]
-    assert cases
-    for case in cases:
-        found, expected, tolerance = FUNCTIONS[function](case["args"]), case["expected"], case["tol_rel"]
-        assert expected
-        assert set(expected) <= set(found), case["id"]
-        for field, number in expected.items():
-            near = pytest.approx(number, rel=tolerance, abs=0) if tolerance else number
-            assert found[field] == near, f"{case['id']}: {field}"
+def test_no_case_is_left_out() -> None:
+    assert {case["function"] for case in VECTORS} == set(FUNCTIONS)
+    assert len(VECTORS) == 99
+    assert len({case["id"] for case in VECTORS}) == 99
 
 
-def test_no_case_is_left_out(vectors: list[dict[str, Any]]) -> None:
-    cases = Counter(case["function"] for case in vectors)
-    assert set(cases) == set(FUNCTIONS)
-    assert cases.total() == len({case["id"] for case in vectors}) == 99
-
-
-def test_three_seeds_have_the_closed_form_of_the_file(vectors: list[dict[str, Any]]) -> None:
-    [case] = [case for case in vectors if case["function"] == "one_sample_p_n3"]
+def test_three_seeds_have_the_closed_form_of_the_file() -> None:
+    [case] = [case for case in VECTORS if case["function"] == "one_sample_p_n3"]
     t = case["args"]["t"]
     assert p_at(t, 2) == pytest.approx((1 + t / math.sqrt(t * t + 2)) / 2, rel=case["tol_rel"], abs=0)
