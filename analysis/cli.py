@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import shlex
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from analysis.untrusted.refusal import nearest_path
+from analysis.untrusted.escape import printable
+from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest_path
+
+HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class ExistingPath(click.Path):
-    """A click path that must exist; one that does not is answered with the nearest one."""
+    """A click path that must exist; the message for one that does not suggests the nearest one."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(exists=True, path_type=Path, **options)
@@ -24,3 +32,76 @@ class ExistingPath(click.Path):
             if os.path.lexists(value):
                 raise
             raise click.BadParameter(error.message + nearest_path(Path(value)), ctx=ctx, param=param) from None
+
+
+class Command(click.Command):
+    """A command whose stdout can show any text, and whose refusals become a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        tolerate_any_text()
+        try:
+            return super().invoke(ctx)
+        except SeedproofError as error:
+            said = printable(str(error))
+            if error.exit_code == UsageError.exit_code:
+                raise click.UsageError(said, ctx) from None
+            click.echo(f"{'Cannot tell' if error.exit_code == EvidenceError.exit_code else 'Error'}: {said}", err=True)
+            ctx.exit(error.exit_code)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
+RULES = click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]")
+OUTPUT = click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout."
+)
+
+
+def tolerate_any_text() -> None:
+    """Let stdout show what its encoding lacks as an escape, instead of ending with an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def write(content: str, output: Path | None) -> None:
+    """Write to `--output`, or to stdout where it is None. Raises UsageError."""
+    with writing(output):
+        if output is None:
+            sys.stdout.write(content)
+        else:
+            output.write_text(content, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def writing(output: Path | None) -> Iterator[None]:
+    """Turn a failure to write `--output` into a UsageError; one of stdout means that its reader has gone."""
+    try:
+        yield
+    except OSError as error:
+        if output is None:
+            raise
+        raise UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
+
+
+@contextlib.contextmanager
+def importing_html() -> Iterator[None]:
+    """Turn a failure to import the HTML pages into a UsageError that names the extra they need."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
+
+
+def wants_colour() -> bool:
+    """Return whether stdout is a terminal that wants colours (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def this_command(module: str) -> str:
+    """Return the command line of this process, to be shown."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
