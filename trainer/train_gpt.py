@@ -1,17 +1,17 @@
-"""Train one GPT of one seed and print its exact val_bpb.
+"""Train one GPT with one seed and print its exact val_bpb.
 
     torchrun --standalone --nproc_per_node=8 train_gpt.py        # or plain `python train_gpt.py`
 
-Configured by environment variables only (see Settings), for CUDA (nccl) and CPU (gloo), on 1, 2, 4 or 8 ranks.
-One standalone file, because it is copied into every record: its bytes count in the artifact and its SHA-256 is the
-identity of the program. It needs torch, numpy and sentencepiece and nothing else.
+Environment variables configure it (see Settings). It runs on CUDA (nccl) or a CPU (gloo), on 1, 2, 4 or 8 ranks.
+It is one file and needs only torch, numpy and sentencepiece, because every record holds a copy: its bytes count in
+the artifact, and its SHA-256 identifies the program.
 
-A step always works on the same 8 slots of tokens, whatever the number of ranks: N ranks take 8/N slots each. So one
-gradient step means the same on a laptop and on eight GPUs. The seed sets the initial weights; the order of the data is
-fixed (shards in name order). On CUDA the activations are bfloat16; a CPU takes float32 where it is quicker, and the log
-says which. DETERMINISTIC=1 makes a seed's losses equal to the last bit on one machine and number of ranks.
+A step always works on 8 slots of tokens; each of N ranks takes 8/N of them. So a gradient step is the same on a laptop
+and on eight GPUs. The seed sets the initial weights; the order of the data is fixed (shards in name order). On CUDA the
+activations are bfloat16. A CPU uses float32 where that is faster, and the log says which. With DETERMINISTIC=1 a seed
+gives the same losses to the last bit on one machine and number of ranks.
 
-The result is not the loss of the weights in memory but of the artifact: int8 weights, zlib, written, read back,
+The result is the loss of the artifact, not of the weights in memory: int8 weights, zlib, written, read back,
 dequantised and validated again.
 """
 
@@ -41,15 +41,15 @@ from torch import Tensor, nn
 Log = Callable[[str], None]
 all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)  # its name before torch 2.13
 
-NEAR_CAP_STEPS = 4  # from here on the clock is read with the device synchronised
+NEAR_CAP_STEPS = 4  # so near the cap the device is synchronised before the clock is read
 SLOTS = 8  # micro-batches in one gradient step, over all ranks
 RULER = "=" * 100
 
-# -- Settings ----------------------------------------------------------------------------------------------------------
+# -- Settings --
 
 
 class SettingsError(ValueError):
-    """A setting that cannot work, as one sentence that names the variable and the values."""
+    """A setting that cannot work: one sentence names the variable and the values."""
 
 
 class DivergedError(RuntimeError):
@@ -81,8 +81,8 @@ class Settings:
     warmup_steps: int = 20
     warmdown_iters: int = 3000
     max_wallclock_seconds: float = 600.0  # 0 = no cap
-    embed_lr: float = 0.6  # the untied embedding's
-    head_lr: float = 0.008  # the untied head's
+    embed_lr: float = 0.6  # untied embedding only
+    head_lr: float = 0.008  # untied head only
     tied_embed_lr: float = 0.030
     matrix_lr: float = 0.020
     scalar_lr: float = 0.020
@@ -97,7 +97,7 @@ class Settings:
     val_batch_size: int = 524288  # tokens, all ranks
     val_loss_every: int = 1000  # 0 = only at the end
     train_log_every: int = 200  # 0 = only steps 1-10
-    deterministic: bool = False  # float32 on a CPU, flash attention on CUDA, no kernel that adds in an order of chance
+    deterministic: bool = False  # float32 on a CPU, flash attention on CUDA, no kernel that adds in random order
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -127,23 +127,34 @@ class Settings:
                 raise SettingsError(f"{name.upper()} must be at least 1, not {value}.")
             if value >= 1 and name in ("beta1", "beta2"):
                 raise SettingsError(f"{name.upper()} must be less than 1, not {value}.")
-        unit = SLOTS * self.train_seq_len
+        s, unit = self, SLOTS * self.train_seq_len
+        sequences = f"{SLOTS} sequences of TRAIN_SEQ_LEN={s.train_seq_len} ({unit} tokens)"
+        cap, shape = s.max_wallclock_seconds, f"MODEL_DIM={s.model_dim} does not split into NUM_HEADS={s.num_heads}"
         for bad, sentence in (
-            (world_size < 1 or SLOTS % world_size, f"WORLD_SIZE={world_size} does not divide {SLOTS}: start torchrun with --nproc_per_node of 1, 2, 4 or 8."),
-            (self.seed >= 2**63, f"SEED must be less than 2^63, not {self.seed}."),
-            (self.logit_softcap == 0, "LOGIT_SOFTCAP must be more than 0, got 0.0."),
-            (self.model_dim % (2 * self.num_heads), f"MODEL_DIM={self.model_dim} does not split into NUM_HEADS={self.num_heads} heads of an even size."),
-            (self.num_heads % self.num_kv_heads, f"NUM_KV_HEADS={self.num_kv_heads} does not divide NUM_HEADS={self.num_heads}."),
-            (self.train_batch_tokens % unit, f"TRAIN_BATCH_TOKENS={self.train_batch_tokens} is not a multiple of {SLOTS} sequences of TRAIN_SEQ_LEN={self.train_seq_len} ({unit} tokens)."),
-            (self.val_batch_size < unit, f"VAL_BATCH_SIZE={self.val_batch_size} is smaller than {SLOTS} sequences of TRAIN_SEQ_LEN={self.train_seq_len} ({unit} tokens)."),
-            (self.deterministic and self.max_wallclock_seconds > 0, "DETERMINISTIC=1 needs MAX_WALLCLOCK_SECONDS=0: under a cap the schedule is the clock's."),
-            (Path(self.run_id).name != self.run_id, f"RUN_ID must be a plain file name, not {self.run_id!r}."),
-        ):  # fmt: skip
+            (
+                world_size not in (1, 2, 4, 8),
+                f"WORLD_SIZE={world_size} does not divide {SLOTS}: set --nproc_per_node to 1, 2, 4 or 8.",
+            ),
+            (s.seed >= 2**63, f"SEED must be less than 2^63, not {s.seed}."),
+            (s.logit_softcap == 0, "LOGIT_SOFTCAP must be more than 0, got 0.0."),
+            (s.model_dim % (2 * s.num_heads), f"{shape} heads of an even size."),
+            (s.num_heads % s.num_kv_heads, f"NUM_KV_HEADS={s.num_kv_heads} does not divide NUM_HEADS={s.num_heads}."),
+            (
+                s.train_batch_tokens % unit,
+                f"TRAIN_BATCH_TOKENS={s.train_batch_tokens} is not a multiple of {sequences}.",
+            ),
+            (s.val_batch_size < unit, f"VAL_BATCH_SIZE={s.val_batch_size} is smaller than {sequences}."),
+            (
+                s.deterministic and cap > 0,
+                f"DETERMINISTIC=1 needs MAX_WALLCLOCK_SECONDS=0, not {cap}: a cap ties the schedule to the clock.",
+            ),
+            (Path(s.run_id).name != s.run_id, f"RUN_ID must be a plain file name, not {s.run_id!r}."),
+        ):
             if bad:
                 raise SettingsError(sentence)
 
 
-# -- Data: shards of uint16 tokens, and what a token weighs in bytes ---------------------------------------------------
+# -- Data: shards of uint16 tokens, and the bytes of each token --
 
 SHARD_MAGIC, SHARD_VERSION, SHARD_HEADER_INTS = 20240520, 1, 256
 
@@ -154,9 +165,9 @@ def open_shard(path: Path) -> np.ndarray:
     size = path.stat().st_size
     header = np.fromfile(path, dtype="<i4", count=3)
     if size < header_bytes:
-        raise SettingsError(f"DATA_PATH holds {path} of {size} bytes; a shard's header alone has {header_bytes}.")
+        raise SettingsError(f"DATA_PATH holds {path} with {size} bytes; a shard's header alone has {header_bytes}.")
     if header[0] != SHARD_MAGIC or header[1] != SHARD_VERSION:
-        wanted = f"magic {SHARD_MAGIC}, version {SHARD_VERSION}; got {header[:2].tolist()}"
+        wanted = f"expected magic {SHARD_MAGIC}, version {SHARD_VERSION}; got {header[:2].tolist()}"
         raise SettingsError(f"DATA_PATH holds {path}, which does not start with a token shard's header ({wanted}).")
     count, present = int(header[2]), (size - header_bytes) / 2
     if size != header_bytes + 2 * count:
@@ -167,7 +178,7 @@ def open_shard(path: Path) -> np.ndarray:
 
 
 def open_shards(data_path: str, split: str) -> list[np.ndarray]:
-    """All shards of a split ("train" or "val") in name order."""
+    """Open all shards of a split ("train" or "val") in name order."""
     paths = sorted(Path(data_path).glob(f"fineweb_{split}_*.bin"))
     if not paths:
         raise SettingsError(f"DATA_PATH={data_path} holds no file fineweb_{split}_*.bin.")
@@ -190,7 +201,7 @@ class TokenStream:
         self.total = int(self.starts[-1])
 
     def read(self, position: int, count: int) -> np.ndarray:
-        """`count` tokens (int64) from `position` on; both may lie past the end and wrap."""
+        """Return `count` tokens (int64) from `position` on; both wrap around the end."""
         out = np.empty(count, dtype=np.int64)
         done = 0
         while done < count:
@@ -203,13 +214,13 @@ class TokenStream:
 
 
 def load_tokenizer(settings: Settings) -> sentencepiece.SentencePieceProcessor:
-    """The SentencePiece model, which must have exactly VOCAB_SIZE pieces."""
+    """Load the SentencePiece model, which must have exactly VOCAB_SIZE pieces."""
     path = Path(settings.tokenizer_path)
     tokenizer = sentencepiece.SentencePieceProcessor()
     try:
         tokenizer.load(str(path))
     except (RuntimeError, OSError):
-        raise SettingsError(f"TOKENIZER_PATH={path} is no file, or no SentencePiece model.") from None
+        raise SettingsError(f"TOKENIZER_PATH={path} is not a SentencePiece model.") from None
     pieces = tokenizer.vocab_size()
     if pieces != settings.vocab_size:
         raise SettingsError(f"VOCAB_SIZE={settings.vocab_size}, but TOKENIZER_PATH={path} has {pieces} pieces.")
@@ -218,11 +229,11 @@ def load_tokenizer(settings: Settings) -> sentencepiece.SentencePieceProcessor:
 
 @dataclass(frozen=True, slots=True)
 class TokenBytes:
-    """What each token id adds to the text, as three tables of vocabulary size.
+    """The bytes that each token adds to the text, as three tables of vocabulary size.
 
-    A piece weighs its UTF-8 bytes without the leading U+2581; that mark stands for one space, and counts unless the
-    token before is silent (control, unknown, unused), where SentencePiece only put it as a dummy prefix. A
-    byte-fallback piece is one byte; a silent piece is none.
+    A piece counts its UTF-8 bytes without the leading U+2581. That mark is one space, and counts unless the token
+    before is silent (control, unknown, unused): there SentencePiece added it as a dummy prefix. A byte-fallback piece
+    counts one byte, a silent piece none.
     """
 
     size: Tensor  # int16: bytes without the mark
@@ -245,18 +256,18 @@ class TokenBytes:
         return cls(*(torch.from_numpy(table).to(device) for table in (size, marked, silent)))
 
     def count(self, previous: Tensor, target: Tensor) -> Tensor:
-        """Bytes of each target token, given the token before it; same shape as `target`."""
+        """Return the bytes of each target token, given the token before it; same shape as `target`."""
         return self.size[target].long() + (self.marked[target] & ~self.silent[previous]).long()
 
 
-# -- Machine: what it does fastest is measured at the start ------------------------------------------------------------
+# -- Machine: its fastest kernel or type, measured at the start --
 
 ATTENTION = ("cudnn", "flash", "mem_efficient", "math")
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where one rank computes, in which type, and what was chosen, as a line of the log."""
+    """The device and type of one rank, and a line for the log on how they were chosen."""
 
     device: torch.device
     dtype: torch.dtype = torch.bfloat16  # of activations, matrix products and Muon's iteration
@@ -264,7 +275,7 @@ class Machine:
 
     @classmethod
     def choose(cls, s: Settings, device: torch.device) -> Machine:
-        """Attention's kernel on CUDA; type and threads on a CPU."""
+        """Choose attention's kernel on CUDA, type and threads on a CPU."""
         if device.type == "cuda":
             shape = (s.train_batch_tokens // SLOTS // s.train_seq_len, s.train_seq_len, s.model_dim // s.num_heads)
             heads = (s.num_heads, s.num_kv_heads, s.num_kv_heads)
@@ -278,15 +289,15 @@ class Machine:
             usable = ATTENTION[1:] if s.train_seq_len % 128 else ATTENTION  # cudnn before 9.15 errs at other lengths
             tries = {name: partial(layer, name) for name in (("flash", "math") if s.deterministic else usable)}
             best, times = fastest(tries)
-            layer(best)  # leaves it alone allowed; a graph that was compiled for another must not come from the cache
-            torch.compiler.config.cache_key_tag = best
+            layer(best)  # leaves only this kernel enabled
+            torch.compiler.config.cache_key_tag = best  # reuse no graph compiled for another kernel
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             return cls(device, choice=f"Attention by {best} ({times})")
         most = torch.get_num_threads()
         if s.deterministic:
             return cls(device, torch.float32, f"Running on CPU in float32 on {most} threads a rank: DETERMINISTIC")
-        x, w = torch.randn(256, 512), torch.randn(512, 1024)  # of any recipe: its seeds must not end up in two types
+        x, w = torch.randn(256, 512), torch.randn(512, 1024)  # one shape for all recipes, so that seeds agree on a type
 
         def product(x: Tensor, w: Tensor, threads: int) -> None:
             torch.set_num_threads(threads)
@@ -303,11 +314,14 @@ class Machine:
 
 
 def fastest(tries: Mapping[str, Callable[[], None]]) -> tuple[str, str]:
-    """(the quickest's name on rank 0, all times in words). A later one must win by a fifth, lest the choice flicker."""
+    """Return rank 0's fastest, and all times in words.
+
+    A later one must be 1.2 times as fast to win, so that noise does not decide.
+    """
     times = dict.fromkeys(tries, math.inf)
     for name, call in tries.items():
         with contextlib.suppress(RuntimeError):  # cannot run here
-            for _ in range(6):  # the first of them also prepares
+            for _ in range(6):  # the first also warms up
                 start = time.perf_counter()
                 call()
                 if torch.cuda.is_available():
@@ -323,7 +337,7 @@ def fastest(tries: Mapping[str, Callable[[], None]]) -> tuple[str, str]:
     return chosen[0], ", ".join(said)
 
 
-# -- Model -------------------------------------------------------------------------------------------------------------
+# -- Model --
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -331,17 +345,17 @@ def rms_norm(x: Tensor) -> Tensor:
 
 
 def project(x: Tensor, weight: Tensor) -> Tensor:
-    """Matrix product in the activations' type; the weight itself stays float32."""
+    """Multiply in the activations' type; the weight itself stays float32."""
     return F.linear(x, weight.to(x.dtype))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention; each: (batch, heads, length, head_dim), fewer heads in k and v."""
+    """Apply causal attention; each: (batch, heads, length, head_dim), fewer heads in k and v."""
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.size(1) != k.size(1))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding over the two halves of the head. x: (batch, length, heads, head_dim)."""
+    """Apply the rotary embedding over the two halves of the head. x: (batch, length, heads, head_dim)."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
 
@@ -390,8 +404,8 @@ class Block(nn.Module):
 class SoftcapCrossEntropy(torch.autograd.Function):
     """Nats (tokens,) of targets (tokens,) under cap * tanh(logits / cap), logits (tokens, vocabulary), in float32.
 
-    Only the logits as they came are kept for the backward pass, which computes the rest again; compiled, both passes
-    read them once and no float32 copy of them is stored.
+    The backward pass keeps only the logits and computes the rest again. Compiled, both passes read them once and store
+    no float32 copy.
     """
 
     @staticmethod
@@ -435,19 +449,19 @@ class GPT(nn.Module):
         self.register_buffer("sin", angle.sin().to(dtype), persistent=False)
 
     def compile_halves(self) -> None:
-        """Each half as one graph. The seam between them is where the second half's gradients are complete."""
+        """Compile each half as one graph. At the seam between them the second half's gradients are complete."""
         self.front = torch.compile(self.front, dynamic=False, fullgraph=True)
         self.back = torch.compile(self.back, dynamic=False, fullgraph=True)
 
     def front(self, tokens: Tensor) -> list[Tensor]:
-        """The normalised embedding and the outputs of the first half."""
+        """Return the normalised embedding and the outputs of the first half."""
         states = [rms_norm(self.embed(tokens).to(self.dtype))]
         for block in self.blocks[: self.pushes]:
             states.append(block(states[-1], states[0], self.cos, self.sin))
         return states
 
     def back(self, states: list[Tensor], targets: Tensor) -> Tensor:
-        x0, stack = states[0], states[1:]  # `x0, *stack` is a tuple, without pop, to torch.compile before 2.13
+        x0, stack = states[0], states[1:]  # torch.compile before 2.13 makes `x0, *stack` a tuple
         x = states[-1]
         for index, block in enumerate(self.blocks[self.pushes :]):
             if stack:
@@ -457,10 +471,9 @@ class GPT(nn.Module):
         return SoftcapCrossEntropy.apply(logits.flatten(0, 1), targets.flatten(), self.settings.logit_softcap)
 
     def forward(self, tokens: Tensor, targets: Tensor, at_seam: Callable[[], None] | None = None) -> Tensor:
-        """Nats (batch x length) of `targets` (batch, length) given `tokens` of the same shape, in float32.
+        """Return the nats (batch x length) of `targets` (batch, length) given `tokens` of the same shape, in float32.
 
-        `at_seam` is called in the backward pass when all gradients of the second half are there, but for the tied
-        embedding's.
+        The backward pass calls `at_seam` once it has all gradients of the second half but the tied embedding's.
         """
         states = self.front(tokens)
         if at_seam is not None:
@@ -468,16 +481,16 @@ class GPT(nn.Module):
         return self.back(states, targets)
 
 
-# -- Parameters and gradients as banks: an all-reduce for each half of the model, one update per shape -----------------
+# -- Parameters and gradients as banks: an all-reduce for each half of the model, one update per shape --
 
 
 class Banks:
-    """Lays the float32 parameters and their gradients out in one flat buffer each.
+    """The float32 parameters in one flat buffer, and their gradients in another.
 
-    The second half of the model comes first, since its gradients are complete first. In each half block matrices of one
-    shape lie side by side, so that Muon works on a (count, rows, cols) view, and so do the vectors, which Adam sees as
-    one tensor. The gradient buffer ends with the bfloat16 embedding's gradient, summed in float32, and SIGNALS numbers
-    that the ranks agree on in the same all-reduce: loss and elapsed time.
+    The second half of the model comes first, because its gradients are complete first. In each half, block matrices of
+    one shape are adjacent: Muon works on a (count, rows, cols) view. So are the vectors, which Adam sees as one tensor.
+    The gradient buffer ends with the bfloat16 embedding's gradient, summed in float32, and SIGNALS numbers that the
+    same all-reduce sums: loss and elapsed time.
     """
 
     SIGNALS = 2
@@ -485,7 +498,7 @@ class Banks:
     def __init__(self, model: GPT) -> None:
         self.embed = model.embed.weight
         back = [*model.blocks[model.pushes :].parameters(), model.skip_weights]
-        groups: list[tuple[Any, list[nn.Parameter]]] = []  # each lies in one piece
+        groups: list[tuple[Any, list[nn.Parameter]]] = []  # each is contiguous
         early = 0
         for half in (back, list(model.blocks[: model.pushes].parameters())):
             shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
@@ -523,16 +536,16 @@ class Banks:
                 self.vectors[-1].grad = grad
 
     def add_embedding(self) -> None:
-        """After each micro-batch: its bfloat16 gradient onto the sum."""
+        """Add a micro-batch's bfloat16 gradient to the sum."""
         self.embed_sum.add_(self.embed.grad)
         self.embed.grad.zero_()
 
     def reduce_early(self) -> None:
-        """Begin to sum the second half's gradients over the ranks, beside the backward pass of the first half."""
+        """Start to sum the second half's gradients over the ranks, during the first half's backward pass."""
         self.early_sum = dist.all_reduce(self.early, async_op=True)
 
     def reduce(self, clip_norm: float) -> None:
-        """Sum the rest and the signals over the ranks if the early ones are being summed; clip if asked."""
+        """Sum the rest and the signals over the ranks if `reduce_early` ran; clip if asked."""
         if self.early_sum is not None:
             dist.all_reduce(self.late)
             self.early_sum.wait()
@@ -543,11 +556,11 @@ class Banks:
         self.embed.grad.copy_(self.embed_sum)
 
 
-# -- Optimizers --------------------------------------------------------------------------------------------------------
+# -- Optimizers --
 
 
 def orthogonalise(g: Tensor, steps: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """Quintic Newton-Schulz iteration towards the nearest semi-orthogonal matrix. g: (count, rows, cols).
+    """Run a quintic Newton-Schulz iteration towards the nearest semi-orthogonal matrix. g: (count, rows, cols).
 
     The coefficients trade exactness for speed: singular values end between about 0.7 and 1.2, so bfloat16 is enough.
     Source: Jordan et al. 2024, Muon.
@@ -565,13 +578,13 @@ def orthogonalise(g: Tensor, steps: int, dtype: torch.dtype = torch.bfloat16) ->
 
 
 class Muon:
-    """Momentum, Nesterov, orthogonalised update. Every rank owns a share of each bank; results are swapped at once."""
+    """Nesterov momentum, orthogonalised. Every rank updates its share of each bank; one all-gather shares the results."""
 
     def __init__(self, banks: Banks, steps: int, rank: int, world_size: int, machine: Machine) -> None:
         self.steps, self.rank, self.world_size, self.dtype = steps, rank, world_size, machine.dtype
         on_gpu = machine.device.type == "cuda"
         self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if on_gpu else orthogonalise
-        at, self.shares = 0, []  # of each bank: parameters, where in a rank's updates, own gradients, their momentum
+        at, self.shares = 0, []  # of each bank: parameters, span in a rank's updates, own gradients, their momentum
         for p, g in banks.matrices:
             size = -(-len(p) // world_size)  # rounded up
             own = g[rank * size : (rank + 1) * size]
@@ -585,7 +598,7 @@ class Muon:
                 buffer.mul_(momentum).add_(own)
                 found = self.orthogonalise(own.add(buffer, alpha=momentum), self.steps, self.dtype)
                 mine[span][: own.numel()] = found.flatten()
-        if self.world_size > 1:  # as bytes: gloo does not know bfloat16 in every release
+        if self.world_size > 1:  # as bytes: some releases of gloo lack bfloat16
             all_gather(self.updates.view(torch.uint8).view(-1), mine.clone().view(torch.uint8))
         for p, span, *_ in self.shares:
             updates = self.updates[:, span].reshape(-1, *p.shape[1:])[: len(p)]
@@ -593,8 +606,10 @@ class Muon:
 
 
 def lr_scale(s: Settings, step: int, elapsed_ms: float, step_ms: float) -> float:
-    """Constant, then linear to 0 over the warm-down: the last WARMDOWN_ITERS steps, or, where there is a wall-clock
-    cap, the last WARMDOWN_ITERS average step times (`step_ms`) before it."""
+    """Return the rates' scale: 1, then linear to 0 over the last WARMDOWN_ITERS steps.
+
+    Under a wall-clock cap these are the last WARMDOWN_ITERS average step times (`step_ms`) before it.
+    """
     if s.max_wallclock_seconds > 0:
         remaining, warmdown = 1000.0 * s.max_wallclock_seconds - elapsed_ms, s.warmdown_iters * step_ms
     else:
@@ -603,12 +618,12 @@ def lr_scale(s: Settings, step: int, elapsed_ms: float, step_ms: float) -> float
 
 
 def muon_momentum(s: Settings, step: int) -> float:
-    """Linear from the warm-up start to the final momentum."""
+    """Return the momentum, which rises linearly from the warm-up start to its final value."""
     share = min(step / s.muon_momentum_warmup_steps, 1.0) if s.muon_momentum_warmup_steps > 0 else 1.0
     return (1 - share) * s.muon_momentum_warmup_start + share * s.muon_momentum
 
 
-# -- Artifact: int8 + zlib ---------------------------------------------------------------------------------------------
+# -- Artifact: int8 + zlib --
 
 INT8_MIN_ELEMENTS = 65536  # tensors of at most this size stay floats
 INT8_CLIP_QUANTILE = 0.9999984
@@ -617,7 +632,7 @@ CONTROL_TENSORS = ("attn_scale", "mlp_scale", "mix", "q_gain", "skip_weights")
 
 
 def quantise(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """int8 with one scale a row for large matrices, one scale for other large tensors; small ones as floats."""
+    """Pack large matrices as int8 with one scale a row, other large tensors with one scale, small ones as floats."""
     packed: dict[str, dict[str, Tensor]] = {"int8": {}, "scale": {}, "float": {}}
     for name, value in state.items():
         t = value.detach().float().cpu().contiguous()
@@ -635,7 +650,7 @@ def quantise(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def dequantise(packed: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The state dict back, in float32; loading it casts to each parameter's own type."""
+    """Restore the state dict in float32; loading it casts to each parameter's own type."""
     state = {name: t.float() for name, t in packed["float"].items()}
     for name, t in packed["int8"].items():
         scale = packed["scale"][name].float()
@@ -654,7 +669,7 @@ def torch_bytes(content: Any) -> bytes:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """The file appears complete or not at all."""
+    """Write a file that appears complete or not at all."""
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as file:
         file.write(content)
@@ -669,17 +684,17 @@ ARTIFACT_SETTINGS = (
 )
 
 
-# -- Validation --------------------------------------------------------------------------------------------------------
+# -- Validation --
 
 
-CPU_VAL_BATCH_TOKENS = 4096  # activations stay in cache: 2.5 times the speed of VAL_BATCH_SIZE's default
+CPU_VAL_BATCH_TOKENS = 4096  # activations stay in cache: 2.5 times as fast as VAL_BATCH_SIZE's default
 
 
 class Validation:
     """The whole validation split in windows of TRAIN_SEQ_LEN without overlap.
 
-    Batches are the same whatever the number of ranks (rank r takes batches r, r + N, ...), and the last one is filled
-    up so that every batch has one shape.
+    Batches do not depend on the number of ranks (rank r takes batches r, r + N, ...). The last is padded to the shape
+    of the others.
     """
 
     def __init__(self, s: Settings, token_bytes: TokenBytes, device: torch.device, rank: int, world_size: int) -> None:
@@ -700,7 +715,7 @@ class Validation:
 
     @torch.no_grad()
     def run(self, model: nn.Module) -> tuple[float, float]:
-        """(val_loss in nats a token, val_bpb in bits a byte), summed in float64 over all ranks."""
+        """Return val_loss (nats a token) and val_bpb (bits a byte), summed in float64 over all ranks."""
         device = self.flat.device
         sums = torch.zeros(2, dtype=torch.float64, device=device)  # nats, bytes
         inputs, targets = self.flat[:-1].view(-1, self.seq_len), self.flat[1:].view(-1, self.seq_len)
@@ -718,12 +733,12 @@ class Validation:
         return nats_total / self.tokens, nats_total / math.log(2) / bytes_total
 
 
-# -- The run -----------------------------------------------------------------------------------------------------------
+# -- The run --
 
 
 @dataclass(slots=True)
 class Clock:
-    """Training time in ms; it stands still, with the device synchronised, while it is stopped."""
+    """Training time in ms, paused while stopped. Stopping synchronises the device."""
 
     device: torch.device
     banked_ms: float = 0.0
@@ -745,7 +760,7 @@ class Clock:
 
 
 class Trainer:
-    """Model, optimizers and data of one rank, and the step that joins them."""
+    """Model, optimizers, data and training step of one rank."""
 
     def __init__(self, s: Settings, rank: int, world_size: int, machine: Machine) -> None:
         self.s, self.rank, self.world_size = s, rank, world_size
@@ -775,7 +790,7 @@ class Trainer:
         self.pending: tuple[int, Tensor, torch.cuda.Event] | None = None
 
     def micro_batches(self, step: int) -> tuple[Tensor, Tensor]:
-        """This rank's inputs and targets of a step: (slots of this rank, sequences, TRAIN_SEQ_LEN) each."""
+        """Return this rank's inputs and targets of a step: (slots of this rank, sequences, TRAIN_SEQ_LEN) each."""
         s, slots = self.s, SLOTS // self.world_size
         slot = s.train_batch_tokens // SLOTS
         span = self.stream.read(step * s.train_batch_tokens + self.rank * slots * slot, slots * slot + 1)
@@ -787,7 +802,7 @@ class Trainer:
         return tokens[:-1].view(shape), tokens[1:].view(shape)
 
     def step(self, step: int, scale: float, clock: Clock) -> None:
-        """One gradient step. Afterwards `banks.signals` holds what all ranks agree on (see `agreed`)."""
+        """Take one gradient step. Then `banks.signals` holds what all ranks agree on (see `agreed`)."""
         s = self.s
         self.banks.grad.zero_()
         self.banks.embed.grad.zero_()
@@ -808,10 +823,10 @@ class Trainer:
         self.muon.step(s.matrix_lr * scale, muon_momentum(s, step))
 
     def agreed(self, steps: int, clock: Clock) -> tuple[int, float, bool]:
-        """(steps done, mean elapsed ms, cap reached by any rank) after `steps` steps, the same on every rank.
+        """Return (steps done, mean elapsed ms, cap reached by any rank), the same on every rank.
 
-        On CUDA this is the answer of the step before: waiting for it keeps the host close to the device without a
-        stall in every step. In the last steps before the cap the host waits for the device, so that the clock is exact.
+        On CUDA this is the previous step's answer: waiting for it keeps the host close to the device without a stall in
+        every step. In the last steps before the cap the host waits for the device, so that the clock is exact.
         """
         signals, cap_ms, capped = self.banks.signals, 1000.0 * self.s.max_wallclock_seconds, torch.zeros(1)
         if self.device.type != "cuda" or self.near_cap:
@@ -836,7 +851,7 @@ class Trainer:
         return steps, elapsed_ms, bool(capped) or 0 < cap_ms <= elapsed_ms
 
     def warm_up(self, log: Log) -> None:
-        """Real steps that prime compilation and memory, then everything back to the start."""
+        """Take real steps that prime compilation and memory, then put everything back to the start."""
         clock, saved = Clock(self.device), [t.detach().clone() for t in (self.banks.flat, self.banks.embed)]
         for step in range(self.s.warmup_steps):
             self.step(step, 1.0, clock)
@@ -851,7 +866,7 @@ class Trainer:
             dist.barrier()
 
     def train(self, log: Log) -> None:
-        """Train to the last step or the cap; log as it goes."""
+        """Train to the last step or the cap, and log progress."""
         s, clock, total = self.s, Clock(self.device), self.s.iterations
         step, timed_steps, timed_ms, capped = 0, 0, 0.0, False
         while True:
@@ -873,14 +888,13 @@ class Trainer:
             log(f"stopping_early: wallclock_cap train_time:{clock.elapsed_ms():.0f}ms step:{step}/{total}")
 
     def finish(self, log: Log, code_bytes: int) -> None:
-        """Write the artifact, read it back, validate what was read: that is the result."""
+        """Write the artifact, read it back and validate that: this is the result."""
         s = self.s
         if self.device.type == "cuda":
             peaks = torch.cuda.max_memory_allocated() >> 20, torch.cuda.max_memory_reserved() >> 20
-        else:  # twice the process's peak resident size
-            peaks = (
-                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10),
-            ) * 2
+        else:  # the process's peak resident size, for both
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+            peaks = peak, peak
         log(f"peak memory allocated: {peaks[0]} MiB reserved: {peaks[1]} MiB")
         path = Path(f"{s.run_id}.int8.ptz")
         if self.rank == 0:
@@ -942,7 +956,7 @@ def log_settings(log: Log, t: Trainer) -> None:
 
 
 def run(rank: int, world_size: int, local_rank: int) -> None:
-    """The whole run of one rank."""
+    """Run one rank from start to end."""
     cuda = torch.cuda.is_available()
     settings = Settings.from_env(os.environ)
     settings.check(world_size)
@@ -973,8 +987,7 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
     trainer.train(log)
     trainer.finish(log, len(source))
     if world_size > 1:
-        # now and then gloo's threads abort the interpreter's teardown, and torchrun would call a run that is done a
-        # failed one: so there is no teardown
+        # no teardown: gloo's threads sometimes abort it, and torchrun would call the run failed
         dist.barrier()
         sys.stdout.flush()
         os._exit(0)
