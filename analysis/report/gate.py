@@ -1,0 +1,51 @@
+"""What `check` prints and exits with. Error-level findings refuse a claim whose numbers would pass."""
+
+from __future__ import annotations
+
+import click
+
+from analysis.report.findings import annotation, finding_lines
+from analysis.report.statements import WORDS, not_counted, rules_in_words
+from analysis.report.text import COLOURS
+from analysis.untrusted.escape import printable, workflow_command
+from analysis.verdict.verdict import Answer, Verdict
+
+REFUSED = "refused"
+
+
+def outcome(verdict: Verdict) -> str:
+    """Return the verdict's answer, or `refused` where error-level findings overrule one that would pass."""
+    return REFUSED if verdict.verdict == Answer.SUPPORTED and verdict.errors else verdict.verdict
+
+
+def word(verdict: Verdict) -> str:
+    """Return the same for a reader."""
+    if outcome(verdict) != REFUSED:
+        return WORDS[verdict.verdict]
+    plural = "s" if verdict.errors > 1 else ""
+    return f"REFUSED for {verdict.errors} error-level finding{plural}, though the numbers are SUPPORTED"
+
+
+def exit_code(verdict: Verdict) -> int:
+    """Return the exit code of `check`: the verdict's, but 1 instead of 0 where a finding is an error."""
+    return verdict.exit_code or min(verdict.errors, 1)
+
+
+def gate(verdict: Verdict, *, coloured: bool = False) -> str:
+    """Return the few lines of `check`."""
+    said = word(verdict)
+    if coloured:
+        colour = "red" if verdict.errors else COLOURS.get(verdict.verdict, "yellow")
+        said = click.style(said, fg=colour, bold=True)
+    lines = [f"rules: {rules_in_words(verdict)}", *verdict.notes]
+    if verdict.plan is not None and verdict.plan.exact:  # what does not fit is a finding
+        lines.append(verdict.plan.sentence())
+    lines = [printable(line) for line in [*lines, *not_counted(verdict)]] + finding_lines(verdict.findings)
+    return "\n".join([f"{said}: {printable(verdict.reason)}", *(f"  {line}" for line in lines)]) + "\n"
+
+
+def workflow_commands(verdict: Verdict, folder: str) -> str:
+    """Return GitHub workflow commands: the verdict, then each finding at its file, a path below `folder`, and line."""
+    kind = "error" if exit_code(verdict) else "notice"
+    first = workflow_command(kind, f"{word(verdict)}: {verdict.reason}", title="seedproof")
+    return "\n".join([first, *(annotation(finding, folder) for finding in verdict.findings)]) + "\n"
