@@ -46,6 +46,8 @@ class Command(click.Command):
             if error.exit_code == UsageError.exit_code:
                 raise click.UsageError(said, ctx) from None
             click.echo(f"{'Cannot tell' if error.exit_code == EvidenceError.exit_code else 'Error'}: {said}", err=True)
+            for line in error.lines:
+                click.echo(line, err=True)
             ctx.exit(error.exit_code)
 
 

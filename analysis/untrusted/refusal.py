@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -12,9 +13,11 @@ class SeedproofError(ValueError):
     """Something cannot be done: one sentence that says what, where, what was found and what to do.
 
     Subclasses set the exit code that a command ends with: 2 usage, 3 evidence unusable, 4 a run failed or is missing.
+    lines: what to print below the sentence, as it is.
     """
 
     exit_code = 3
+    lines: Sequence[str] = ()
 
 
 class UsageError(SeedproofError):
@@ -51,3 +54,18 @@ def nearest_path(path: Path) -> str:
     if found and missing == Path(path):
         return f" Did you mean {str(missing.parent / found[0])!r}?"
     return f" Only {str(missing.parent)!r} of it exists." if missing.parent not in (Path("."), Path("/")) else ""
+
+
+def refuse_other_modules(package: str, commands: Sequence[str]) -> None:
+    """Exit with 2 if `python -m` names a module of the package that is not a command: it would do nothing and exit with 0.
+
+    While Python looks for the module, sys.argv[0] is "-m", and in sys.orig_argv the module comes just before the arguments.
+    """
+    named = sys.orig_argv[-len(sys.argv)] if sys.argv[:1] == ["-m"] else ""
+    module = named.partition("m")[2] if named.startswith("-") else named  # `python -mNAME`
+    known = [f"{package}.{name}" for name in commands]
+    if module in known or not f"{module}.".startswith(f"{package}."):
+        return
+    hint = nearest(module.rpartition(".")[2], commands)
+    print(f"{module} is not a command. Commands of {package}: {', '.join(known)}.{hint}", file=sys.stderr)
+    raise SystemExit(2)
