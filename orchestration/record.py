@@ -49,7 +49,9 @@ OF_THE_RUNS = ("world-size", "hardware-unexpected", "time-over-cap", "size-over-
 def main(directory: Path, output: Path, date: datetime | None, non_record: bool, **said: str | None) -> None:
     """A submission folder from a finished sweep: script and logs as they are, README and JSON made from them."""
     from analysis.rules.findings import ERROR
-    from analysis.untrusted.escape import finding_lines, printable, tolerate_any_text
+    from analysis.cli import tolerate_any_text
+    from analysis.report.findings import finding_lines
+    from analysis.untrusted.escape import printable
 
     tolerate_any_text()
     for option in ("name", "author"):
@@ -148,7 +150,7 @@ def check(building: Path, plan: dict[str, Any], files: list[str], verdict: Verdi
     from dataclasses import replace
 
     from analysis.rules.findings import ERROR, INFO
-    from analysis.untrusted.escape import finding_lines
+    from analysis.report.findings import finding_lines
     from analysis.verdict.judge import judge
     from analysis.verdict.verdict import SUPPORTED, UNUSABLE
     from orchestration.submission.finished import EXIT_NOT_SUPPORTED, EXIT_UNUSABLE, refuse

@@ -13,6 +13,7 @@ from statistics import stdev
 from typing import Any
 
 from analysis.reading.result import Result
+from analysis.report.findings import finding_items
 from analysis.report.statements import assumptions, facts
 from analysis.report.text import WORDS, markdown_table, readings_table
 from analysis.rules.findings import ERROR, Finding
@@ -137,7 +138,7 @@ def readme(one: Submission, findings: list[Finding]) -> str:
         *([f"- {escape.markdown(public(line, one.hosts))}" for line in one.aside] or ["Nothing: every run had its result at the first attempt."]), "",
         "## Check it", "",
         f"From the folder that holds this one, with seedproof installed.{fails}", "", _code(one.check), "",
-        *(["It finds:", "", *escape.finding_items(findings), ""] if findings else []),
+        *(["It finds:", "", *finding_items(findings), ""] if findings else []),
         "## How the runs were made", "", *([] if verdict.plan is None else [f"The {escape.markdown(verdict.plan.sentence())}.", ""]),
         *_recipe("Each seed was run by itself", one, arms[CANDIDATE]),
         *(_recipe("The control", one, arms[CONTROL]) if one.control else []),

@@ -22,13 +22,15 @@ from hypothesis import strategies as st
 
 from analysis import audit, leaderboard, logs, significance
 from analysis.checks.folder import audit as audit_folder
-from analysis.reading.reader import Run, read_log
+from analysis.reading.reader import read_log
+from analysis.reading.run import Run
 from analysis.record import selection
 from analysis.record.claim import read_claim
 from analysis.record.folder import read_record
 from analysis.rules.findings import DEFAULTS, SEVERITIES, Finding
 from analysis.rules.ruleset import load
 from analysis.sweepdir.plan import plan_digest
+from analysis.report.findings import annotation
 from analysis.untrusted import escape, files
 from analysis.untrusted.files import FileError, read_bounded
 from tests.conftest import ROOT, clean_environment, make_log
@@ -760,7 +762,7 @@ def test_any_json_value_through_the_whole_audit(place: Path, value: dict[str, An
     for finding in audit_folder(record, selection.select(record, RULES), RULES):
         assert finding.code in DEFAULTS
         assert finding.line >= 1
-        assert "\n" not in escape.annotation(finding, "")
+        assert "\n" not in annotation(finding, "")
 
 
 ANY_TEXT = st.text(max_size=60) | st.text(alphabet="|\\`<>&:@#[]()!*_~-\n\r\x1b%,. a", max_size=30)
@@ -784,7 +786,7 @@ def test_printable_text_moves_no_cursor(text: str) -> None:
 @QUICK
 @given(ANY_TEXT, ANY_TEXT, st.sampled_from(SEVERITIES))
 def test_an_annotation_is_one_line(file: str, message: str, severity: str) -> None:
-    line = escape.annotation(Finding("no-logs", severity, file, 1, message), "folder")
+    line = annotation(Finding("no-logs", severity, file, 1, message), "folder")
     assert re.match(r"::(?:error|warning|notice) file=[^:,\r\n]*,line=1,title=no-logs::", line)
     assert "\n" not in line
     assert "\r" not in line
@@ -792,7 +794,7 @@ def test_an_annotation_is_one_line(file: str, message: str, severity: str) -> No
 
 @pytest.mark.parametrize("text", ["\x1b[31m", "\u202e", "\udcff", "\x85"])
 def test_the_file_of_an_annotation_holds_no_codes(text: str) -> None:
-    assert not CONTROL.search(escape.annotation(Finding("no-logs", "error", text, 1, ""), ""))
+    assert not CONTROL.search(annotation(Finding("no-logs", "error", text, 1, ""), ""))
 
 
 @pytest.mark.parametrize("text", ["\u061c", "\U000e0041", "\u00ad", "\u180e", "\u3164", "\u206f", "\U000e01ef"])
