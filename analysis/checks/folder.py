@@ -11,7 +11,7 @@ from pathlib import Path
 
 from analysis.checks.claim import check_claim
 from analysis.checks.runs import NEWLINE_BYTES, check_runs
-from analysis.reading.reader import Run
+from analysis.reading.run import Run
 from analysis.record.folder import Record
 from analysis.record.selection import Selection, with_training
 from analysis.rules.findings import Finding, Raised, graded

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from analysis.reading.reader import Run
+from analysis.reading.run import Run
 from analysis.reading.source import cannot_print, does_not_compile
 from analysis.record.folder import file_seed
 from analysis.record.selection import RATIO_TOLERANCE, Claimed, with_training
@@ -250,7 +250,8 @@ def _first_losses(run: Run) -> dict[int, float] | None:
     if not run.curve:
         return None
     line, text = run.curve[0]
-    head = Run(run.log, run.line, curve=((line, text[:4096].rpartition(b"\n")[0] or text[:4096]), *run.curve[1:8]))
+    start = (line, text[:4096].rpartition(b"\n")[0] or text[:4096])
+    head = Run(log=run.log, line=run.line, curve=(start, *run.curve[1:8]))
     found = {step.step: step.train_loss for step in head.steps if 1 <= step.step <= 4 and step.train_loss is not None}
     return found if 1 in found else None
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.reading.grammar import Metric
-from analysis.reading.reader import Run
 from analysis.reading.result import COLUMNS, OF_THE_RUN, Program, Result
+from analysis.reading.run import Run
 from analysis.sweepdir.layout import ARMS, STATES
 from analysis.untrusted.escape import line_start
-from analysis.untrusted.refusal import SeedproofError
+from analysis.untrusted.refusal import EvidenceError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".csv", ".json")
 
 
-class FrameError(SeedproofError):
+class FrameError(EvidenceError):
     """A file that is not a frame of runs, as one sentence with the path."""
 
 

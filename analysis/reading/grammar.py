@@ -91,7 +91,7 @@ SAYS_SOMETHING = re.compile(
 MS = {b"ms": 1.0, b"s": 1000.0, b"m": 60_000.0, b"": 1.0}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One final-metric line. val_loss in nats per token, val_bpb in bits per byte; either may be NaN or infinite.
 
@@ -106,7 +106,7 @@ class Metric:
     diagnostic: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One logged step; what the line does not print is None."""
 
@@ -174,7 +174,15 @@ def read_step(line: bytes, number: int) -> Step | None:
         next((pairs[n][0] * MS[pairs[n][1].lower()] for n in names if n in pairs), None)
         for names in ((b"train_time", b"t"), (b"step_avg", b"avg"))
     )
-    return Step(int(match[1]), number, train_loss, val_loss, val_bpb, time, average)
+    return Step(
+        step=int(match[1]),
+        line=number,
+        train_loss=train_loss,
+        val_loss=val_loss,
+        val_bpb=val_bpb,
+        train_time_ms=time,
+        step_avg_ms=average,
+    )
 
 
 def read_metric(line: bytes) -> Metric | None:

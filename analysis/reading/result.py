@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.reading.grammar import Metric
-from analysis.reading.reader import Run
+from analysis.reading.run import Run
 from analysis.sweepdir.layout import CANDIDATE
 
 COLUMNS = {  # of a frame, with pandas' nullable types

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from analysis.reading.reader import Run, read_log
+from analysis.reading.reader import read_log
+from analysis.reading.run import Run
 from analysis.sweepdir.layout import TRAIN_LOG
 from analysis.untrusted.files import FileError
 from orchestration.worker.run import RunOrder

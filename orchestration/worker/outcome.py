@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 from analysis.reading.grammar import Metric
-from analysis.reading.reader import Run, read_log
+from analysis.reading.reader import read_log
+from analysis.reading.run import Run
 from analysis.record.selection import metrics_of
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import FileError

@@ -1,0 +1,67 @@
+"""The record of one run, as its log tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from analysis.reading import grammar
+from analysis.reading.grammar import Metric, Step
+from analysis.reading.source import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What one log says about one run. None means unknown. Lines count from 1, in the log as it is on disk.
+
+    - `metrics` are all final-metric lines. `finals` are those that count: no diagnostics, and not a metric whose
+      `_exact` twin prints more decimals.
+    - `validation` is the last validation in training, at step `validated_step`.
+    - `unpacked_code_bytes` is printed by scripts that ship themselves compressed.
+    - `totals` are all submission sizes that the run prints, each with its codec. `artifact_bytes` is the one that
+      counts: the last with a codec's name, else model plus code.
+    - `hyperparameters` are kept as printed. `complete_config` says that they come from a block that lists them all.
+    - `curve` holds stretches of step lines as printed, each with the line it begins on.
+    - `clobbered_at` is the line where a second writer in the same file shows.
+    """
+
+    log: Path
+    line: int
+    seed: int | None = None
+    metrics: tuple[Metric, ...] = ()
+    finals: tuple[Metric, ...] = ()
+    validation: Metric | None = None
+    validated_step: int | None = None
+    last_step: int | None = None
+    total_steps: int | None = None
+    train_time_ms: float | None = None
+    code_bytes: int | None = None
+    unpacked_code_bytes: int | None = None
+    model_bytes: int | None = None
+    artifact_bytes: int | None = None
+    totals: tuple[tuple[str, int], ...] = ()
+    size_line: int | None = None
+    model_params: int | None = None
+    world_size: int | None = None
+    python: str | None = None
+    torch: str | None = None
+    gpu: str | None = None
+    train_shards: int | None = None
+    val_tokens: int | None = None
+    dataset: str | None = None
+    tokenizer: str | None = None
+    hyperparameters: dict[str, str] = field(default_factory=dict)
+    complete_config: bool = False
+    source: Source | None = None
+    curve: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
+    clobbered_at: int | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether the run reached a step or a metric."""
+        return bool(self.curve or self.metrics)
+
+    @property
+    def steps(self) -> list[Step]:
+        """The logged steps in the order of their lines."""
+        return [step for first, text in self.curve for step in grammar.read_steps(first, text)]
