@@ -10,7 +10,6 @@ Exit codes: 0 supported, 1 not supported, not yet or (for check) error-level fin
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,35 +17,57 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analysis.cli import ExistingPath
-from analysis.sweepdir.layout import BOUNDARIES, MOST_LOOKS
+from analysis.cli import (
+    HELP,
+    OUTPUT,
+    PATHS,
+    RULES,
+    ExistingPath,
+    Group,
+    importing_html,
+    this_command,
+    wants_colour,
+    write,
+)
+from analysis.sweepdir.plan import BOUNDARIES, MOST_LOOKS
+from analysis.untrusted.escape import json_text, printable
 
 if TYPE_CHECKING:
     from analysis.verdict.verdict import Verdict
 
-PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
 OPTIONS = (
-    click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]"),
+    PATHS,
+    RULES,
     click.option("--sota", type=float, help="The standing record's metric. There is no default."),
     click.option("--control", type=ExistingPath(), help="Runs of the standing record: log, folder, sweep or frame."),
     click.option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
     click.option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
     click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),
-    click.option("--metric", "label", metavar="LABEL", help="Use this final metric.  [default: the claimed or last one]"),
-    click.option("--design", type=click.Choice(["fixed", "sequential"]), help="Test once, or after every seed from 3 to 10.  [default: the plan's, else fixed]"),
-    click.option("--history", type=ExistingPath(dir_okay=False), help="Earlier records (n, mean, sd) as CSV or JSON, for the usual spread."),
-    click.option("--verify", type=ExistingPath(), metavar="PATH", help="A second lab's own runs, set beside the author's."),
+    click.option("--metric", metavar="LABEL", help="Use this final metric.  [default: the claimed or last one]"),
+    click.option(
+        "--design",
+        type=click.Choice(["fixed", "sequential"]),
+        help="Test once, or after every seed from 3 to 10.  [default: the plan's, else fixed]",
+    ),
+    click.option(
+        "--history",
+        type=ExistingPath(dir_okay=False),
+        help="Earlier records (n, mean, sd) as CSV or JSON, for the usual spread.",
+    ),
+    click.option(
+        "--verify", type=ExistingPath(), metavar="PATH", help="Runs that a second lab made of the same claim."
+    ),
     click.option("--require-plan", is_flag=True, help="Pass only runs that are exactly those of a frozen plan."),
-)  # fmt: skip
+)
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed((PATHS, *OPTIONS)):
+    for option in reversed(OPTIONS):
         command = option(command)
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings=HELP)
 def main() -> None:
     """Does the evidence support the claim? Exit codes: 0 supported, 1 not supported or not yet, 2 usage, 3 cannot tell."""
 
@@ -56,72 +77,73 @@ def main() -> None:
 @click.option(
     "--format", "form", type=click.Choice(["text", "markdown", "json", "html"]), default="text", show_default=True
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
-def report(form: str, output: Path | None, paths: tuple[Path, ...], **options: Any) -> None:
+@OUTPUT
+def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> None:
     """The full report: runs, statistics, verdict."""
-    from analysis.untrusted.escape import tolerate_any_text
+    verdict = judged(paths, **asked)
+    write(rendered(verdict, form, coloured=output is None and wants_colour()), output)
+    say_why(verdict)
+    raise SystemExit(verdict.exit_code)
 
-    tolerate_any_text()
+
+def judged(paths: tuple[Path, ...], **asked: Any) -> Verdict:
+    """Return the verdict on PATHs, by the shared options as click gives them."""
+    from analysis.evidence.options import Options
     from analysis.verdict.judge import judge
 
-    verdict = judge(paths, **options)
-    command = shlex.join(["python", "-m", "analysis.significance", *sys.argv[1:]])
-    content = rendered(verdict, form, paths[0], command)
-    if output is None:
-        sys.stdout.write(coloured(content, verdict.verdict) if form == "text" else content)
-    else:
-        try:
-            output.write_text(content, encoding="utf-8")
-        except OSError as error:
-            raise click.UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
-    leave(verdict)
+    return judge(paths, Options(**asked))
 
 
-def rendered(verdict: Verdict, form: str, path: Path, command: str) -> str:
-    """The report in one of its formats; html needs the extra seedproof[report]. `command` makes it again."""
-    from analysis.report import text
+def rendered(verdict: Verdict, form: str, *, coloured: bool) -> str:
+    """Return the report in one of its formats; html needs the extra seedproof[report]."""
+    from analysis.report.markdown import markdown
+    from analysis.report.text import text
 
-    if form != "html":
-        return {"text": text.text, "markdown": text.markdown, "json": text.as_json}[form](verdict)
-    try:
-        from analysis.report.page import page
-    except ModuleNotFoundError as error:
-        raise click.UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
-    return page(verdict, path, command)
+    if form == "html":
+        with importing_html():
+            from analysis.report.page import page
+        return page(verdict, this_command("analysis.significance"))
+    if form == "json":
+        return json_text(verdict.to_json())
+    return markdown(verdict) if form == "markdown" else text(verdict, coloured=coloured)
 
 
 @main.command()
 @shared_options
-def check(paths: tuple[Path, ...], **options: Any) -> None:
+def check(paths: tuple[Path, ...], **asked: Any) -> None:
     """The gate: a few lines, annotations and a step summary when in GitHub Actions, and the exit code.
 
     It fails on findings of the level error too: numbers that pass prove nothing when the evidence does not fit them.
     """
-    leave(*gate(paths, **options))
+    from analysis.report.gate import exit_code
+
+    verdict = judged(paths, **asked)
+    print_gate(verdict, paths)
+    say_why(verdict)
+    raise SystemExit(exit_code(verdict))
 
 
-def gate(paths: tuple[Path, ...], **options: Any) -> tuple[Verdict, int]:
-    """Print what `check` prints; returns the verdict and the number of error-level findings."""
-    from analysis.report import text
-    from analysis.rules.findings import counts
-    from analysis.untrusted.escape import tolerate_any_text
+def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
+    """Print what `check` prints, and append to the step summary."""
+    from analysis.report.gate import gate, workflow_commands
+    from analysis.report.markdown import markdown
 
-    tolerate_any_text()
-    from analysis.verdict.judge import judge
-
-    verdict = judge(paths, **options)
-    errors = counts(verdict.findings)["error"]
-    sys.stdout.write(coloured(text.gate(verdict), "refused" if errors else verdict.verdict))
+    alone = paths[0] if len(paths) == 1 else None
+    sys.stdout.write(gate(verdict, coloured=wants_colour()))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        folder = str(paths[0]) if len(paths) == 1 and paths[0].is_dir() else ""
-        sys.stdout.write(text.workflow_commands(verdict, folder))
+        sys.stdout.write(workflow_commands(verdict, str(alone) if alone is not None and alone.is_dir() else ""))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text.markdown(verdict, str(paths[0]) if len(paths) == 1 else ""))
+                file.write(markdown(verdict, str(alone or "")))
         except OSError as error:
             click.echo(f"GITHUB_STEP_SUMMARY, {summary}, cannot be written: {error.strerror}.", err=True)
-    return verdict, errors
+
+
+def say_why(verdict: Verdict) -> None:
+    """Say on stderr why the evidence is unusable; a terminal shows it already."""
+    if verdict.exit_code == 3 and not sys.stdout.isatty():
+        click.echo(f"Cannot tell: {printable(verdict.reason)}", err=True)
 
 
 @main.command()
@@ -168,39 +190,10 @@ def gate(paths: tuple[Path, ...], **options: Any) -> tuple[Verdict, int]:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def plan(form: str, **options: Any) -> None:
     """Before paying: seeds needed, chances and costs, fixed and sequential."""
-    from analysis.evidence.gather import EvidenceError
     from analysis.stats.power import as_json, as_text, designs, question
-    from analysis.untrusted.escape import printable, tolerate_any_text
 
-    tolerate_any_text()
-    try:
-        asked = question(**options)
-    except EvidenceError as error:
-        click.echo(f"Cannot tell: {printable(str(error))}", err=True)
-        raise SystemExit(3) from None
+    asked = question(**options)
     sys.stdout.write({"text": as_text, "json": as_json}[form](asked, designs(asked)))
-
-
-def leave(verdict: Verdict, errors: int = 0) -> None:
-    """End with the verdict's exit code, 1 instead of 0 when there are `errors`; unusable evidence says why on stderr."""
-    from analysis.untrusted.escape import printable
-
-    if verdict.exit_code == 3 and not sys.stdout.isatty():  # on a terminal it stands there already
-        click.echo(f"Cannot tell: {printable(verdict.reason)}", err=True)
-    raise SystemExit(exit_code(verdict, errors))
-
-
-def coloured(content: str, verdict: str) -> str:
-    """The text with its first words in colour, on a terminal that wants any (https://no-color.org)."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return content
-    words, colon, rest = content.partition(":")
-    colour = {"supported": "green", "not_supported": "red", "refused": "red"}.get(verdict, "yellow")
-    return click.style(words, fg=colour, bold=True) + colon + rest
-
-
-def exit_code(verdict: Verdict, errors: int) -> int:
-    return verdict.exit_code or min(errors, 1)
 
 
 if __name__ == "__main__":
