@@ -1,4 +1,4 @@
-"""What earlier records say of the spread between seeds: a table of them, as `analysis.leaderboard` writes it."""
+"""Earlier records and their spread between seeds: a table of them, as `analysis.leaderboard` writes it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from analysis.evidence.gather import LARGEST
+from analysis.evidence.usable import LARGEST
 from analysis.stats.fixed import Sample
 from analysis.stats.spread import Spread, pooled, prior
 from analysis.untrusted.files import FileError, read_bounded
+from analysis.untrusted.refusal import SeedproofError
 
 SMALLEST, MOST_RUNS = 1e-9, 100_000  # beyond these a number is a mistake
 OTHER_UNIT = 0.25  # a sample this much off the records' means is in another unit than they
 
 
-class HistoryError(ValueError):
-    """A table that says nothing of a spread, as one sentence with the file."""
+class HistoryError(SeedproofError):
+    """A table that says nothing about a spread, as one sentence with the file."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +38,26 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The records of a table that have a spread, two runs at least each."""
+    """The records of a table that have a spread: at least two runs each."""
 
     source: str
     records: tuple[Past, ...]
 
     @property
     def pooled(self) -> Spread:
-        """One sd for all of them, with the sum of their degrees of freedom."""
+        """Return one sd for all of them, with the sum of their degrees of freedom."""
         return pooled([one.sd for one in self.records], [one.n - 1 for one in self.records])
 
     @property
     def prior(self) -> Spread:
-        """What they say about the next record: `pooled`, but worth fewer runs where their spreads differ."""
+        """Return what they say about the next record: `pooled`, but worth fewer runs where their spreads differ."""
         if len(self.records) < 3:
             return self.pooled
         found = prior([one.sd for one in self.records], [one.n - 1 for one in self.records])
         return found if found.df < self.pooled.df else self.pooled
 
     def without(self, sample: Sample) -> History:
-        """The records that are not the sample itself. Raises HistoryError when none is left or the unit is another."""
+        """Return the records that are not the sample itself. Raises HistoryError where none is left or the unit differs."""
         others = tuple(one for one in self.records if not _same(one, sample))
         if not others:
             raise HistoryError(f"--history {self.source} holds no record but the one that is tested.")
@@ -73,7 +76,10 @@ def _same(one: Past, sample: Sample) -> bool:
 
 
 def read_history(path: Path) -> History:
-    """A CSV or JSON table with the columns n and sd, and mean if it has one; rows without a spread are passed over."""
+    """Read a CSV or JSON table with the columns n and sd, and perhaps mean; skip rows without a spread.
+
+    Raises HistoryError.
+    """
     try:
         text = read_bounded(path).decode("utf-8-sig")
         rows: Any = json.loads(text) if text.lstrip()[:1] in ("[", "{") else list(csv.DictReader(io.StringIO(text)))

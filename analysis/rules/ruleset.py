@@ -1,7 +1,7 @@
 """Rulesets: a leaderboard's acceptance rule as data.
 
-A ruleset is a TOML file. Those of `analysis/rules/rulesets/` are found by name; any other is given by its path. What a ruleset
-does not set is not checked: a cap that is missing raises no finding.
+A ruleset is a TOML file. Those in `analysis/rules/rulesets/` are found by name, any other by its path. What a ruleset
+does not set is not checked: a missing cap raises no finding.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from analysis.rules.findings import DEFAULTS, OFF, SEVERITIES
-from analysis.untrusted.refusal import nearest, nearest_path
+from analysis.rules.findings import OFF, SEVERITIES, Code
+from analysis.untrusted.refusal import SeedproofError, nearest, nearest_path
 
 FOLDER = Path(__file__).with_name("rulesets")
 METRIC_UNITS = {"val_bpb": "bpb", "val_loss": "nats"}
@@ -29,8 +29,10 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
 }
 
 
-class RulesError(ValueError):
-    """A ruleset that does not exist or does not hold what it must, as one sentence with file, key and what is allowed."""
+class RulesError(SeedproofError):
+    """A ruleset that does not exist or lacks what it must hold: one sentence with file, key and what is allowed."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +69,30 @@ class Ruleset:
     findings: dict[str, str] = field(default_factory=dict)
 
     @property
+    def is_t_test(self) -> bool:
+        """Whether the spread between seeds is estimated from the runs; else it is known."""
+        return self.test == T_TEST
+
+    @property
     def result_line(self) -> str:
-        """What a log must print to have a result, in words."""
+        """Return what a log must print to have a result, in words."""
         labelled = self.final == LABELLED
         return 'a line such as "LABEL val_loss:2.0286 val_bpb:1.2014"' if labelled else "a validation at the last step"
 
     @property
     def caps(self) -> dict[str, float]:
-        """What a run may take, of what is capped: artifact_bytes, train_time_s."""
+        """Return what one run may use, where it is capped: artifact_bytes, train_time_s."""
         given = {"artifact_bytes": self.artifact_bytes, "train_time_s": self.train_time_s}
         return {name: value for name, value in given.items() if value is not None}
 
 
 def known() -> list[str]:
+    """Return the names of the shipped rulesets."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def load(name_or_file: str) -> Ruleset:
-    """A ruleset by name (`parameter-golf`) or by the path of a TOML file. Raises RulesError."""
+    """Read a ruleset by name (`parameter-golf`) or from a TOML file. Raises RulesError."""
     path = FOLDER / f"{name_or_file}.toml" if name_or_file in known() else Path(name_or_file)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -99,7 +107,7 @@ def load(name_or_file: str) -> Ruleset:
 
 
 def from_table(name: str, table: dict[str, Any], path: str) -> Ruleset:
-    """A ruleset from its keys, checked; `path` is where they stand. Raises RulesError."""
+    """Return a ruleset of these keys, checked; `path` is the file that has them. Raises RulesError."""
     keys = {key.name: key for key in fields(Ruleset) if key.name != "name"}
     needed = [key for key, one in keys.items() if one.default is MISSING and one.default_factory is MISSING]
     given = {key: value for key, value in table.items() if value is not None}  # a plan's JSON says null for "not set"
@@ -122,7 +130,7 @@ def from_table(name: str, table: dict[str, Any], path: str) -> Ruleset:
 
 
 def _fault(key: str, kind: str, value: Any) -> str | None:
-    """What is wrong with one value, as what is allowed; None when nothing is."""
+    """Return what is wrong with one value, as what is allowed; None when nothing is."""
     if key in ALLOWED:
         if isinstance(value, bool) or value not in ALLOWED[key]:
             return f"allowed: {', '.join(map(repr, ALLOWED[key]))}"
@@ -141,8 +149,8 @@ def _fault(key: str, kind: str, value: Any) -> str | None:
         return "it must be a table"
     elif key == "findings":
         for code, severity in value.items():
-            if code not in DEFAULTS:
-                return f"there is no finding {code!r}; allowed: {', '.join(DEFAULTS)}"
+            if code not in set(Code):
+                return f"there is no finding {code!r}; allowed: {', '.join(Code)}"
             if severity not in (*SEVERITIES, OFF):
                 return f"{code} is {severity!r}; allowed: {', '.join((*SEVERITIES, OFF))}"
     elif not all(_is_number(number) and number > 0 for number in value.values()):
@@ -153,8 +161,3 @@ def _fault(key: str, kind: str, value: Any) -> str | None:
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
-
-def from_plan(plan: dict[str, Any]) -> Ruleset:
-    """The ruleset that was frozen with a sweep's plan. Raises RulesError."""
-    table = dict(plan["ruleset"])
-    return from_table(str(table.pop("name", "plan.json")), table, "plan.json, ruleset")

@@ -3,119 +3,173 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from analysis.evidence.compare import values_of
-from analysis.evidence.gather import EvidenceError, check_one_metric, check_results
-from analysis.evidence.history import History
+from analysis.evidence.case import Case
+from analysis.evidence.compared import values_of
 from analysis.reading.result import Result
-from analysis.rules.ruleset import Ruleset
 from analysis.stats import fixed
+from analysis.stats.fixed import Sample
 from analysis.stats.spread import Spread
-from analysis.verdict.decide import decide
-from analysis.verdict.readings import reading
-from analysis.verdict.verdict import SUPPORTED, UNUSABLE, Reading, Verdict, Verification, format_p, percent
+from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.fixed_design import decide_fixed
+from analysis.verdict.numbers import format_p, percent
+from analysis.verdict.verdict import SUPPORTED, UNUSABLE, Reading, ReadingKind, Verdict, Verification
 
 LEVEL = 0.99  # of the prediction interval; the two-sided test at 1 - LEVEL decides whether the two agree
 
 
-def check_second_lab(own: list[Result], fault: str | None, where: Path, authors: list[Result]) -> None:
-    """Raise EvidenceError when the verifier's runs, or the `fault` found in reading them, leave nothing to compare."""
-    if fault is not None:
-        raise EvidenceError(fault)
-    check_results(own, str(where), at_least=1)
-    if lost := [run for run in own if run.state == "failed"]:
-        raise EvidenceError(f"{lost[0].log} is a failed run. Run it again, or leave it out and say why.")
-    check_one_metric(authors + own)
-    known = {(run.val_loss, run.val_bpb, run.train_time_ms): run for run in authors}
-    for run in own:
-        if other := known.get((run.val_loss, run.val_bpb, run.train_time_ms)):
-            raise EvidenceError(f"{run.log} is the author's {other.log}. Verify with runs of your own.")
-
-
-def verified(
-    author: Verdict,
-    rules: Ruleset,
-    own: list[Result],
-    sota: float | None,
-    control: list[Result],
-    history: History | None,
-) -> Verdict:
-    """The author's verdict after a second lab's runs: pooled where the two agree, *cannot tell* where they do not.
+def after_second_lab(case: Case, author: Verdict) -> Verdict:
+    """Return the author's verdict after a second lab's runs: pooled where the two agree, *cannot tell* where they do not.
 
     Runs that may be of the author's own seeds are compared, but not pooled: a seed that is run twice is not two. A
-    sequential verdict stays the author's, since its looks are over; and so does one that is not supported, since a
-    second try at the level would not keep it.
+    sequential verdict stays the author's, because its looks are over. So does one that is not supported, because a
+    second try would not keep the level. Raises EvidenceError.
     """
+    second = case.second
+    assert second is not None, "there is a second lab"
+    beside = replace(author, findings=author.findings + second.findings, notes=author.notes + _notes(case, second))
     if author.test is None or author.mean is None or author.sd is None:
-        return author
-    sample = fixed.Sample(author.n, author.mean, author.sd)
-    values = values_of(rules, own)
-    if sample.sd == 0 and len(set(values)) == 1:
-        raise EvidenceError(f"Neither the author's runs nor the verifier's have any spread ({author.runs[0].log}).")
-    test = fixed.same_mean(sample, values)
-    mean = math.fsum(values) / len(values)
-    scatter = Spread(fixed.Sample.of(values, spread_is_known=True).sd, len(own) - 1) if len(own) > 1 else None
-    low, high = fixed.prediction_interval(sample, len(values), LEVEL)
-    agrees = test.p_value >= 1 - LEVEL
-    seeds = {run.seed for run in author.runs if run.seed is not None}
-    fresh = [run for run in own if run.seed not in seeds and (run.seed is not None or not seeds)]
-    pools = agrees and bool(fresh) and author.sequential is None and author.verdict == SUPPORTED
-    pooled_n = author.n + len(fresh) if pools else author.n
-    said = Verification(own, len(own), mean, scatter, LEVEL, low, high, test, agrees, pooled_n)
-    where = "inside" if low <= mean <= high else "outside"
-    alone = _alone(author, rules, own, sota, control)
-    compared = replace(author, verification=said, also=[*alone, *author.also])
-    lies = (
-        f"the verifier's mean of {len(own)} run{'s' if len(own) > 1 else ''}, {mean:.8f}, lies {where} the author's "
-        f"{percent(LEVEL)} prediction interval {low:.8f} to {high:.8f}"
-    )
-    beside = f"{lies}; two-sided p {format_p(test.p_value)}"
-    if agrees and author.verdict == SUPPORTED and author.threshold is not None and mean >= author.threshold:
-        reason = (
-            f"Not verified: the verifier's own mean does not lie below the threshold {author.threshold:.8f}, though it is too "
-            f"uncertain to contradict the author: {beside}. Make more runs."
-        )
-        return replace(compared, verdict=UNUSABLE, reason=reason)
-    if not agrees:
-        reason = (
-            f"Author and verifier do not agree: their means differ, two-sided p {format_p(test.p_value)}, "
-            f"{'though' if where == 'inside' else 'and'} {lies}. Not reproduced: find out what differs before any pooled test."
-        )
-        return replace(compared, verdict=UNUSABLE, reason=reason)
-    if not pools:
-        why = (
-            "the author's looks are over"
-            if author.sequential is not None
-            else "the author's runs alone do not pass, and a second try would not keep the level"
-            if author.verdict != SUPPORTED
-            else "all its seeds are the author's, or unknown"
-        )
-        reason = f"{author.reason} A second lab does not contradict it; nothing is pooled ({why}): {beside}."
+        note = f"--verify {second.where}: nothing was compared, because the author's runs allow no test"
+        return replace(beside, notes=(*beside.notes, note))
+    heard = _hear(case, author, second)
+    compared = replace(beside, verification=heard.verification, also=(*_alone(case, author, second), *author.also))
+    if not heard.verification.agrees:
+        return replace(compared, verdict=UNUSABLE, reason=heard.disagreement)
+    if author.verdict is SUPPORTED and heard.verification.mean >= case.compared.threshold:
+        return replace(compared, verdict=UNUSABLE, reason=heard.not_verified(case.compared.threshold))
+    if not heard.pools:
+        reason = f"{author.reason} A second lab does not contradict it; nothing is pooled ({heard.why_not_pooled}): {heard.lies}."
         return replace(compared, reason=reason)
-    pooled = decide(rules, author.runs + fresh, author.findings, sota, control, history=history)
-    reason = f"The verifier does not contradict the author: {beside}. Together: {pooled.reason}"
-    return replace(pooled, reason=reason, runs=author.runs, verification=said, also=[*alone, *pooled.also])
+    pooled = decide_fixed(case.with_runs(case.runs + heard.fresh))
+    return replace(
+        pooled,
+        reason=f"The verifier does not contradict the author: {heard.lies}. Together: {pooled.reason}",
+        runs=case.runs,
+        verification=heard.verification,
+        also=(*_alone(case, author, second), *pooled.also),
+        findings=compared.findings,
+        notes=compared.notes,
+    )
 
 
-def _alone(
-    author: Verdict, rules: Ruleset, own: list[Result], sota: float | None, control: list[Result]
-) -> list[Reading]:
-    """The author's runs alone, and the verifier's, which are the independent evidence; one run is no test."""
-    assert author.test is not None, "the author's runs allow a test"
-    found = [
-        Reading(
-            "the author's runs alone", "as submitted", author.margin, author.unit, author.threshold or 0.0,
-            author.verdict, author.test,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heard:
+    """What a second lab's runs say next to the author's; fresh: those whose seeds are certainly not the author's."""
+
+    author: Verdict
+    verification: Verification
+    fresh: tuple[Result, ...]
+
+    @property
+    def pools(self) -> bool:
+        agrees = self.verification.agrees and bool(self.fresh)
+        return agrees and self.author.sequential is None and self.author.verdict is SUPPORTED
+
+    @property
+    def why_not_pooled(self) -> str:
+        if self.author.sequential is not None:
+            return "the author's looks are over"
+        if self.author.verdict is not SUPPORTED:
+            return "the author's runs alone do not pass, and a second try would not keep the level"
+        return "all its seeds are the author's, or unknown"
+
+    @property
+    def inside(self) -> bool:
+        return self.verification.low <= self.verification.mean <= self.verification.high
+
+    @property
+    def interval(self) -> str:
+        second = self.verification
+        return (
+            f"the verifier's mean of {second.n} run{'s' if second.n > 1 else ''}, {second.mean:.8f}, is "
+            f"{'inside' if self.inside else 'outside'} the author's {percent(LEVEL)} prediction interval "
+            f"{second.low:.8f} to {second.high:.8f}"
         )
-    ]  # fmt: skip
+
+    @property
+    def lies(self) -> str:
+        return f"{self.interval}; two-sided p {format_p(self.verification.test.p_value)}"
+
+    @property
+    def disagreement(self) -> str:
+        return (
+            f"Author and verifier do not agree: their means differ, two-sided p "
+            f"{format_p(self.verification.test.p_value)}, {'though' if self.inside else 'and'} {self.interval}. "
+            f"Not reproduced: find out what differs before any pooled test."
+        )
+
+    def not_verified(self, threshold: float) -> str:
+        return (
+            f"Not verified: the verifier's own mean is not below the threshold {threshold:.8f}, though it is too "
+            f"uncertain to contradict the author: {self.lies}. Make more runs."
+        )
+
+
+def _hear(case: Case, author: Verdict, second: Case) -> _Heard:
+    """Compare the means of both labs. Raises EvidenceError where neither has any spread."""
+    assert author.mean is not None, "the author's runs allow a test"
+    assert author.sd is not None, "the author's runs allow a test"
+    sample = Sample(n=author.n, mean=author.mean, sd=author.sd)
+    own = second.runs
+    values = values_of(case.rules, own)
+    if sample.sd == 0 and len(set(values)) == 1:
+        raise EvidenceError(f"Neither the author's runs nor the verifier's have any spread ({case.runs[0].log}).")
+    test = fixed.same_mean(sample, values)
+    low, high = fixed.prediction_interval(sample, len(values), LEVEL)
+    sd = Sample.of(values, spread_is_known=True).sd if len(own) > 1 else None
+    seeds = {run.seed for run in case.runs if run.seed is not None}
+    fresh = tuple(run for run in own if run.seed not in seeds and (run.seed is not None or not seeds))
+    verification = Verification(
+        runs=own,
+        n=len(own),
+        mean=math.fsum(values) / len(values),
+        spread=None if sd is None else Spread(sd, len(own) - 1),
+        level=LEVEL,
+        low=low,
+        high=high,
+        test=test,
+        agrees=test.p_value >= 1 - LEVEL,
+        pooled_n=author.n,
+    )
+    heard = _Heard(author=author, verification=verification, fresh=fresh)
+    if not heard.pools:
+        return heard
+    return replace(heard, verification=replace(verification, pooled_n=author.n + len(fresh)))
+
+
+def _alone(case: Case, author: Verdict, second: Case) -> list[Reading]:
+    """Return the author's runs alone, and the verifier's, which are the independent evidence; one run is no test."""
+    found = [
+        Reading.of(
+            case,
+            ReadingKind.AUTHOR_ALONE,
+            reading="the author's runs alone",
+            assumes="as submitted",
+            verdict=author.verdict,
+            test=author.test,
+        )
+    ]
     try:
-        theirs = decide(rules, own, [], sota, control)
+        theirs = decide_fixed(second)
     except EvidenceError:
         return found
-    if theirs.test is not None and theirs.threshold is not None:
-        assumes = "independent of the author's, if how many runs to make was fixed beforehand"
-        passed = theirs.verdict == SUPPORTED
-        found.append(reading(rules, "the verifier's runs alone", assumes, theirs.threshold, theirs.test, passed))
+    if theirs.test is not None:
+        found.append(
+            Reading.of(
+                second,
+                ReadingKind.VERIFIER_ALONE,
+                reading="the verifier's runs alone",
+                assumes="independent of the author's, if how many runs to make was fixed beforehand",
+                verdict=theirs.verdict,
+                test=theirs.test,
+            )
+        )
     return found
+
+
+def _notes(case: Case, second: Case) -> tuple[str, ...]:
+    programs = [{run.program for run in one.runs} - {None} for one in (case, second)]
+    if all(programs) and not programs[0] & programs[1]:
+        return ("the verifier's logs embed another program than the author's",)
+    return ()

@@ -1,37 +1,78 @@
-"""The verdict: one answer with all its numbers. How it is reached stands in analysis.decide."""
+"""The verdict: one answer with all its numbers."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from typing import Any
 
 from analysis.checks.plan import Planned
-from analysis.reading.frame import Result, finite_or_null
-from analysis.rules.findings import Finding
-from analysis.rules.ruleset import Ruleset
+from analysis.evidence.case import Case, Source
+from analysis.evidence.options import Change
+from analysis.reading.frame import finite_or_null
+from analysis.reading.result import Result
+from analysis.record.selection import LeftOut
+from analysis.rules.findings import Finding, errors
 from analysis.stats.fixed import Test
 from analysis.stats.spread import Spread
-from analysis.sweepdir.layout import FIXED
+from analysis.sweepdir.plan import DesignKind
 
-SUPPORTED, NOT_SUPPORTED, CONTINUE, UNUSABLE = "supported", "not_supported", "continue", "unusable"
+
+class Answer(StrEnum):
+    """What the numbers say of the claim; findings are not part of it."""
+
+    SUPPORTED = "supported"
+    NOT_SUPPORTED = "not_supported"
+    CONTINUE = "continue"
+    UNUSABLE = "unusable"
+
+    @classmethod
+    def of(cls, *, passed: bool) -> Answer:
+        return cls.SUPPORTED if passed else cls.NOT_SUPPORTED
+
+
+SUPPORTED, NOT_SUPPORTED, CONTINUE, UNUSABLE = Answer
 EXIT_CODES = {SUPPORTED: 0, NOT_SUPPORTED: 1, CONTINUE: 1, UNUSABLE: 3}
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The same question asked in another way, with what that way assumes."""
+class ReadingKind(StrEnum):
+    """In which way the same question is asked again."""
 
+    OTHER_UNIT = "other unit"
+    CONTROL_AS_NUMBER = "control as a number"
+    WELCH = "welch"
+    POOLED = "pooled"
+    SPREAD_ESTIMATED = "spread estimated"
+    HISTORY = "history"
+    OPEN_ENDED = "open-ended"
+    WELCH_AT_LOOK = "welch at this look"
+    ALL_AT_ONCE = "all at once"
+    AUTHOR_ALONE = "author alone"
+    VERIFIER_ALONE = "verifier alone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The same question asked in another way. `reading` is its name as printed, `assumes` what that way assumes."""
+
+    kind: ReadingKind
     reading: str
     assumes: str
     margin: float
     unit: str
     threshold: float
-    verdict: str
+    verdict: Answer
     test: Test
 
+    @classmethod
+    def of(cls, case: Case, kind: ReadingKind, **said: Any) -> Reading:
+        """Return a reading of a Case, with its margin and threshold; `said` is the rest."""
+        rules, threshold = case.rules, case.compared.threshold
+        return cls(kind=kind, margin=rules.margin, unit=rules.unit, threshold=threshold, **said)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
     """Where a sequential test stands. `taken` is the number of seeds at the last look that counts, 0 before the first.
 
@@ -52,12 +93,15 @@ class Looks:
     chance: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """A second lab's runs beside the author's. The interval is where the mean of so many fresh runs lies with
-    probability `level`, by the author's runs alone; the test is two-sided, author against verifier."""
+    """A second lab's runs against the author's.
 
-    runs: list[Result]
+    low, high: where the mean of so many fresh runs falls with probability `level`, by the author's runs alone. test:
+    two-sided, author against verifier.
+    """
+
+    runs: tuple[Result, ...]
     n: int
     mean: float
     spread: Spread | None
@@ -69,25 +113,27 @@ class Verification:
     pooled_n: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The answer and all its numbers. sota and threshold are in the metric's unit, margin in `unit`; `sota_is` says
-    whether sota was given, is the ruleset's target or the control's mean; not_counted names logs that no claim is made on.
+    """The answer and all its numbers.
 
-    sd_low, sd_high: 95 % interval of the sd. rerun_at_least: what the mean of a rerun SOTA would have to be, with as
-    many runs of the same spread, for the claim to be supported against those runs. level_at_own_sd: what a known-sigma
-    test's level would be if the runs' own sd were the true one. caps: the ruleset's on a run's artifact_bytes and train_time_s.
+    sota and threshold are in the metric's unit, margin in `unit`; sota_is says where sota comes from. not_counted: logs
+    that no claim is made on; left_out: every run that does not count, and why. sd_low, sd_high: 95 % interval of the
+    sd. rerun_at_least: what the mean of a rerun SOTA would have to be, with as many runs of the same spread, for the
+    claim to be supported against those runs. level_at_own_sd: what a known-sigma test's level would be if the runs' own
+    sd were the true one. caps: the ruleset's, on a run's artifact_bytes and train_time_s.
     """
 
     rules: str
+    rules_changed: Mapping[str, Change] = field(default_factory=dict)
     metric: str
-    verdict: str
+    verdict: Answer
     reason: str
     alpha: float
     margin: float
     unit: str
     sota: float | None = None
-    sota_is: str = "given"
+    sota_is: Source = Source.GIVEN
     threshold: float | None = None
     n: int = 0
     mean: float | None = None
@@ -98,57 +144,77 @@ class Verdict:
     test: Test | None = None
     rerun_at_least: float | None = None
     level_at_own_sd: float | None = None
-    design: str = FIXED
+    design: DesignKind = DesignKind.FIXED
     sequential: Looks | None = None
     plan: Planned | None = None
     verification: Verification | None = None
-    runs: list[Result] = field(default_factory=list)
-    control: list[Result] = field(default_factory=list)
-    also: list[Reading] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    not_counted: list[str] = field(default_factory=list)
-    caps: dict[str, float] = field(default_factory=dict)
+    runs: tuple[Result, ...] = ()
+    control: tuple[Result, ...] = ()
+    also: tuple[Reading, ...] = ()
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    not_counted: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    caps: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def on(cls, case: Case, answer: Answer, reason: str, **numbers: Any) -> Verdict:
+        """Return a verdict on a Case: what the Case says, an answer with its reason, and the numbers behind it."""
+        rules = case.rules
+        of_the_case: dict[str, Any] = {
+            "rules": rules.name,
+            "rules_changed": case.rules_changed,
+            "metric": rules.metric,
+            "alpha": rules.alpha,
+            "margin": rules.margin,
+            "unit": rules.unit,
+            "sota_is": case.source,
+            "design": DesignKind.SEQUENTIAL if case.looks is not None else DesignKind.FIXED,
+            "plan": case.plan,
+            "runs": case.runs,
+            "control": case.control,
+            "findings": case.findings,
+            "not_counted": case.not_counted,
+            "left_out": case.left_out,
+            "caps": rules.caps,
+        }
+        return cls(verdict=answer, reason=reason, **of_the_case | numbers)
 
     @property
     def exit_code(self) -> int:
+        """0 supported, 1 not supported or not yet, 3 cannot tell; findings are not part of it."""
         return EXIT_CODES[self.verdict]
 
+    @property
+    def errors(self) -> int:
+        """How many error-level findings there are: with any, `check` fails whatever the numbers say."""
+        return errors(self.findings)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types, version 1. Numbers at full precision; null, never NaN."""
-        table: dict[str, Any] = {"schema_version": 1, **asdict(self)}
+        """Return plain JSON types, version 1. Numbers at full precision; null, never NaN."""
+        table: dict[str, Any] = {"schema_version": 1}
+        for key in fields(self):
+            table[key.name] = _plain(getattr(self, key.name))
         if self.plan is not None:
             table["plan"]["exact"] = self.plan.exact
         plain: dict[str, Any] = finite_or_null(table)
         return plain
 
 
-def unusable(
-    rules: Ruleset,
-    error: Exception,
-    sota: float | None,
-    results: list[Result],
-    findings: list[Finding],
-    not_counted: list[str],
-) -> Verdict:
-    """The verdict *cannot tell*, with the sentence that says why and what was read."""
-    return Verdict(
-        rules.name, rules.metric, UNUSABLE, str(error), rules.alpha, rules.margin, rules.unit, sota,
-        n=len(results), runs=results, findings=findings, not_counted=not_counted, caps=rules.caps,
-    )  # fmt: skip
+def _plain(value: Any) -> Any:
+    if isinstance(value, Result):
+        return value.row()
+    if isinstance(value, LeftOut):
+        return {"log": value.result.log, "why": value.why, "value": value.result.val_bpb}
+    if isinstance(value, Verification):
+        return {key.name: _plain(getattr(value, key.name)) for key in fields(value)}
+    if isinstance(value, (Test, Reading, Looks, Finding, Planned, Spread, Change)):
+        return asdict(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return {name: _plain(item) for name, item in value.items()} if isinstance(value, Mapping) else value
 
 
-def percent(level: float) -> str:
-    """A confidence level as printed: 0.999 is 99.9%."""
-    return f"{100 * level:.6g}%"
-
-
-def format_p(p: float) -> str:
-    """p as printed: never zero."""
-    if p >= 1e-4:
-        return f"= {p:.4g}"
-    return f"< 1e-{min(-math.ceil(math.log10(p)), 300)}" if p > 0 else "< 1e-300"
-
-
-def outcome(passed: bool) -> str:
-    return SUPPORTED if passed else NOT_SUPPORTED
+def unusable(case: Case, why: str) -> Verdict:
+    """Return the verdict *cannot tell*, with the sentence that says why and what was read."""
+    return Verdict.on(case, UNUSABLE, why, sota=case.sota, sota_is=Source.GIVEN, n=len(case.runs), control=())

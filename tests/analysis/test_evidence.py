@@ -10,41 +10,44 @@ from pathlib import Path
 
 import pytest
 
-from analysis.evidence.gather import Evidence, EvidenceError, check_results
+from analysis.evidence.gather import Gathered
 from analysis.evidence.gather import gather as gather_by
-from analysis.reading.frame import COLUMNS, from_frame, read_frame, to_frame, write_rows
+from analysis.evidence.usable import check_results
+from analysis.reading.frame import from_frame, read_frame, to_frame, write_rows
+from analysis.reading.result import COLUMNS
 from analysis.rules.ruleset import load
+from analysis.untrusted.refusal import EvidenceError
 from tests.conftest import make_log
 
 Record = Callable[..., Path]
 LOGS_ALONE = replace(load("parameter-golf"), submission="none", minimum_runs=2)
 
 
-def gather(paths: list[Path], label: str | None = None) -> Evidence:
+def gather(paths: list[Path], label: str | None = None) -> Gathered:
     """The evidence by rules that ask for no submission files."""
     return gather_by(paths, LOGS_ALONE, label)
 
 
-def usable(evidence: Evidence, where: str) -> None:
+def usable(evidence: Gathered, where: str) -> None:
     if evidence.fault is not None:
         raise EvidenceError(evidence.fault)
-    check_results(evidence.results, where)
+    check_results(evidence.runs, where)
 
 
 def test_a_folder_of_seeds(record: Record) -> None:
     evidence = gather([record({1: 1.20, 2: 1.21}, bare=True)])
-    assert [(r.seed, r.val_bpb, r.log) for r in evidence.results] == [
+    assert [(r.seed, r.val_bpb, r.log) for r in evidence.runs] == [
         (1, 1.20, "train_seed1.log"),
         (2, 1.21, "train_seed2.log"),
     ]
-    assert evidence.findings == []
+    assert evidence.findings == ()
 
 
 def test_a_log_under_two_names_is_one_run_and_is_said(record: Record) -> None:
     folder = record({1: 1.20, 2: 1.21}, bare=True)
     (folder / "train.log").write_bytes((folder / "train_seed1.log").read_bytes())
     evidence = gather([folder])
-    assert [r.seed for r in evidence.results] == [1, 2]
+    assert [r.seed for r in evidence.runs] == [1, 2]
     assert [f.code for f in evidence.findings] == ["duplicate-log"]
 
 
@@ -52,7 +55,7 @@ def test_the_last_run_of_a_log_counts_and_is_said(record: Record) -> None:
     folder = record({1: 1.20, 2: 1.21}, bare=True)
     (folder / "train_seed2.log").write_text(make_log(2, 1.5) + make_log(2, 1.22))
     evidence = gather([folder])
-    assert evidence.results[1].val_bpb == 1.22
+    assert evidence.runs[1].val_bpb == 1.22
     assert [(f.code, f.severity) for f in evidence.findings] == [("several-runs-in-log", "warning")]
 
 
@@ -60,30 +63,30 @@ def test_one_log_may_hold_several_seeds(tmp_path: Path) -> None:
     """Three runs of three seeds in one file are three runs; three of one seed are one, the last."""
     (tmp_path / "train.log").write_text("".join(make_log(seed, 1.2 + seed / 1000) for seed in (1, 2, 3)))
     evidence = gather([tmp_path])
-    assert [(r.seed, r.val_bpb) for r in evidence.results] == [(1, 1.201), (2, 1.202), (3, 1.203)]
+    assert [(r.seed, r.val_bpb) for r in evidence.runs] == [(1, 1.201), (2, 1.202), (3, 1.203)]
     assert [f.code for f in evidence.findings] == ["several-runs-in-log"]
     (tmp_path / "train.log").write_text("".join(make_log(7, 1.2 + k / 1000) for k in (1, 2, 3)))
-    assert [(r.seed, r.val_bpb) for r in gather([tmp_path]).results] == [(7, 1.203)]
+    assert [(r.seed, r.val_bpb) for r in gather([tmp_path]).runs] == [(7, 1.203)]
 
 
 def test_the_claim_selects_the_run_of_a_log(tmp_path: Path) -> None:
     (tmp_path / "train.log").write_text("".join(make_log(7, 1.2 + k / 1000) for k in (1, 2, 3)))
     (tmp_path / "submission.json").write_text('{"val_bpb": 1.202}')
-    assert [r.val_bpb for r in gather([tmp_path]).results] == [1.202]
+    assert [r.val_bpb for r in gather([tmp_path]).runs] == [1.202]
 
 
 def test_the_claim_selects_the_metric(record: Record) -> None:
     folder = record({1: 1.20, 2: 1.21}, bare=True)
     for log in folder.glob("*.log"):
         log.write_text(log.read_text() + "final_later val_loss:1.5 val_bpb:0.9\n")
-    assert gather([folder]).results[0].label == "final_later"
+    assert gather([folder]).runs[0].label == "final_later"
     (folder / "submission.json").write_text(json.dumps({"val_bpb": 1.205}))
-    assert gather([folder]).results[0].label == "final_int8_zlib_roundtrip_exact"
+    assert gather([folder]).runs[0].label == "final_int8_zlib_roundtrip_exact"
 
 
 def test_a_metric_can_be_asked_for(record: Record) -> None:
     folder = record({1: 1.20001, 2: 1.21}, bare=True)
-    assert gather([folder], "final_int8_zlib_roundtrip").results[0].val_bpb == 1.2
+    assert gather([folder], "final_int8_zlib_roundtrip").runs[0].val_bpb == 1.2
     with pytest.raises(EvidenceError, match="no final metric 'nope'; it has final_int8_zlib_roundtrip"):
         usable(gather([folder], "nope"), "x")
 
@@ -121,16 +124,16 @@ def test_a_broken_claim_is_ignored(record: Record) -> None:
     folder = record({1: 1.20, 2: 1.21}, bare=True)
     for content in ("{", "[]", '{"val_bpb": null}', '{"val_bpb": "x"}', '{"val_bpb": 1e400000}', "[" * 100_000):
         (folder / "submission.json").write_text(content)
-        assert len(gather([folder]).results) == 2
+        assert len(gather([folder]).runs) == 2
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "json"])
 def test_a_frame_gives_back_what_was_written(record: Record, tmp_path: Path, suffix: str) -> None:
-    results = gather([record({1: 1.20, 2**31 - 1: 1.21}, bare=True)]).results
+    results = gather([record({1: 1.20, 2**31 - 1: 1.21}, bare=True)]).runs
     path = tmp_path / f"runs.{suffix}"
     write_rows([asdict(result) for result in results], list(COLUMNS), suffix, path)
     assert read_frame(path) == results
-    assert gather([path]).results == results
+    assert gather([path]).runs == results
 
 
 def test_a_foreign_frame_is_refused(tmp_path: Path) -> None:
@@ -146,7 +149,7 @@ def test_a_foreign_frame_is_refused(tmp_path: Path) -> None:
 def test_unknown_values_stay_unknown_in_a_frame(record: Record) -> None:
     folder = record({1: 1.20, 2: 1.21}, bare=True)
     (folder / "train_seed2.log").write_text("seed:2\nfinal_int8_zlib_roundtrip_exact val_loss:2.0 val_bpb:1.21\n")
-    results = gather([folder]).results
+    results = gather([folder]).runs
     assert results[1].steps is None
     assert from_frame(to_frame(results), "memory") == results
 
@@ -163,11 +166,11 @@ def test_runs_without_seeds_that_agree_in_every_number_are_one_run(tmp_path: Pat
 def test_a_rounded_claim_does_not_select_the_rounded_twin(record: Record) -> None:
     folder = record({1: 1.20143, 2: 1.19945}, bare=True)
     (folder / "submission.json").write_text('{"val_bpb": 1.2014}')
-    assert gather([folder]).results[0].label == "final_int8_zlib_roundtrip_exact"
+    assert gather([folder]).runs[0].label == "final_int8_zlib_roundtrip_exact"
     for log in folder.glob("*.log"):  # the order of the twins does not matter
         *lines, rounded, exact = log.read_text().strip().split("\n")
         log.write_text("\n".join([*lines, exact, rounded]) + "\n")
-    assert gather([folder]).results[0].val_bpb == 1.20143
+    assert gather([folder]).runs[0].val_bpb == 1.20143
 
 
 def test_a_folder_that_may_not_be_seen_is_said(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +189,7 @@ def test_a_folder_that_may_not_be_seen_is_said(record: Record, monkeypatch: pyte
 
 
 def test_strange_frames_are_refused(record: Record, tmp_path: Path) -> None:
-    frame = to_frame(gather([record({1: 1.20, 2: 1.21}, bare=True)]).results)
+    frame = to_frame(gather([record({1: 1.20, 2: 1.21}, bare=True)]).runs)
     path = tmp_path / "runs.csv"
     for column, value, word in (("arm", "baseline", "'baseline'"), ("seed", "3.5", "cannot be read")):
         changed = frame.astype(object)
@@ -200,7 +203,7 @@ def test_strange_frames_are_refused(record: Record, tmp_path: Path) -> None:
 
 
 def test_a_frame_with_an_empty_state_or_log_is_refused(record: Record, tmp_path: Path) -> None:
-    frame = to_frame(gather([record({1: 1.20, 2: 1.21}, bare=True)]).results)
+    frame = to_frame(gather([record({1: 1.20, 2: 1.21}, bare=True)]).runs)
     for column in ("state", "log"):
         changed = frame.astype(object)
         changed.loc[0, column] = None

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
+from analysis.evidence.history import HistoryError
+from analysis.evidence.options import Options
 from analysis.verdict.judge import judge
 from tests.analysis.verdicts import SEEDS
 
@@ -28,7 +29,7 @@ EARLIER = [{"n": 3, "mean": 1.21 - i / 1000, "sd": 0.0007 + i / 1e5} for i in ra
 
 
 def test_a_history_adds_a_reading(record: Folder, tmp_path: Path) -> None:
-    verdict = judge((record(SEEDS),), sota=1.21613611, history=history(tmp_path, *EARLIER))
+    verdict = judge((record(SEEDS),), Options(sota=1.21613611, history=history(tmp_path, *EARLIER)))
     (reading,) = [also for also in verdict.also if also.test.name == "history-assisted t"]
     assert reading.test.df == 2 + 16
     assert verdict.test is not None
@@ -39,7 +40,7 @@ def test_a_history_adds_a_reading(record: Folder, tmp_path: Path) -> None:
 
 def test_the_record_itself_is_not_its_own_history(record: Folder, tmp_path: Path) -> None:
     itself = {"n": 3, "mean": 1.20136009, "sd": 0.0018731289880037877}
-    verdict = judge((record(SEEDS),), sota=1.21613611, history=history(tmp_path, itself, *EARLIER))
+    verdict = judge((record(SEEDS),), Options(sota=1.21613611, history=history(tmp_path, itself, *EARLIER)))
     (reading,) = [also for also in verdict.also if also.test.name == "history-assisted t"]
     assert reading.test.df == 2 + 16
 
@@ -57,8 +58,8 @@ def test_the_record_itself_is_not_its_own_history(record: Folder, tmp_path: Path
 def test_a_history_that_says_nothing_is_a_usage_error(record: Folder, tmp_path: Path, content: str, word: str) -> None:
     path = tmp_path / "history.csv"
     path.write_text(content)
-    with pytest.raises(click.UsageError, match=f"--history .*{word}"):
-        judge((record(SEEDS),), sota=1.3, history=path)
+    with pytest.raises(HistoryError, match=f"--history .*{word}"):
+        judge((record(SEEDS),), Options(sota=1.3, history=path))
 
 
 def test_the_leaderboards_table_is_a_history(command: Run, record: Folder, tmp_path: Path) -> None:
@@ -66,25 +67,25 @@ def test_the_leaderboards_table_is_a_history(command: Run, record: Folder, tmp_p
         record({1: 1.21 + i / 1e4, 2: 1.2111, 3: 1.2104}, f"records-{i}")
     path = tmp_path / "table.csv"
     assert command("analysis.leaderboard", tmp_path, "--format", "csv", "--output", path).returncode == 0
-    verdict = judge((record(SEEDS),), sota=1.21613611, history=path)
+    verdict = judge((record(SEEDS),), Options(sota=1.21613611, history=path))
     assert any(also.test.name == "history-assisted t" for also in verdict.also)
 
 
 def test_too_little_spread_raises_the_alarm(record: Folder, tmp_path: Path) -> None:
     past = history(tmp_path, *EARLIER)
     narrow = {1: 1.20000, 2: 1.20001, 3: 1.20002}
-    verdict = judge((record(narrow),), sota=1.3, history=past)
+    verdict = judge((record(narrow),), Options(sota=1.3, history=past))
     (finding,) = [finding for finding in verdict.findings if finding.code == "spread-too-small"]
     assert (finding.severity, finding.file, finding.message.startswith("Found an sd of 0.00001000")) == (
         "warning",
         "train_seed1.log",
         True,
     )
-    usual = judge((record({1: 1.2000, 2: 1.2001, 3: 1.2002}, "usual"),), sota=1.3, history=past)
+    usual = judge((record({1: 1.2000, 2: 1.2001, 3: 1.2002}, "usual"),), Options(sota=1.3, history=past))
     assert "spread-too-small" not in [finding.code for finding in usual.findings]
 
 
 def test_a_history_stays_beside_a_pooled_verdict(record: Folder, tmp_path: Path) -> None:
     own = record({7: 1.2005, 8: 1.2021, 9: 1.2009}, "own", bare=True)
-    verdict = judge((record(SEEDS),), sota=1.21613611, verify=own, history=history(tmp_path, *EARLIER))
+    verdict = judge((record(SEEDS),), Options(sota=1.21613611, verify=own, history=history(tmp_path, *EARLIER)))
     assert any(also.test.name == "history-assisted t" for also in verdict.also)

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from analysis.report import statements
 from analysis.rules.ruleset import load
-from analysis.verdict.decide import decide
 from analysis.verdict.judge import judge
-from tests.analysis.verdicts import METRICS, SEEDS, p_of, runs
+from tests.analysis.verdicts import METRICS, SEEDS, decided, p_of, runs
 from tests.conftest import RATIO, make_log
 
 Folder = Callable[..., Path]
@@ -27,7 +26,7 @@ RULES = load("parameter-golf")
 def test_the_order_of_runs_never_matters_in_a_fixed_test(values: list[float], shuffle: random.Random) -> None:
     mixed = shuffle.sample(values, len(values))
     for sota, control in ((1.21, []), (None, runs(1.22, 1.23, 1.215, arm="control"))):
-        one, other = (decide(RULES, runs(*these), [], sota, control) for these in (values, mixed))
+        one, other = (decided(RULES, runs(*these), sota, control) for these in (values, mixed))
         assert p_of(one) == pytest.approx(p_of(other), rel=1e-9)
         assert one.verdict == other.verdict
 
@@ -36,8 +35,8 @@ def test_the_order_of_runs_never_matters_in_a_fixed_test(values: list[float], sh
 def test_a_better_mean_at_the_same_spread_never_hurts(values: list[float], gain: float) -> None:
     for control in ([], runs(1.22, 1.23, 1.215, arm="control")):
         sota = None if control else 1.21
-        before = decide(RULES, runs(*values), [], sota, control)
-        after = decide(RULES, runs(*(value - gain for value in values)), [], sota, control)
+        before = decided(RULES, runs(*values), sota, control)
+        after = decided(RULES, runs(*(value - gain for value in values)), sota, control)
         assert p_of(after) <= p_of(before) * (1 + 1e-6)
         assert not (before.verdict == "supported" and after.verdict != "supported")
 
@@ -46,15 +45,15 @@ def test_a_better_mean_at_the_same_spread_never_hurts(values: list[float], gain:
 def test_a_larger_margin_never_helps(values: list[float], margin: float, more: float) -> None:
     for sota, control in ((1.21, []), (None, runs(1.22, 1.23, 1.215, arm="control"))):
         small, large = (
-            decide(replace(RULES, margin=m), runs(*values), [], sota, control) for m in (margin, margin + more)
+            decided(replace(RULES, margin=m), runs(*values), sota, control) for m in (margin, margin + more)
         )
         assert p_of(small) <= p_of(large) * (1 + 1e-9)
 
 
 @given(METRICS, st.floats(1e-4, 0.01))
 def test_a_margin_goes_to_the_other_unit_and_back(values: list[float], margin: float) -> None:
-    in_bpb = decide(replace(RULES, margin=margin), runs(*values), [], 1.21, [])
-    in_nats = decide(replace(RULES, margin=margin / RATIO, unit="nats"), runs(*values), [], 1.21, [])
+    in_bpb = decided(replace(RULES, margin=margin), runs(*values), 1.21, [])
+    in_nats = decided(replace(RULES, margin=margin / RATIO, unit="nats"), runs(*values), 1.21, [])
     assert p_of(in_bpb) == pytest.approx(p_of(in_nats), rel=1e-6)
     assert in_bpb.threshold == pytest.approx(in_nats.threshold, rel=1e-12)
 
@@ -62,7 +61,7 @@ def test_a_margin_goes_to_the_other_unit_and_back(values: list[float], margin: f
 def test_against_more_control_runs_both_tests_must_pass() -> None:
     control = runs(1.3, 1.301, 1.2995, arm="control")
     many = runs(*(1.29 + i / 1e4 for i in range(10)))
-    verdict = decide(RULES, many, [], None, control)
+    verdict = decided(RULES, many, None, control)
     both = {
         also.test.name: also.test.p_value
         for also in verdict.also
@@ -77,13 +76,13 @@ def test_known_sigma_against_control_runs_is_the_tracks_pairwise_form() -> None:
     control = [replace(run, val_loss=run.val_bpb) for run in runs(*(3.2793 for _ in range(16)), arm="control")]
     for gain, expected in ((0.0016, "not_supported"), (0.0017, "supported")):
         mine = [replace(run, val_loss=run.val_bpb) for run in runs(*(3.2793 - gain for _ in range(10)))]
-        verdict = decide(rules, mine, [], None, control)
+        verdict = decided(rules, mine, None, control)
         assert verdict.verdict == expected
         assert f"(it is {gain / math.sqrt(1 / 10 + 1 / 16):.6f})" in verdict.reason
 
 
 def test_a_bare_sota_says_what_rerunning_it_would_change() -> None:
-    verdict = decide(RULES, runs(*SEEDS.values()), [], 1.21613611, [])
+    verdict = decided(RULES, runs(*SEEDS.values()), 1.21613611, [])
     assert verdict.rerun_at_least == pytest.approx(1.212090676, abs=1e-8)
     said = " ".join(statements.assumptions(verdict))
     assert "its own noise and its hardware are ignored" in said
@@ -91,7 +90,7 @@ def test_a_bare_sota_says_what_rerunning_it_would_change() -> None:
     for shift, expected in ((1e-7, "supported"), (-1e-7, "not_supported")):
         centre = verdict.rerun_at_least + shift - math.fsum(SEEDS.values()) / 3
         rerun = runs(*(value + centre for value in SEEDS.values()), arm="control")
-        assert decide(RULES, runs(*SEEDS.values()), [], None, rerun).verdict == expected
+        assert decided(RULES, runs(*SEEDS.values()), None, rerun).verdict == expected
 
 
 def test_a_sweep_needs_its_script_and_one_run_a_log(sweep: Folder) -> None:

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from analysis.evidence.gather import EvidenceError
+from analysis.evidence.look_plan import LookPlan, asked_looks
+from analysis.evidence.options import Options
 from analysis.report import statements, text
 from analysis.rules.ruleset import load
 from analysis.stats import sequential
 from analysis.stats.recursion import Design
 from analysis.sweepdir import layout
-from analysis.verdict.decide import decide
 from analysis.verdict.judge import judge
-from analysis.verdict.looks import LookPlan, chance_of_passing, default_plan
-from tests.analysis.verdicts import CONTROL, METRICS, SEEDS, TEN, everywhere, p_of, runs
+from analysis.verdict.looks import chance_of_passing
+from tests.analysis.verdicts import CONTROL, METRICS, SEEDS, TEN, decided, everywhere, p_of, runs
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Folder = Callable[..., Path]
@@ -27,7 +27,7 @@ RULES = load("parameter-golf")
 
 
 def test_the_source_record_is_not_there_yet_when_ten_seeds_were_allowed(record: Folder, tmp_path: Path) -> None:
-    verdict = judge((record(SEEDS),), sota=1.21613611, design="sequential")
+    verdict = judge((record(SEEDS),), Options(sota=1.21613611, design="sequential"))
     looks = verdict.sequential
     assert (verdict.verdict, verdict.exit_code, verdict.n, verdict.design) == ("continue", 1, 3, "sequential")
     assert verdict.test is not None
@@ -129,7 +129,7 @@ def test_control_runs_in_step_with_the_candidate_count_with_their_noise(sweep: F
 
 
 def test_a_control_that_is_there_already_keeps_its_number(record: Folder) -> None:
-    verdict = judge((record(SEEDS),), control=record(CONTROL, "control"), design="sequential")
+    verdict = judge((record(SEEDS),), Options(control=record(CONTROL, "control"), design="sequential"))
     design = Design(tuple(TEN[2:]), control=3)
     assert verdict.sequential is not None
     assert verdict.sequential.critical == pytest.approx(-sequential.boundary(design, 0.01)[0])
@@ -146,9 +146,9 @@ def test_a_sequential_design_needs_a_t_test(command: Run, record: Folder) -> Non
 @settings(deadline=None, max_examples=6)
 @given(METRICS, st.floats(1e-4, 0.05))
 def test_a_better_mean_never_hurts_look_by_look(values: list[float], gain: float) -> None:
-    plan = LookPlan(tuple(range(3, 9)))
-    before = decide(RULES, runs(*values), [], 1.21, [], plan)
-    after = decide(RULES, runs(*(value - gain for value in values)), [], 1.21, [], plan)
+    plan = LookPlan(looks=tuple(range(3, 9)))
+    before = decided(RULES, runs(*values), 1.21, [], plan)
+    after = decided(RULES, runs(*(value - gain for value in values)), 1.21, [], plan)
     assert not (before.verdict == "supported" and after.verdict != "supported")
     assume(before.n == after.n)
     assert p_of(after) <= p_of(before) * (1 + 1e-6)
@@ -158,7 +158,7 @@ def test_without_a_plan_the_order_of_the_runs_does_not_matter(record: Folder) ->
     best_first = {1: 1.2000, 2: 1.2001, 3: 1.2002, 4: 1.2161, 5: 1.2202, 6: 1.2150, 7: 1.2171}
     worst_first = dict(zip(best_first, reversed(best_first.values()), strict=True))
     found = [
-        judge((record(values, f"record-{n}", bare=True),), sota=1.21613611, design="sequential")
+        judge((record(values, f"record-{n}", bare=True),), Options(sota=1.21613611, design="sequential"))
         for n, values in enumerate((best_first, worst_first))
     ]
     assert [verdict.verdict for verdict in found] == ["continue", "continue"]
@@ -167,10 +167,15 @@ def test_without_a_plan_the_order_of_the_runs_does_not_matter(record: Folder) ->
 
 
 def test_more_than_ten_runs_without_a_plan_have_a_further_horizon() -> None:
-    assert default_plan(RULES, 10).looks[-1] == 10
-    assert default_plan(RULES, 11).looks[-1] == default_plan(RULES, 30).looks[-1] == 30
-    with pytest.raises(EvidenceError, match="at most 30 runs"):
-        decide(RULES, runs(*(1.2 + i / 1e4 for i in range(31))), [], 1.3, [], default_plan(RULES, 31))
+    ten, eleven, thirty = (asked_looks("sequential", RULES, number) for number in (10, 11, 30))
+    assert ten is not None
+    assert ten.looks[-1] == 10
+    assert eleven is not None
+    assert eleven.looks[-1] == 30
+    assert eleven == thirty
+    many = decided(RULES, runs(*(1.2 + i / 1e4 for i in range(31))), 1.3, [], thirty)
+    assert many.verdict == "unusable"
+    assert "at most 30 runs" in many.reason
 
 
 def test_runs_after_the_verdict_are_named_and_read_too(sweep: Folder) -> None:
@@ -186,8 +191,8 @@ def test_runs_after_the_verdict_are_named_and_read_too(sweep: Folder) -> None:
 def test_against_a_control_of_another_size_a_look_asks_welchs_test_too() -> None:
     control = runs(1.31, 1.30, 1.32, arm="control")
     mine = runs(*(1.285 + i / 1e6 for i in range(12)))
-    verdict = decide(RULES, mine, [], None, control, LookPlan((12,), seeds=tuple(range(1, 13))))
-    both = [also for also in decide(RULES, mine, [], None, control).also if " against 3 control runs" in also.reading]
+    verdict = decided(RULES, mine, None, control, LookPlan(looks=(12,), seeds=tuple(range(1, 13))))
+    both = [also for also in decided(RULES, mine, None, control).also if " against 3 control runs" in also.reading]
     fixed = {also.test.name: also for also in both if also.unit == "bpb"}
     assert fixed["pooled t"].verdict == "supported"
     assert verdict.verdict == "not_supported"
@@ -196,7 +201,7 @@ def test_against_a_control_of_another_size_a_look_asks_welchs_test_too() -> None
 
 @pytest.mark.parametrize("alpha", [1e-300, 1e-7, 0.45])
 def test_a_level_that_no_boundary_can_be_made_for(sweep: Folder, alpha: float) -> None:
-    verdict = judge((sweep({1: 1.2, 2: 1.21, 3: 1.22}, seeds=TEN, looks=TEN[2:]),), alpha=alpha)
+    verdict = judge((sweep({1: 1.2, 2: 1.21, 3: 1.22}, seeds=TEN, looks=TEN[2:]),), Options(alpha=alpha))
     assert (verdict.verdict, "needs an alpha from 1e-06 to 0.4" in verdict.reason) == ("unusable", True)
 
 

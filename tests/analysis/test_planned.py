@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from analysis.evidence.options import Options
 from analysis.report import text
 from analysis.rules.ruleset import load
-from analysis.sweepdir.layout import derive_seeds
+from analysis.sweepdir.plan import derive_seeds
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import Verdict
 from tests.analysis.verdicts import CONTROL, SEEDS, TEN, everywhere
@@ -24,7 +25,7 @@ RULES = load("parameter-golf")
 
 
 def test_exactly_the_plans_runs(sweep: Folder, tmp_path: Path) -> None:
-    verdict = judge((sweep({1: 1.20, 2: 1.201, 3: 1.202}),), require_plan=True)
+    verdict = judge((sweep({1: 1.20, 2: 1.201, 3: 1.202}),), Options(require_plan=True))
     assert verdict.verdict == "supported"
     assert verdict.plan is not None
     assert (verdict.plan.exact, verdict.plan.seeds) == (True, [1, 2, 3])
@@ -60,7 +61,7 @@ def test_a_gap_beyond_the_verdict_is_none(sweep: Folder) -> None:
         3: 1.2015,
         5: 1.2,
     }  # 4 and 5 were under way together; 5 ended before the verdict was in
-    verdict = judge((sweep(values, seeds=TEN, looks=TEN[2:], sota=1.2161),), require_plan=True)
+    verdict = judge((sweep(values, seeds=TEN, looks=TEN[2:], sota=1.2161),), Options(require_plan=True))
     assert verdict.plan is not None
     assert (verdict.verdict, verdict.n, verdict.plan.exact) == ("supported", 3, True)
     assert [log.split("/")[1] for log in verdict.not_counted] == ["seed-5"]
@@ -73,7 +74,7 @@ def test_runs_that_were_not_planned_are_extra(sweep: Folder) -> None:
     (attempt / "train.log").write_text(make_log(9, 1.1))
     verdict = judge((folder,))
     assert (verdict.verdict, deviating(verdict)["extra"]) == ("supported", [9])
-    strict = judge((folder,), require_plan=True)
+    strict = judge((folder,), Options(require_plan=True))
     assert (strict.verdict, strict.exit_code) == ("not_supported", 1)
     assert "not planned: seed 9" in strict.reason
 
@@ -129,7 +130,7 @@ def test_times_are_compared_across_time_zones(sweep: Folder) -> None:
 )
 def test_a_claim_that_is_not_the_plans_is_said(sweep: Folder, asked: dict[str, Any], words: str) -> None:
     folder = sweep({1: 1.20, 2: 1.201, 3: 1.202})
-    assert any(words in clause for clause in deviating(judge((folder,), **asked))["differs"])
+    assert any(words in clause for clause in deviating(judge((folder,), Options(**asked)))["differs"])
 
 
 def test_derived_seeds_are_derived_again(sweep: Folder, tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_derived_seeds_are_derived_again(sweep: Folder, tmp_path: Path) -> None:
     basis = {key: value for key, value in basis.items() if key != "sha256"} | {"seeds_are": "derived"}
     seeds = derive_seeds(basis, 3)
     good = sweep(dict(zip(seeds, (1.2, 1.201, 1.202), strict=True)), "good", seeds_are="derived")
-    verdict = judge((good,), require_plan=True)
+    verdict = judge((good,), Options(require_plan=True))
     assert verdict.verdict == "supported"
     assert verdict.plan is not None
     assert verdict.plan.seeds_are == "derived"
@@ -150,9 +151,9 @@ def test_derived_seeds_are_derived_again(sweep: Folder, tmp_path: Path) -> None:
 def test_another_control_or_script_than_the_planned_one_is_said(sweep: Folder, record: Folder) -> None:
     control = record(CONTROL, "control")
     folder = sweep({1: 1.19, 2: 1.191, 3: 1.192})
-    assert "other control runs" in " ".join(deviating(judge((folder,), control=control))["differs"])
+    assert "other control runs" in " ".join(deviating(judge((folder,), Options(control=control)))["differs"])
     own = sweep({1: 1.19, 2: 1.191, 3: 1.192}, "own", sota=None, control={1: 1.21, 2: 1.211, 3: 1.212})
-    assert "SOTA 1.3 instead of what the plan compares with" in deviating(judge((own,), sota=1.3))["differs"]
+    assert "SOTA 1.3 instead of what the plan compares with" in deviating(judge((own,), Options(sota=1.3)))["differs"]
     path = folder / "candidate/seed-2/attempt-1/run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"script": {"sha256": "0"}}))
     assert "candidate seed 2 ran another script than the planned one" in deviating(judge((folder,)))["differs"]
@@ -198,7 +199,7 @@ def test_a_sweep_with_a_record_beside_its_runs_cannot_be_told(sweep: Folder) -> 
     for name in ("train_seed9.log", "submission.json"):
         folder = sweep({1: 1.20, 2: 1.201, 3: 1.202}, "with " + name)
         (folder / name).write_text(make_log(9, 1.3))
-        verdict = judge((folder,), sota=1.3)
+        verdict = judge((folder,), Options(sota=1.3))
         assert (verdict.verdict, f"and {name} beside its runs" in verdict.reason) == ("unusable", True)
 
 
@@ -220,15 +221,15 @@ def test_a_record_folder_may_hold_the_plan_of_its_runs(record: Folder, sweep: Fo
     assert found.returncode == 0, found.stdout
     assert "the runs are exactly its runs" in found.stdout
     four = with_plan(record(SEEDS, "four"), sweep, [*SEEDS, 1340], sota=1.21613611)
-    verdict = judge((four,), sota=1.21613611)
+    verdict = judge((four,), Options(sota=1.21613611))
     assert (verdict.verdict, deviating(verdict)["missing"]) == ("supported", [1340])
-    assert judge((four,), sota=1.21613611, require_plan=True).verdict == "not_supported"
+    assert judge((four,), Options(sota=1.21613611, require_plan=True)).verdict == "not_supported"
     other = with_plan(record(SEEDS, "other"), sweep, list(SEEDS), script={"sha256": "0" * 64}, sota=1.21613611)
-    assert deviating(judge((other,), sota=1.21613611))["differs"] == ["its script is not in the folder"]
+    assert deviating(judge((other,), Options(sota=1.21613611)))["differs"] == ["its script is not in the folder"]
     edited = with_plan(record(SEEDS, "edited"), sweep, list(SEEDS), sota=1.21613611)
     log = edited / "train_seed1338.log"
     log.write_text(make_log(1338, SEEDS[1338], SOURCE + "# better\n"))
-    differs = deviating(judge((edited,), sota=1.21613611))["differs"]
+    differs = deviating(judge((edited,), Options(sota=1.21613611)))["differs"]
     assert differs == ["a log embeds another program than the planned script"]
 
 
@@ -237,7 +238,7 @@ def test_logs_that_the_claim_leaves_out_were_not_planned(record: Folder, sweep: 
     claim = json.loads((folder / "submission.json").read_text())
     claim |= {"val_bpb": 1.201, "val_loss": 1.201 / RATIO, "seeds": [1, 2, 3]}
     (folder / "submission.json").write_text(json.dumps(claim))
-    verdict = judge((folder,), sota=1.3)
+    verdict = judge((folder,), Options(sota=1.3))
     assert (verdict.n, deviating(verdict)["extra"]) == (3, [4, 5])
     assert "not counted: train_seed4.log, train_seed5.log" in text.gate(verdict)
 
@@ -251,14 +252,14 @@ def test_a_plan_above_logs_in_folders_is_a_records(record: Folder, sweep: Folder
         if content:
             (folder / "plan.json").write_text(content)
             (folder / "submission.json").unlink()
-        verdict = judge((folder,), sota=1.21613611)
+        verdict = judge((folder,), Options(sota=1.21613611))
         assert verdict.verdict == "supported"
         assert (verdict.plan is None) == bool(content)
 
 
 def test_the_plan_of_a_record_gives_the_looks_and_the_order(record: Folder, sweep: Folder) -> None:
     folder = with_plan(record(SEEDS), sweep, [1339, 1338, 1337, *TEN[:7]], looks=TEN[2:], sota=1.21613611)
-    verdict = judge((folder,), sota=1.21613611)
+    verdict = judge((folder,), Options(sota=1.21613611))
     assert (verdict.verdict, verdict.design) == ("continue", "sequential")
     assert [run.seed for run in verdict.runs] == [1339, 1338, 1337]
     assert verdict.sequential is not None
@@ -270,10 +271,10 @@ def test_a_plan_that_was_changed_cannot_be_told_and_a_file_of_that_name_is_none(
     folder = with_plan(record(SEEDS), sweep, list(SEEDS))
     text = (folder / "plan.json").read_text()
     (folder / "plan.json").write_text(text.replace('"sota": 1.3', '"sota": 1.4'))
-    verdict = judge((folder,), sota=1.3)
+    verdict = judge((folder,), Options(sota=1.3))
     assert (verdict.verdict, "changed after it was frozen" in verdict.reason) == ("unusable", True)
     (folder / "plan.json").write_text('{"my": "plan for the weekend"}')
-    assert judge((folder,), sota=1.3).plan is None
+    assert judge((folder,), Options(sota=1.3)).plan is None
 
 
 def test_require_plan_without_a_plan_does_not_pass(command: Run, record: Folder) -> None:
@@ -283,7 +284,7 @@ def test_require_plan_without_a_plan_does_not_pass(command: Run, record: Folder)
         assert found.returncode == 1
         assert "NOT SUPPORTED: --require-plan asks" in found.stdout
         assert "there is no plan.json in the PATH" in found.stdout
-    assert judge((folder,), sota=1.1, require_plan=True).reason.startswith("The mean")
+    assert judge((folder,), Options(sota=1.1, require_plan=True)).reason.startswith("The mean")
 
 
 def test_the_plan_decides_on_the_design(command: Run, sweep: Folder) -> None:
@@ -331,6 +332,6 @@ def test_a_plan_that_cannot_be_meant(sweep: Folder, record: Folder, changes: dic
     beside = record(SEEDS)
     (beside / "plan.json").write_bytes((folder / "plan.json").read_bytes())
     for path in (folder, beside):
-        verdict = judge((path,), sota=1.3)
+        verdict = judge((path,), Options(sota=1.3))
         assert (verdict.verdict, word in verdict.reason) == ("unusable", True), verdict.reason
         assert "\x1b" not in text.gate(verdict)

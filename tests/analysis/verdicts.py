@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hypothesis import strategies as st
 
-from analysis.reading.frame import Result
+from analysis.evidence.case import Case
+from analysis.evidence.look_plan import LookPlan
+from analysis.reading.grammar import Metric
+from analysis.reading.result import Result
+from analysis.reading.run import Run
 from analysis.report import text
 from analysis.report.page import page
+from analysis.rules.ruleset import Ruleset
+from analysis.verdict.judge import decide
 from analysis.verdict.verdict import Verdict
 from tests.conftest import RATIO
 
@@ -19,10 +26,26 @@ METRICS = st.lists(st.floats(1.1, 1.3), min_size=3, max_size=8, unique=True).fil
 
 
 def runs(*values: float, arm: str = "candidate", first: int = 1) -> list[Result]:
-    return [
-        Result(arm, seed, "succeeded", value / RATIO, value, "final", f"{arm}{seed}.log", 9)
-        for seed, value in enumerate(values, start=first)
-    ]
+    """Return a result for each val_bpb, of seeds counted from `first`."""
+    found = []
+    for seed, value in enumerate(values, start=first):
+        log = f"{arm}{seed}.log"
+        metric = Metric(label="final", val_loss=value / RATIO, val_bpb=value, decimals=8, line=9)
+        found.append(Result(log=log, run=Run(log=Path(log), line=1, seed=seed), metric=metric, arm=arm))
+    return found
+
+
+def decided(
+    rules: Ruleset,
+    candidate: Sequence[Result],
+    sota: float | None,
+    control: Sequence[Result],
+    looks: LookPlan | None = None,
+) -> Verdict:
+    """Return the verdict on a Case that was not read from anywhere."""
+    return decide(
+        Case(rules=rules, where="here", runs=tuple(candidate), control=tuple(control), sota=sota, looks=looks)
+    )
 
 
 def everywhere(verdict: Verdict, tmp_path: Path) -> str:

@@ -1,0 +1,180 @@
+"""What a reviewer asks, and what it comes to: the effective rules, the plan among the PATHs, the number to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from analysis.checks.plan import plan_beside
+from analysis.evidence.history import History, read_history
+from analysis.evidence.usable import LARGEST
+from analysis.rules.ruleset import Ruleset, load
+from analysis.sweepdir.layout import CONTROL, is_sweep
+from analysis.sweepdir.plan import DesignKind, Plan, read_plan
+from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError
+
+USUAL_RULES = "parameter-golf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a reviewer may ask of `report` and `check`. What is None was not asked.
+
+    rules: a name or a file. sota: in the metric's unit. margin: in `unit`. metric: the label of one final metric.
+    control, history, verify: paths. own_sweep: the caller made the plan, and so its rules; never an option of a command.
+    """
+
+    rules: str | None = None
+    sota: float | None = None
+    control: Path | None = None
+    margin: float | None = None
+    unit: str | None = None
+    alpha: float | None = None
+    metric: str | None = None
+    design: str | None = None
+    history: Path | None = None
+    verify: Path | None = None
+    require_plan: bool = False
+    own_sweep: bool = False
+
+    @property
+    def of_the_rules(self) -> dict[str, Any]:
+        """Return the options that change a ruleset, by its keys."""
+        given = {"margin": self.margin, "unit": self.unit, "alpha": self.alpha}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One key of a ruleset that an option changed."""
+
+    ruleset: Any
+    asked: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The options against the PATHs: rules as they apply, the plan, what must be beaten.
+
+    sweep: the plan of the sweep among the PATHs. beside: the plan in a record folder. control: runs that the reviewer
+    brought; planned_control: the record's own folder `control`, which its plan has. fault: why nothing can be judged.
+    """
+
+    paths: tuple[Path, ...]
+    options: Options
+    rules: Ruleset
+    rules_changed: Mapping[str, Change] = field(default_factory=dict)
+    sweep: Plan | None = None
+    beside: Plan | None = None
+    sota: float | None = None
+    control: Path | None = None
+    planned_control: Path | None = None
+    history: History | None = None
+    fault: str | None = None
+
+    @property
+    def where(self) -> str:
+        return ", ".join(map(str, self.paths))
+
+    @property
+    def plan(self) -> Plan | None:
+        return self.sweep or self.beside
+
+    @property
+    def plan_may_set_the_target(self) -> bool:
+        """Whether a plan's own SOTA or control counts: a target that the rules fix is not the plan's to change."""
+        return self.rules.target is None or self.options.own_sweep
+
+    @property
+    def control_is_inside(self) -> bool:
+        """Whether the control's runs are in the record's own folder `control`."""
+        return _is_own_control(self.planned_control or self.control, self.paths[0])
+
+
+def resolve(paths: Sequence[Path], options: Options) -> Asked:
+    """Check the options and resolve them against the PATHs. Raises UsageError; a broken plan is a `fault`."""
+    if fault := out_of_range(options.sota, options.margin, options.alpha):
+        raise UsageError(fault)
+    asked = Asked(
+        paths=tuple(paths),
+        options=options,
+        rules=load(options.rules or USUAL_RULES),
+        sota=options.sota,
+        control=options.control,
+        history=read_history(options.history) if options.history is not None else None,
+    )
+    try:
+        asked = _with_plan(asked)
+    except SeedproofError as error:
+        return replace(asked, fault=str(error))
+    if options.alpha is not None and asked.rules.scaled_gain is not None:
+        raise UsageError(f"--alpha: {asked.rules.name} passes at its own critical value (scaled_gain), not at a level.")
+    changed = {
+        name: Change(ruleset=before, asked=value)
+        for name, value in options.of_the_rules.items()
+        if (before := getattr(asked.rules, name)) != value
+    }
+    asked = replace(asked, rules=replace(asked.rules, **options.of_the_rules), rules_changed=changed)
+    if asked.sweep is not None and asked.sota is None and asked.control is None and asked.plan_may_set_the_target:
+        asked = replace(asked, sota=asked.sweep.sota)
+    if asked.beside is not None and asked.beside.has_control and _is_own_control(asked.control, asked.paths[0]):
+        asked = replace(asked, control=None, planned_control=asked.control)
+    return asked
+
+
+def out_of_range(sota: float | None, margin: float | None, alpha: float | None) -> str | None:
+    """Return what is wrong with the numbers of a claim, or None."""
+    for name, value, low, high in (("--sota", sota, 0.0, LARGEST), ("--alpha", alpha, 0.0, 0.5)):
+        if value is not None and not low < value < high:
+            return f"{name} is {value:g}; it must be between {low:g} and {high:g}."
+    if margin is not None and not 0 <= margin < LARGEST:
+        return f"--margin is {margin:g}; it must be 0 or more, and less than {LARGEST:g}."
+    return None
+
+
+def check_something_to_beat(asked: Asked, *, has_control: bool) -> None:
+    """Raise UsageError where neither an option, the plan, the rules nor the PATHs say what is to be beaten."""
+    planned = asked.sweep is not None and asked.sweep.has_control
+    given = asked.sota is not None or asked.control is not None or asked.planned_control is not None
+    if not (given or asked.rules.target is not None or has_control or planned):
+        raise UsageError(
+            "What is to be beaten? Give the standing record with --sota X, or its own runs with --control PATH."
+        )
+
+
+def _with_plan(asked: Asked) -> Asked:
+    """Return what was asked with the plan of the sweep, and its rules where none were named, or the record's plan.
+
+    Raises EvidenceError, SweepError, RulesError.
+    """
+    sweeps = [path for path in asked.paths if is_sweep(path)]
+    plans = [read_plan(path) for path in sweeps]
+    if len(plans) > 1:
+        raise EvidenceError(f"{len(plans)} of the paths are sweep directories; report one sweep at a time.")
+    if plans:
+        rules = plans[0].rules() if asked.options.rules is None else asked.rules
+        return replace(asked, sweep=plans[0], rules=rules)
+    alone = len(asked.paths) == 1 and asked.paths[0].is_dir()
+    return replace(asked, beside=plan_beside(asked.paths[0]) if alone else None)
+
+
+def _is_own_control(control: Path | None, record: Path) -> bool:
+    own = record / CONTROL
+    return control is not None and own.is_dir() and control.is_dir() and control.samefile(own)
+
+
+def check_design(asked: Asked) -> None:
+    """Raise UsageError where the design that is asked for is not the plan's, or not one that the rules allow."""
+    design = asked.options.design
+    if design is None:
+        return
+    if design == DesignKind.SEQUENTIAL and not asked.rules.is_t_test:
+        raise UsageError(
+            f"--design sequential needs a t-test; the rules {asked.rules.name} have a {asked.rules.test}-test."
+        )
+    if asked.plan is not None and design != asked.plan.design.kind:
+        raise UsageError(
+            f"--design {design}: the plan is {asked.plan.design.kind}, and was frozen before the first run."
+        )

@@ -1,0 +1,61 @@
+"""Which runs a test can be made on: present, finite, of one metric, independent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.reading.result import Result
+from analysis.untrusted.refusal import EvidenceError
+
+SMALLEST, LARGEST = 1e-6, 1e6  # nats or bits; anything beyond is a broken evaluation
+
+
+def check_results(results: Sequence[Result], where: str, at_least: int = 2) -> None:
+    """Raise EvidenceError for runs that no test can be made on: missing, not finite, mixed, not independent, too few."""
+    if not results and at_least > 0:
+        raise EvidenceError(f"No training log in {where}: no step and no final metric was found (*.log, *.txt).")
+    waiting = [result for result in results if result.state not in ("succeeded", "failed")]
+    if waiting:
+        first = waiting[0]
+        raise EvidenceError(
+            f"{len(waiting)} planned runs have no result, the first is {first.arm} seed {first.seed} ({first.state}, "
+            f"{first.log}): finish the sweep."
+        )
+    for result in results:
+        for name, value in (("val_bpb", result.val_bpb), ("val_loss", result.val_loss)):
+            if value is not None and not SMALLEST < value < LARGEST:
+                raise EvidenceError(f"{result.log}, line {result.line}: {name} is {value}, which no run can end with.")
+    check_one_metric(results)
+    _check_independent(results)
+    if len(results) < at_least:
+        raise EvidenceError(f"{where} holds one run ({results[0].log}): a test needs at least two seeds.")
+
+
+def check_one_metric(results: Sequence[Result]) -> None:
+    """Raise EvidenceError where the runs carry different metrics: they are not one sample."""
+    labels = {result.label: result.log for result in results if result.succeeded}
+    if len(labels) > 1:
+        named = ", ".join(f"{label} ({log})" for label, log in labels.items())
+        raise EvidenceError(
+            f"The runs carry different metrics: {named}. Choose one that all have with --metric of analysis.significance."
+        )
+
+
+def _check_independent(results: Sequence[Result]) -> None:
+    """Raise EvidenceError unless there is one run a seed. Without seeds, two runs equal in every number are one run."""
+    seedless = [result for result in results if result.seed is None]
+    if seedless and len(seedless) < len(results):
+        raise EvidenceError(
+            f"{seedless[0].log} prints no seed and other logs do: it may be one of their runs. "
+            f"Take it away if it is not a run of its own."
+        )
+    known: dict[object, Result] = {}
+    for result in results:
+        numbers = (result.val_loss, result.val_bpb, result.run.train_time_ms)
+        key = result.seed if result.seed is not None else numbers
+        if key in known:
+            what = f"Seed {key} is there twice" if result.seed is not None else "One result is there twice"
+            raise EvidenceError(
+                f"{what}, in {known[key].log} and {result.log}: they are not two independent runs. Keep one run a seed."
+            )
+        known[key] = result

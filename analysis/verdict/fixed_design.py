@@ -1,0 +1,60 @@
+"""The fixed verdict: all runs are there, and are tested once."""
+
+from __future__ import annotations
+
+from analysis.evidence.case import Case
+from analysis.evidence.compared import metric_per_unit
+from analysis.stats.fixed import scaled_gain
+from analysis.verdict.numbers import format_p, percent
+from analysis.verdict.readings import readings, rerun_at_least
+from analysis.verdict.tested import Tested, numbers, rules_test
+from analysis.verdict.verdict import NOT_SUPPORTED, Answer, Verdict
+
+
+def decide_fixed(case: Case) -> Verdict:
+    """Decide a Case whose runs are tested once. A planned run that failed counts as a loss.
+
+    Against the control's runs their noise counts: the test is the two-sample form of the ruleset's. Raises
+    EvidenceError where no test can be made.
+    """
+    if case.failed:
+        return _lost(case)
+    tested = rules_test(case)
+    return Verdict.on(
+        case,
+        Answer.of(passed=tested.passed),
+        _reason(case, tested),
+        also=tuple(readings(case)),
+        rerun_at_least=rerun_at_least(case),
+        **numbers(case, tested.test, tested.upper_bound),
+    )
+
+
+def _lost(case: Case) -> Verdict:
+    standing, lost = case.number_to_beat, case.failed
+    succeeded = [run for run in case.runs if run.succeeded]
+    factor = metric_per_unit(case.rules, succeeded, case.rules.unit)
+    reason = (
+        f"{len(lost)} of {len(case.runs)} planned runs failed (first: seed {lost[0].seed}, {lost[0].log}); "
+        f"a failed run counts as a loss."
+    )
+    threshold = None if factor is None else standing - case.rules.margin * factor
+    return Verdict.on(case, NOT_SUPPORTED, reason, sota=standing, threshold=threshold, n=len(case.runs))
+
+
+def _reason(case: Case, tested: Tested) -> str:
+    rules, compared, test = case.rules, case.compared, tested.test
+    what = "seeds" if all(run.seed is not None for run in case.runs) else "runs"
+    relation = "below" if tested.passed else "not below"
+    rule = f"p < {rules.alpha:g}"
+    if rules.scaled_gain is not None:
+        gain = scaled_gain(compared.sample, compared.threshold, compared.control)
+        root = "sqrt(n)" if compared.control is None else "/ sqrt(1/n + 1/n0)"
+        rule = f"(threshold - mean) {root} >= {rules.scaled_gain:g} (it is {gain:.6f})"
+    name, df = ("z", "") if test.df is None else ("t", f", df {test.df:.4g}")
+    by = f" ({test.name} against {compared.control.n} control runs)" if compared.control else ""
+    return (
+        f"The mean {rules.metric} of {compared.sample.n} {what}, {compared.sample.mean:.8f}, is {relation} "
+        f"{compared.threshold:.8f} at {rule}: {name} = {test.statistic:.4f}{df}, p {format_p(test.p_value)}{by}; "
+        f"{percent(1 - rules.alpha)} upper bound {tested.upper_bound:.8f}."
+    )

@@ -1,0 +1,22 @@
+"""Numbers as they are printed in every format."""
+
+from __future__ import annotations
+
+import math
+
+
+def percent(level: float) -> str:
+    """Return a confidence level as printed: 0.999 is 99.9%."""
+    return f"{100 * level:.6g}%"
+
+
+def format_p(p: float) -> str:
+    """Return p as printed behind a `p`: = 0.006, < 1e-5; never zero."""
+    if p >= 1e-4:
+        return f"= {p:.4g}"
+    return f"< 1e-{min(-math.ceil(math.log10(p)), 300)}" if p > 0 else "< 1e-300"
+
+
+def chance_in_words(chance: float) -> str:
+    """Return a probability to two digits, which never reads as certain."""
+    return "over 0.99" if chance > 0.99 else "under 0.01" if chance < 0.01 else f"{chance:.2f}"

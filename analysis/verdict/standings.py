@@ -1,0 +1,139 @@
+"""The rows of a leaderboard: every record folder below a folder, oldest first, each tested against the best before it.
+
+All folders are assumed accepted: a record stands when it has the best mean so far, whatever was found in it. The margin
+is read in bpb and in nats. Where the ruleset has a fixed target, each record is tested against that alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import stdev
+
+from analysis.evidence.case import Case
+from analysis.evidence.gather import Gathered, gather
+from analysis.evidence.usable import LARGEST, SMALLEST, check_results
+from analysis.reading.result import Result
+from analysis.record.claim import read_claim, submission_file
+from analysis.record.discover import record_folders
+from analysis.record.fit import mean
+from analysis.rules.findings import ERROR, INFO, WARNING, counts
+from analysis.rules.ruleset import METRIC_UNITS, Ruleset
+from analysis.stats.fixed import Sample, critical_t, welch_t
+from analysis.untrusted.files import printable_path
+from analysis.untrusted.refusal import EvidenceError, SeedproofError
+from analysis.verdict.judge import decide
+from analysis.verdict.verdict import UNUSABLE
+
+CANNOT_TELL = "cannot tell"
+_DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One record folder. mean and sd are in the ruleset's metric, `predecessor` is the record that stood before it."""
+
+    date: str | None = None
+    record: str
+    n: int = 0
+    mean: float | None = None
+    sd: float | None = None
+    bytes: int | None = None
+    train_time_s: float | None = None
+    predecessor: str | None = None
+    verdict_bpb: str | None = None
+    p_bpb: float | None = None
+    verdict_nats: str | None = None
+    p_nats: float | None = None
+    errors: int = 0
+    warnings: int = 0
+    infos: int = 0
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """A row before it is tested, its runs, and the date that its submission JSON claims."""
+
+    row: Row
+    runs: tuple[Result, ...] = ()
+    claimed_date: str | None = None
+
+    @property
+    def order(self) -> Sequence[str]:
+        return self.row.date or "", self.claimed_date or "", self.row.record
+
+
+def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:
+    """Return one row a record folder, oldest first. A folder that cannot be read is a row that says why."""
+    entries = sorted((_read(folder, directory, rules) for folder in record_folders(directory)), key=lambda one: one.order)
+    rows: list[Row] = []
+    standing: Row | None = None
+    for entry in entries:
+        rows.append(_tested(entry, rules, standing))
+        value = rows[-1].mean
+        if value is not None and (standing is None or standing.mean is None or value < standing.mean):
+            standing = rows[-1]
+    return rows
+
+
+def _read(folder: Path, directory: Path, rules: Ruleset) -> _Entry:
+    name = printable_path(folder.relative_to(directory) if folder != directory else Path(directory.resolve().name))
+    entry = _Entry(row=Row(record=name))
+    try:
+        entry = replace(entry, claimed_date=_claimed_date(folder))
+        gathered = gather([folder], rules)
+        entry = replace(entry, row=_filled(entry.row, gathered, rules), runs=gathered.runs)
+        if gathered.fault is not None:
+            raise EvidenceError(gathered.fault)
+        check_results(gathered.runs, name)
+    except (SeedproofError, OSError) as error:
+        entry = replace(entry, row=replace(entry.row, why=str(error)))
+    found = _DATE.match(folder.resolve().name) or _DATE.match(entry.claimed_date or "")
+    return replace(entry, row=replace(entry.row, date="-".join(found.groups()) if found else None))
+
+
+def _claimed_date(folder: Path) -> str | None:
+    file = submission_file([Path(folder, name) for name in os.listdir(folder)], folder)
+    return None if file is None or os.path.islink(file) else read_claim(file).date
+
+
+def _filled(row: Row, gathered: Gathered, rules: Ruleset) -> Row:
+    """Return the row with what was read. Runs of different metrics, or broken ones, have no mean."""
+    runs, number = gathered.runs, counts(gathered.findings)
+    values = [value for run in runs if (value := run.value(rules.metric)) is not None]
+    one_metric = len({run.label for run in runs}) == 1
+    usable = bool(values) and one_metric and all(SMALLEST < value < LARGEST for value in values)
+    times = [run.run.train_time_ms / 1000 for run in runs if run.run.train_time_ms is not None]
+    return replace(
+        row,
+        n=len(runs),
+        mean=mean(values) if usable else None,
+        sd=stdev(values) if usable and len(values) > 1 else None,
+        bytes=max((run.run.artifact_bytes for run in runs if run.run.artifact_bytes is not None), default=None),
+        train_time_s=max(times, default=None),
+        errors=number[ERROR],
+        warnings=number[WARNING],
+        infos=number[INFO],
+    )
+
+
+def _tested(entry: _Entry, rules: Ruleset, standing: Row | None) -> Row:
+    """Return the row with its verdicts: against the target, else against the standing record in both units."""
+    row = entry.row
+    if row.mean is None:
+        return row
+    if rules.target is None and standing is None:
+        return replace(row, why=row.why or "the first record: there is nothing to compare it with")
+    units, sota = [METRIC_UNITS[rules.metric]], rules.target
+    if rules.target is None and standing is not None:
+        units, sota = ["bpb", "nats"], standing.mean
+        row = replace(row, predecessor=standing.record)
+    for unit in units:
+        row = _tested_in(unit, row, Case(rules=replace(rules, unit=unit), where=row.record, runs=entry.runs, sota=sota))
+        if entry.row.why is not None:
+            row = replace(row, **{f"verdict_{unit}": CANNOT_TELL, f"p_{unit}": None}, why=entry.row.why)
+    return row
