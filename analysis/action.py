@@ -17,8 +17,8 @@ from pathlib import Path
 
 import click
 
-from analysis.leaderboard import is_record, record_folders
 from analysis.record.claim import submission_file
+from analysis.record.discover import is_record, record_folders
 from analysis.rules.ruleset import RulesError, known, load
 from analysis.significance import check, exit_code, gate
 from analysis.sweepdir.layout import CONTROL, is_sweep

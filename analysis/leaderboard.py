@@ -12,7 +12,6 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import stdev
@@ -24,15 +23,14 @@ from analysis.cli import ExistingPath
 from analysis.evidence.gather import LARGEST, SMALLEST, EvidenceError, check_results, gather
 from analysis.reading.frame import write_rows
 from analysis.reading.result import Result
-from analysis.reading.reader import read_log
 from analysis.record.claim import Claim, read_claim, submission_file
-from analysis.record.selection import mean
+from analysis.record.discover import record_folders
+from analysis.record.fit import mean
 from analysis.rules.findings import counts
 from analysis.rules.ruleset import METRIC_UNITS, RulesError, Ruleset, load
-from analysis.sweepdir.layout import is_sweep
 from analysis.untrusted import escape
 from analysis.untrusted.escape import tolerate_any_text
-from analysis.untrusted.files import DEEPEST, LOG_SUFFIXES, FileError, printable_path
+from analysis.untrusted.files import printable_path
 
 CANNOT_TELL = "cannot tell"
 _DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)")
@@ -58,34 +56,6 @@ class Row:
     warnings: int = 0
     infos: int = 0
     why: str | None = None
-
-
-def record_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """The folders that hold a submission JSON or training logs; what lies inside one belongs to it."""
-    try:
-        entries = [Path(folder, name) for name in sorted(os.listdir(folder))]
-    except OSError:
-        yield folder  # a row that says why
-        return
-    if is_record(folder, entries):
-        yield folder
-        return
-    for path in entries:
-        if os.path.isdir(path) and not os.path.islink(path) and not path.name.startswith(".") and depth < DEEPEST:
-            yield from record_folders(path, depth + 1)
-
-
-def is_record(folder: Path, entries: list[Path]) -> bool:
-    """Whether a folder with these entries is a record folder: it holds a submission JSON or a training log, or is a sweep."""
-    files = [path for path in entries if os.path.isfile(path) and not os.path.islink(path)]
-    return is_sweep(folder) or submission_file(files, folder) is not None or any(_is_log(path) for path in files)
-
-
-def _is_log(path: Path) -> bool:
-    try:
-        return path.name.lower().endswith(LOG_SUFFIXES) and bool(read_log(path))
-    except FileError:
-        return path.name.lower().endswith(".log")
 
 
 def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:

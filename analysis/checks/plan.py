@@ -1,40 +1,39 @@
-"""Are the runs exactly those of the plan? Which planned ones are missing, which are not planned, which came out of order."""
+"""How runs keep to a plan: which planned ones are missing, which were not planned, which came out of order."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from analysis.evidence.gather import Evidence
 from analysis.reading.result import Result
-from analysis.rules.ruleset import RulesError, Ruleset, from_plan, known, load
-from analysis.sweepdir import layout
+from analysis.rules.ruleset import RulesError, Ruleset, known, load
+from analysis.sweepdir.layout import CANDIDATE, DONE, PLAN, SweepError, has_plan, is_sweep, seeds_on_disk
+from analysis.sweepdir.manifest import RunManifest, attempts_of
+from analysis.sweepdir.plan import LARGEST_SCRIPT, DesignKind, Plan, SeedsAre, derive_seeds, read_plan
 from analysis.untrusted.files import FileError, leads_out, read_bounded
 
-DONE = ("succeeded", "failed")
 COMPARED = [key.name for key in fields(Ruleset) if key.name != "name"]
-LARGEST_SCRIPT = 2**22  # bytes
+Attempts = Mapping[tuple[str, int], Sequence[RunManifest]]  # by arm and seed, in order
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
     """A plan and how the runs keep to it. Seeds are those of either arm.
 
     missing: planned seeds without a result; of a sequential plan only those before the last one used.
     extra: seeds with a log that were not planned. rerun: seeds that were run again after they had a result.
-    out_of_order: seeds that were started when a later one's result was there already.
-    differs: other things that are not as planned, each a clause.
+    out_of_order: seeds that were started when a later seed's result was already known.
+    differs: whatever else is not as planned, each as a clause.
     """
 
     sha256: str
-    design: str
+    design: DesignKind
     seeds: list[int]
-    seeds_are: str
+    seeds_are: SeedsAre
     missing: list[int] = field(default_factory=list)
     extra: list[int] = field(default_factory=list)
     rerun: list[int] = field(default_factory=list)
@@ -51,25 +50,23 @@ class Planned:
 
     @property
     def advice(self) -> str:
-        """What to do where something is not as planned."""
+        """Return what to do about it."""
         if self.missing or self.extra or self.rerun or self.out_of_order:
-            return "Run what is missing, explain the rest."
-        return "Judge what was planned, by the plan's rules, or explain it."
+            return "Run what is missing and explain the rest."
+        return "Judge what was planned, by the plan's rules, or explain the difference."
 
     def sentence(self) -> str:
-        """What a reviewer reads: exactly as planned, or what is not."""
-        if self.exact:
-            return f"{self.name}: the runs are exactly its runs"
-        return f"{self.name}: not as planned: {self.faults()}"
+        """Return in words whether the runs are exactly the planned ones."""
+        return f"{self.name}: exactly the planned runs" if self.exact else f"{self.name}: not followed: {self.faults()}"
 
     def faults(self) -> str:
-        """What is not as planned; empty when nothing is."""
+        """Return what is not as planned; empty if everything is."""
         seeds = [
             f"{what} {', '.join(map(str, seeds[:8]))}{', ...' if len(seeds) > 8 else ''}"
             for what, seeds in (
-                ("no result of seed", self.missing),
+                ("no result for seed", self.missing),
                 ("not planned: seed", self.extra),
-                ("run again after it had a result: seed", self.rerun),
+                ("rerun after it had a result: seed", self.rerun),
                 ("started after a later seed's result was known: seed", self.out_of_order),
             )
             if seeds
@@ -77,14 +74,27 @@ class Planned:
         return "; ".join([*seeds, *self.differs])
 
 
-def plan_beside(record: Path) -> dict[str, Any] | None:
-    """The plan that lies in a record folder, None when there is none of ours. Raises SweepError when it was changed."""
-    path = record / layout.PLAN
-    if not layout.has_plan(record) or leads_out(path, os.path.realpath(record)):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The runs that a plan is compared with. seeds_aside: those of a folder's logs that do not count."""
+
+    runs: Sequence[Result]
+    control: Sequence[Result] = ()
+    seeds_aside: Sequence[int] = ()
+
+    @property
+    def all(self) -> list[Result]:
+        return [*self.runs, *self.control]
+
+
+def plan_beside(record: Path) -> Plan | None:
+    """Return the plan in a record folder, None if there is none of ours. Raises SweepError for one that was changed."""
+    path = record / PLAN
+    if not has_plan(record) or leads_out(path, os.path.realpath(record)):
         return None
     try:
-        return layout.read_plan(record)
-    except layout.SweepError:
+        return read_plan(record)
+    except SweepError:
         try:
             content = read_bounded(path)
         except FileError:
@@ -95,129 +105,136 @@ def plan_beside(record: Path) -> dict[str, Any] | None:
 
 
 def compare(
-    plan: dict[str, Any],
-    directory: Path,
-    evidence: Evidence,
-    rules: Ruleset,
-    sota: float | None,
-    other_control: bool,
+    plan: Plan, directory: Path, kept: Kept, *, rules: Ruleset, sota: float | None, other_control: bool
 ) -> Planned:
-    """How the runs, and the claim they are tested for, keep to a plan; `directory` holds the sweep or the record.
+    """Compare the runs, and the claim they are tested for, with a plan. Raises SweepError.
 
-    other_control: whether the reviewer brought control runs that are not the plan's.
+    directory: the sweep or the record. other_control: whether the reviewer brought control runs that are not the plan's.
     """
-    design, seeds, results = design_of(plan), plan["seeds"], evidence.results + evidence.control
-    sweep = layout.is_sweep(directory)
-    planned_arms = [arm for arm in (layout.CANDIDATE, layout.CONTROL) if arm in plan["arms"]]
-    arms = planned_arms if sweep or evidence.control else [layout.CANDIDATE]
-    done = {arm: {r.seed for r in results if r.arm == arm and r.state in DONE} for arm in arms}
-    due = seeds
-    if design["name"] == layout.SEQUENTIAL:
-        used = [i for i, seed in enumerate(seeds) if seed in done[layout.CANDIDATE]]
-        due = seeds[: max(used) + 1] if used else []
-    there = {r.seed for r in results if r.seed is not None} | set(evidence.seeds_aside)
-    attempts: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    sweep = is_sweep(directory)
+    arms = plan.arms if sweep or kept.control else (CANDIDATE,)
+    attempts: Attempts = {}
     if sweep:
-        there |= {seed for arm in arms for seed in layout.seeds_on_disk(directory, arm)}
-        attempts = {(arm, seed): layout.attempts_of(directory, arm, seed) for arm in arms for seed in seeds}
-    late, told = _out_of_order(attempts, arms, seeds)
+        attempts = {(arm, seed): attempts_of(directory, arm, seed) for arm in arms for seed in plan.seeds}
+    order = _order(attempts, arms, plan.seeds)
+    differs = _other_claim(plan, rules, sota=sota, other_control=other_control) + _underived(plan)
+    if not order.known:
+        differs.append("a run.json does not say when its run started and ended, so the order is unknown")
+    differs += _other_script(plan, attempts) if sweep else _not_of_the_record(plan, directory, kept.all)
     return Planned(
-        sha256=plan["sha256"],
-        design=design["name"],
-        seeds=seeds,
-        seeds_are=str(plan.get("seeds_are", "given")),
-        missing=[seed for seed in due if any(seed not in done[arm] for arm in arms)],
-        extra=sorted(there - set(seeds)),
-        rerun=[seed for seed in seeds if any(_rerun(attempts.get((arm, seed), [])) for arm in arms)],
-        out_of_order=late,
-        differs=[
-            *_other_claim(plan, rules, sota, other_control),
-            *_underived(plan),
-            *([] if told else ["run.json does not say when a run started and ended, so the order cannot be told"]),
-            *(_other_script(plan, attempts) if sweep else _not_of_the_record(plan, directory, results)),
-        ],
+        sha256=plan.sha256,
+        design=plan.design.kind,
+        seeds=list(plan.seeds),
+        seeds_are=plan.seeds_are,
+        missing=_missing(plan, kept, arms),
+        extra=sorted(_there(kept, directory, arms if sweep else ()) - set(plan.seeds)),
+        rerun=[seed for seed in plan.seeds if any(_is_rerun(attempts.get((arm, seed), ())) for arm in arms)],
+        out_of_order=order.late,
+        differs=differs,
     )
 
 
-def design_of(plan: dict[str, Any]) -> dict[str, Any]:
-    """The plan's design; plans of before there were any are fixed."""
-    design: dict[str, Any] = plan.get("design", {"name": layout.FIXED})
-    return design
+# -- the seeds ---------------------------------------------------------------------------------------------------------
 
 
-def _rerun(attempts: list[dict[str, Any]]) -> bool:
-    return any(attempt.get("state") in DONE for attempt in attempts[:-1])
+def _missing(plan: Plan, kept: Kept, arms: Sequence[str]) -> list[int]:
+    done = {arm: {run.seed for run in kept.all if run.arm == arm and run.state in DONE} for arm in arms}
+    due = plan.seeds
+    if plan.design.sequential:
+        used = [i for i, seed in enumerate(plan.seeds) if seed in done[CANDIDATE]]
+        due = plan.seeds[: max(used) + 1] if used else ()
+    return [seed for seed in due if any(seed not in done[arm] for arm in arms)]
 
 
-def _out_of_order(
-    attempts: dict[tuple[str, int], list[dict[str, Any]]], arms: list[str], seeds: list[int]
-) -> tuple[list[int], bool]:
-    """Seeds that were started when a later one had ended, and whether all times are there."""
-    late, told = set(), True
+def _there(kept: Kept, directory: Path, arms: Sequence[str]) -> set[int]:
+    """Return every seed that has a run, in the folders of these arms too."""
+    on_disk = {seed for arm in arms for seed in seeds_on_disk(directory, arm)}
+    return on_disk | {run.seed for run in kept.all if run.seed is not None} | set(kept.seeds_aside)
+
+
+def _is_rerun(attempts: Sequence[RunManifest]) -> bool:
+    return any(attempt.state in DONE for attempt in attempts[:-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """The seeds that were started when a later one had ended; `known` is whether every run.json says its times."""
+
+    late: list[int]
+    known: bool
+
+
+def _order(attempts: Attempts, arms: Sequence[str], seeds: Sequence[int]) -> _Order:
+    late, times_known = set(), True
     for arm in arms:
         earliest_end: datetime | None = None  # of all later seeds
         for seed in reversed(seeds):
-            tries = attempts.get((arm, seed), [])
-            if not tries or tries[-1].get("state") not in DONE:
+            tries = attempts.get((arm, seed), ())
+            if not tries or tries[-1].state not in DONE:
                 continue
-            started, ended = layout.time_of(tries[0], "started"), layout.time_of(tries[-1], "ended")
+            started, ended = tries[0].started, tries[-1].ended
             if started is None or ended is None:
-                told = False
+                times_known = False
                 continue
             if earliest_end is not None and earliest_end < started:
                 late.add(seed)
             earliest_end = ended if earliest_end is None else min(earliest_end, ended)
-    return [seed for seed in seeds if seed in late], told
+    return _Order(late=[seed for seed in seeds if seed in late], known=times_known)
 
 
-def _other_claim(plan: dict[str, Any], rules: Ruleset, sota: float | None, other_control: bool) -> list[str]:
-    """How the claim that is tested differs from the planned one."""
+def _underived(plan: Plan) -> list[str]:
+    if plan.seeds_are is not SeedsAre.DERIVED:
+        return []
     try:
-        mine = from_plan(plan)
-        keys = [key for key in COMPARED if getattr(rules, key) != getattr(mine, key)]
-        if rules.name == mine.name:
-            clauses = [f"{key} {getattr(rules, key)} instead of the plan's {getattr(mine, key)}" for key in keys]
-        elif keys:
-            clauses = [f"judged by the rules {rules.name}, planned by {mine.name}, which differ in {', '.join(keys)}"]
-        else:
-            clauses = []
-    except RulesError as error:
-        clauses = [f"its rules cannot be read ({error})"]
-    planned_sota = plan.get("sota")
+        if derive_seeds(plan.table, len(plan.seeds)) != list(plan.seeds):
+            return ["its seeds are called derived, but do not follow from the plan"]
+    except (KeyError, TypeError, AttributeError):
+        return ["its seeds are called derived, but the plan lacks what they are derived from"]
+    return []
+
+
+# -- the claim and the script ------------------------------------------------------------------------------------------
+
+
+def _other_claim(plan: Plan, rules: Ruleset, *, sota: float | None, other_control: bool) -> list[str]:
+    """Return how the claim that is tested differs from the planned one."""
+    clauses = _other_rules(plan, rules)
     if other_control and sota is None:
         clauses.append("tested against other control runs than the plan's SOTA or control")
-    elif sota is not None and sota != planned_sota:
-        instead = f"the plan's {planned_sota:g}" if planned_sota is not None else "what the plan compares with"
+    elif sota is not None and sota != plan.sota:
+        instead = f"the plan's {plan.sota:g}" if plan.sota is not None else "what the plan compares with"
         clauses.append(f"SOTA {sota:g} instead of {instead}")
     return clauses
 
 
-def _underived(plan: dict[str, Any]) -> list[str]:
-    if plan.get("seeds_are") != "derived":
-        return []
+def _other_rules(plan: Plan, rules: Ruleset) -> list[str]:
     try:
-        if layout.derive_seeds(plan, len(plan["seeds"])) != plan["seeds"]:
-            return ["its seeds do not follow from it, though it calls them derived"]
-    except (KeyError, TypeError, AttributeError):
-        return ["its seeds cannot be derived again"]
-    return []
+        planned = plan.rules()
+    except RulesError as error:
+        return [f"its rules cannot be read ({error})"]
+    keys = [key for key in COMPARED if getattr(rules, key) != getattr(planned, key)]
+    if rules.name == planned.name:
+        return [f"{key} {getattr(rules, key)} instead of the plan's {getattr(planned, key)}" for key in keys]
+    if not keys:
+        return []
+    return [f"judged by the rules {rules.name}, planned by {planned.name}, which differ in {', '.join(keys)}"]
 
 
-def _other_script(plan: dict[str, Any], attempts: dict[tuple[str, int], list[dict[str, Any]]]) -> list[str]:
-    """Runs of a sweep whose run.json names another script than the planned one."""
+def _other_script(plan: Plan, attempts: Attempts) -> list[str]:
+    """Return the first run of a sweep whose run.json names another script than the planned one."""
     for (arm, seed), tries in attempts.items():
-        script = tries[-1].get("script") if tries else None
-        if isinstance(script, dict) and script.get("sha256") != plan["script"].get("sha256"):
+        named = bool(tries) and isinstance(tries[-1].table.get("script"), dict)
+        if named and tries[-1].script_sha256 != plan.script.sha256:
             return [f"{arm} seed {seed} ran another script than the planned one"]
     return []
 
 
-def _not_of_the_record(plan: dict[str, Any], directory: Path, results: list[Result]) -> list[str]:
-    """What in a record folder speaks against the plan that lies in it."""
+def _not_of_the_record(plan: Plan, directory: Path, results: Sequence[Result]) -> list[str]:
+    """Return what in a record folder does not fit the plan in it."""
     clauses = []
     if any(result.seed is None for result in results):
         clauses.append("a log prints no seed")
-    script = _script_of(directory, plan["script"].get("sha256"))
+    script = _script_of(directory, plan.script.sha256)
     if script is None:
         return [*clauses, "its script is not in the folder"]
     programs = {hashlib.sha256(text).hexdigest() for text in (script, script.rstrip(b"\n"))}
@@ -226,8 +243,8 @@ def _not_of_the_record(plan: dict[str, Any], directory: Path, results: list[Resu
     return clauses
 
 
-def _script_of(directory: Path, digest: Any) -> bytes | None:
-    """The script of this SHA-256 in the top folder."""
+def _script_of(directory: Path, digest: str | None) -> bytes | None:
+    """Return the script with this SHA-256 in the top folder."""
     for path in sorted(directory.glob("*.py")):
         if leads_out(path, os.path.realpath(directory)):
             continue
@@ -240,15 +257,15 @@ def _script_of(directory: Path, digest: Any) -> bytes | None:
     return None
 
 
-def own_rules(plan: dict[str, Any], asked: Iterable[str]) -> str | None:
-    """How a sweep's rules differ from the shipped ones of their name in what the reviewer did not ask for; None if not."""
-    mine = from_plan(plan)
-    if mine.name not in known():
-        return f"the rules {mine.name!r}, which are not shipped"
-    shipped = load(mine.name)
+def own_rules(plan: Plan, asked: Iterable[str]) -> str | None:
+    """Return how a sweep's rules differ from the shipped ones of their name in what the reviewer did not ask for."""
+    planned = plan.rules()
+    if planned.name not in known():
+        return f"the rules {planned.name!r}, which are not shipped"
+    shipped, given = load(planned.name), set(asked)
     changed = [
-        f"{key} {str(getattr(mine, key))[:60]} instead of {str(getattr(shipped, key))[:60]}"
+        f"{key} {str(getattr(planned, key))[:60]} instead of {str(getattr(shipped, key))[:60]}"
         for key in COMPARED
-        if key not in asked and getattr(mine, key) != getattr(shipped, key)
+        if key not in given and getattr(planned, key) != getattr(shipped, key)
     ]
-    return f"the rules {mine.name} with {'; '.join(changed)}" if changed else None
+    return f"the rules {planned.name} with {'; '.join(changed)}" if changed else None

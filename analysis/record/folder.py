@@ -1,13 +1,15 @@
-"""A record folder as it was read: every log once, and the claim. A log that is kept under two names is one log."""
+"""A record folder as it was read: every log once, and the claim. A log under two names is one log."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.reading.reader import Run, read_log
+from analysis.reading.reader import read_log
+from analysis.reading.run import Run
 from analysis.record.claim import Claim, read_claim, submission_file
 from analysis.untrusted.files import FileError, Listing, files_below, printable_path, read_bounded
 
@@ -16,25 +18,35 @@ MOST_BYTES = 2**29  # of the logs of one folder
 _FILE_SEED = re.compile(r"seed[_=-]?(\d{1,18})(?!\d)", re.IGNORECASE)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A log that repeats another one: the log that counts, and what the copy itself holds."""
+
+    original: Path
+    runs: Sequence[Run]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Everything below the PATHs that bears on a claim. `base` is the folder, None for single logs."""
+    """Everything below the PATHs that bears on a claim. `base` is the folder, None for single logs.
+
+    logs: the runs of each log, without copies. empty: logs without a byte in them.
+    """
 
     base: Path | None
-    paths: list[Path]
-    listing: Listing = field(default_factory=Listing)
-    logs: dict[Path, list[Run]] = field(default_factory=dict)
-    copies: dict[Path, Path] = field(default_factory=dict)
-    empty: list[Path] = field(default_factory=list)
-    kept_bytes: int = 0
-    claim: Claim | None = None
+    paths: Sequence[Path]
+    listing: Listing
+    logs: Mapping[Path, Sequence[Run]]
+    copies: Mapping[Path, Copy]
+    empty: Sequence[Path]
+    claim: Claim | None
 
     def shown(self, path: Path) -> str:
-        """A file as it is printed: from the folder on, or as it was given."""
+        """Return a file as it is printed: relative to the folder, or as it was given."""
         return printable_path(path.relative_to(self.base) if self.base else path)
 
     def depth(self, log: Path) -> int:
-        """How far a log lies below the PATH that it was found under; 0 for one that was given by name."""
+        """Return how far a log is below the PATH it was found in; 0 for one that was given by name."""
         return min((len(log.relative_to(path).parts) for path in self.paths if log.is_relative_to(path)), default=0)
 
     @property
@@ -42,28 +54,27 @@ class Record:
         return [run for runs in self.logs.values() for run in runs]
 
 
-def read_record(paths: list[Path]) -> Record:
-    """Every log of the PATHs, and the claim when they are one folder. What cannot be read is in `listing.left_aside`."""
+def read_record(paths: Sequence[Path]) -> Record:
+    """Read every log of the PATHs and, if they are one folder, its claim. `listing.left_aside` is what cannot be read."""
     base = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
-    record = Record(base, paths)
+    found = _Found()
     for path in paths:
-        if path.is_dir():
-            below = files_below(path)
-            record.listing.files += below.files
-            record.listing.left_aside += below.left_aside
-            for log in below.logs:
-                _read(record, log)
-        else:
-            record.listing.files.append(path)
-            _read(record, path)
-    _find_copies(record)
-    if base is not None and (file := submission_file(record.listing.files, base)) is not None:
-        record.claim = read_claim(file)
-    return record
+        found.take(path)
+    copies = _copies(found.logs)
+    file = submission_file(found.listing.files, base) if base is not None else None
+    return Record(
+        base=base,
+        paths=paths,
+        listing=found.listing,
+        logs={log: runs for log, runs in found.logs.items() if log not in copies},
+        copies=copies,
+        empty=found.empty,
+        claim=read_claim(file) if file is not None else None,
+    )
 
 
 def records_below(record: Record) -> list[Path]:
-    """The record folders inside a folder that is none itself: it holds no submission JSON and they do."""
+    """Return the record folders inside a folder that is not one itself: they hold a submission JSON and it does not."""
     if record.base is None or record.claim is not None:
         return []
     folders: dict[Path, list[Path]] = {}
@@ -72,54 +83,74 @@ def records_below(record: Record) -> list[Path]:
     return sorted(folder for folder, files in folders.items() if submission_file(files, folder) is not None)
 
 
-def _read(record: Record, log: Path) -> None:
-    if log in record.logs:
-        return
-    try:
-        content = read_bounded(log)
-        runs = read_log(log, content)
-        record.kept_bytes += len(content) if runs else 0
-        if record.kept_bytes > MOST_BYTES:
-            raise FileError(f"is more than {MOST_BYTES / 2**20:g} MiB of logs in one folder can be kept")
-    except FileError as error:
-        record.listing.left_aside.append((log, str(error)))
-        return
-    if runs:
-        record.logs[log] = runs
-    elif not content.strip() and log.name.endswith(".log"):
-        record.empty.append(log)
+@dataclass(slots=True)
+class _Found:
+    """The files of a record while it is being read."""
+
+    listing: Listing = field(default_factory=Listing)
+    logs: dict[Path, list[Run]] = field(default_factory=dict)
+    empty: list[Path] = field(default_factory=list)
+    kept_bytes: int = 0
+
+    def take(self, path: Path) -> None:
+        """Read a log, or all logs below a folder."""
+        if not path.is_dir():
+            self.listing.files.append(path)
+            self._read(path)
+            return
+        below = files_below(path)
+        self.listing.files += below.files
+        self.listing.left_aside += below.left_aside
+        for log in below.logs:
+            self._read(log)
+
+    def _read(self, log: Path) -> None:
+        if log in self.logs:
+            return
+        try:
+            content = read_bounded(log)
+            runs = read_log(log, content)
+            self.kept_bytes += len(content) if runs else 0
+            if self.kept_bytes > MOST_BYTES:
+                raise FileError(f"brings the logs of this folder to more than {MOST_BYTES / 2**20:g} MiB")
+        except FileError as error:
+            self.listing.left_aside.append((log, str(error)))
+            return
+        if runs:
+            self.logs[log] = runs
+        elif not content.strip() and log.name.endswith(".log"):
+            self.empty.append(log)
 
 
-def _find_copies(record: Record) -> None:
-    """Logs whose runs all stand in another log; of two copies the one with its seed in its name is kept."""
+def _copies(logs: Mapping[Path, Sequence[Run]]) -> dict[Path, Copy]:
+    """Return the logs whose runs are all in another log. Of two copies the one with its seed in its name is kept."""
     seen: dict[bytes, Path] = {}
-    order = sorted(record.logs, key=lambda log: _kept_first(log, record.logs[log]))
-    for log in order:
-        prints = [_content_of(run) for run in record.logs[log]]
+    copies: dict[Path, Copy] = {}
+    for log in sorted(logs, key=lambda log: _kept_first(log, logs[log])):
+        prints = [_content_of(run) for run in logs[log]]
         others = {seen.get(one) for one in prints}
         if len(others) == 1 and (other := others.pop()) is not None:
-            record.copies[log] = other
+            copies[log] = Copy(original=other, runs=logs[log])
         else:
             for one in prints:
                 seen.setdefault(one, log)
-    for log in record.copies:
-        del record.logs[log]
+    return copies
 
 
-def _kept_first(log: Path, runs: list[Run]) -> tuple[object, ...]:
-    """Of two logs of one run: the one with more runs, with steps, with its seed in its name, with more steps."""
+def _kept_first(log: Path, runs: Sequence[Run]) -> tuple[object, ...]:
+    """Return the sort key of what is kept of two logs of one run: more runs, steps, its seed in its name, more steps."""
     steps = sum(len(text) for run in runs for _, text in run.curve)
     return -len(runs), steps == 0, not _names_its_seed(log, runs), -steps
 
 
-def _names_its_seed(log: Path, runs: list[Run]) -> bool:
+def _names_its_seed(log: Path, runs: Sequence[Run]) -> bool:
     return any(run.seed is not None and re.search(rf"(?<!\d){run.seed}(?!\d)", log.name) for run in runs)
 
 
 def _content_of(run: Run) -> bytes:
-    """What makes a run itself: its seed and its metrics, and where these have few decimals its steps with their times.
+    """Return a digest of what identifies a run: its seed and metrics and, if these have few decimals, its step lines.
 
-    Two runs never agree in eight decimals, and of one run a console log and a file may hold different lines.
+    Two runs never agree in eight decimals. A console log and a file of one run may hold different lines.
     """
     digest = hashlib.sha256(repr((run.seed, [(m.label, m.val_loss, m.val_bpb) for m in run.finals])).encode())
     if max((metric.decimals for metric in run.finals), default=0) < EXACT_DECIMALS:
@@ -131,11 +162,11 @@ def _content_of(run: Run) -> bytes:
 
 
 def file_seed(log: Path) -> int | None:
-    """The seed that a log's name claims: train_seed1337.log."""
+    """Return the seed that a log's name claims: train_seed1337.log."""
     match = _FILE_SEED.search(log.stem)
     return int(match[1]) if match else None
 
 
 def seed_of(run: Run) -> int | None:
-    """The seed that a run prints, else what its file name claims."""
+    """Return the seed that a run prints, else what its file name claims."""
     return run.seed if run.seed is not None else file_seed(run.log)

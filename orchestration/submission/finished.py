@@ -16,7 +16,7 @@ import click
 
 from analysis.reading.result import Result
 from analysis.reading.reader import read_log
-from analysis.record.selection import metrics_of
+from analysis.record.metrics import metrics_of
 from analysis.rules.ruleset import from_plan
 from analysis.sweepdir.layout import (
     CONTROL,

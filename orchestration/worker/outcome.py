@@ -13,7 +13,7 @@ from pathlib import Path
 from analysis.reading.grammar import Metric
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
-from analysis.record.selection import metrics_of
+from analysis.record.metrics import metrics_of
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import FileError
 from orchestration.plan.secrets import redacted
@@ -57,32 +57,40 @@ IN_AN_ERROR = tuple(
 )  # fmt: skip
 
 
-def judge(log: Path, code: int, seed: int, rules: Ruleset) -> tuple[str, str | None, Run | None, Metric | None]:
-    """(state, why, the run as read, its final metric) of a torchrun that left with `code`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a run, and why; run and metric: its log as read and the last final metric, where it has one."""
+
+    state: str
+    reason: str | None = None
+    run: Run | None = None
+    metric: Metric | None = None
+
+
+def judge(log: Path, code: int, seed: int, rules: Ruleset) -> Outcome:
+    """Return what became of a torchrun that exited with `code`."""
     if code < 0:
-        return "lost", f"the run's supervisor was killed by signal {-code}", None, None
+        return Outcome(state="lost", reason=f"the run's supervisor was killed by signal {-code}")
     if code > 128:
-        return "lost", f"torchrun was killed by signal {code - 128}", None, None
+        return Outcome(state="lost", reason=f"torchrun was killed by signal {code - 128}")
     if code != 0:
         if reason := infrastructure(log):
-            return "lost", f"{reason}; see {log}", None, None
-        return "failed", f"torchrun left with exit code {code}{failure_hint(log)}; see {log}", None, None
+            return Outcome(state="lost", reason=f"{reason}; see {log}")
+        return Outcome(state="failed", reason=f"torchrun exited with code {code}{failure_hint(log)}; see {log}")
     try:
         found = [run for run in read_log(log) if metrics_of(run, rules)]
     except FileError as error:
-        return "failed", f"{log} {error}", None, None
+        return Outcome(state="failed", reason=f"{log} {error}")
     if not found:
         if no_room(log.parent):
-            return "lost", f"the disk was full; see {log}", None, None
-        return "failed", f"no final metric, {rules.result_line}, was printed; see {log}", None, None
+            return Outcome(state="lost", reason=f"the disk was full; see {log}")
+        return Outcome(state="failed", reason=f"no final metric, {rules.result_line}, was printed; see {log}")
     run = found[-1]
     metric = metrics_of(run, rules)[-1]
-    if run.seed not in (None, seed):
-        return "failed", f"the script printed seed {run.seed}, SEED was {seed}; see {log}", run, metric
-    values = [metric.val_loss, metric.val_bpb] if rules.metric == "val_bpb" else [getattr(metric, rules.metric)]
-    if not all(value is not None and math.isfinite(value) for value in values):
-        return "failed", f"the final metric is not a finite number; see {log}, line {metric.line}", run, metric
-    return "succeeded", None, run, metric
+    reason = _result_fault(run, metric, seed, rules)
+    return Outcome(
+        state="failed" if reason else "succeeded", reason=reason and f"{reason}see {log}", run=run, metric=metric
+    )
 
 
 def infrastructure(log: Path) -> str | None:

@@ -1,0 +1,39 @@
+"""What does not fit in the runs of a sweep directory and in their logs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from analysis.checks.folder import several_runs
+from analysis.checks.runs import check_runs
+from analysis.record.sweep import SweepRead
+from analysis.rules.findings import Code, Finding, Found, Place, Raised, graded
+from analysis.rules.ruleset import Ruleset
+from analysis.sweepdir.layout import SCRIPT, SweepError
+from analysis.sweepdir.plan import Plan, read_script
+from analysis.untrusted.files import leads_out
+
+
+def audit_sweep(read: SweepRead, directory: Path, plan: Plan, rules: Ruleset) -> list[Finding]:
+    """Check the runs of each arm, their logs, and that the planned script is there; errors first."""
+    raised = [found for claimed in read.claimed.values() for found in check_runs(claimed, rules)]
+    for log, runs in read.logs.items():
+        raised += several_runs(str(log.relative_to(directory)), runs)
+    raised += _script(directory, plan)
+    return graded(raised, rules.findings)
+
+
+def _script(directory: Path, plan: Plan) -> Raised:
+    try:
+        if leads_out(directory / SCRIPT, os.path.realpath(directory)):
+            raise SweepError(f"{SCRIPT} is a link that leads out of the sweep.")
+        read_script(directory, plan)
+    except SweepError as error:
+        yield Found(
+            code=Code.MISSING_FILE,
+            at=Place(SCRIPT),
+            found=f"that {str(error).rstrip('.')}",
+            expected="the planned script",
+            do="Put it back.",
+        )

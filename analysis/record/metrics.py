@@ -1,0 +1,80 @@
+"""The metrics that a run ends in: which of them counts, and the size that goes with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from analysis.reading.grammar import Metric
+from analysis.reading.run import Run
+from analysis.rules.ruleset import LABELLED, Ruleset
+
+_CODECS = re.compile(r"(?:^|(?<=[_ ]))(?:int\d*|fp\d*|zlib|zstd|lzma|brotli|exact|quantized)(?:[_ ]|$)")
+
+
+def metrics_of(run: Run, rules: Ruleset) -> Sequence[Metric]:
+    """Return what a run ends in: its final lines or, if the ruleset says so, its validation at the last of all steps."""
+    if rules.final == LABELLED:
+        return run.finals
+    reached = run.validated_step == run.last_step and (
+        run.total_steps is None or (run.last_step or 0) >= run.total_steps
+    )
+    return [run.validation] if run.validation is not None and reached else []
+
+
+def labelled(run: Run, label: str, rules: Ruleset) -> Metric | None:
+    """Return the last metric of this label that a run ends in."""
+    return next((metric for metric in reversed(metrics_of(run, rules)) if metric.label == label), None)
+
+
+def all_labels(run: Run, rules: Ruleset) -> list[str]:
+    """Return every label that a run prints, diagnostics included, in the order of printing."""
+    return list(dict.fromkeys(metric.label for metric in (*run.metrics, *metrics_of(run, rules))))
+
+
+def labels_of(runs: list[Run], rules: Ruleset) -> list[str]:
+    """Return every final label: those that most runs print first, then those with most decimals, then as printed."""
+    counted: dict[str, int] = {}
+    decimals: dict[str, int] = {}
+    for run in runs:
+        for metric in {metric.label: metric for metric in metrics_of(run, rules)}.values():
+            counted[metric.label] = counted.get(metric.label, 0) + 1
+            decimals[metric.label] = max(decimals.get(metric.label, 0), metric.decimals)
+    return sorted(counted, key=lambda label: (-counted[label], -decimals[label]))
+
+
+def same_evaluation(label: str, other: str) -> bool:
+    """Return whether two labels differ in names of codecs only: one evaluation of differently packed weights."""
+    return _family(label) == _family(other)
+
+
+def _family(label: str) -> str:
+    return _CODECS.sub("", label).strip("_ ")
+
+
+def metric_of(run: Run, label: str | None, rules: Ruleset) -> Metric:
+    """Return a complete run's metric of that label, else the last one of the same evaluation, else the last."""
+    own = metrics_of(run, rules)
+    if label is None:
+        return own[-1]
+    exact = labelled(run, label, rules) or next((m for m in reversed(run.metrics) if m.label == label), None)
+    return exact or next((m for m in reversed(own) if same_evaluation(m.label, label)), own[-1])
+
+
+def sized(run: Run, label: str, claimed_codec: str | None) -> Run:
+    """Return the run with one total, if it prints several: that of the codec in the metric's label, else the claimed one.
+
+    An artifact's size belongs to the evaluation of that artifact.
+    """
+    words = _words(label)
+    named = {codec: len(words & _words(codec) - {""}) for codec, _ in run.totals}
+    most = max(named.values(), default=0)
+    fitting = [(codec, size) for codec, size in run.totals if named[codec] == most > 0]
+    if claimed_codec is not None and (most == 0 or claimed_codec in dict(fitting)):
+        fitting = [(codec, size) for codec, size in run.totals if codec == claimed_codec]
+    return replace(run, artifact_bytes=fitting[-1][1]) if fitting else run
+
+
+def _words(text: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", text.lower()))

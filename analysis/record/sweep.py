@@ -1,0 +1,123 @@
+"""The runs of a sweep directory, and which of them count in the order of its plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from analysis.reading.grammar import Metric
+from analysis.reading.reader import read_log
+from analysis.reading.result import Result
+from analysis.reading.run import Run
+from analysis.record.metrics import metrics_of
+from analysis.record.selection import Claimed, LeftOut, Why
+from analysis.rules.ruleset import Ruleset
+from analysis.sweepdir.layout import DONE, TRAIN_LOG, of_a_record
+from analysis.sweepdir.manifest import planned_runs
+from analysis.sweepdir.plan import Plan
+from analysis.untrusted.files import FileError, leads_out, read_bounded
+from analysis.untrusted.refusal import EvidenceError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRead:
+    """A sweep as it was read.
+
+    results: one for each planned run, candidate first, in the plan's order; one without a metric keeps its state and log.
+    claimed: by arm the runs that succeeded. logs: every run that their logs hold.
+    """
+
+    results: Sequence[Result]
+    claimed: Mapping[str, Sequence[Claimed]]
+    logs: Mapping[Path, Sequence[Run]]
+
+
+def sweep_results(directory: Path, plan: Plan) -> list[Result]:
+    """Return a result for each planned run by the plan's own rules. Raises EvidenceError, RulesError, SweepError."""
+    return list(read_sweep(directory, plan, plan.rules()).results)
+
+
+def read_sweep(directory: Path, plan: Plan, rules: Ruleset, label: str | None = None) -> SweepRead:
+    """Read the log of each planned run that succeeded. Raises EvidenceError, SweepError."""
+    if others := of_a_record(directory):
+        raise EvidenceError(
+            f"{directory} holds a sweep, and {others[0]} next to its runs: nobody can tell whose runs are meant. "
+            f"Move one of them away."
+        )
+    results: list[Result] = []
+    claimed: dict[str, list[Claimed]] = {}
+    logs: dict[Path, list[Run]] = {}
+    for planned in planned_runs(directory, plan):
+        folder = planned.folder or directory / planned.arm / f"seed-{planned.seed}"
+        log = folder / TRAIN_LOG
+        shown = str(log.relative_to(directory))
+        if planned.state != "succeeded" or planned.folder is None:
+            run = Run(log=log, line=1, seed=planned.seed)
+            results.append(Result(log=shown, run=run, arm=planned.arm, state=planned.state))
+            continue
+        logs[log] = _runs_of(log, directory)
+        run = _complete(log, logs[log], planned.seed, rules)
+        one = Claimed(log=shown, run=run, metric=_metric(run, rules, label), training=run)
+        claimed.setdefault(planned.arm, []).append(one)
+        results.append(Result.of(run, one.metric, log=shown, arm=planned.arm))
+    return SweepRead(results=results, claimed=claimed, logs=logs)
+
+
+def _runs_of(log: Path, directory: Path) -> list[Run]:
+    try:
+        if leads_out(log, os.path.realpath(directory)):
+            raise FileError("is a link that leads out of the sweep")
+        return read_log(log, read_bounded(log))
+    except FileError as error:
+        raise EvidenceError(f"{log} {error}.") from None
+
+
+def _complete(log: Path, runs: Sequence[Run], seed: int, rules: Ruleset) -> Run:
+    """Return the last run of the log that has a final metric, with the planned seed where it prints none."""
+    found = [run for run in runs if metrics_of(run, rules)]
+    if not found:
+        raise EvidenceError(f"{log}: the run is marked as succeeded, but its log has no final metric.")
+    if found[-1].seed not in (None, seed):
+        raise EvidenceError(f"{log} prints seed {found[-1].seed}, the plan says {seed}.")
+    return replace(found[-1], seed=seed)
+
+
+def _metric(run: Run, rules: Ruleset, label: str | None) -> Metric:
+    """Return the metric of that label, else the last one."""
+    if label is None:
+        return metrics_of(run, rules)[-1]
+    metrics = {metric.label: metric for metric in (*run.metrics, *metrics_of(run, rules))}
+    if label not in metrics:
+        raise EvidenceError(f"{run.log} has no final metric {label!r}; it has {', '.join(metrics)}.")
+    return metrics[label]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InOrder:
+    """The runs that count in a plan's order, and the others."""
+
+    kept: list[Result]
+    left_out: list[LeftOut]
+
+
+def in_planned_order(results: Sequence[Result], seeds: Sequence[int]) -> InOrder:
+    """Keep the planned runs that have a result, in the plan's order, up to the first seed that has none.
+
+    A failed run is a result. A run that has not ended is neither kept nor left out.
+    """
+    by_seed = {result.seed: result for result in results if result.state in DONE}
+    upto = next((i for i, seed in enumerate(seeds) if seed not in by_seed), len(seeds))
+    kept = [by_seed[seed] for seed in seeds[:upto]]
+    known, planned = {id(result) for result in kept}, set(seeds)
+    others = [result for result in results if id(result) not in known and result.state not in ("pending", "running")]
+
+    def why(result: Result) -> Why:
+        if result.state not in DONE:
+            return Why.LOST
+        if result.seed not in planned:
+            return Why.NOT_PLANNED
+        return Why.BEYOND_GAP if by_seed[result.seed] is result else Why.SAME_SEED
+
+    return InOrder(kept=kept, left_out=[LeftOut(result=result, why=why(result)) for result in others])
