@@ -1,4 +1,4 @@
-"""From text to shards: documents, the held-out split, the tokenizer, encoding; and a dataset of your own text."""
+"""Text to shards: documents, the held-out split, tokenizer, encoding, and a dataset of your own text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from trainer.shards import DatasetError, read_manifest, record, shard_bytes, write_whole
+from trainer.shards import DatasetError, counts, read_manifest, record, shard_bytes, shard_name, write_whole
 
 VALIDATION_SHARE = 20  # one document in 20
 EXCERPT_CHARACTERS = 2000
@@ -25,7 +25,7 @@ SUFFIXES = (".txt", ".md", ".jsonl")
 
 
 def corpus_files(paths: Iterable[Path]) -> list[Path]:
-    """The files named and those below the folders named, each once. DatasetError for one of another kind."""
+    """Return the files, and those below the folders, each once. Raise DatasetError for a file of another kind."""
     files: set[Path] = set()
     for path in paths:
         if path.is_dir():
@@ -33,12 +33,12 @@ def corpus_files(paths: Iterable[Path]) -> list[Path]:
         elif path.suffix.lower() in SUFFIXES:
             files.add(path)
         else:
-            raise DatasetError(f"{path} is none of {', '.join(SUFFIXES)}. Give it one of these names.")
+            raise DatasetError(f"{path} does not end in {' or '.join(SUFFIXES)}. Rename it.")
     return sorted(files)
 
 
 def corpus_documents(files: Iterable[Path]) -> Iterator[str]:
-    """The documents of the files that hold more than blanks. DatasetError names file and line of what is no text."""
+    """Yield the documents that are not blank. Raise DatasetError with file and line for what is not text."""
     for path in files:
         try:
             content = path.read_bytes().decode("utf-8")
@@ -49,7 +49,7 @@ def corpus_documents(files: Iterable[Path]) -> Iterator[str]:
 
 
 def jsonl_documents(path: Path, content: str) -> Iterator[str]:
-    """The "text" of every line that is not blank."""
+    """Yield the "text" of every line that is not blank."""
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
@@ -58,7 +58,7 @@ def jsonl_documents(path: Path, content: str) -> Iterator[str]:
             text.encode("utf-8")
         except (AttributeError, KeyError, TypeError, ValueError):
             raise DatasetError(
-                f'{path}:{number} is no JSON object with a "text" in Unicode: {line[:80]!r}. Mend or remove the line.'
+                f'{path}:{number} is not a JSON object with a Unicode "text": {line[:80]!r}. Fix or remove the line.'
             ) from None
         yield text
 
@@ -68,15 +68,15 @@ def digest(text: str) -> bytes:
 
 
 def is_validation(document: str) -> bool:
-    """Whether a document is held out: decided by its own digest, so that order and neighbours do not matter."""
+    """Tell whether a document is held out. Its own digest decides, so order and other documents do not matter."""
     return int.from_bytes(digest(document)[:4], "big") % VALIDATION_SHARE == 0
 
 
 def excerpts(documents: list[str]) -> list[str]:
-    """The documents cut at line ends into parts of at most EXCERPT_CHARACTERS, in the order of their digests.
+    """Cut the documents at line ends into parts of at most EXCERPT_CHARACTERS, and sort these by digest.
 
-    The trainer reads shards from front to back. A long source would fill whole steps by itself, and the alphabet would
-    decide what a short run sees; short parts in an arbitrary but fixed order make every step a mixture.
+    The trainer reads shards from front to back. Uncut, a long document would fill whole steps, and file names would
+    decide what a short run sees. Short parts in an arbitrary but fixed order make every step a mixture.
     """
     parts: list[str] = []
     for document in documents:
@@ -96,10 +96,10 @@ def excerpts(documents: list[str]) -> list[str]:
 
 
 def train_tokenizer(documents: list[str], vocab_size: int) -> bytes:
-    """A SentencePiece BPE model with byte fallback, as the bytes of its file.
+    """Train a SentencePiece BPE model with byte fallback, and return the bytes of its file.
 
-    The text is taken as it is (no normalisation, blanks kept), so that the pieces of a document add up to its bytes
-    and val_bpb is exact. No piece may hold several blanks: the byte count of the recipe knows only a leading one.
+    The text is not normalised and keeps its blanks, so that the pieces of a document add up to its bytes and val_bpb is
+    exact. No piece may hold several blanks, because the trainer counts the bytes of a leading one only.
     """
     import sentencepiece
 
@@ -124,7 +124,7 @@ def train_tokenizer(documents: list[str], vocab_size: int) -> bytes:
 
 
 def encode(tokenizer_model: bytes, documents: list[str], threads: int | None = None) -> Any:
-    """All documents as one uint16 array, each after a begin-of-sequence token."""
+    """Encode all documents into one uint16 array, each after a begin-of-sequence token."""
     import numpy as np
     import sentencepiece
 
@@ -142,11 +142,12 @@ def _set_tokenizer(model: bytes) -> None:
 
 
 def _encode_chunk(documents: list[str]) -> bytes:
-    return encode(_tokenizer_of_worker, documents, threads=1).tobytes()
+    tokens: bytes = encode(_tokenizer_of_worker, documents, threads=1).tobytes()
+    return tokens
 
 
 def encoded(tokenizer_model: bytes, documents: list[str], workers: int) -> Iterator[Any]:
-    """The tokens of the documents in their order, in uint16 arrays, encoded by `workers` processes."""
+    """Yield the tokens of the documents in order, as uint16 arrays that `workers` processes encode."""
     import numpy as np
 
     chunks = [documents[at : at + CHUNK_EXCERPTS] for at in range(0, len(documents), CHUNK_EXCERPTS)]
@@ -154,7 +155,7 @@ def encoded(tokenizer_model: bytes, documents: list[str], workers: int) -> Itera
     if workers == 1:
         yield from (encode(tokenizer_model, chunk, threads=1) for chunk in chunks)
         return
-    # spawn: a fork of a process with threads (torch, sentencepiece) may hang
+    # spawn, because a fork of a process with threads (torch, sentencepiece) may hang
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, initializer=_set_tokenizer, initargs=(tokenizer_model,)) as pool:
         for tokens in pool.imap(_encode_chunk, chunks):
@@ -162,7 +163,7 @@ def encoded(tokenizer_model: bytes, documents: list[str], workers: int) -> Itera
 
 
 def in_shards(arrays: Iterable[Any]) -> Iterator[Any]:
-    """The same tokens in arrays of SHARD_TOKENS, the last one shorter."""
+    """Yield the same tokens in arrays of SHARD_TOKENS; the last may be shorter."""
     import numpy as np
 
     waiting: list[Any] = []
@@ -184,67 +185,66 @@ def in_shards(arrays: Iterable[Any]) -> Iterator[Any]:
 def build_corpus(
     paths: Iterable[Path], output: Path, vocab_size: int, name: str, workers: int, say: Callable[[str], object]
 ) -> dict[str, Any]:
-    """Build the dataset NAME_spVOCAB of the text below `output`; returns the manifest.
+    """Build the dataset NAME_spVOCAB of the text below `output`, and return the manifest.
 
-    DatasetError: no text, text that is not UTF-8, too little for the vocabulary or for a held-out part, a bad name.
+    Raise DatasetError for a bad name, no text, text that is not UTF-8, or too little for the vocabulary or the split.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise DatasetError(f"--name {name!r} is no file name of letters, digits, '_', '-' and '.'. Choose another.")
+        raise DatasetError(f"--name {name!r} is not a plain file name. Use letters, digits, '_', '-' and '.'.")
     dataset_name, tokenizer_name = f"{name}_sp{vocab_size}", f"{name}_{vocab_size}_bpe"
     refuse_fetched(output, dataset_name)
-    files = corpus_files(paths)
-    documents = list(corpus_documents(files))
-    if not documents:
-        raise DatasetError(f"{len(files)} files, and no text in them. Name files or folders of {', '.join(SUFFIXES)}.")
-    parts = {
-        "train": excerpts([document for document in documents if not is_validation(document)]),
-        "val": excerpts([document for document in documents if is_validation(document)]),
-    }
-    if not all(parts.values()):
-        raise DatasetError(
-            f"{len(documents)} documents are too few: one in {VALIDATION_SHARE} is held out, by its digest, and none is "
-            f"left for {'training' if not parts['train'] else 'validation'}. Give more, e.g. a JSONL line each."
-        )
-    size = sum(len(document.encode()) for document in documents)
-    say(f"Read {len(documents)} documents ({size / 1e6:,.1f} MB) in {len(files)} files.")
-
-    say(f"Training a {vocab_size}-piece BPE tokenizer on those that are not held out.")
+    parts = split_corpus(paths, say)
+    say(f"Training a {vocab_size}-piece BPE tokenizer on the documents that are not held out.")
     try:
         model = train_tokenizer(parts["train"], vocab_size)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise DatasetError(
-            f"The text does not give {vocab_size} pieces: {reason} Give more text or --vocab-size."
+            f"The text does not give {vocab_size} pieces: {reason} Give more text or a smaller --vocab-size."
         ) from None
 
     say(f"Encoding the documents into shards with up to {workers} processes.")
     model_path = f"tokenizers/{tokenizer_name}.model"
-    entries = {model_path: write_whole(output / model_path, model)}
-    stats: dict[str, int] = {}
+    files = {model_path: write_whole(output / model_path, model)}
     for split, part in parts.items():
-        stats |= {f"files_{split}": 0, f"tokens_{split}": 0}
         for number, tokens in enumerate(in_shards(encoded(model, part, workers))):
-            shard = f"datasets/{dataset_name}/fineweb_{split}_{number:06d}.bin"
-            entries[shard] = write_whole(output / shard, shard_bytes(tokens))
-            stats[f"files_{split}"] += 1
-            stats[f"tokens_{split}"] += len(tokens)
+            shard = shard_name(dataset_name, split, number)
+            files[shard] = write_whole(output / shard, shard_bytes(tokens))
     for path in (output / "datasets" / dataset_name).glob("fineweb_*.bin"):
-        if str(path.relative_to(output)) not in entries:
-            path.unlink()  # of a larger corpus before: the trainer reads what it finds
-    manifest = record(
-        output,
-        {"name": dataset_name, "tokenizer_name": tokenizer_name, "stats": stats},
-        {"name": tokenizer_name, "model_path": model_path, "vocab_size": vocab_size},
-        entries,
-    )
-    say(
-        f"Wrote {stats['tokens_train']:,} training and {stats['tokens_val']:,} validation tokens of {dataset_name} to {output}."
-    )
+        if str(path.relative_to(output)) not in files:
+            path.unlink()  # left by an earlier, larger corpus; the trainer reads every shard it finds
+    stats = counts(files)
+    dataset = {"name": dataset_name, "tokenizer_name": tokenizer_name, "stats": stats}
+    tokenizer = {"name": tokenizer_name, "model_path": model_path, "vocab_size": vocab_size}
+    manifest = record(output, dataset, tokenizer, files)
+    tokens_of = f"{stats['tokens_train']:,} training and {stats['tokens_val']:,} validation tokens of {dataset_name}"
+    say(f"Wrote {tokens_of} to {output}.")
     return manifest
 
 
+def split_corpus(paths: Iterable[Path], say: Callable[[str], object]) -> dict[str, list[str]]:
+    """Read the text and return its excerpts as "train" and "val". Raise DatasetError if one of them is empty."""
+    files = corpus_files(paths)
+    documents = list(corpus_documents(files))
+    if not documents:
+        raise DatasetError(f"Found no text in {len(files)} files. Name files or folders of {', '.join(SUFFIXES)}.")
+    parts = {
+        "train": excerpts([document for document in documents if not is_validation(document)]),
+        "val": excerpts([document for document in documents if is_validation(document)]),
+    }
+    if not all(parts.values()):
+        left = "validation" if parts["train"] else "training"
+        raise DatasetError(
+            f"{len(documents)} documents are too few: one in {VALIDATION_SHARE} is held out, by its digest, which leaves "
+            f"none for {left}. Give more documents, for example one per JSONL line."
+        )
+    size = sum(len(document.encode()) for document in documents)
+    say(f"Read {len(documents)} documents ({size / 1e6:,.1f} MB) in {len(files)} files.")
+    return parts
+
+
 def refuse_fetched(output: Path, name: str) -> None:
-    """DatasetError when `name` is a fetched dataset: its shards would be overwritten."""
+    """Raise DatasetError if `name` is a fetched dataset, whose shards would be overwritten."""
     try:
         datasets = read_manifest(output).get("datasets", [])
     except DatasetError:

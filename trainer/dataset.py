@@ -1,11 +1,11 @@
-"""Token shards and tokenizer: fetch the published ones, build them from this Python's own text, verify any.
+"""Token shards and tokenizer: fetch the published ones, build them from text, or verify them.
 
     python -m trainer.dataset demo            # data/: a real 1,024-piece tokenizer and about 7 M tokens, offline
     python -m trainer.dataset fetch           # data/: the published FineWeb shards and their tokenizer
     python -m trainer.dataset build notes/    # data/: tokenizer and shards of your own text
     python -m trainer.dataset verify data     # every file against the digests of data/manifest.json
 
-trainer/shards.py says what such a directory holds.
+trainer/shards.py describes the files of a dataset directory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import hashlib
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,28 @@ from trainer.corpus import encode, excerpts, is_validation, train_tokenizer
 from trainer.shards import (
     MANIFEST,
     DatasetError,
+    counts,
     problems,
     read_manifest,
     record,
     shard_bytes,
+    shard_name,
     write_whole,
 )
 
 DEMO_DATASET = "demo_sp1024"
 DEMO_TOKENIZER = "demo_1024_bpe"
 DEMO_VOCAB_SIZE = 1024
-DEMO_HELD_OUT = 3  # every third of the held-out excerpts is validated on: each run of the demo does it twice
+DEMO_HELD_OUT = 3  # validate on every third held-out excerpt only: each run of the demo validates twice
 
 
 # -- documents ---------------------------------------------------------------------------------------------------------
 
 
 def standard_library_documents(root: Path | None = None) -> Iterator[str]:
-    """The standard library's sources without its tests, and the documentation topics, one document each, in path order.
+    """Yield the standard library's sources without tests, and the documentation topics, as documents in path order.
 
-    Only files that are UTF-8 count. Every Python of one version yields the same documents.
+    Files that are not UTF-8 are skipped. Every Python of one version yields the same documents.
     """
     root = root or Path(sysconfig.get_paths()["stdlib"])
     for path in sorted(root.rglob("*.py")):
@@ -62,66 +64,52 @@ def standard_library_documents(root: Path | None = None) -> Iterator[str]:
 
 
 def documentation_topics(source: str) -> Iterator[str]:
-    """The values of the one dictionary literal in pydoc_data/topics.py, in its order."""
+    """Yield the values of the dictionary literal in pydoc_data/topics.py, in its order."""
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Dict):
             yield from ast.literal_eval(statement.value).values()
 
 
-def build_demo(output: Path, say: Any) -> dict[str, Any]:
-    """Build the demo dataset below `output`; returns its manifest. A complete one of the same text is kept."""
+def build_demo(output: Path, say: Callable[[str], object]) -> dict[str, Any]:
+    """Build the demo dataset below `output` and return its manifest. Keep a complete one of the same text."""
     documents = list(standard_library_documents())
     train = excerpts([document for document in documents if not is_validation(document)])
     held_out = excerpts([document for document in documents if is_validation(document)])[::DEMO_HELD_OUT]
     text_digest = hashlib.sha256("\0".join([*train, "", *held_out]).encode()).hexdigest()
     model_path = f"tokenizers/{DEMO_TOKENIZER}.model"
-    names = {split: f"datasets/{DEMO_DATASET}/fineweb_{split}_000000.bin" for split in ("train", "val")}
-    try:
-        manifest = read_manifest(output)
-        ours = {name: manifest["files"].get(name, {}) for name in (model_path, *names.values())}
-        built_from = [
-            entry.get("text_sha256") for entry in manifest.get("datasets", []) if entry.get("name") == DEMO_DATASET
-        ]
-        if built_from == [text_digest] and not list(problems(output, {"files": ours})):
-            say(f"{output} already holds the demo dataset of this Python; kept.")
-            return manifest
-    except DatasetError:
-        pass  # nothing there yet, or not ours to keep
+    parts = {shard_name(DEMO_DATASET, "train", 0): train, shard_name(DEMO_DATASET, "val", 0): held_out}
+    if manifest := whole_demo(output, text_digest, [model_path, *parts]):
+        say(f"{output} already holds the demo dataset of this Python; kept.")
+        return manifest
 
     size = sum(len(document.encode()) for document in documents)
     say(f"Read {len(documents)} documents ({size / 1e6:.1f} MB) of Python {sys.version.split()[0]}'s standard library.")
-
-    say(f"Training a {DEMO_VOCAB_SIZE}-piece BPE tokenizer on those that are not held out.")
+    say(f"Training a {DEMO_VOCAB_SIZE}-piece BPE tokenizer on the documents that are not held out.")
     model = train_tokenizer(train, DEMO_VOCAB_SIZE)
-
     say("Encoding the documents into shards.")
-    files: dict[str, dict[str, Any]] = {}
-    files[model_path] = write_whole(output / model_path, model)
-    counts = {}
+    files = {model_path: write_whole(output / model_path, model)}
+    for name, part in parts.items():
+        files[name] = write_whole(output / name, shard_bytes(encode(model, part)))
+    stats = counts(files)
     for split, part in (("train", train), ("val", held_out)):
-        tokens = encode(model, part)
-        counts[split] = len(tokens)
-        files[names[split]] = write_whole(output / names[split], shard_bytes(tokens))
-
-    dataset = {
-        "name": DEMO_DATASET,
-        "tokenizer_name": DEMO_TOKENIZER,
-        "text_sha256": text_digest,
-        "stats": {
-            "files_train": 1,
-            "files_val": 1,
-            "tokens_train": counts["train"],
-            "tokens_val": counts["val"],
-            "excerpts_train": len(train),
-            "excerpts_val": len(held_out),
-            "bytes_train": sum(len(document.encode()) for document in train),
-            "bytes_val": sum(len(document.encode()) for document in held_out),
-        },
-    }
+        stats |= {f"excerpts_{split}": len(part), f"bytes_{split}": sum(len(excerpt.encode()) for excerpt in part)}
+    dataset = {"name": DEMO_DATASET, "tokenizer_name": DEMO_TOKENIZER, "text_sha256": text_digest, "stats": stats}
     tokenizer = {"name": DEMO_TOKENIZER, "model_path": model_path, "vocab_size": DEMO_VOCAB_SIZE}
     manifest = record(output, dataset, tokenizer, files)
-    say(f"Wrote {counts['train']:,} training and {counts['val']:,} validation tokens to {output}.")
+    say(f"Wrote {stats['tokens_train']:,} training and {stats['tokens_val']:,} validation tokens to {output}.")
     return manifest
+
+
+def whole_demo(output: Path, text_digest: str, names: list[str]) -> dict[str, Any] | None:
+    """Return the manifest if `output` holds a whole demo dataset of this text, else None."""
+    try:
+        manifest = read_manifest(output)
+    except DatasetError:
+        return None  # nothing there yet, or not ours to keep
+    datasets = [entry for entry in manifest.get("datasets", []) if entry.get("name") == DEMO_DATASET]
+    ours = {name: manifest["files"].get(name, {}) for name in names}
+    same = [entry.get("text_sha256") for entry in datasets] == [text_digest]
+    return manifest if same and not list(problems(output, {"files": ours})) else None
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -145,14 +133,15 @@ def demo(output: Path) -> None:
 
 
 @main.command()
-@click.option("--shards", type=click.IntRange(min=1), help="Training shards to have.  [default: 80, or all if fewer]")
-@click.option("--variant", default="sp1024", show_default=True, help="Which of the published datasets.")
+@click.option("--shards", type=click.IntRange(min=1), help="Training shards to hold.  [default: 80, or all if fewer]")
+@click.option("--variant", default="sp1024", show_default=True, help="Published dataset to fetch.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("data"), show_default=True)
 @click.option("--revision", default="main", show_default=True, help="Branch, tag or commit of the published data.")
 def fetch(shards: int | None, variant: str, output: Path, revision: str) -> None:
-    """Fetch published shards and their tokenizer from the Hugging Face Hub; what is here and whole stays.
+    """Fetch published shards and their tokenizer from the Hugging Face Hub.
 
-    HF_ENDPOINT and HF_TOKEN are honoured. After any failure the same command goes on.
+    Whole files that are here already are kept. After a failure the same command continues. HF_ENDPOINT names a mirror,
+    HF_TOKEN an access token.
     """
     from trainer.fetch import FetchError, NotPublishedError, fetch_published
 
@@ -173,11 +162,13 @@ def fetch(shards: int | None, variant: str, output: Path, revision: str) -> None
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("data"), show_default=True)
 @click.option("--vocab-size", type=click.IntRange(min=260, max=1 << 16), default=1024, show_default=True)
 @click.option(
-    "--name", default="mine", show_default=True, help="The dataset is called NAME_sp and the vocabulary size."
+    "--name", default="mine", show_default=True, help="The dataset is called NAME_spSIZE, with the vocabulary size."
 )
 def build(corpus: tuple[Path, ...], output: Path, vocab_size: int, name: str) -> None:
-    """Build a tokenizer and shards from your own text: files or folders of .txt, .md (a document each) and .jsonl (a
-    document a line, its "text"), in UTF-8. One document in 20, by its digest, is held out for validation.
+    """Build a tokenizer and shards from your own text.
+
+    CORPUS is files or folders of UTF-8 text: each .txt or .md file is a document, and so is the "text" of each line of
+    a .jsonl file. One document in 20, chosen by its digest, is held out for validation.
 
     The text must fit into memory. The same text gives the same bytes on any number of cores.
     """
@@ -205,8 +196,10 @@ def verify(directory: Path) -> None:
     for sentence in found:
         click.echo(sentence, err=True)
     if found:
-        raise click.ClickException(f"{len(found)} of {len(manifest['files'])} files do not fit {directory / MANIFEST}.")
-    click.echo(f"{directory}: {len(manifest['files'])} files fit the manifest.")
+        raise click.ClickException(
+            f"{len(found)} of {len(manifest['files'])} files do not match {directory / MANIFEST}."
+        )
+    click.echo(f"{directory}: {len(manifest['files'])} files match the manifest.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""val_loss and val_bpb again, from an artifact alone: nothing is trained.
+"""Measure val_loss and val_bpb of an artifact. Nothing is trained.
 
     python -m trainer.evaluate ARTIFACT --data data/datasets/demo_sp1024 --tokenizer data/tokenizers/demo_1024_bpe.model
 
-The artifact carries the settings that rebuild the model. It is somebody else's file: nothing in it is executed, and it
+The artifact holds the settings that rebuild the model. It may come from a stranger: nothing in it is executed, and it
 cannot make this process much larger than UNPACKED_LIMIT_BYTES.
 """
 
@@ -28,8 +28,8 @@ LONGEST_SEQUENCE = 1 << 16  # tokens; attention grows with its square
 def main(artifact: Path, data: str, tokenizer: str) -> None:
     """Evaluate ARTIFACT on the validation split.
 
-    On a CPU that trained it the result is the log's last line; a GPU, which validates with compiled kernels, and
-    another kind of machine round differently, in the fifth decimal or so.
+    On the CPU that trained it the result equals the log's last line. A run on a GPU validates with compiled kernels, and
+    other machines round differently: expect differences from about the fifth decimal.
     """
     try:
         from trainer.train_gpt import DivergedError, SettingsError
@@ -48,7 +48,7 @@ def main(artifact: Path, data: str, tokenizer: str) -> None:
 
 
 def evaluate(artifact: Path, data: str, tokenizer: str) -> tuple[float, float]:
-    """(val_loss in nats a token, val_bpb) of an artifact. Raises SettingsError, DivergedError of trainer.train_gpt."""
+    """Return val_loss (nats a token) and val_bpb of an artifact. Raise train_gpt's SettingsError or DivergedError."""
     import torch
 
     from trainer import train_gpt
@@ -59,20 +59,20 @@ def evaluate(artifact: Path, data: str, tokenizer: str) -> tuple[float, float]:
         kinds = {field.name: type(field.default) for field in fields(train_gpt.Settings)}
         kept_kinds = {name: type(value) for name, value in kept.items()}
         if dtype is None or kept_kinds != {name: kinds[name] for name in train_gpt.ARTIFACT_SETTINGS}:
-            raise ValueError("its settings are not those that this trainer writes")
-        paths = {"data_path": data, "tokenizer_path": tokenizer}
+            raise ValueError("its settings are not the ones that this trainer writes")
+        paths: dict[str, Any] = {"data_path": data, "tokenizer_path": tokenizer}
         settings = train_gpt.Settings(**kept, **paths, train_batch_tokens=train_gpt.SLOTS * kept["train_seq_len"])
         settings.check(world_size=1)
         if settings.train_seq_len > LONGEST_SEQUENCE:
             raise ValueError(f"its sequences are {settings.train_seq_len} tokens long, over {LONGEST_SEQUENCE}")
-        fused = torch.cuda.is_available() and dtype == torch.bfloat16  # a GPU has no fused attention for float32
+        fused = torch.cuda.is_available() and dtype == torch.bfloat16  # GPUs have no fused attention for float32
         device = torch.device("cuda" if fused else "cpu")
         if settings.num_layers > len(state):
             raise ValueError(f"it says {settings.num_layers} layers and holds {len(state)} tensors")
-        with torch.device("meta"):  # shapes only: what the settings ask for may not fit into any memory
+        with torch.device("meta"):  # shapes only: the settings may ask for more than fits into memory
             shapes = {name: t.shape for name, t in train_gpt.GPT(settings).state_dict().items()}
         if shapes != {name: t.shape for name, t in state.items()}:
-            raise ValueError("its tensors are not those of the model in its settings")
+            raise ValueError("its tensors do not fit the model in its settings")
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise train_gpt.SettingsError(f"{artifact} is not an artifact of this trainer: {_first_line(error)}") from error
     token_bytes = train_gpt.TokenBytes.of(train_gpt.load_tokenizer(settings), device)
@@ -83,10 +83,10 @@ def evaluate(artifact: Path, data: str, tokenizer: str) -> tuple[float, float]:
 
 
 def open_artifact(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the settings that rebuild the model, its float32 state dict) of an artifact; SettingsError where it is none.
+    """Return the settings that rebuild the model, and its float32 state dict.
 
-    Refused: code in a pickle, what unpacks to more than the limit (in zlib or in the archive within), and tensors that
-    claim more elements than are stored.
+    Raise SettingsError for a file that is not an artifact, pickled code, content that unpacks to more than the limit
+    (in zlib or in the archive inside), and tensors that claim more elements than are stored.
     """
     import torch
 
@@ -97,16 +97,16 @@ def open_artifact(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             inflate = zlib.decompressobj()
             raw = inflate.decompress(file.read(UNPACKED_LIMIT_BYTES), UNPACKED_LIMIT_BYTES)
         if not inflate.eof or inflate.unused_data:
-            raise ValueError(f"it is cut off, goes on behind its end, or unpacks to over {UNPACKED_LIMIT_BYTES} bytes")
+            raise ValueError(f"it is cut off, continues after its end, or unpacks to over {UNPACKED_LIMIT_BYTES} bytes")
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > len(raw):
-                raise ValueError("the archive in it holds more than it has bytes")
+                raise ValueError("its archive claims more bytes than it has")
         content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
         packed = {part: content[part] for part in ("int8", "scale", "float")}
         if sum(payload_bytes(tensors) for tensors in packed.values()) > len(raw):
             raise ValueError("its tensors claim more elements than it has bytes")
         return dict(content["settings"]), dequantise(packed)
-    except Exception as error:  # zlib, pickle and torch each raise their own kinds
+    except Exception as error:  # zlib, pickle and torch each raise their own classes
         raise SettingsError(f"{path} is not an artifact of this trainer: {_first_line(error)}") from error
 
 

@@ -1,8 +1,8 @@
-"""What a dataset directory holds: shards, and the manifest that names every file with its size and SHA-256.
+"""The files of a dataset directory: a tokenizer, token shards, and a manifest with every file's size and SHA-256.
 
-manifest.json                                what is here: names, counts, sizes, SHA-256
-tokenizers/NAME.model                        SentencePiece
-datasets/NAME/fineweb_{train,val}_NNNNNN.bin 256 int32 of header, then uint16 tokens
+manifest.json                                   names, counts, sizes, SHA-256
+tokenizers/NAME.model                           SentencePiece
+datasets/NAME/fineweb_{train,val}_NNNNNN.bin    256 int32 of header, then uint16 tokens
 """
 
 from __future__ import annotations
@@ -19,20 +19,36 @@ MANIFEST = "manifest.json"
 
 
 class DatasetError(ValueError):
-    """A dataset that is missing, damaged or not writable, as one sentence with the path."""
+    """A dataset that is missing, damaged or not writable: one sentence with the path."""
+
+
+def shard_name(dataset: str, split: str, number: int) -> str:
+    """Return a shard's path in the dataset directory."""
+    return f"datasets/{dataset}/fineweb_{split}_{number:06d}.bin"
 
 
 def shard_bytes(tokens: Any) -> bytes:
-    """A shard's whole content: header and tokens."""
+    """Return a shard's whole content: header and tokens."""
     import numpy as np
 
     header = np.zeros(SHARD_HEADER_INTS, dtype="<i4")
     header[:3] = SHARD_MAGIC, SHARD_VERSION, len(tokens)
-    return header.tobytes() + tokens.astype("<u2").tobytes()
+    content: bytes = header.tobytes() + tokens.astype("<u2").tobytes()
+    return content
+
+
+def counts(files: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Return how many shards and tokens of each split these manifest entries hold."""
+    stats = {}
+    for split in ("train", "val"):
+        sizes = [entry["bytes"] for name, entry in files.items() if f"/fineweb_{split}_" in name]
+        stats[f"files_{split}"] = len(sizes)
+        stats[f"tokens_{split}"] = sum((size - 4 * SHARD_HEADER_INTS) // 2 for size in sizes)
+    return stats
 
 
 def write_whole(path: Path, content: bytes) -> dict[str, Any]:
-    """Write a file that appears complete or not at all; returns its manifest entry (bytes, SHA-256)."""
+    """Write a file that appears complete or not at all; return its manifest entry (bytes, SHA-256)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as file:
@@ -44,13 +60,12 @@ def write_whole(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
+    """Read the manifest. Raise DatasetError if it is missing, is not JSON, or has no digests."""
     path = directory / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DatasetError(
-            f"{path} is no file: a dataset directory has one. Make one with `demo` or `fetch`."
-        ) from None
+        raise DatasetError(f"{path} is missing. Make a dataset with `demo`, `fetch` or `build`.") from None
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
@@ -61,10 +76,10 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 def record(
     directory: Path, dataset: dict[str, Any], tokenizer: dict[str, Any], files: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Enter one dataset and its tokenizer into the manifest; returns the whole of it.
+    """Enter one dataset and its tokenizer into the manifest, and return the manifest.
 
-    Entries of the same names are replaced, those of other datasets stay: a directory may hold several. A manifest
-    without digests (the publisher's own, say) cannot be kept up to date and gives way to ours.
+    A directory may hold several datasets: only entries of the same names are replaced. A manifest without digests
+    (such as the publisher's own) is replaced as a whole.
     """
     try:
         manifest = read_manifest(directory)
@@ -72,21 +87,20 @@ def record(
         manifest = {}
     merged: dict[str, Any] = {"version": 1}
     for key, entry in (("datasets", dataset), ("tokenizers", tokenizer)):
-        others = [other for other in manifest.get(key, []) if other.get("name") != entry["name"]]
-        merged[key] = [*others, entry]
+        merged[key] = [*(other for other in manifest.get(key, []) if other.get("name") != entry["name"]), entry]
     shards = f"datasets/{dataset['name']}/"
-    others = {name: entry for name, entry in manifest.get("files", {}).items() if not name.startswith(shards)}
-    merged["files"] = others | files
+    kept = {name: entry for name, entry in manifest.get("files", {}).items() if not name.startswith(shards)}
+    merged["files"] = kept | files
     write_whole(directory / MANIFEST, (json.dumps(merged, indent=1) + "\n").encode())
     return merged
 
 
 def problems(directory: Path, manifest: dict[str, Any]) -> Iterator[str]:
-    """One sentence for each file that is missing, cut, changed, or no shard."""
+    """Yield one sentence for each file that is missing, cut, changed, or not a shard."""
     for name, entry in manifest["files"].items():
         path = directory / name
         if not path.resolve().is_relative_to(directory.resolve()):
-            yield f"{name}: lies outside the dataset directory."
+            yield f"{name}: outside the dataset directory."
         elif not path.is_file():
             yield f"{path}: missing."
         elif path.stat().st_size != entry.get("bytes"):
@@ -103,7 +117,7 @@ def file_digest(path: Path) -> str:
 
 
 def shard_fault(path: Path) -> str | None:
-    """What is wrong with a shard's header, or None."""
+    """Return what is wrong with a shard's header, or None."""
     header_bytes = 4 * SHARD_HEADER_INTS
     with open(path, "rb") as file:
         head = file.read(header_bytes)

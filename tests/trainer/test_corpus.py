@@ -47,7 +47,7 @@ def test_a_corpus_becomes_a_dataset_that_verifies(texts: Path, tmp_path: Path) -
         "datasets/notes_sp400/fineweb_val_000000.bin",
     }
     verified = CliRunner().invoke(main, ["verify", str(tmp_path / "data")])
-    assert verified.stdout.endswith("3 files fit the manifest.\n")
+    assert verified.stdout.endswith("3 files match the manifest.\n")
     stats = read_manifest(tmp_path / "data")["datasets"][0]["stats"]
     assert stats["tokens_train"] > stats["tokens_val"] > 0
 
@@ -78,13 +78,13 @@ def test_shards_are_cut_at_their_size_and_lose_nothing(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.txt", b"", "1 files, and no text in them"),
-        ("a.jsonl", b"\n\n", "no text in them"),
+        ("a.txt", b"", "Found no text in 1 files"),
+        ("a.jsonl", b"\n\n", "Found no text"),
         ("a.txt", b"caf\xe9", "is not UTF-8 at byte 3"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": 1}\n', "a.jsonl:2 is no JSON object"),
-        ("a.jsonl", b"{\n", "a.jsonl:1 is no JSON object"),
-        ("a.jsonl", b'{"text": "\\ud800"}\n', "a.jsonl:1 is no JSON object"),
-        ("a.csv", b"text", "is none of .txt, .md, .jsonl"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": 1}\n', "a.jsonl:2 is not a JSON object"),
+        ("a.jsonl", b"{\n", "a.jsonl:1 is not a JSON object"),
+        ("a.jsonl", b'{"text": "\\ud800"}\n', "a.jsonl:1 is not a JSON object"),
+        ("a.csv", b"text", "does not end in .txt or .md or .jsonl"),
         ("a.txt", b"one document", "1 documents are too few"),
     ],
 )
@@ -107,8 +107,8 @@ def test_too_little_text_for_the_vocabulary(tmp_path: Path) -> None:
 
 def test_a_folder_without_text_a_bad_name_and_a_published_dataset(texts: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "0 files" in build(tmp_path / "empty", "--output", tmp_path / "data").stderr
-    assert "is no file name" in build(texts, "--output", tmp_path / "data", "--name", "../x").stderr
+    assert "no text in 0 files" in build(tmp_path / "empty", "--output", tmp_path / "data").stderr
+    assert "is not a plain file name" in build(texts, "--output", tmp_path / "data", "--name", "../x").stderr
     manifest = {"datasets": [{"name": "x_sp400", "source": {}}], "files": {}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DatasetError, match="holds the published x_sp400"):

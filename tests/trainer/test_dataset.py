@@ -78,7 +78,7 @@ def small(tmp_path: Path) -> Path:
 
 def test_verify_accepts_what_is_whole(python: Run, small: Path) -> None:
     found = python("-m", "trainer.dataset", "verify", small)
-    assert (found.returncode, found.stdout) == (0, f"{small}: 1 files fit the manifest.\n")
+    assert (found.returncode, found.stdout) == (0, f"{small}: 1 files match the manifest.\n")
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ def test_verify_stays_inside_the_folder_and_needs_a_manifest(python: Run, tmp_pa
     assert "outside" in sentence
     found = python("-m", "trainer.dataset", "verify", tmp_path)
     assert found.returncode == 1
-    assert "manifest.json is no file" in found.stderr
+    assert "manifest.json is missing" in found.stderr

@@ -1,4 +1,4 @@
-"""Somebody else's artifact: measured again, or refused with one sentence, and never executed."""
+"""A stranger's artifact is measured, or refused with one sentence, and never executed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trainer.train_gpt import (
 )
 
 CPU = torch.device("cpu")
-LIMIT = 1 << 24  # the true one takes seconds to reach
+LIMIT = 1 << 24  # the real limit takes seconds to reach
 
 
 def content_of(s: Settings) -> dict[str, Any]:
@@ -108,10 +108,10 @@ def other_tensor(content: dict[str, Any]) -> bytes:
     [
         (code, "Weights only load failed"),
         (zlib_bomb, f"unpacks to over {LIMIT} bytes"),
-        (archive_bomb, "holds more than it has bytes"),
+        (archive_bomb, "claims more bytes than it has"),
         (without_storage, "claim more elements than it has bytes"),
         (set_to(num_layers=10**12), "it says 1000000000000 layers and holds"),
-        (set_to(model_dim=1 << 20), "not those of the model in its settings"),
+        (set_to(model_dim=1 << 20), "do not fit the model in its settings"),
         (set_to(model_dim=1 << 40), "Storage size calculation overflowed"),
         (set_to(train_seq_len=1 << 40), "VAL_BATCH_SIZE=1024 is smaller than 8 sequences"),
         (
@@ -119,21 +119,21 @@ def other_tensor(content: dict[str, Any]) -> bytes:
             "its sequences are 1099511627776 tokens long, over 65536",
         ),
         (set_to(num_heads=0), "NUM_HEADS must be at least 1"),
-        (set_to(num_layers="x"), "settings are not those that this trainer writes"),
-        (set_to(dtype="float16"), "settings are not those that this trainer writes"),
+        (set_to(num_layers="x"), "settings are not the ones that this trainer writes"),
+        (set_to(dtype="float16"), "settings are not the ones that this trainer writes"),
         (set_to(dtype=[]), "unhashable type"),
-        (set_to(lr=1), "settings are not those that this trainer writes"),
-        (set_to(data_path="/etc"), "settings are not those that this trainer writes"),
-        (other_tensor, "not those of the model in its settings"),
+        (set_to(lr=1), "settings are not the ones that this trainer writes"),
+        (set_to(data_path="/etc"), "settings are not the ones that this trainer writes"),
+        (other_tensor, "do not fit the model in its settings"),
         (lambda content: code(content)[:100], "it is cut off"),
-        (lambda content: zlib.compress(torch_bytes(content)) + b"more", "goes on behind its end"),
+        (lambda content: zlib.compress(torch_bytes(content)) + b"more", "continues after its end"),
         (lambda _: b"nothing", "incorrect header check"),
         (lambda _: b"", "it is cut off"),
         (lambda content: zlib.compress(torch_bytes(content["int8"])), "it has no 'int8'"),
         (lambda content: zlib.compress(torch_bytes([1, 2])), "list indices"),
     ],
 )
-def test_what_is_no_artifact_is_refused(
+def test_a_file_that_is_not_an_artifact_is_refused(
     tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -147,7 +147,7 @@ def test_what_is_no_artifact_is_refused(
     assert not Path("executed").exists()
 
 
-def test_weights_that_are_no_numbers_are_said(tiny_data: TinyData, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_reported(tiny_data: TinyData, tmp_path: Path) -> None:
     content = content_of(Settings.from_env(tiny_data.env))
     content["float"]["skip_weights"] = content["float"]["skip_weights"] * math.nan
     found = evaluate(tiny_data, write(tmp_path / "a.ptz", content))

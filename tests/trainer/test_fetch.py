@@ -203,7 +203,7 @@ def assert_whole(output: Path, hub: Hub, shards: int = 3) -> None:
     for name in names:
         assert (output / name).read_bytes() == hub.files[f"datasets/{name}"]
     verified = CliRunner().invoke(main, ["verify", str(output)])
-    assert (verified.exit_code, verified.stdout) == (0, f"{output}: {len(names)} files fit the manifest.\n")
+    assert (verified.exit_code, verified.stdout) == (0, f"{output}: {len(names)} files match the manifest.\n")
 
 
 def test_everything_is_fetched_and_described(hub: Hub, tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_a_fault_that_stays_is_named_and_leaves_nothing(
     complete = [name for name in (MODEL, VALIDATION, train(0), train(1), train(2)) if (tmp_path / name).exists()]
     if complete:
         verified = CliRunner().invoke(main, ["verify", str(tmp_path)])
-        assert verified.stdout == f"{tmp_path}: {len(complete)} files fit the manifest.\n"
+        assert verified.stdout == f"{tmp_path}: {len(complete)} files match the manifest.\n"
     hub.faults, hub.sent = {}, []
     assert run(tmp_path).exit_code == 0
     assert_whole(tmp_path, hub)
