@@ -13,10 +13,11 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner, Result
 
+from analysis.report.plan import recommendation
 from analysis.significance import main
 from analysis.stats import sequential
 from analysis.stats.fixed import power_against
-from analysis.stats.power import Question, designs, recommendation, seeds_needed
+from analysis.stats.power import Question, designs, seeds_needed
 from analysis.stats.recursion import Design
 from analysis.stats.spread import Spread
 
