@@ -1,12 +1,12 @@
 """Fetch published token shards and their tokenizer from the Hugging Face Hub.
 
-The repository's own listing at one commit says where every file lies, how long it is and which digest it has. A file is
-transferred into a staging folder beside its place, examined there, and moved to its name only when it is the published
-one, so that a name never stands for half a file. What is here already is examined in the same way and kept. The manifest
-is written again after every file: a fetch that was stopped leaves a smaller dataset that verifies.
+The repository's listing at one commit gives the path, size and digest of every file. A file arrives in a staging folder
+and moves to its final name only after it was checked, so that no name ever holds half a file. Files that are here already
+are checked in the same way and kept. The manifest is written after every file: a stopped fetch leaves a smaller dataset
+that verifies.
 
-The transfer is huggingface_hub's: mirrors (HF_ENDPOINT), tokens (HF_TOKEN), proxies, continuing a connection that breaks
-in mid-file. What it does not do is done here: digests, the disk checked for all files first, server errors waited out.
+huggingface_hub transfers the files: it knows mirrors (HF_ENDPOINT), tokens (HF_TOKEN) and proxies, and continues a file
+after a broken connection. This module adds what it lacks: digests, disk space checked first, waiting out server errors.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainer.shards import MANIFEST, SHARD_HEADER_INTS, DatasetError, file_digest, record, shard_fault
+from trainer.shards import MANIFEST, DatasetError, counts, file_digest, record, shard_fault, shard_name
 
 REPOSITORY = "willdepueoai/parameter-golf"
 DATASET_PREFIX = "fineweb10B_"
 DEFAULT_SHARDS = 80
-PAUSES_S = (2, 10)  # before the second and the third try
-PATIENCE = 3  # times a file's size may arrive before its transfer is given up
+PAUSES_S = (2, 10)  # before the second and third try
+PATIENCE = 3  # give a transfer up after so many times the file's size
 STAGING = ".fetch"
 
 Say = Callable[[str], object]
@@ -39,40 +39,40 @@ T = TypeVar("T")
 
 
 class FetchError(Exception):
-    """The server cannot be reached, or does not give what it lists, or there is no room for it: as full sentences."""
+    """The server cannot be reached or does not deliver what it lists, or the disk is too small: full sentences."""
 
 
 class NotPublishedError(ValueError):
-    """A revision, a variant or a number of shards that is not published, as full sentences."""
+    """A revision, a variant or a number of shards that is not published: full sentences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One published file: its name here, its path there, and what it must be."""
+    """One published file: its local name, its path in the repository, and its expected content."""
 
     name: str
     remote: str
     size: int
-    sha256: str | None  # None: a small file that git itself keeps
-    blob: str  # git's name of the content
+    sha256: str | None  # None for a small file, which git itself stores
+    blob: str  # git's hash of the content
 
     def entry(self, path: Path) -> dict[str, Any]:
-        """The manifest's entry of a local file that is this one. DatasetError says in what it differs."""
+        """Return the manifest entry of a local copy. Raise DatasetError if it differs from the published file."""
         size = path.stat().st_size
         if size != self.size:
-            raise DatasetError(f"it has {size} bytes, the published one {self.size}")
+            raise DatasetError(f"it has {size} bytes, the published file has {self.size}")
         sha256 = file_digest(path)
         if self.sha256 and sha256 != self.sha256:
-            raise DatasetError(f"its SHA-256 is {sha256}, the published one's {self.sha256}")
+            raise DatasetError(f"its SHA-256 is {sha256}, that of the published file is {self.sha256}")
         if not self.sha256 and git_blob(path.read_bytes()) != self.blob:
-            raise DatasetError(f"its content is not git's {self.blob}")
+            raise DatasetError(f"its content is not git's blob {self.blob}")
         if path.suffix == ".bin" and (fault := shard_fault(path)):
-            raise DatasetError(f"it is no shard: {fault.rstrip('.')}")
+            raise DatasetError(f"it is not a shard: {fault.rstrip('.')}")
         return {"bytes": size, "sha256": sha256}
 
 
 def git_blob(content: bytes) -> str:
-    """The name git gives to a file's content."""
+    """Return git's hash of a file's content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
@@ -80,7 +80,7 @@ def git_blob(content: bytes) -> str:
 
 
 class Published:
-    """The repository at one commit: its listing, and its files."""
+    """The repository at one commit: its listing and its files."""
 
     def __init__(self, revision: str, say: Say) -> None:
         from huggingface_hub import HfApi
@@ -108,7 +108,7 @@ class Published:
         return list(self.api.list_repo_tree(REPOSITORY, recursive=True, revision=self.commit, repo_type="dataset"))
 
     def wanted(self, name: str, sha256: str | None = None) -> Wanted:
-        """The file that is called `name` here, in whatever folder of the repository it lies."""
+        """Find the file with the local name `name` in any folder of the repository."""
         found = [path for path in self.listing if f"/{path}".endswith(f"/{name}")]
         if not found:
             raise FetchError(f"{self.where} at commit {self.commit} has no {name}. Try another --revision.")
@@ -116,7 +116,7 @@ class Published:
         return Wanted(name, file.path, file.size, sha256 or (file.lfs.sha256 if file.lfs else None), file.blob_id)
 
     def transfer(self, file: Wanted, staging: Path) -> tuple[Path, dict[str, Any]]:
-        """A published file as it lies in the staging folder, and its manifest entry."""
+        """Bring a published file into the staging folder; return its path there and its manifest entry."""
         path = self._patiently(
             f"{self.where}: {file.remote}",
             lambda: self.api.hf_hub_download(
@@ -132,17 +132,16 @@ class Published:
             entry = file.entry(Path(path))
         except DatasetError as error:
             raise FetchError(
-                f"{self.where}: {file.remote} arrived damaged: {error}. Nothing was kept of it; run the same command again."
+                f"{self.where}: {file.remote} arrived damaged: {error}. It was not kept; run the same command again."
             ) from None
         with open(path, "rb") as staged:
             os.fsync(staged.fileno())
         return Path(path), entry
 
     def _patiently(self, what: str, call: Callable[[], T]) -> T:
-        """The call's result, after up to three tries; FetchError when the server fails at all of them.
+        """Call up to three times and return the result. Raise FetchError if the server fails every time.
 
-        An answer that would be the same again (not found, not allowed) and a fault of this machine's disk are not
-        tried again.
+        Answers that would not change (not found, not allowed) and faults of the local disk are not retried.
         """
         from huggingface_hub.errors import (
             HfHubHTTPError,
@@ -151,7 +150,7 @@ class Published:
             OfflineModeIsEnabled,
             RepositoryNotFoundError,
             RevisionNotFoundError,
-        )  # fmt: skip
+        )
 
         for pause in (*PAUSES_S, None):
             try:
@@ -160,11 +159,11 @@ class Published:
                 raise
             except RepositoryNotFoundError:
                 raise FetchError(
-                    f"{what}: no such repository, or not for you. Check HF_ENDPOINT and HF_TOKEN."
+                    f"{what}: the repository does not exist, or you may not read it. Check HF_ENDPOINT and HF_TOKEN."
                 ) from None
             except OfflineModeIsEnabled:
                 raise FetchError(f"{what}: HF_HUB_OFFLINE forbids it. Unset it to fetch.") from None
-            except LocalEntryNotFoundError as error:  # huggingface_hub has tried again by itself
+            except LocalEntryNotFoundError as error:  # huggingface_hub has retried already
                 reason, again = in_words(error.__cause__ or error), False
             except HfHubHTTPError as error:
                 reason, again = (
@@ -180,19 +179,19 @@ class Published:
                 ):
                     raise
                 reason, again = in_words(error), True
-            except (ValueError, KeyError, TypeError) as error:  # a proxy's page, say
-                raise FetchError(f"{what}: this is no answer of a Hub: {error!r}. Check HF_ENDPOINT.") from None
+            except (ValueError, KeyError, TypeError) as error:  # for example a proxy's page
+                raise FetchError(f"{what}: the answer is not a Hub's: {error!r}. Check HF_ENDPOINT.") from None
             if not again or pause is None:
                 break
             self.say(f"{what}: {reason}; trying again in {pause} s.")
             time.sleep(pause)
-        raise FetchError(f"{what}: {reason}. What is complete is kept; run the same command again.")
+        raise FetchError(f"{what}: {reason}. Complete files are kept; run the same command again.")
 
 
 def bounded_bar(what: str, limit: int) -> Any:
-    """huggingface_hub's progress bar (on a terminal), which ends a transfer that does not come to an end.
+    """Return huggingface_hub's progress bar with a limit: it ends a transfer that would never end.
 
-    Against a server that cuts every answer and cannot continue one, huggingface_hub starts from the front for ever.
+    If a server cuts every answer and cannot continue one, huggingface_hub starts the file over and over.
     """
     from huggingface_hub.utils import tqdm
 
@@ -203,8 +202,8 @@ def bounded_bar(what: str, limit: int) -> Any:
             self.arrived += max(0, n or 0)
             if self.arrived > limit:
                 raise FetchError(
-                    f"{what}: the connection breaks again and again, {self.arrived / 1e6:,.1f} MB arrived without a whole "
-                    "file. What is complete is kept; run the same command again, or over another network."
+                    f"{what}: the connection keeps breaking: {self.arrived / 1e6:,.1f} MB arrived, but no whole file. "
+                    "Complete files are kept; run the same command again, or use another network."
                 )
             return super().update(n)
 
@@ -212,10 +211,10 @@ def bounded_bar(what: str, limit: int) -> Any:
 
 
 def in_words(error: BaseException) -> str:
-    """An error of the transfer in a few words."""
+    """Say in a few words why a transfer failed."""
     response = getattr(error, "response", None)
     if response is not None:
-        return f"the server answers {response.status_code} {response.reason_phrase}".rstrip()
+        return f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
@@ -223,9 +222,9 @@ def in_words(error: BaseException) -> str:
 
 
 def described(manifest: Any, variant: str, where: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
-    """The published manifest's entries of the variant's dataset and of its tokenizer, and the digests it has.
+    """Return the published manifest's entries of the variant's dataset and tokenizer, and its digests.
 
-    NotPublishedError for a variant that is not published, FetchError for a manifest that does not say what is needed.
+    Raise NotPublishedError if the manifest has no such variant, FetchError if it lacks what is needed.
     """
     try:
         datasets = {entry["name"]: entry for entry in manifest["datasets"]}
@@ -251,15 +250,11 @@ def described(manifest: Any, variant: str, where: str) -> tuple[dict[str, Any], 
     return dataset, tokenizer, digests
 
 
-def shard_name(dataset: str, split: str, number: int) -> str:
-    return f"datasets/{dataset}/fineweb_{split}_{number:06d}.bin"
-
-
 def fetch_published(output: Path, variant: str, shards: int | None, revision: str, say: Say) -> None:
-    """Make `output` hold the variant's tokenizer, its validation shards and at least `shards` training shards.
+    """Fetch the variant's tokenizer, its validation shards and at least `shards` training shards into `output`.
 
-    Training shards beyond that number which are here are examined as well: the trainer reads every shard it finds, and
-    they must come from one commit.
+    Training shards beyond that number that are here are checked too: the trainer reads every shard it finds, and all
+    must come from one commit.
     """
     published = Published(revision, say)
     output.mkdir(parents=True, exist_ok=True)
@@ -269,7 +264,7 @@ def fetch_published(output: Path, variant: str, shards: int | None, revision: st
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise FetchError(f"{where}: its {MANIFEST} is no JSON: {error}. Try another --revision.") from None
+            raise FetchError(f"{where}: its {MANIFEST} is not JSON: {error}. Try another --revision.") from None
         dataset, tokenizer, digests = described(manifest, variant, where)
         name, stats = dataset["name"], dataset["stats"]
         if shards and shards > stats["files_train"]:
@@ -293,21 +288,21 @@ def fetch_published(output: Path, variant: str, shards: int | None, revision: st
                 f"{output} needs {need / 1e6:,.1f} MB for {len(missing)} files and has {free / 1e6:,.1f} MB free. "
                 "Make room, or ask for fewer --shards."
             )
-        say(f"{len(here)} of {len(wanted)} files are here and whole; {len(missing)} to fetch, {need / 1e6:,.1f} MB.")
+        say(f"{len(here)} of {len(wanted)} files are here and whole; fetching {len(missing)}, {need / 1e6:,.1f} MB.")
         for file in missing:
-            (output / file.name).unlink(missing_ok=True)  # the trainer reads what it finds
+            (output / file.name).unlink(missing_ok=True)  # the trainer reads every shard it finds
         if here:
-            record(output, counted(entry, here), tokenizer, here)
+            record(output, {**entry, "stats": counts(here)}, tokenizer, here)
         for number, file in enumerate(missing, 1):
             start = time.monotonic()
             staged, found = published.transfer(file, staging)
             (output / file.name).parent.mkdir(parents=True, exist_ok=True)
             staged.replace(output / file.name)
             here[file.name] = found
-            record(output, counted(entry, here), tokenizer, here)
+            record(output, {**entry, "stats": counts(here)}, tokenizer, here)
             took = time.monotonic() - start
             say(f"[{number}/{len(missing)}] {file.name}: {file.size / 1e6:,.1f} MB in {took:.1f} s")
-    stats = counted(entry, here)["stats"]
+    stats = counts(here)
     say(
         f"{output} holds {stats['files_train']} training and {stats['files_val']} validation shards of {name} "
         f"({stats['tokens_train']:,} and {stats['tokens_val']:,} tokens)."
@@ -315,7 +310,7 @@ def fetch_published(output: Path, variant: str, shards: int | None, revision: st
 
 
 def whole(output: Path, file: Wanted, say: Say) -> dict[str, Any] | None:
-    """The manifest's entry of a file that is here already; None when it is not, or not the published one."""
+    """Return the manifest entry of a file that is here and is the published one, else None."""
     path = output / file.name
     if not path.is_file():
         return None
@@ -326,19 +321,9 @@ def whole(output: Path, file: Wanted, say: Say) -> dict[str, Any] | None:
         return None
 
 
-def counted(dataset: dict[str, Any], here: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The dataset's entry with the counts of what is here in place of the published ones."""
-    stats = {}
-    for split in ("train", "val"):
-        sizes = [entry["bytes"] for name, entry in here.items() if f"/fineweb_{split}_" in name]
-        stats[f"files_{split}"] = len(sizes)
-        stats[f"tokens_{split}"] = sum((size - 4 * SHARD_HEADER_INTS) // 2 for size in sizes)
-    return {**dataset, "stats": stats}
-
-
 @contextmanager
 def only_one(output: Path) -> Iterator[None]:
-    """Hold the directory for one fetch; the lock ends with the process, however it ends."""
+    """Lock the directory for one fetch. The lock ends with the process."""
     handle = os.open(output, os.O_RDONLY)
     try:
         try:
@@ -352,7 +337,7 @@ def only_one(output: Path) -> Iterator[None]:
 
 @contextmanager
 def emptied(folder: Path) -> Iterator[Path]:
-    """A folder that is empty at the start, whatever a killed fetch left there, and gone at the end."""
+    """Remove the folder, with what a killed fetch left there, before and after its use."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         yield folder

@@ -1,7 +1,7 @@
-"""Fetching from a server that speaks the Hub's endpoints on this machine, and from one that fails in every way we know.
+"""Fetching from a local server with the Hub's endpoints, which can also fail in every way we know.
 
-After every fault the command goes on where the server allows it; otherwise it says what failed, leaves nothing of it
-under its final name, and completes when the server is well again.
+After a fault the command continues if the server allows it. Otherwise it says what failed, leaves no part of that file
+under its final name, and completes once the server works again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def train(number: int) -> str:
 
 
 class Hub(ThreadingHTTPServer):
-    """The Hub's endpoints over `files`; `faults` names what goes wrong with a file, one fault a request."""
+    """The Hub's endpoints over `files`. `faults` lists what goes wrong with a file, one fault per request."""
 
     daemon_threads = True
 
@@ -60,9 +60,9 @@ class Hub(ThreadingHTTPServer):
         self.files = {f"datasets/{name}": content for name, content in contents.items()}
         self.listed = {path: hashlib.sha256(content).hexdigest() for path, content in self.files.items()}
         self.faults: dict[str, list[str]] = {}
-        self.sent: list[str] = []  # the paths whose content was asked for
-        self.continued: list[str] = []  # those that a client went on with after a break
-        self.tokens: set[tuple[str, str | None]] = set()  # hosts and what they were shown
+        self.sent: list[str] = []  # paths whose content a client requested
+        self.continued: list[str] = []  # paths that a client continued after a break
+        self.tokens: set[tuple[str, str | None]] = set()  # hosts and the Authorization each got
         self.publish()
 
     def publish(self) -> None:
@@ -73,7 +73,7 @@ class Hub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Connections that the client drops are part of the game."""
+        """Ignore connections that the client drops."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -122,18 +122,17 @@ class Handler(BaseHTTPRequestHandler):
         return entry
 
     def resolve(self, path: str) -> None:
-        """Large files are redirected to another host, as the Hub does; small ones come at once."""
+        """Redirect large files to another host, as the Hub does; send small ones at once."""
         content = self.server.files[path]
         if path not in self.server.listed:
             self.answer(200, content, ETag=f'"{fetch.git_blob(content)}"')
         elif not self.fails(path, "404"):
-            self.answer(
-                302, Location=f"http://localhost:{self.server.server_address[1]}/cdn/{path}",
-                X_Linked_Size=str(len(content)), X_Linked_ETag=f'"{self.server.listed[path]}"',
-            )  # fmt: skip
+            place = f"http://localhost:{self.server.server_address[1]}/cdn/{path}"
+            tag = f'"{self.server.listed[path]}"'
+            self.answer(302, Location=place, X_Linked_Size=str(len(content)), X_Linked_ETag=tag)
 
     def fails(self, path: str, *only: str) -> bool:
-        """Answer with the next of the faults that the path has, if it has one."""
+        """Answer with the next fault of the path, if it has one."""
         faults = self.server.faults.get(path, [])
         if not faults or (only and faults[0] not in only):
             return False
@@ -146,17 +145,17 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(200, b"<html>Please log in</html>")
             case "500":
                 self.answer(500)
-            case "cut":  # the length is promised, half of it sent, the connection closed
+            case "cut":  # promise the length, send half, close the connection
                 self.answer(200, content[: len(content) // 2], length=len(content))
                 self.close_connection = True
-            case "lost":  # the same, and the connection is torn down hard
+            case "lost":  # the same, but reset the connection
                 self.answer(200, content[: len(content) // 2], length=len(content))
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.shutdown(socket.SHUT_RD)
                 self.wfile.flush()
                 self.connection.close()
                 self.close_connection = True
-            case "short":  # a whole answer with half of the content
+            case "short":  # a complete answer with half of the content
                 self.answer(200, content[: len(content) // 2])
             case "wrong":
                 self.answer(200, content[:-1] + b"\xff")
@@ -196,7 +195,7 @@ def run(output: Path, *options: str) -> Result:
 
 
 def assert_whole(output: Path, hub: Hub, shards: int = 3) -> None:
-    """Everything is there byte for byte, nothing else is, and verify passes."""
+    """Assert that every file is there byte for byte, that no other is, and that verify passes."""
     names = {MODEL, VALIDATION, *(train(number) for number in range(shards))}
     files = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     assert files == names | {"manifest.json"}
@@ -222,19 +221,19 @@ def test_some_shards_then_more_and_nothing_twice(hub: Hub, tmp_path: Path) -> No
     assert_whole(tmp_path, hub, shards=1)
     assert run(tmp_path, "--shards", "2").exit_code == 0
     assert_whole(tmp_path, hub, shards=2)
-    assert run(tmp_path, "--shards", "1").exit_code == 0  # those beyond the number stay and are examined
+    assert run(tmp_path, "--shards", "1").exit_code == 0  # extra shards stay and are checked
     assert_whole(tmp_path, hub, shards=2)
     assert sorted(hub.sent) == sorted(f"datasets/{name}" for name in (MODEL, VALIDATION, train(0), train(1)))
 
 
-def test_what_is_damaged_here_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+def test_damaged_local_files_are_fetched_again(hub: Hub, tmp_path: Path) -> None:
     assert run(tmp_path).exit_code == 0
     hub.sent.clear()
     (tmp_path / train(0)).write_bytes(b"half")
     (tmp_path / train(1)).write_bytes(hub.files[f"datasets/{train(1)}"][:-1] + b"\xff")
     (tmp_path / train(2)).unlink()
     result = run(tmp_path)
-    assert "is fetched again: it has 4 bytes, the published one 19024" in result.stdout
+    assert "is fetched again: it has 4 bytes, the published file has 19024" in result.stdout
     assert "is fetched again: its SHA-256 is" in result.stdout
     assert_whole(tmp_path, hub)
     assert hub.sent == [f"datasets/{train(number)}" for number in range(3)]
@@ -272,15 +271,15 @@ def test_a_fault_that_passes_is_waited_out(hub: Hub, tmp_path: Path, fault: str)
 @pytest.mark.parametrize(
     ("path", "fault", "words"),
     [
-        (train(1), "404 always", "the server answers 404"),
-        (train(1), "500 always", "the server answers 500"),
+        (train(1), "404 always", "the server answered 404"),
+        (train(1), "500 always", "the server answered 500"),
         (train(1), "short always", "file should be of size 19024"),
         (train(1), "lost lost lost", "reset by peer"),
-        (train(1), "cut always", "breaks again and again"),
+        (train(1), "cut always", "the connection keeps breaking"),
         (train(1), "wrong", "arrived damaged: its SHA-256 is"),
         (MODEL, "wrong", "arrived damaged: its SHA-256 is"),
-        (MODEL, "500 always", "the server answers 500"),
-        ("revision", "500 always", "the server answers 500"),
+        (MODEL, "500 always", "the server answered 500"),
+        ("revision", "500 always", "the server answered 500"),
     ],
 )
 def test_a_fault_that_stays_is_named_and_leaves_nothing(
@@ -306,13 +305,13 @@ def test_a_fault_that_stays_is_named_and_leaves_nothing(
     assert not set(hub.sent) & {f"datasets/{name}" for name in complete}
 
 
-def test_a_shard_that_is_no_shard_is_refused(hub: Hub, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_shard_is_refused(hub: Hub, tmp_path: Path) -> None:
     path = f"datasets/{train(0)}"
     hub.files[path] = b"<html>" * 400
     hub.listed[path] = hashlib.sha256(hub.files[path]).hexdigest()
     result = run(tmp_path)
     assert result.exit_code == 1
-    assert "it is no shard: magic" in result.stderr
+    assert "it is not a shard: magic" in result.stderr
     assert not (tmp_path / train(0)).exists()
 
 
@@ -321,10 +320,10 @@ def test_the_manifests_own_digests_count_before_the_servers(hub: Hub, tmp_path: 
     hub.publish()
     result = run(tmp_path)
     assert result.exit_code == 1
-    assert f"the published one's {'0' * 64}" in result.stderr
+    assert f"that of the published file is {'0' * 64}" in result.stderr
 
 
-def test_the_disk_is_looked_at_before_anything_large(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_space_is_checked_before_any_transfer(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
         result = run(tmp_path)
@@ -347,11 +346,11 @@ def test_without_a_server(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "data").exists()
 
 
-def test_a_server_that_is_no_hub(hub: Hub, tmp_path: Path) -> None:
+def test_a_server_that_is_not_a_hub(hub: Hub, tmp_path: Path) -> None:
     hub.faults = {"revision": ["page"]}
     result = run(tmp_path / "data")
     assert result.exit_code == 1
-    assert "this is no answer of a Hub" in result.stderr
+    assert "the answer is not a Hub's" in result.stderr
 
 
 def test_offline_mode_is_respected(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +361,7 @@ def test_offline_mode_is_respected(hub: Hub, tmp_path: Path, monkeypatch: pytest
     assert hub.tokens == set()
 
 
-def test_a_disk_that_fills_up_all_the_same(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_during_the_fetch(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: fetch.Wanted, path: Path) -> dict[str, Any]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -404,7 +403,7 @@ def test_usage(hub: Hub, tmp_path: Path, options: list[str], words: str) -> None
     "manifest",
     ["{", "[]", '{"files": []}', '{"datasets": []}', '{"datasets": [{"name": "fineweb10B_sp1024"}], "tokenizers": []}'],
 )
-def test_a_manifest_that_does_not_say_what_is_needed(hub: Hub, tmp_path: Path, manifest: str) -> None:
+def test_a_manifest_that_lacks_what_is_needed(hub: Hub, tmp_path: Path, manifest: str) -> None:
     hub.files["datasets/manifest.json"] = manifest.encode()
     result = run(tmp_path)
     assert result.exit_code in (1, 2)
@@ -421,7 +420,7 @@ def test_a_commit_can_be_named_and_the_token_stays_with_the_hub(
     assert hub.tokens == {("127.0.0.1", "Bearer hf_secret"), ("localhost", None)}
 
 
-def test_no_other_command_loads_what_fetches(tmp_path: Path) -> None:
+def test_no_other_command_loads_the_hub_client() -> None:
     import subprocess
     import sys
 
