@@ -190,9 +190,11 @@ def say_why(verdict: Verdict) -> None:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def plan(form: str, **options: Any) -> None:
     """Before paying: seeds needed, chances and costs, fixed and sequential."""
-    from analysis.stats.power import as_json, as_text, designs, question
+    from analysis.evidence.question import PlanOptions, question
+    from analysis.report.plan import as_json, as_text
+    from analysis.stats.power import designs
 
-    asked = question(**options)
+    asked = question(PlanOptions(**options))
     sys.stdout.write({"text": as_text, "json": as_json}[form](asked, designs(asked)))
 
 
