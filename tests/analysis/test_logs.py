@@ -29,15 +29,25 @@ def read(text: str):
 def test_a_complete_log() -> None:
     text = make_log(1337, 1.20143417)
     (run,) = read(text)
-    assert (run.seed, run.world_size, run.model_params, run.torch) == (1337, 8, 1234, "2.8.0+cu128")
+    assert run.seed == 1337
+    assert run.world_size == 8
+    assert run.model_params == 1234
+    assert run.torch == "2.8.0+cu128"
     assert run.gpu == "NVIDIA H100 80GB HBM3"
-    assert (run.python, run.train_shards, run.val_tokens) == ("3.11.3", 80, 62021632)
-    assert (run.dataset, run.tokenizer) == ("fineweb10B_sp1024", "fineweb_1024_bpe.model")
-    assert (run.code_bytes, run.model_bytes, run.artifact_bytes) == (len(SOURCE), 15820, 15820 + len(SOURCE))
+    assert run.python == "3.11.3"
+    assert run.train_shards == 80
+    assert run.val_tokens == 62021632
+    assert run.dataset == "fineweb10B_sp1024"
+    assert run.tokenizer == "fineweb_1024_bpe.model"
+    assert run.code_bytes == len(SOURCE)
+    assert run.model_bytes == 15820
+    assert run.artifact_bytes == 15820 + len(SOURCE)
     assert run.source is not None
     assert run.source.text == SOURCE.encode()
     assert run.hyperparameters["train_batch_tokens"] == "393216"
-    assert (run.last_step, run.total_steps, run.train_time_ms) == (100, 100, 6009)
+    assert run.last_step == 100
+    assert run.total_steps == 100
+    assert run.train_time_ms == 6009
     assert [(step.step, step.train_loss) for step in run.steps if step.train_loss][-2:] == [(4, 6.5), (50, 2.5)]
     assert run.steps[-1].val_bpb == 1.25
     assert text.split("\n")[run.steps[-1].line - 1].startswith("step:100/100")
@@ -59,7 +69,8 @@ def test_the_embedded_source_is_cut_out_and_its_digest_kept() -> None:
     assert run.seed == 3
     assert [metric.val_bpb for metric in run.finals] == [1.2]
     assert run.source is not None
-    assert (run.source.sha256, run.source.size_bytes) == (hashlib.sha256(source.encode()).hexdigest(), len(source))
+    assert run.source.sha256 == hashlib.sha256(source.encode()).hexdigest()
+    assert run.source.size_bytes == len(source)
 
 
 def test_launcher_lines_before_the_source_are_not_part_of_it() -> None:
@@ -93,7 +104,10 @@ def test_launcher_lines_before_the_source_are_not_part_of_it() -> None:
 def test_shapes_of_a_final_metric_line(line: str) -> None:
     (run,) = read(line + "\n")
     (metric,) = run.finals
-    assert (metric.label, metric.val_loss, metric.val_bpb, metric.decimals) == ("final_x", 2.0286, 1.2014, 4)
+    assert metric.label == "final_x"
+    assert metric.val_loss == 2.0286
+    assert metric.val_bpb == 1.2014
+    assert metric.decimals == 4
 
 
 @pytest.mark.parametrize(
@@ -154,7 +168,8 @@ def test_a_run_that_begins_with_a_header_again_has_facts_of_its_own() -> None:
 
 def test_a_run_that_died_before_its_first_step_is_a_run() -> None:
     (run,) = read("seed:4\nwarmup_step:1/20\nCUDA out of memory\n")
-    assert (run.seed, run.trained) == (4, False)
+    assert run.seed == 4
+    assert not run.trained
 
 
 def test_a_file_without_steps_or_metrics_is_no_log() -> None:
@@ -208,13 +223,24 @@ quantized_sliding_window val_loss:2.80691494 val_bpb:1.08664424 eval_time:84115m
 
 def test_a_block_of_hyper_parameters_and_times_in_minutes() -> None:
     (run,) = read(BLOCK)
-    assert (run.seed, run.world_size, run.train_shards, run.val_tokens) == (42, 8, 128, 40540160)
-    assert (run.tokenizer, run.dataset) == ("fineweb_8192_bpe.model", "fineweb10B_sp8192")
-    assert (run.complete_config, run.hyperparameters["lr"], len(run.hyperparameters)) == (True, "0.02", 6)
-    assert (run.train_time_ms, run.last_step, run.total_steps) == (588136, 4987, 20000)
+    assert run.seed == 42
+    assert run.world_size == 8
+    assert run.train_shards == 128
+    assert run.val_tokens == 40540160
+    assert run.tokenizer == "fineweb_8192_bpe.model"
+    assert run.dataset == "fineweb10B_sp8192"
+    assert run.complete_config
+    assert run.hyperparameters["lr"] == "0.02"
+    assert len(run.hyperparameters) == 6
+    assert run.train_time_ms == 588136
+    assert run.last_step == 4987
+    assert run.total_steps == 20000
     assert [step.train_time_ms for step in run.steps] == [None, 0, 48_000, None]
-    assert (run.code_bytes, run.unpacked_code_bytes) == (30305, 146673)
-    assert (run.model_bytes, run.artifact_bytes, run.totals) == (15910075, 15940380, (("quantized+brotli", 15940380),))
+    assert run.code_bytes == 30305
+    assert run.unpacked_code_bytes == 146673
+    assert run.model_bytes == 15910075
+    assert run.artifact_bytes == 15940380
+    assert run.totals == (("quantized+brotli", 15940380),)
     assert BLOCK.split("\n")[(run.size_line or 0) - 1].startswith("Total submission")
     assert [metric.label for metric in run.finals] == ["quantized_sliding_window"]
 
@@ -229,9 +255,16 @@ def test_a_dialect_of_one_line_blocks_and_letters() -> None:
         "budget:15993853/16000000 (15.99/16.00MB) FITS\n"
         "final_sliding val_loss:2.9869 val_bpb:1.1565 (stride=16, T=0.90) eval_time:429311ms\n"
     )
-    assert (run.python, run.torch, run.seed, run.world_size) == ("3.13.12", "2.10.0+cu128", 7, 8)
-    assert (run.code_bytes, run.artifact_bytes, run.train_time_ms) == (70853, 15993853, 599652)
-    assert (run.steps[0].train_loss, run.steps[0].train_time_ms, run.steps[0].step_avg_ms) == (3.312, 91478, 91.5)
+    assert run.python == "3.13.12"
+    assert run.torch == "2.10.0+cu128"
+    assert run.seed == 7
+    assert run.world_size == 8
+    assert run.code_bytes == 70853
+    assert run.artifact_bytes == 15993853
+    assert run.train_time_ms == 599652
+    assert run.steps[0].train_loss == 3.312
+    assert run.steps[0].train_time_ms == 91478
+    assert run.steps[0].step_avg_ms == 91.5
     assert run.complete_config
 
 
@@ -242,13 +275,22 @@ def test_a_speedrun_ends_in_its_last_validation() -> None:
         "step:1/3325 train_time:11.062s step_avg:11061.81ms\n"
         "step:3325/3325 val_loss:3.27796 train_time:504.537s step_avg:151.74ms\npeak memory allocated: 29863 MiB\n"
     )
-    assert (run.gpu, run.world_size, run.seed, run.finals) == ("NVIDIA H100 80GB HBM3", 8, None, ())
+    assert run.gpu == "NVIDIA H100 80GB HBM3"
+    assert run.world_size == 8
+    assert run.seed is None
+    assert run.finals == ()
     assert run.validation is not None
-    assert (run.validation.val_loss, run.validation.val_bpb, run.validation.decimals) == (3.27796, None, 5)
-    assert (run.validation.line, run.train_time_ms, run.last_step) == (4, 504537, 3325)
+    assert run.validation.val_loss == 3.27796
+    assert run.validation.val_bpb is None
+    assert run.validation.decimals == 5
+    assert run.validation.line == 4
+    assert run.train_time_ms == 504537
+    assert run.last_step == 3325
     (old,) = read("s:0 tel:11.0\ns:1 trl:10.9\ns:5100 tel:3.2743\n")
     assert old.validation is not None
-    assert (old.validation.val_loss, old.last_step, old.steps[1].train_loss) == (3.2743, 5100, 10.9)
+    assert old.validation.val_loss == 3.2743
+    assert old.last_step == 5100
+    assert old.steps[1].train_loss == 10.9
 
 
 @pytest.mark.parametrize(
@@ -296,7 +338,10 @@ def test_blocks_between_rulers_that_are_no_source_are_read() -> None:
     (run,) = read(
         f"{ruler}\n{BLOCK.split('train_shards')[0]}{ruler}\nRunning PyTorch 2.11.0\n{ruler}\n0/2 val_loss: 3 val_bpb: 2\n"
     )
-    assert (run.source, run.seed, run.torch, run.last_step) == (None, 42, "2.11.0", 0)
+    assert run.source is None
+    assert run.seed == 42
+    assert run.torch == "2.11.0"
+    assert run.last_step == 0
 
 
 def test_a_short_ruler_inside_a_source_is_part_of_it() -> None:
@@ -378,7 +423,8 @@ def test_what_could_not_be_read_is_said_and_is_an_error(command: Run, record: Ca
     folder = record({7: 1.2})
     (folder / "away.log").symlink_to("/etc/hostname")
     found = command("analysis.logs", folder)
-    assert (found.returncode, len(found.stdout.strip().split("\n"))) == (3, 2)
+    assert found.returncode == 3
+    assert len(found.stdout.strip().split("\n")) == 2
     assert "away.log is a link that leads out of the folder" in found.stderr
 
 

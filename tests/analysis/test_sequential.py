@@ -107,8 +107,10 @@ def test_what_the_default_design_reaches_and_costs(
 ) -> None:
     criticals = boundary(DEFAULT, 0.01)
     chance, needed = power(DEFAULT, criticals, delta), expected_seeds(DEFAULT, criticals, delta)
-    assert (chance, needed) == (pytest.approx(passed, abs=5e-4), pytest.approx(seeds, abs=5e-3))
-    assert (chance, needed) == (pytest.approx(power_digits, abs=1e-9), pytest.approx(seeds_digits, rel=1e-9))
+    assert chance == pytest.approx(passed, abs=5e-4)
+    assert needed == pytest.approx(seeds, abs=5e-3)
+    assert chance == pytest.approx(power_digits, abs=1e-9)
+    assert needed == pytest.approx(seeds_digits, rel=1e-9)
 
 
 def test_the_source_record_is_worth_less_when_ten_seeds_were_allowed() -> None:

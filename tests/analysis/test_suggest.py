@@ -44,6 +44,7 @@ def test_an_argument_that_does_not_exist(tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     (tmp_path / "file").touch()
     found = CliRunner().invoke(command, [str(tmp_path / "sweeps")])
-    assert (found.exit_code, f"Did you mean '{tmp_path}/sweep'?" in found.stderr) == (2, True)
+    assert found.exit_code == 2
+    assert f"Did you mean '{tmp_path}/sweep'?" in found.stderr
     assert "is a file" in CliRunner().invoke(command, [str(tmp_path / "file")]).stderr
     assert CliRunner().invoke(command, [str(tmp_path / "sweep")]).stdout == "PosixPath\n"
