@@ -10,12 +10,10 @@ from typing import Any
 from analysis.checks.plan import plan_beside
 from analysis.evidence.history import History, read_history
 from analysis.evidence.usable import LARGEST
-from analysis.rules.ruleset import Ruleset, load
+from analysis.rules.ruleset import USUAL, Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.sweepdir.plan import DesignKind, Plan, read_plan
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError
-
-USUAL_RULES = "parameter-golf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +98,7 @@ def resolve(paths: Sequence[Path], options: Options) -> Asked:
     asked = Asked(
         paths=tuple(paths),
         options=options,
-        rules=load(options.rules or USUAL_RULES),
+        rules=load(options.rules or USUAL),
         sota=options.sota,
         control=options.control,
         history=read_history(options.history) if options.history is not None else None,

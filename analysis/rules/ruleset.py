@@ -15,6 +15,7 @@ from analysis.rules.findings import OFF, SEVERITIES, Code
 from analysis.untrusted.refusal import SeedproofError, nearest, nearest_path
 
 FOLDER = Path(__file__).with_name("rulesets")
+USUAL = "parameter-golf"  # where neither an option nor a plan names others
 METRIC_UNITS = {"val_bpb": "bpb", "val_loss": "nats"}
 T_TEST, Z_TEST = "one-sample t", "known-sigma z"
 LABELLED, LAST_VALIDATION = "labelled line", "last validation"

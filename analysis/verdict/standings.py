@@ -26,7 +26,7 @@ from analysis.stats.fixed import Sample, critical_t, welch_t
 from analysis.untrusted.files import printable_path
 from analysis.untrusted.refusal import EvidenceError, SeedproofError
 from analysis.verdict.judge import decide
-from analysis.verdict.verdict import UNUSABLE
+from analysis.verdict.verdict import UNUSABLE, Verdict
 
 CANNOT_TELL = "cannot tell"
 _DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)")
@@ -69,7 +69,9 @@ class _Entry:
 
 def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:
     """Return one row a record folder, oldest first. A folder that cannot be read is a row that says why."""
-    entries = sorted((_read(folder, directory, rules) for folder in record_folders(directory)), key=lambda one: one.order)
+    entries = sorted(
+        (_read(folder, directory, rules) for folder in record_folders(directory)), key=lambda one: one.order
+    )
     rows: list[Row] = []
     standing: Row | None = None
     for entry in entries:
@@ -133,7 +135,43 @@ def _tested(entry: _Entry, rules: Ruleset, standing: Row | None) -> Row:
         units, sota = ["bpb", "nats"], standing.mean
         row = replace(row, predecessor=standing.record)
     for unit in units:
-        row = _tested_in(unit, row, Case(rules=replace(rules, unit=unit), where=row.record, runs=entry.runs, sota=sota))
-        if entry.row.why is not None:
-            row = replace(row, **{f"verdict_{unit}": CANNOT_TELL, f"p_{unit}": None}, why=entry.row.why)
+        case = Case(rules=replace(rules, unit=unit), where=row.record, runs=entry.runs, sota=sota, fault=entry.row.why)
+        verdict = decide(case)
+        row = replace(row, **_in_unit(unit, verdict), why=verdict.reason if verdict.verdict is UNUSABLE else row.why)
     return row
+
+
+def _in_unit(unit: str, verdict: Verdict) -> dict[str, str | float | None]:
+    """Return a verdict under the keys of its unit."""
+    said = CANNOT_TELL if verdict.verdict is UNUSABLE else verdict.verdict.replace("_", " ")
+    return {f"verdict_{unit}": said, f"p_{unit}": verdict.test.p_value if verdict.test is not None else None}
+
+
+# -- statistics of a board ---------------------------------------------------------------------------------------------
+
+
+def sample(row: Row) -> Sample | None:
+    """Return a record's runs as a sample, None where they have no spread."""
+    return None if row.mean is None or not row.sd else Sample(row.n, row.mean, row.sd)
+
+
+def is_tied(row: Row, best: Row, alpha: float) -> bool:
+    """Return whether a record's mean and the best one's may be the same, by Welch's two-sided test; the best ties with itself."""
+    if row is best:
+        return True
+    one, other = sample(row), sample(best)
+    if one is None or other is None:
+        return False
+    p = welch_t(other, one, 0.0).p_value
+    return 2 * min(p, 1 - p) >= alpha
+
+
+def half_width(row: Row, alpha: float) -> float | None:
+    """Return half the width of the two-sided confidence interval at 1 - alpha; None for a single run."""
+    known = sample(row)
+    return None if known is None else critical_t(known.n - 1, alpha / 2) * known.sd / known.n**0.5
+
+
+def any_false(alpha: float, tests: int) -> float:
+    """Return the chance that one or more of several true null hypotheses are rejected. Five tests at 1 %: 0.0490."""
+    return 1 - (1 - alpha) ** tests

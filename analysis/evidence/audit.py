@@ -1,0 +1,83 @@
+"""An audit: what does not fit in a record folder, a sweep or some single logs, without a verdict on the claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.checks.folder import audit as audit_folder
+from analysis.checks.sweep import audit_sweep
+from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
+from analysis.record.fit import Fit
+from analysis.record.folder import read_record, records_below
+from analysis.record.selection import select
+from analysis.record.sweep import read_sweep
+from analysis.rules.findings import Finding
+from analysis.rules.ruleset import USUAL, RulesError, Ruleset, load
+from analysis.sweepdir.layout import CANDIDATE, SweepError, is_sweep
+from analysis.sweepdir.plan import read_plan
+from analysis.untrusted.files import printable_path
+from analysis.untrusted.refusal import EvidenceError, UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """The findings on one folder, one sweep or the single logs of a call.
+
+    runs: how many are claimed. headline: how the claimed number fits them.
+    """
+
+    paths: tuple[Path, ...]
+    rules: str
+    runs: int
+    headline: Fit
+    findings: tuple[Finding, ...]
+
+    @property
+    def where(self) -> str:
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return printable_path(self.paths[0]) + more
+
+
+def audit_all(paths: list[Path], rules: str | None = None) -> list[Audit]:
+    """Audit each folder of the PATHs, then their single logs together. Raises UsageError, RulesError, EvidenceError."""
+    files = [path for path in paths if path.is_file()]
+    audits = [audit([path], rules) for path in paths if not path.is_file()]
+    return [*audits, audit(files, rules)] if files else audits
+
+
+def audit(paths: list[Path], rules: str | None = None) -> Audit:
+    """Audit a record folder, a sweep or some single logs. Raises UsageError, RulesError, EvidenceError."""
+    named = load(rules) if rules else None
+    return _of_sweep(paths[0], named) if is_sweep(paths[0]) else _of_record(paths, named or load(USUAL))
+
+
+def _of_sweep(path: Path, named: Ruleset | None) -> Audit:
+    try:
+        plan = read_plan(path)
+        rules = named or plan.rules()
+        read = read_sweep(path, plan, rules)
+        findings = audit_sweep(read, path, plan, rules)
+    except (SweepError, RulesError) as error:  # of the plan, which is evidence
+        raise EvidenceError(str(error)) from None
+    runs = len(read.claimed.get(CANDIDATE, ()))
+    return Audit(paths=(path,), rules=rules.name, runs=runs, headline=Fit.UNCLAIMED, findings=tuple(findings))
+
+
+def _of_record(paths: list[Path], rules: Ruleset) -> Audit:
+    if frames := [path for path in paths if path.is_file() and path.suffix in FRAME_SUFFIXES]:
+        raise UsageError(f"{frames[0]} is a frame: it holds no logs to audit. Name the folder with the logs.")
+    record = read_record(paths)
+    if inside := records_below(record):
+        raise UsageError(
+            f"{paths[0]} holds {len(inside)} record folder{'s' if len(inside) > 1 else ''} (first: {inside[0]}). Name "
+            f"one, or see all with python -m analysis.leaderboard {paths[0]}."
+        )
+    selection = select(record, rules)
+    return Audit(
+        paths=tuple(paths),
+        rules=rules.name,
+        runs=len(selection.claimed),
+        headline=selection.fit,
+        findings=tuple(audit_folder(record, selection, rules)),
+    )

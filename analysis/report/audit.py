@@ -1,0 +1,45 @@
+"""An audit as text, as JSON and as GitHub annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from analysis.evidence.audit import Audit
+from analysis.record.fit import Fit
+from analysis.report.findings import annotation, finding_lines
+from analysis.rules.findings import in_words
+from analysis.untrusted.escape import json_text, printable
+from analysis.untrusted.files import printable_path
+
+HEADLINES = {
+    Fit.MEAN: "their mean",
+    Fit.BEST: "the best of them",
+    Fit.ONE: "one of them",
+    Fit.IN_TRAINING: "printed in training only",
+    Fit.UNSUPPORTED: "neither one of them nor their mean",
+}
+
+
+def text(one: Audit) -> str:
+    """Return one audit as lines."""
+    claim = [f"{one.runs} claimed run{'' if one.runs == 1 else 's'}"]
+    if one.headline is not Fit.UNCLAIMED:
+        alone = one.runs == 1 and one.headline is Fit.MEAN
+        claim.append(f"headline: {'its value' if alone else HEADLINES[one.headline]}")
+    said = in_words(one.findings) or "clean"
+    head = f"Audit of {printable(one.where)}: {said} ({printable(one.rules)}, {', '.join(claim)})"
+    return "\n".join([head, *(f"  {line}" for line in finding_lines(one.findings))]) + "\n"
+
+
+def as_json(audits: Sequence[Audit]) -> str:
+    """Return all audits with all their findings."""
+    records = [asdict(one) | {"paths": [printable_path(path) for path in one.paths]} for one in audits]
+    findings = [finding for record in records for finding in record["findings"]]
+    return json_text({"schema_version": 1, "rules": audits[0].rules, "findings": findings, "records": records})
+
+
+def as_annotations(audits: Sequence[Audit]) -> str:
+    """Return a workflow command for each finding."""
+    lines = [annotation(f, str(one.paths[0]) if one.paths[0].is_dir() else "") for one in audits for f in one.findings]
+    return "".join(f"{line}\n" for line in lines)
