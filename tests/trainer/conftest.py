@@ -1,4 +1,4 @@
-"""A tiny real dataset and model settings that train in a second."""
+"""A tiny real dataset, and model settings that train in a second."""
 
 from __future__ import annotations
 
@@ -14,16 +14,26 @@ from trainer import dataset
 
 TINY_VOCAB = 400
 TINY_MODEL = {
-    "VOCAB_SIZE": str(TINY_VOCAB), "NUM_LAYERS": "3", "MODEL_DIM": "32", "NUM_HEADS": "4", "NUM_KV_HEADS": "2",
-    "TRAIN_SEQ_LEN": "32", "TRAIN_BATCH_TOKENS": "512", "VAL_BATCH_SIZE": "1024", "ITERATIONS": "12",
-    "WARMUP_STEPS": "2", "WARMDOWN_ITERS": "4", "MAX_WALLCLOCK_SECONDS": "0", "VAL_LOSS_EVERY": "6",
+    "VOCAB_SIZE": str(TINY_VOCAB),
+    "NUM_LAYERS": "3",
+    "MODEL_DIM": "32",
+    "NUM_HEADS": "4",
+    "NUM_KV_HEADS": "2",
+    "TRAIN_SEQ_LEN": "32",
+    "TRAIN_BATCH_TOKENS": "512",
+    "VAL_BATCH_SIZE": "1024",
+    "ITERATIONS": "12",
+    "WARMUP_STEPS": "2",
+    "WARMDOWN_ITERS": "4",
+    "MAX_WALLCLOCK_SECONDS": "0",
+    "VAL_LOSS_EVERY": "6",
     "OMP_NUM_THREADS": "1",
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session")
 def prose() -> str:
-    """Lines of made-up words, the same on every Python: which documents are held out depends on their very bytes."""
+    """Return lines of made-up words, the same on every Python, because a document's bytes decide if it is held out."""
     letters = random.Random(7)
     words = ["".join(letters.choices("etaoinshrdlucmfwypvbgkqjxz", k=letters.randrange(2, 9))) for _ in range(400)]
     return "".join(" ".join(letters.choices(words, k=9)) + ".\n" for _ in range(200))
@@ -47,7 +57,7 @@ class TinyData:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
-    """Shards and tokenizer of one module of the standard library."""
+    """Build shards and a tokenizer from two modules of the standard library."""
     root = tmp_path_factory.mktemp("tiny")
     documents = dataset.excerpts([Path(json.__file__).read_text(), Path(dataset.ast.__file__).read_text()])
     model = dataset.train_tokenizer(documents, TINY_VOCAB)

@@ -1,4 +1,4 @@
-"""Datasets of one's own text: the same bytes however many processes encode, and plain words for text that will not do."""
+"""Datasets of your own text: the same bytes on any number of processes, and one sentence about unusable text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainer.shards import DatasetError, problems, read_manifest
 
 @pytest.fixture
 def texts(tmp_path: Path, prose: str) -> Path:
-    """Sixty documents in three kinds of files."""
+    """Write sixty documents in three kinds of files."""
     folder = tmp_path / "texts"
     (folder / "deep").mkdir(parents=True)
     for number in range(20):
@@ -62,7 +62,7 @@ def test_the_bytes_do_not_depend_on_processes_or_the_order_of_files(
     assert files(tmp_path / "one") == files(tmp_path / "two")
     assert read_manifest(tmp_path / "one")["datasets"][0]["stats"]["files_train"] > 1
     monkeypatch.setattr(corpus, "SHARD_TOKENS", 10_000_000)
-    corpus.build_corpus([texts], tmp_path / "one", 400, "x", 1, list)  # fewer shards leave none of the many
+    corpus.build_corpus([texts], tmp_path / "one", 400, "x", 1, list)  # fewer shards: the old ones are removed
     assert list(problems(tmp_path / "one", read_manifest(tmp_path / "one"))) == []
     assert len(list((tmp_path / "one").rglob("*.bin"))) == 2
 
@@ -88,7 +88,7 @@ def test_shards_are_cut_at_their_size_and_lose_nothing(monkeypatch: pytest.Monke
         ("a.txt", b"one document", "1 documents are too few"),
     ],
 )
-def test_text_that_will_not_do(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_unusable_text_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     result = build(tmp_path / name, "--output", tmp_path / "data")
     assert result.exit_code == 1

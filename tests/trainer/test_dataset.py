@@ -1,4 +1,4 @@
-"""The demo dataset: same bytes every time, and damage is found."""
+"""The demo dataset has the same bytes every time, and `verify` finds damage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prose: str) -> Path:
-    """A small standard library in place of the real one."""
+    """Put a small standard library in place of the real one."""
     root = tmp_path / "lib"
     (root / "pydoc_data").mkdir(parents=True)
     (root / "test").mkdir()
@@ -76,7 +76,7 @@ def small(tmp_path: Path) -> Path:
     return folder
 
 
-def test_verify_accepts_what_is_whole(python: Run, small: Path) -> None:
+def test_verify_accepts_a_whole_dataset(python: Run, small: Path) -> None:
     found = python("-m", "trainer.dataset", "verify", small)
     assert (found.returncode, found.stdout) == (0, f"{small}: 1 files match the manifest.\n")
 

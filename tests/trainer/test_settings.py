@@ -1,4 +1,4 @@
-"""Settings and data that cannot work end before training, in one sentence that names the variable and both values."""
+"""Settings and data that cannot work are refused before training: one sentence names the variable and both values."""
 
 from __future__ import annotations
 
@@ -128,10 +128,8 @@ def test_the_program_ends_with_one_sentence(
 
 
 @pytest.mark.slow
-def test_ranks_that_do_not_divide_8_are_said_once_under_torchrun(python: Run, tiny_data: TinyData) -> None:
-    found = python(
-        "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", ROOT / "trainer" / "train_gpt.py",
-        env=tiny_data.env,
-    )  # fmt: skip
+def test_ranks_that_do_not_divide_8_are_refused_once_under_torchrun(python: Run, tiny_data: TinyData) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3"]
+    found = python(*torchrun, ROOT / "trainer" / "train_gpt.py", env=tiny_data.env)
     assert found.returncode == 1
     assert found.stderr.count("train_gpt.py: WORLD_SIZE=3 does not divide 8") == 1

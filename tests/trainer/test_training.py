@@ -1,4 +1,4 @@
-"""Whole runs of the program on a tiny model: log contract, seeds, ranks, clock, artifact."""
+"""Whole runs of a tiny model: log contract, seeds, ranks, clock, artifact."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CONTRACT = [
 
 
 def train(python: Run, tiny_data: TinyData, folder: Path, ranks: int = 0, **env: str) -> str:
-    """One run in `folder` on `ranks` ranks (0: without torchrun); returns its log."""
+    """Train once in `folder` on `ranks` ranks (0: without torchrun) and return the log."""
     folder.mkdir(parents=True)
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks else []
     found = python(*launcher, TRAINER, env=tiny_data.env | env, cwd=folder)
@@ -133,10 +133,8 @@ def test_warm_up_steps_leave_no_trace(python: Run, tiny_data: TinyData, tmp_path
 
 
 def test_the_wall_clock_cap_stops_all_ranks_in_time(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
-    log = train(
-        python, tiny_data, tmp_path / "cap", ranks=2,
-        MAX_WALLCLOCK_SECONDS="2", ITERATIONS="100000", WARMDOWN_ITERS="10", VAL_LOSS_EVERY="0", RUN_ID="capped",
-    )  # fmt: skip
+    capped = {"MAX_WALLCLOCK_SECONDS": "2", "ITERATIONS": "100000", "WARMDOWN_ITERS": "10", "VAL_LOSS_EVERY": "0"}
+    log = train(python, tiny_data, tmp_path / "cap", ranks=2, RUN_ID="capped", **capped)
     (found,) = re.findall(r"^stopping_early: wallclock_cap train_time:(\d+)ms step:(\d+)/100000$", log, re.MULTILINE)
     assert 2000 <= int(found[0]) < 3000
     assert re.search(rf"^step:{found[1]}/100000 val_loss", log, re.MULTILINE)
@@ -162,7 +160,7 @@ def test_a_run_that_diverges_says_so_and_fails(
     assert re.search(rf"train_gpt.py: The .*{word}.* is nan: the run has diverged", found.stderr)
 
 
-def test_the_artifact_alone_gives_the_result_again(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
+def test_the_artifact_alone_reproduces_the_result(python: Run, tiny_data: TinyData, tmp_path: Path) -> None:
     log = train(python, tiny_data, tmp_path / "run", ranks=2)
     artifact = tmp_path / "run" / "final_model.int8.ptz"
     found = python("-m", "trainer.evaluate", artifact, "--data", tiny_data.folder, "--tokenizer", tiny_data.tokenizer)

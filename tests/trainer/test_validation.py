@@ -1,4 +1,4 @@
-"""val_bpb is exact: against a slow count of bytes, on text that tries to break it."""
+"""val_bpb is exact: it equals a slow count of bytes, on text that tries to break it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from trainer import dataset
 from trainer.train_gpt import GPT, Settings, TokenBytes, Validation, load_tokenizer
 
 CPU = torch.device("cpu")
-# letters of the tokenizer, letters outside it (byte fallback), blanks, newlines, and the mark U+2581 itself
+# letters that the tokenizer knows, others (byte fallback), blanks, newlines, and the mark U+2581 itself
 alphabet = st.sampled_from([*"abcdef selfimport(){}:=.,\n\t", "\u2581", "é", "ß", "漢", "🙂", "\u0301", "\u00a0"])
 texts = st.text(alphabet, max_size=60)
 
 
 def slow_bytes(tokenizer: sentencepiece.SentencePieceProcessor, previous: int, token: int) -> int:
-    """The recipe's rule for one token, said plainly."""
+    """Count the bytes of one token by the recipe's rule, written plainly."""
 
     def silent(t: int) -> bool:
         return tokenizer.is_control(t) or tokenizer.is_unknown(t) or tokenizer.is_unused(t)
@@ -49,7 +49,7 @@ def test_bytes_of_every_token(tiny_data: TinyData, documents: list[str]) -> None
 
 @given(texts)
 def test_the_bytes_of_a_document_add_up_to_its_utf8_length(tiny_data: TinyData, text: str) -> None:
-    # U+2581 in the text is SentencePiece's own blank: it weighs one byte, not three
+    # U+2581 in the text is SentencePiece's own blank: it counts one byte, not three
     tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(tiny_data.tokenizer))
     tokens = torch.tensor(tokenizer.encode(text, add_bos=True))
     counted = int(TokenBytes.of(tokenizer, CPU).count(tokens[:-1], tokens[1:]).sum())
