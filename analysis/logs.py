@@ -1,87 +1,104 @@
-"""What was read from the logs: one row a run or, with --curves, one row a logged step. The reading is in analysis.reader.
+"""What was read from the logs: one row a run or, with --curves, one row a logged step. The reading is in analysis/reading.
 
-python -m analysis.logs PATH... [--curves] [--format csv|json|parquet] [--output FILE]
+    python -m analysis.logs PATH... [--curves] [--format csv|json|parquet] [--output FILE]
+
+Exit codes: 0 everything was read, 2 usage, 3 something was not.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from analysis.cli import ExistingPath
+from analysis.cli import HELP, OUTPUT, PATHS, Command, writing
 from analysis.reading.grammar import Step
 from analysis.reading.reader import read_log
+from analysis.reading.run import Run
 from analysis.sweepdir.layout import CANDIDATE, CONTROL
-from analysis.untrusted.escape import printable, tolerate_any_text
+from analysis.untrusted.escape import printable
 from analysis.untrusted.files import FileError, Listing, files_below, printable_path
+from analysis.untrusted.refusal import EvidenceError, UsageError
 
 STEP_COLUMNS = [column.name for column in fields(Step)]
 CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 
 
-def rows_of(log: Path, shown: str) -> Iterator[dict[str, Any]]:
-    """One row a run: what a frame holds, and every metric and hyper-parameter. Raises FileError."""
-    from analysis.reading.result import Result
-
-    arm = CONTROL if CONTROL in Path(shown).parts[:-1] else CANDIDATE
-    for run in read_log(log):
-        final = run.finals[-1] if run.finals else run.validation
-        ended = bool(run.finals) or (run.last_step or 0) >= (run.total_steps or math.inf)
-        result = Result.of(run, final, log=shown, arm=arm, state="succeeded" if ended else "failed")
-        yield result.row() | {"metrics": run.metrics, "hyperparameters": run.hyperparameters}
-
-
-def curve_rows(log: Path, shown: str) -> Iterator[dict[str, Any]]:
-    """One row a logged step; `run` counts the runs of a log from 1. Raises FileError."""
-    for number, run in enumerate(read_log(log), start=1):
-        for step in run.steps:
-            yield {"log": shown, "run": number, "seed": run.seed} | {name: getattr(step, name) for name in STEP_COLUMNS}
-
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
+@click.command(cls=Command, context_settings=HELP)
+@PATHS
 @click.option("--curves", is_flag=True, help="One row a logged step instead of one a run.")
 @click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout.")
+@OUTPUT
 def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) -> None:
-    """What was read from the logs, one row a run."""
-    if form == "parquet" and output is None:
-        raise click.UsageError("--format parquet is binary: name a file with --output FILE.")
+    """Show what was read from the logs, one row a run."""
     from analysis.reading.frame import write_rows
     from analysis.reading.result import COLUMNS
 
-    tolerate_any_text()
+    if form == "parquet" and output is None:
+        raise UsageError("--format parquet is binary: name a file with --output FILE.")
     rows: list[dict[str, Any]] = []
-    unread: list[tuple[Path, str]] = []
-    for path in paths:
-        listing = files_below(path) if path.is_dir() else Listing([path])
-        unread += listing.left_aside
-        for log in listing.logs if path.is_dir() else listing.files:
-            try:
-                rows += (curve_rows if curves else rows_of)(log, printable_path(log))
-            except FileError as error:
-                unread.append((log, str(error)))
-    for path, why in unread:
+    listing = _files(paths)
+    for log in listing.files:
+        try:
+            rows += (curve_rows if curves else run_rows)(log)
+        except FileError as error:
+            listing.left_aside.append((log, str(error)))
+    for path, why in listing.left_aside:
         click.echo(f"Not read: {printable(printable_path(path))} {why}.", err=True)
     if not rows:
-        where = printable(", ".join(map(printable_path, paths)))
-        click.echo(f"No training log in {where}: no step and no final metric was found.", err=True)
-        raise SystemExit(3)
-    if form == "json" and not curves:
-        rows = [row | {"metrics": [asdict(metric) for metric in row["metrics"]]} for row in rows]
-    try:
+        where = ", ".join(map(printable_path, paths))
+        raise EvidenceError(f"no training log in {where}: no step and no final metric was found.")
+    with writing(output):
         write_rows(rows, CURVE_COLUMNS if curves else list(COLUMNS), form, output)
-    except OSError as error:
-        if output is None:  # whoever read our lines has gone
-            raise
-        raise click.UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
-    if unread:
-        raise SystemExit(3)
+    if listing.left_aside:
+        raise SystemExit(EvidenceError.exit_code)
+
+
+def _files(paths: Sequence[Path]) -> Listing:
+    """Return the logs of the folders and the files that were named, whatever their suffix."""
+    found = Listing()
+    for path in paths:
+        listing = files_below(path) if path.is_dir() else Listing([path])
+        found.files += listing.logs if path.is_dir() else listing.files
+        found.left_aside += listing.left_aside
+    return found
+
+
+def run_rows(log: Path) -> Iterator[dict[str, Any]]:
+    """Yield one row a run: what a frame holds, and every metric and hyper-parameter. Raises FileError."""
+    from analysis.reading.result import Result
+
+    shown = printable_path(log)
+    arm = CONTROL if CONTROL in Path(shown).parts[:-1] else CANDIDATE
+    for run in read_log(log):
+        metric = run.finals[-1] if run.finals else run.validation
+        result = Result.of(run, metric, log=shown, arm=arm, state="succeeded" if has_result(run) else "failed")
+        metrics = [asdict(metric) for metric in run.metrics]
+        yield result.row() | {"metrics": metrics, "hyperparameters": run.hyperparameters}
+
+
+def has_result(run: Run) -> bool:
+    """Return whether a run ended in a final metric or, like a speedrun, in a validation at the planned last step.
+
+    A speedrun's validations print no val_bpb. Where they do, a final line is expected, and a log without one is cut off.
+    """
+    if run.finals:
+        return True
+    last, planned = run.validation, run.total_steps
+    if last is None or last.val_bpb is not None or run.validated_step is None or planned is None:
+        return False
+    return run.validated_step >= planned
+
+
+def curve_rows(log: Path) -> Iterator[dict[str, Any]]:
+    """Yield one row a logged step; `run` counts the runs of a log from 1. Raises FileError."""
+    shown = printable_path(log)
+    for number, run in enumerate(read_log(log), start=1):
+        for step in run.steps:
+            yield {"log": shown, "run": number, "seed": run.seed} | {name: getattr(step, name) for name in STEP_COLUMNS}
 
 
 if __name__ == "__main__":
