@@ -1,4 +1,4 @@
-"""The tests, as pure functions on numbers. Lower is better everywhere; nothing here reads or prints.
+"""The tests at a fixed number of runs, as pure functions on numbers. Lower is better everywhere.
 
 scipy.special holds the same distribution functions as scipy.stats and loads in a tenth of the time.
 """
@@ -14,12 +14,12 @@ from scipy.special import chdtri, ndtr, ndtri, stdtr, stdtrit
 
 
 class StatisticsError(ValueError):
-    """Values that a test cannot be made on, as one sentence."""
+    """Values that cannot be tested, as one sentence."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Test:
-    """A one-sided test: its name, statistic, degrees of freedom (None where the spread is known) and p-value."""
+    """A test: its name, statistic, degrees of freedom (None where the spread is known) and p-value."""
 
     name: str
     statistic: float
@@ -36,8 +36,12 @@ class Sample:
     sd: float
 
     @classmethod
-    def of(cls, values: Sequence[float], spread_is_known: bool = False) -> Sample:
-        """Raises StatisticsError for fewer than two values, NaN, infinity and, unless it is known, no spread at all."""
+    def of(cls, values: Sequence[float], *, spread_is_known: bool = False) -> Sample:
+        """Return the sample of these values.
+
+        Raises StatisticsError for fewer than two values, for NaN and infinity, and for values without any spread unless
+        the spread is known.
+        """
         if len(values) < 2:
             raise StatisticsError(f"A test needs at least two values, got {len(values)}.")
         if not all(math.isfinite(value) for value in values):
@@ -55,18 +59,17 @@ class Sample:
 
 
 def one_sample_t(sample: Sample, threshold: float) -> Test:
-    """Student's t-test of mean < threshold: t = (m - threshold) sqrt(n) / s, p = T_{n-1}(t).
+    """Test mean < threshold with Student's t: t = (m - threshold) sqrt(n) / s, p = T_{n-1}(t).
 
     (1.20143417, 1.19945102, 1.20319508) against 1.21113611: t = -9.0397209398, df 2, p = 0.0060086381.
     Source: Student 1908; the same as scipy.stats.ttest_1samp(alternative="less").
     """
     statistic = (sample.mean - threshold) * math.sqrt(sample.n) / sample.sd
-    df = sample.n - 1
-    return Test("one-sample t", statistic, df, float(stdtr(df, statistic)))
+    return _below("one-sample t", statistic, sample.n - 1)
 
 
 def critical_t(df: float, alpha: float) -> float:
-    """The t that a one-sided test at level alpha must reach; divided by sqrt(n) the gain it needs, in sd.
+    """Return the t that a one-sided test at level alpha must reach. Divided by sqrt(n) it is the gain needed, in sd.
 
     alpha 0.01: 6.9645567 at df 2 (a gain of 4.0209887 sd), 2.8214379 at df 9 (0.8922170 sd).
     """
@@ -74,25 +77,25 @@ def critical_t(df: float, alpha: float) -> float:
 
 
 def upper_bound(sample: Sample, alpha: float) -> float:
-    """One-sided (1 - alpha) confidence bound of the mean: m + t_{alpha, n-1} s / sqrt(n).
+    """Return the one-sided (1 - alpha) confidence bound of the mean: m + t_{alpha, n-1} s / sqrt(n).
 
-    It lies below the threshold exactly when one_sample_t's p is below alpha.
+    It is below the threshold exactly when one_sample_t's p is below alpha.
     """
     return sample.mean + critical_t(sample.n - 1, alpha) * sample.sd / math.sqrt(sample.n)
 
 
 def known_sigma_z(sample: Sample, threshold: float, sigma: float, control: Sample | None = None) -> Test:
-    """z-test of mean < threshold with a known spread: z = (threshold - m) sqrt(n) / sigma, p = 1 - Phi(z).
+    """Test mean < threshold with a known spread: z = (threshold - m) sqrt(n) / sigma, p = 1 - Phi(z).
 
-    With a control the threshold is its mean less the margin, and sqrt(n) becomes 1 / sqrt(1/n1 + 1/n0).
+    With a control, the threshold is its mean less the margin, and sqrt(n) becomes 1 / sqrt(1/n1 + 1/n0).
     Ten runs of mean 3.2785 against 3.28 with sigma 0.0013: z = 3.648782, p = 0.00013174. Source: the speedrun's track 3.
     """
     statistic = scaled_gain(sample, threshold, control) / sigma
-    return Test("known-sigma z", statistic, None, float(ndtr(-statistic)))
+    return Test(name="known-sigma z", statistic=statistic, df=None, p_value=float(ndtr(-statistic)))
 
 
 def scaled_gain(sample: Sample, threshold: float, control: Sample | None = None) -> float:
-    """(threshold - m) sqrt(n), against a control (threshold - m) / sqrt(1/n1 + 1/n0): track 3's own statistic.
+    """Return (threshold - m) sqrt(n), or (threshold - m) / sqrt(1/n1 + 1/n0) against a control: track 3's own statistic.
 
     Ten runs 0.0011 better than sixteen of another optimizer: 0.002728764.
     """
@@ -100,7 +103,7 @@ def scaled_gain(sample: Sample, threshold: float, control: Sample | None = None)
 
 
 def known_sigma_level(critical: float, sigma: float, sd: float) -> float:
-    """The true level of a test that rejects at z >= critical with sigma, when the spread really is sd.
+    """Return the true level of a test that rejects at z >= critical with sigma, when the spread really is sd.
 
     Track 3's 0.004 / 0.0013 = 3.077 is a level of 0.00105; with runs that scatter by 0.0025 it is 0.0548.
     """
@@ -108,7 +111,7 @@ def known_sigma_level(critical: float, sigma: float, sd: float) -> float:
 
 
 def known_sigma_upper_bound(sample: Sample, alpha: float, sigma: float, control: Sample | None = None) -> float:
-    """One-sided (1 - alpha) confidence bound of the mean when the spread is known: m + z_{1 - alpha} sigma / sqrt(n)."""
+    """Return the one-sided (1 - alpha) bound of the mean when the spread is known: m + z_{1 - alpha} sigma / sqrt(n)."""
     return sample.mean - float(ndtri(alpha)) * sigma * math.sqrt(1 / sample.n + (1 / control.n if control else 0))
 
 
@@ -116,34 +119,37 @@ def known_sigma_upper_bound(sample: Sample, alpha: float, sigma: float, control:
 
 
 def welch_t(sample: Sample, control: Sample, margin: float) -> Test:
-    """Test of mean < control's mean - margin with both samples' own noise, unequal variances.
+    """Test mean < control's mean - margin with both samples' own noise and unequal variances.
 
     t = (m1 - m0 + margin) / sqrt(s1^2/n1 + s0^2/n0); df by Satterthwaite 1946, Welch 1947. At a nominal 1 % its true
     level is 0.6 % with three seeds against three, and 1.6 % with ten against three.
     """
-    return _two_sample("Welch t", sample, control, margin, *_unequal(sample, control))
+    error = _unequal(sample, control)
+    return _below("Welch t", (sample.mean - control.mean + margin) / error.size, error.df)
 
 
 def pooled_t(sample: Sample, control: Sample, margin: float) -> Test:
-    """As welch_t with one common variance: exact when the two spreads are equal. df = n1 + n0 - 2."""
-    return _two_sample("pooled t", sample, control, margin, *_equal(sample, control))
+    """Test the same with one common variance: exact when the two spreads are equal. df = n1 + n0 - 2."""
+    error = _equal(sample, control)
+    return _below("pooled t", (sample.mean - control.mean + margin) / error.size, error.df)
 
 
 def against_control(sample: Sample, control: Sample, margin: float) -> Test:
-    """Of Welch's and the pooled test the one with the larger p: both must pass.
+    """Return the one of Welch's and the pooled test with the larger p: both must pass.
 
-    With equal numbers of runs that is Welch's, whose df are never more. With unequal numbers either may be the
+    With equal numbers of runs that is Welch's, which never has more df. With unequal numbers either may be the
     liberal one.
     """
     return max(welch_t(sample, control, margin), pooled_t(sample, control, margin), key=lambda test: test.p_value)
 
 
 def power_against(n: int, control: int, alpha: float, delta: float, scatter: float = 1.0) -> float:
-    """The chance that `against_control` passes when the true gain is `delta` sd; the control's own sd is `scatter` of them.
+    """Return the chance that `against_control` passes when the true gain is `delta` sd and the control's sd is `scatter`.
 
-    The two variances are chi-square, the distance that the means need is the larger of the two tests': a mean over 96 x
-    96 Gauss nodes of their probabilities. Eight seeds against three at delta 3: 0.635 (the pooled test alone: 0.920).
-    Without a gain it is the level: ten against three at 1 % 0.0045, and 0.0135 if the control scatters twice as much.
+    The two variances are chi-square. The distance that the means need is the larger of the two tests'. The chance is
+    the mean of its normal probability over 96 x 96 Gauss nodes. Eight seeds against three at delta 3: 0.635 (the pooled
+    test alone: 0.920). Without a gain it is the level: ten against three at 1 % 0.0045, and 0.0135 if the control
+    scatters twice as much.
     """
     nodes, weights = np.polynomial.legendre.leggauss(96)
     u, w = (1 + nodes) / 2, weights / 2
@@ -158,63 +164,71 @@ def power_against(n: int, control: int, alpha: float, delta: float, scatter: flo
 
 
 def upper_bound_against(sample: Sample, control: Sample, alpha: float) -> float:
-    """The bound that goes with `against_control`: below control's mean - margin exactly when its p is below alpha.
+    """Return the bound of `against_control`: below control's mean - margin exactly when its p is below alpha.
 
-    m1 + t_{alpha, df} se, with the standard error of m1 - m0; the larger one of the two tests'.
+    m1 + t_{alpha, df} se, with the standard error of m1 - m0; the larger of the two tests' bounds.
     """
     both = _unequal(sample, control), _equal(sample, control)
-    return max(sample.mean + critical_t(df, alpha) * error for error, df in both)
+    return max(sample.mean + critical_t(error.df, alpha) * error.size for error in both)
 
 
 def standard_error(sample: Sample, control: Sample | None = None) -> float:
-    """Of the mean, s / sqrt(n), or of the difference from a control's mean with one common spread."""
-    return sample.sd / math.sqrt(sample.n) if control is None else _equal(sample, control)[0]
+    """Return the standard error of the mean, s / sqrt(n), or of its distance to a control's mean with one common spread."""
+    return sample.sd / math.sqrt(sample.n) if control is None else _equal(sample, control).size
 
 
-def _unequal(sample: Sample, control: Sample) -> tuple[float, float]:
-    """Standard error of the difference of the means and its df, unequal variances."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Error:
+    """The standard error of the difference of two means, and its degrees of freedom."""
+
+    size: float
+    df: float
+
+
+def _unequal(sample: Sample, control: Sample) -> _Error:
+    """Return the error where the variances may differ."""
     a, b = sample.sd**2 / sample.n, control.sd**2 / control.n
-    return math.sqrt(a + b), (a + b) ** 2 / (a**2 / (sample.n - 1) + b**2 / (control.n - 1))
+    df = (a + b) ** 2 / (a**2 / (sample.n - 1) + b**2 / (control.n - 1))
+    return _Error(size=math.sqrt(a + b), df=df)
 
 
-def _equal(sample: Sample, control: Sample) -> tuple[float, float]:
-    """The same with one common variance."""
+def _equal(sample: Sample, control: Sample) -> _Error:
+    """Return the error with one common variance."""
     df = sample.n + control.n - 2
     variance = ((sample.n - 1) * sample.sd**2 + (control.n - 1) * control.sd**2) / df
-    return math.sqrt(variance * (1 / sample.n + 1 / control.n)), df
+    return _Error(size=math.sqrt(variance * (1 / sample.n + 1 / control.n)), df=df)
 
 
-def _two_sample(name: str, sample: Sample, control: Sample, margin: float, error: float, df: float) -> Test:
-    statistic = (sample.mean - control.mean + margin) / error
-    return Test(name, statistic, df, float(stdtr(df, statistic)))
+def _below(name: str, t: float, df: float) -> Test:
+    """Return a one-sided t-test: p = T_df(t)."""
+    return Test(name=name, statistic=t, df=df, p_value=float(stdtr(df, t)))
 
 
 # -- with a spread known from elsewhere, and a second lab --------------------------------------------------------------
 
 
 def moderated_t(sample: Sample, threshold: float, sd: float, df: float) -> Test:
-    """One-sample t whose variance is averaged with an earlier one of `df` degrees of freedom (Smyth 2004).
+    """Test mean < threshold with a variance averaged with an earlier one of `df` degrees of freedom (Smyth 2004).
 
     s~^2 = (df sd^2 + (n-1) s^2) / (df + n - 1), t = (m - threshold) sqrt(n) / s~ with df + n - 1. The source record with
     sd 0.00073 and 8 df: t = -15.9426308, df 10, p = 9.7194e-9.
     """
     total = df + sample.n - 1
     spread = math.sqrt((df * sd**2 + (sample.n - 1) * sample.sd**2) / total)
-    statistic = (sample.mean - threshold) * math.sqrt(sample.n) / spread
-    return Test("history-assisted t", statistic, total, float(stdtr(total, statistic)))
+    return _below("history-assisted t", (sample.mean - threshold) * math.sqrt(sample.n) / spread, total)
 
 
 def prediction_interval(sample: Sample, m: int, level: float) -> tuple[float, float]:
-    """Where the mean of m fresh runs lies with this probability: m +- t_{(1-level)/2, n-1} s sqrt(1/n + 1/m).
+    """Return the interval that holds the mean of m fresh runs with this probability.
 
-    The source record's single next run at 99 %: 1.1798936 to 1.2228266.
+    m +- t_{(1-level)/2, n-1} s sqrt(1/n + 1/m). The source record's single next run at 99 %: 1.1798936 to 1.2228266.
     """
     reach = critical_t(sample.n - 1, (1 - level) / 2) * sample.sd * math.sqrt(1 / sample.n + 1 / m)
     return sample.mean - reach, sample.mean + reach
 
 
 def same_mean(sample: Sample, values: Sequence[float]) -> Test:
-    """Two-sided test of the sample's mean against that of other runs, one common spread; one other run is enough.
+    """Test, two-sided, the sample's mean against that of other runs with one common spread; one other run is enough.
 
     The spread is pooled over both, df n + m - 2. Source: Student's two-sample t.
     """
@@ -223,5 +237,5 @@ def same_mean(sample: Sample, values: Sequence[float]) -> Test:
     within = math.fsum((value - mean) ** 2 for value in values)
     df = sample.n + m - 2
     variance = ((sample.n - 1) * sample.sd**2 + within) / df
-    statistic = (mean - sample.mean) / math.sqrt(variance * (1 / sample.n + 1 / m))
-    return Test("two-sided t", statistic, df, 2 * float(stdtr(df, -abs(statistic))))
+    t = (mean - sample.mean) / math.sqrt(variance * (1 / sample.n + 1 / m))
+    return Test(name="two-sided t", statistic=t, df=df, p_value=2 * float(stdtr(df, -abs(t))))

@@ -1,20 +1,21 @@
-"""The chain behind the group-sequential t-test: how t moves with one more seed, and the chance that it never crosses.
+"""How t moves with one more seed, and the chance that it never crosses a boundary: the chain behind analysis.stats.sequential.
 
-Write v = t / sqrt(nu + t^2), the cosine of the angle between data and contrast. Under H0 the data point in no
-direction of their d = nu + 1 dimensions more than in another, so v at the first look has the density of cos(th), th
-proportional to sin^(d-2). One more seed adds a dimension and turns the contrast: with the information I (n for one
-sample, 1 / (1/n + 1/n0) for two), c = sqrt(I / I'), s = sqrt(1 - c^2),
+Write v = t / sqrt(nu + t^2), the cosine of the angle between data and contrast. Under H0 all directions of the data's
+d = nu + 1 dimensions are equally likely, so at the first look v has the density of cos(th), th proportional to
+sin^(d-2). One more seed adds a dimension and turns the contrast. With the information I (n for one sample,
+1 / (1/n + 1/n0) for two), c = sqrt(I / I') and s = sqrt(1 - c^2),
 
     v' = R cos(b - b0),  R = sqrt(c^2 v^2 + s^2),  b0 = atan2(s, c v),  b with density proportional to cos^(d-1),
 
-independent of v: a Markov chain in one variable. (Exact calculations for sequential t go back to Jennison & Turnbull
-1991.) A true gain of delta standard deviations multiplies every transition by the ratio of the likelihood ratios after
-and before it (Doob's transform), because v is the maximal invariant and its likelihood ratio the density of the
-noncentral over the central t.
+and b is independent of v: a Markov chain in one variable. (Exact calculations for sequential t go back to Jennison &
+Turnbull 1991.) A true gain of delta standard deviations multiplies every transition by the ratio of the likelihood
+ratios after and before it (Doob's transform), because v is the maximal invariant and its likelihood ratio is the
+density of the noncentral over the central t.
 
-The recursion runs backwards. What is carried is the chance of no crossing from here on, or a sum of such, as a function of v: smooth but
-for square roots where a boundary comes into reach, R(v) = a. Each piece between such knots is a Chebyshev series in the
-root of the distance to its lower knot, each integral a Gauss rule in the same variable.
+The recursion runs backwards. It carries the chance of no crossing from here on, or a sum of such chances, as a function
+of v. That function is smooth except for square roots where a boundary comes into reach, R(v) = a. Each piece between
+two such knots is a Chebyshev series in the root of the distance to its lower knot, and each integral is a Gauss rule in
+the same variable.
 """
 
 from __future__ import annotations
@@ -29,29 +30,38 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.special import betaln, gammaln
 
-TERMS, NODES = 24, 32  # of each piece's series and integral: probabilities to an absolute 1e-9
-NOTHING = 1e-12  # smaller terms at a series' end are left out: most have half as many as they may
-MOST_ROOTS = 7  # a root that is further back has become its eighth power, smooth to a series
+TERMS, NODES = 24, 32  # of each piece's series and integral; probabilities are right to an absolute 1e-9
+NOTHING = 1e-12  # smaller terms at the end of a series are dropped: most series need half their terms
+MOST_ROOTS = 7  # an older root has become its own eighth power, which is smooth to a series
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 _FINE_X, _FINE_W = np.polynomial.legendre.leggauss(64)
 _X, _W = np.polynomial.legendre.leggauss(NODES)
-_U, _UW = (1 + _X) / 2, (1 + _X) / 2 * _W  # b = lo + (hi - lo) u^2, db = 2 u (hi - lo) du
+_U, _UW = (1 + _X) / 2, (1 + _X) / 2 * _W  # b = low + (high - low) u^2, db = 2 u (high - low) du
 _T = (1 + chebyshev.chebpts1(TERMS)) / 2
-_FEW, _MANY = (0.0, 8.0), (-4.0, -1.0, 1.0, 3.0, 5.0, 8.0, 16.0)  # knots in t where the df are below 12, and above
+_FEW, _MANY = (0.0, 8.0), (-4.0, -1.0, 1.0, 3.0, 5.0, 8.0, 16.0)  # knots in t below 12 df, and from 12 df on
 _ARC = np.linspace(-math.pi / 2, math.pi / 2, 131)[1:-1]
 _SIDES = np.array([-1.0, 1.0])  # of b0
 _FIT = np.linalg.inv(chebyshev.chebvander(2 * _T - 1, TERMS - 1))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """One state of the chain: its information, its degrees of freedom, and the index of its look (None: no look)."""
+
+    information: float
+    df: float
+    look: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Design:
-    """When one looks: after so many candidate seeds.
+    """When to look: after so many candidate seeds.
 
-    control: seeds of the control, there before the first look; 0 tests one sample against a number.
-    paired: the control has as many seeds as the candidate at every look instead.
-    history_df: degrees of freedom of a standard deviation pooled from earlier records.
+    - control: seeds of the control, all run before the first look; 0 tests one sample against a number.
+    - paired: at every look the control has as many seeds as the candidate instead.
+    - history_df: degrees of freedom of a standard deviation pooled from earlier records.
     """
 
     looks: tuple[int, ...]
@@ -65,23 +75,24 @@ class Design:
             raise ValueError(f"looks are {self.looks}; they must rise, and the first must leave a degree of freedom.")
 
     def degrees(self, n: int) -> float:
-        """Degrees of freedom of t at n candidate seeds."""
+        """Return the degrees of freedom of t at n candidate seeds."""
         control = n if self.paired else self.control
         return n + control - (2 if control else 1) + self.history_df
 
     def information(self, n: int) -> float:
-        """What n candidate seeds are worth: t has the noncentrality delta sqrt(information)."""
+        """Return what n candidate seeds are worth: t has the noncentrality delta sqrt(information)."""
         control = n if self.paired else self.control
         return 1 / (1 / n + 1 / control) if control else n
 
-    def steps(self, last: int) -> list[tuple[float, float, int | None]]:
-        """(information, degrees of freedom, index of the look or None) of every state up to look `last`, seed by seed."""
-        states: list[tuple[float, float, int | None]] = []
+    def states(self, last: int) -> list[State]:
+        """Return every state up to look `last`, seed by seed."""
+        states: list[State] = []
         for n in range(self.looks[0], self.looks[last] + 1):
-            if self.paired and states:  # the candidate's seed, before the control's
-                states.append((1 / (1 / n + 1 / (n - 1)), self.degrees(n) - 1, None))
-            index = self.looks.index(n) if n in self.looks else None
-            states.append((self.information(n), self.degrees(n), index))
+            df = self.degrees(n)
+            if self.paired and states:  # the candidate's seed comes before the control's
+                states.append(State(information=1 / (1 / n + 1 / (n - 1)), df=df - 1, look=None))
+            look = self.looks.index(n) if n in self.looks else None
+            states.append(State(information=self.information(n), df=df, look=look))
         return states
 
 
@@ -90,13 +101,16 @@ class Design:
 
 @dataclass(frozen=True, slots=True)
 class _Expectation:
-    """What is expected from a state on, as a function of v up to knots[-1]: a series for each piece."""
+    """The expectation from a state on, as a function of v up to knots[-1]: one series a piece.
+
+    `series` has a row for each term (TERMS at most) and a column for each piece.
+    """
 
     knots: Array
-    series: Array  # (as many of TERMS as count, pieces)
+    series: Array
 
     def __call__(self, piece: Indices, v: Array) -> Array:
-        """At v of shape (n, m), row i in piece[i]."""
+        """Return the values at v of shape (n, m), where row i is in piece[i]."""
         low, high = self.knots[piece, None], self.knots[piece + 1, None]
         u = np.sqrt(np.clip((v - low) / (high - low), 0, 1))
         value: Array = chebyshev.chebval(2 * u - 1, self.series[:, piece, None], tensor=False)
@@ -104,14 +118,14 @@ class _Expectation:
 
 
 def _spread(low: Array, high: Array) -> tuple[Array, Array]:
-    """Points and weights between bounds of any shape, gathered at `low`; the points stand on a new last axis."""
+    """Return points and weights between bounds of any shape, dense near `low`. The points are along a new last axis."""
     width = (high - low)[..., None]
     return low[..., None] + width * _U**2, width * _UW
 
 
 @lru_cache(maxsize=1024)
 def _likelihood(df: float, mu: float) -> Any:
-    """v to the logarithm of f_nct(t; df, mu) / f_t(t; df), as a series on [-1, 1]; zero for mu = 0."""
+    """Return the function from v to log f_nct(t; df, mu) / f_t(t; df), a series on [-1, 1]; zero for mu = 0."""
     if mu == 0:
         return np.zeros_like
     degree = 40 + int(2 * abs(mu))
@@ -121,11 +135,11 @@ def _likelihood(df: float, mu: float) -> Any:
 
 
 def log_likelihood_ratio(v: Array, df: float, mu: float) -> Array:
-    """log f_nct(t; df, mu) / f_t(t; df) at v = t / sqrt(df + t^2), without overflow for any mu.
+    """Return log f_nct(t; df, mu) / f_t(t; df) at v = t / sqrt(df + t^2), without overflow for any mu.
 
     The ratio is the mean of exp(mu v r - mu^2 / 2) over r ~ chi with df + 1 degrees of freedom. Its integrand
-    r^df exp(-(r - mu v)^2 / 2) has one peak, and above it falls at least like a normal and an exponential density; a
-    Gauss rule over all of it above e^-60 gives 12 digits.
+    r^df exp(-(r - mu v)^2 / 2) has one peak. Above the peak it falls at least as fast as a normal density and as an
+    exponential one. A Gauss rule over the part above e^-60 gives 12 digits.
     t = 9.0397209398, df 2, mu = 2 sqrt(3): log 22.0310639658.
     """
     x = mu * np.asarray(v, dtype=float)
@@ -141,22 +155,20 @@ def log_likelihood_ratio(v: Array, df: float, mu: float) -> Array:
     return ratio
 
 
-def one_more(
-    v: Array, state: tuple[float, float], following: tuple[float, float], after: _Expectation, delta: float
-) -> Array:
-    """The mean of `after` at v, one seed before it; nothing is expected where its look crosses."""
-    (information, df), (more, more_df) = state, following
-    c2 = information / more
+def one_more(v: Array, state: State, following: State, after: _Expectation, delta: float) -> Array:
+    """Return the mean of `after`, which holds at `following`, at v one seed earlier. A crossing there is worth 0."""
+    c2 = state.information / following.information
     c, s = math.sqrt(c2), math.sqrt(1 - c2)
     radius, turn = np.sqrt(c2 * v * v + s * s), np.arctan2(s, c * v)
-    before = _likelihood(df, delta * math.sqrt(information))(v[:, None])
-    ratio = _likelihood(more_df, delta * math.sqrt(more))
+    before = _likelihood(state.df, delta * math.sqrt(state.information))(v[:, None])
+    ratio = _likelihood(following.df, delta * math.sqrt(following.information))
     reach = np.arccos(np.clip(after.knots / radius[:, None], -1, 1))  # |b - b0| at each knot, falling
-    reach[:, 0] = 2 * math.pi  # the lowest piece holds all that is left
+    reach[:, 0] = 2 * math.pi  # the lowest piece holds all the rest
 
     def density(b: Array, row: Indices) -> tuple[Array, Array]:
+        """Return v' and the logarithm of its density at angles b."""
         there = np.clip(radius[row, None] * np.cos(b - turn[row, None]), -1, 1)
-        return there, df * np.log(np.cos(b)) + ratio(there) - before[row]
+        return there, state.df * np.log(np.cos(b)) + ratio(there) - before[row]
 
     low, high = _where_it_counts(density(_ARC, np.arange(len(v)))[1])
     bounds = np.clip(turn[:, None, None] + _SIDES * reach[..., None], low[:, None, None], high[:, None, None])
@@ -165,11 +177,11 @@ def one_more(
     b, weight = _spread(outer[some], inner[some])
     there, logarithm = density(b, row)
     parts = -_SIDES[side] * np.sum(weight * np.exp(logarithm) * after(piece, there), axis=1)
-    return np.bincount(row, parts, len(v)) / math.exp(betaln(0.5, (df + 1) / 2))
+    return np.bincount(row, parts, len(v)) / math.exp(betaln(0.5, (state.df + 1) / 2))
 
 
 def _where_it_counts(logarithms: Array) -> tuple[Array, Array]:
-    """The part of the arc on which a density, given as logarithms on _ARC, is above e^-40 of its peak."""
+    """Return the ends of the arc on which a density, given as logarithms on _ARC, is above e^-40 of its peak."""
     counts = logarithms > logarithms.max(axis=1, keepdims=True) - 40
     first, last = counts.argmax(axis=1), len(_ARC) - 1 - counts[:, ::-1].argmax(axis=1)
     ends = np.concatenate([[-math.pi / 2], _ARC, [math.pi / 2]])
@@ -177,18 +189,18 @@ def _where_it_counts(logarithms: Array) -> tuple[Array, Array]:
 
 
 def _bottom(df: float) -> float:
-    """A v that without a gain is undercut with a probability below 1e-19; a gain only raises v."""
+    """Return a v that chance undercuts with a probability below 1e-19 when there is no gain; a gain only raises v."""
     return -math.sqrt(-math.expm1(-90 / df))
 
 
 def _roots(top: float, further: Array, c2: float) -> Array:
-    """Where the survival before a step has its square roots: where those after it come into reach, below `top`."""
+    """Return where the survival before a step has its square roots: where those after it come into reach, below `top`."""
     reached = np.sqrt((further[further**2 > 1 - c2] ** 2 - (1 - c2)) / c2)
     return reached[reached < top - 1e-9]
 
 
 def _knots(df: float, top: float, roots: Array) -> Array:
-    """The roots, and between them enough other knots for a density that is one unit of t wide, whatever its df."""
+    """Return the roots and enough other knots in between for a density one unit of t wide, whatever its df."""
     low, fixed = _bottom(df), [*roots, top]
     spaced = [
         v
@@ -203,25 +215,26 @@ def _t(v: float, df: float) -> float:
 
 
 def cosine(t: float, df: float) -> float:
+    """Return v = t / sqrt(df + t^2)."""
     return t / math.sqrt(df + t * t) if math.isfinite(t) else 1.0
 
 
 def expected_at(
     design: Design, criticals: Sequence[float], worth: Sequence[float], delta: float, first: int = 0
 ) -> _Expectation:
-    """What is expected from state `first` of the chain on, if not to have crossed at look k is worth worth[k]."""
-    states = design.steps(len(worth) - 1)
-    tops = [1.0 if look is None else cosine(criticals[look], df) for _, df, look in states]
-    knots = _knots(states[-1][1], tops[-1], np.array([]))
+    """Return the expectation from state `first` on, where not having crossed at look k is worth worth[k]."""
+    states = design.states(len(worth) - 1)
+    tops = [1.0 if state.look is None else cosine(criticals[state.look], state.df) for state in states]
+    knots = _knots(states[-1].df, tops[-1], np.array([]))
     after, roots = _Expectation(knots, np.full((1, len(knots) - 1), float(worth[-1]))), np.array([tops[-1]])
     for i in range(len(states) - 2, first - 1, -1):
-        roots = _roots(tops[i], roots, states[i][0] / states[i + 1][0])
-        knots = _knots(states[i][1], tops[i], roots)
+        state, following = states[i], states[i + 1]
+        roots = _roots(tops[i], roots, state.information / following.information)
+        knots = _knots(state.df, tops[i], roots)
         v = knots[:-1, None] + (knots[1:] - knots[:-1])[:, None] * _T**2
-        values = one_more(v.ravel(), states[i][:2], states[i + 1][:2], after, delta).reshape(v.shape)
+        values = one_more(v.ravel(), state, following, after, delta).reshape(v.shape)
         series = _FIT @ values.T
-        look = states[i][2]
-        series[0] += 0 if look is None else worth[look]
+        series[0] += 0 if state.look is None else worth[state.look]
         count = 1 + np.max(np.nonzero(np.abs(series).max(axis=1) > NOTHING)[0], initial=0)
         after = _Expectation(knots, series[:count])
         roots = np.append(roots, tops[i] if tops[i] < 1 else [])[-MOST_ROOTS:]
@@ -229,17 +242,17 @@ def expected_at(
 
 
 def surviving(last: int) -> list[float]:
-    """The worth of looks by which `expected` is the chance that none up to `last` crosses."""
+    """Return the worth of each look that makes `expected` the chance that none up to `last` crosses."""
     return [*[0.0] * last, 1.0]
 
 
 def no_crossing(design: Design, criticals: Sequence[float], last: int, delta: float) -> float:
-    """The chance that none of the looks up to `last` crosses."""
+    """Return the chance that none of the looks up to `last` crosses."""
     return min(max(expected(design, criticals, surviving(last), delta), 0.0), 1.0)
 
 
 def expected(design: Design, criticals: Sequence[float], worth: Sequence[float], delta: float) -> float:
-    """The mean over all courses of the sum of worth[k] over the looks up to which nothing has crossed."""
+    """Return the mean, over all courses, of the sum of worth[k] over the looks up to which nothing has crossed."""
     if min(criticals[: len(worth)]) <= 0:
         raise ValueError(f"critical t are {criticals}; they must be above 0.")
     after = expected_at(design, criticals, worth, delta)
@@ -248,6 +261,7 @@ def expected(design: Design, criticals: Sequence[float], worth: Sequence[float],
     ratio = _likelihood(df, delta * math.sqrt(design.information(n)))
 
     def density(th: Array) -> Array:
+        """Return the logarithm of the density of the first look's angle."""
         logarithms: Array = (df - 1) * np.log(np.sin(th)) + ratio(np.cos(th))
         return logarithms
 

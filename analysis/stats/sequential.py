@@ -1,8 +1,8 @@
 """The exact group-sequential t-test: look after every seed, stop early, keep the level.
 
 Boundaries, type I error, power and expected seeds of a design, and what a result under it is worth: for one sample, for
-two, and with degrees of freedom added from a history. Nothing is approximated; analysis.chain computes the
-probabilities. Pure functions on numbers; nothing here reads or prints. t is positive in the direction of improvement.
+two, and with degrees of freedom added from a history. Nothing is approximated; analysis.stats.recursion computes the
+probabilities. Pure functions on numbers. t is positive in the direction of improvement.
 """
 
 from __future__ import annotations
@@ -35,17 +35,20 @@ DELTAS = (1.0, 2.0, 4.0, 8.0)  # the alternatives that the open-ended test avera
 
 
 def type_one_error(design: Design, criticals: Sequence[float]) -> float:
-    """The chance that some look crosses though there is no gain. p < 0.01 at every look from 3 to 10: 0.0387417595."""
+    """Return the chance that some look crosses without any gain. p < 0.01 at every look from 3 to 10: 0.0387417595."""
     return 1 - no_crossing(design, criticals, len(design.looks) - 1, 0.0)
 
 
 def power(design: Design, criticals: Sequence[float], delta: float) -> float:
-    """The chance that some look crosses under a true gain of `delta` sd. Looks 3..10, flat at 1 %, delta 2: 0.9796609746."""
+    """Return the chance that some look crosses when the true gain is `delta` sd.
+
+    Looks 3..10, flat at 1 %, delta 2: 0.9796609746.
+    """
     return 1 - no_crossing(design, criticals, len(design.looks) - 1, delta)
 
 
 def expected_seeds(design: Design, criticals: Sequence[float], delta: float) -> float:
-    """Candidate seeds that are run on average: n_1 + sum over k of (n_{k+1} - n_k) survival_k.
+    """Return how many candidate seeds are run on average: n_1 + sum over k of (n_{k+1} - n_k) survival_k.
 
     Looks 3..10, flat at 1 %: 6.1931467281 at delta 2, 4.8355118018 at 3, 3.9162131155 at 5.
     """
@@ -54,22 +57,24 @@ def expected_seeds(design: Design, criticals: Sequence[float], delta: float) -> 
 
 
 def at_nominal(design: Design, nominal: float) -> tuple[float, ...]:
-    """The critical t of each look whose own p-value is `nominal`."""
+    """Return the critical t of each look whose own p-value is `nominal`."""
     return tuple(-float(stdtrit(design.degrees(n), nominal)) for n in design.looks)
 
 
 def _root(function: Callable[[float], float], low: float, high: float, precision: float) -> float:
-    from scipy.optimize import brentq  # loads longer than a fixed verdict takes
+    from scipy.optimize import brentq  # takes longer to load than a fixed verdict
 
     return float(brentq(function, low, high, xtol=precision, rtol=1e-12))
 
 
 def boundary(design: Design, alpha: float, kind: str = FLAT) -> tuple[float, ...]:
-    """The critical t of each look, so that some look crosses with probability alpha when there is no gain.
+    """Return the critical t of each look, so that some look crosses with probability alpha when there is no gain.
 
-    flat: one nominal p for every look (`nominal_level`). pocock, obrien-fleming: as much of alpha is spent up to each
-    look as `spending` allows at its share of the last look's information.
-    Looks 3..10 at 1 %: flat starts at t = 15.2508476, ends at 3.7916346; obrien-fleming 441.4070991 and 3.0679848.
+    - flat: one nominal p for every look (`nominal_level`).
+    - pocock, obrien-fleming: up to each look as much of alpha is spent as `spending` allows at its share of the last
+      look's information.
+
+    Looks 3..10 at 1 %: flat starts at t = 15.2508476 and ends at 3.7916346; obrien-fleming 441.4070991 and 3.0679848.
     """
     if kind == FLAT:
         return at_nominal(design, nominal_level(design, alpha))
@@ -78,7 +83,7 @@ def boundary(design: Design, alpha: float, kind: str = FLAT) -> tuple[float, ...
 
 @lru_cache(maxsize=256)
 def nominal_level(design: Design, alpha: float) -> float:
-    """The p that each look must stay below in the flat boundary. Looks 3..10 at 1 %: 0.0021359554."""
+    """Return the p that each look must stay below in the flat boundary. Looks 3..10 at 1 %: 0.0021359554."""
 
     def excess(nominal: float) -> float:
         return type_one_error(design, at_nominal(design, nominal)) - alpha
@@ -89,7 +94,7 @@ def nominal_level(design: Design, alpha: float) -> float:
 
 
 def spending(alpha: float, kind: str, share: float) -> float:
-    """How much of alpha may be spent when `share` of the information is there (Lan & DeMets 1983).
+    """Return how much of alpha may be spent once `share` of the information is there (Lan & DeMets 1983).
 
     pocock: alpha ln(1 + (e - 1) u); obrien-fleming: 2 (1 - Phi(z_{alpha/2} / sqrt(u))). At 1 % and u = 0.5:
     0.0062011451 and 0.0002697170.
@@ -101,9 +106,9 @@ def spending(alpha: float, kind: str, share: float) -> float:
 
 @lru_cache(maxsize=256)
 def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, ...]:
-    """The spending boundary at the first `looks` looks."""
+    """Return the spending boundary at the first `looks` looks."""
     criticals: list[float] = []
-    above: list[float] = []  # how far log nominal lies above the log of the share that is spent at the look
+    above: list[float] = []  # how far log nominal is above the log of the alpha that the look spends
     spent = 0.0
     for k, n in enumerate(design.looks[:looks]):
         df = design.degrees(n)
@@ -112,13 +117,13 @@ def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, 
         def at(log_nominal: float, df: float = df) -> float:
             return -float(stdtrit(df, math.exp(log_nominal)))
 
-        @cache  # the root finder asks for both ends again
+        @cache  # the root finder asks for both ends once more
         def excess(log_nominal: float, k: int = k, allowed: float = allowed) -> float:
             return 1 - no_crossing(design, [*criticals, at(log_nominal)], k, 0.0) - allowed
 
-        # a look crosses first at most as often as it crosses at all, and at most as often as any look up to it
+        # A look's nominal p is at least what it spends, and at most what all looks so far may spend.
         low, high = (math.log(min(max(x, 1e-300), 0.499)) for x in (allowed - spent, allowed))
-        near = low + (above[-1] + (above[-1] - above[-2]) if k > 1 else 0.0)  # both move evenly from look to look
+        near = low + (above[-1] + (above[-1] - above[-2]) if k > 1 else 0.0)  # it moves evenly from look to look
         for left, right in ((near - 0.1, near + 0.1), (low, high)):
             if k > 0 and allowed > 1e-12 and low <= left < right <= high and excess(left) < 0 < excess(right):
                 log_nominal = _root(excess, left, right, 1e-9)
@@ -135,9 +140,9 @@ def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, 
 
 
 def sequential_p(design: Design, ts: Sequence[float], kind: str = FLAT) -> float:
-    """The smallest alpha at which one of the looks taken so far would have crossed; `ts` are their t, in order.
+    """Return the smallest alpha at which one of the looks so far would have crossed; `ts` are their t, in order.
 
-    It holds at every look. flat: the type I error of all planned looks with the smallest p seen as their nominal level.
+    It is valid at every look. flat: the type I error of all planned looks with the smallest p seen as nominal level.
     t = 9.0397209398 at the first of the looks 3..10, whose own p is 0.0060086: 0.0249693263.
     """
     smallest = min(float(stdtr(design.degrees(n), -t)) for n, t in zip(design.looks, ts, strict=False))
@@ -145,14 +150,16 @@ def sequential_p(design: Design, ts: Sequence[float], kind: str = FLAT) -> float
         return 1.0
     if kind != FLAT:
         return _smallest_alpha(design, ts, kind)
-    if smallest < 1e-8:  # one less a number near one has too few digits; the sum over the looks is never too small
+    if smallest < 1e-8:  # one minus a number near one has too few digits; the sum over the looks is never too small
         return smallest * len(design.looks)
     return type_one_error(design, at_nominal(design, smallest))
 
 
 def _smallest_alpha(design: Design, ts: Sequence[float], kind: str) -> float:
-    """The alpha whose spending boundary the best of `ts` just reaches, to four digits; 1e-12 when it is smaller, 1 when
-    it is above 0.45."""
+    """Return the alpha whose spending boundary the best of `ts` just reaches, to four digits.
+
+    1e-12 stands for anything smaller, 1 for anything above 0.45.
+    """
 
     def lead(log_alpha: float) -> float:
         criticals = _spent(design, math.exp(log_alpha), kind, len(ts))
@@ -166,36 +173,36 @@ def _smallest_alpha(design: Design, ts: Sequence[float], kind: str) -> float:
 
 
 def _normal(t: float, df: float) -> float:
-    """The normal quantile of t's p-value, on which boundaries move evenly with log alpha."""
+    """Return the normal quantile of t's p-value: on that scale boundaries move evenly with log alpha."""
     return -float(ndtri(max(float(stdtr(df, -t)), 1e-300)))
 
 
 def stagewise_p(design: Design, criticals: Sequence[float], look: int, t: float) -> float:
-    """The p-value after stopping at a look (counted from 0): an earlier stop is stronger evidence than a later one.
+    """Return the p-value after stopping at a look (counted from 0): an earlier stop is stronger evidence than a later one.
 
-    Looks 3..10, flat at 1 %, stopped at 5 seeds with t = 6.1: 0.0050023286. Raises ValueError for t of 0 or less, which
-    no boundary stops at.
+    Looks 3..10, flat at 1 %, stopped at 5 seeds with t = 6.1: 0.0050023286. Raises ValueError for t of 0 or less: no
+    boundary stops there.
     """
     return 1 - no_crossing(design, [*criticals[:look], t], look, 0.0)
 
 
 def conditional_power(design: Design, criticals: Sequence[float], look: int, t: float, delta: float) -> float:
-    """The chance that a later look crosses, given t at this one (counted from 0), if the true gain is `delta` sd."""
+    """Return the chance that a later look crosses, given t at this one (counted from 0) and a true gain of `delta` sd."""
     last = len(design.looks) - 1
     if look >= last:
         return 0.0
-    states = design.steps(last)
-    here = next(i for i, (_, _, index) in enumerate(states) if index == look)
+    states = design.states(last)
+    here = next(i for i, state in enumerate(states) if state.look == look)
     after = expected_at(design, criticals, surviving(last), delta, here + 1)
-    v = np.array([cosine(t, states[here][1])])
-    return float(1 - np.clip(one_more(v, states[here][:2], states[here + 1][:2], after, delta), 0, 1)[0])
+    v = np.array([cosine(t, states[here].df)])
+    return float(1 - np.clip(one_more(v, states[here], states[here + 1], after, delta), 0, 1)[0])
 
 
 def e_value(t: Array | float, df: float, information: float, deltas: Sequence[float] = DELTAS) -> Array:
-    """Evidence against no gain that may be looked at after any seed, without a horizon.
+    """Return evidence against "no gain" that may be looked at after any seed, without a horizon.
 
     The mean over `deltas` of f_nct(t; df, delta sqrt(I)) / f_t(t; df). Under no gain its chance of ever reaching
-    1 / alpha is at most alpha (Ville), so min(1, 1 / e) is a p-value at any time; of independent studies e multiplies.
+    1 / alpha is at most alpha (Ville), so min(1, 1 / e) is a p-value at any time. E-values of independent studies multiply.
     t = 9.0397209398, df 2, information 3: 30.3892514557. Source: Wang & Ramdas, arXiv 2310.03722.
     """
     t = np.asarray(t, dtype=float)
