@@ -194,9 +194,11 @@ def test_it_runs_a_sweep_that_the_command_takes_and_resumes_one_that_is_there(st
     assert cluster.run(command, **environment)[0] == 0
     (call,) = cluster.calls("python")
     module, verb, *arguments = shlex.split(call.partition(" RAY_ADDRESS")[0])[2:]
-    assert (module, verb) == ("orchestration.sweep", "run")
+    assert module == "orchestration.sweep"
+    assert verb == "run"
     given = sweep.run.make_context("run", arguments).params  # refuses what `run` does not know
-    assert (given["output"], given["gpus_per_run"]) == (Path("out"), 8)
+    assert given["output"] == Path("out")
+    assert given["gpus_per_run"] == 8
     assert given["sota"] is not None
     assert (ROOT / given["script"]).is_file()
     assert (ROOT / given["recipe"]).is_file()
@@ -206,7 +208,9 @@ def test_it_runs_a_sweep_that_the_command_takes_and_resumes_one_that_is_there(st
     assert cluster.run(command, **environment)[0] == 0
     _, again = cluster.calls("python")
     module, verb, *arguments = shlex.split(again.partition(" RAY_ADDRESS")[0])[2:]
-    assert (module, verb, arguments[0]) == ("orchestration.sweep", "resume", "out")
+    assert module == "orchestration.sweep"
+    assert verb == "resume"
+    assert arguments[0] == "out"
     arguments[0] = str(cluster.checkout / "out")
     kept = sweep.resume.make_context("resume", arguments).params
     assert kept == {name: given[name] for name in kept if name != "directory"} | {"directory": cluster.checkout / "out"}
@@ -275,16 +279,19 @@ def test_the_sweep_does_not_start_before_the_nodes_have_joined(cluster: Cluster)
     calls = Path(cluster.environment["CALLS"])
     calls.write_text("ray start --head\n", encoding="utf-8")
     time.sleep(0.3)
-    assert (process.poll(), cluster.calls("python")) == (None, [])
+    assert process.poll() is None
+    assert cluster.calls("python") == []
     calls.write_text("ray start --head\nray start\n", encoding="utf-8")
     process.communicate(timeout=60)
-    assert (process.returncode, len(cluster.calls("python"))) == (0, 1)
+    assert process.returncode == 0
+    assert len(cluster.calls("python")) == 1
 
 
 def test_nodes_that_never_join_end_it_with_the_code_of_a_missing_run(cluster: Cluster) -> None:
     late = {"AWAIT_NODES": "2", "RAY_ADDRESS": "head:1", "SECONDS": "600"}  # bash counts on from there
     code, output = cluster.run(["bash", "deploy/sweep.sh", "out"], **late)
-    assert (code, cluster.calls("python")) == (4, [])
+    assert code == 4
+    assert cluster.calls("python") == []
     assert "2 nodes have not joined Ray at head:1" in output
 
 
@@ -345,7 +352,8 @@ def test_slurm_runs_nothing_where_its_folder_cannot_be_made(cluster: Cluster) ->
     (Path(cluster.environment["STUBS"]) / "srun").write_text('#!/bin/bash\necho "srun $*" >> "$CALLS"; shift 3; "$@"\n')
     command, environment = slurm(cluster)
     assert cluster.run(command, **environment)[0] == 4
-    assert (cluster.calls("ray"), cluster.calls("python")) == ([], [])
+    assert cluster.calls("ray") == []
+    assert cluster.calls("python") == []
 
 
 # -- SkyPilot --------------------------------------------------------------------------------------------------------------
@@ -424,21 +432,24 @@ GROUP = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams"
 
 def test_kuberay_job_has_only_known_fields_and_is_never_made_again() -> None:
     job = content("kuberay-rayjob.yaml")
-    assert (job["apiVersion"], job["kind"], set(job)) == (
-        "ray.io/v1",
-        "RayJob",
-        {"apiVersion", "kind", "metadata", "spec"},
-    )
+    assert job["apiVersion"] == "ray.io/v1"
+    assert job["kind"] == "RayJob"
+    assert set(job) == {"apiVersion", "kind", "metadata", "spec"}
     assert re.fullmatch(r"[a-z][a-z0-9-]{0,30}-", job["metadata"]["generateName"])
     assert all(isinstance(value, str) for value in job["metadata"]["annotations"].values())
     spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
     (workers,) = cluster["workerGroupSpecs"]
-    assert (set(spec) - RAYJOB, set(cluster) - RAYCLUSTER, set(workers) - GROUP) == (set(), set(), set())
+    assert set(spec) - RAYJOB == set()
+    assert set(cluster) - RAYCLUSTER == set()
+    assert set(workers) - GROUP == set()
     assert set(cluster["headGroupSpec"]) == {"rayStartParams", "template"}
-    assert (spec["backoffLimit"], spec["submissionMode"], spec["shutdownAfterJobFinishes"]) == (0, "K8sJobMode", True)
+    assert spec["backoffLimit"] == 0
+    assert spec["submissionMode"] == "K8sJobMode"
+    assert spec["shutdownAfterJobFinishes"] is True
     pinned = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
     text = (DEPLOY / "kuberay-rayjob.yaml").read_text(encoding="utf-8")
-    assert (cluster["rayVersion"], re.search(r"rayproject/ray:([\d.]+)-", text)[1]) == (pinned, pinned)
+    assert cluster["rayVersion"] == pinned
+    assert re.search(r"rayproject/ray:([\d.]+)-", text)[1] == pinned
 
 
 def test_kuberay_submitter_reads_the_command_as_it_stands() -> None:

@@ -162,7 +162,9 @@ def test_the_page_on_logs_shows_lines_that_are_read(tmp_path: Path) -> None:
     log = tmp_path / "train.log"
     log.write_text((ROOT / "docs" / "logs.md").read_text(encoding="utf-8").split("```\n")[1])
     (run,) = read_log(log)
-    assert (run.seed, run.finals[-1].val_bpb, run.steps[-1].val_bpb) == (1337, 1.20143417, 1.3583)
+    assert run.seed == 1337
+    assert run.finals[-1].val_bpb == 1.20143417
+    assert run.steps[-1].val_bpb == 1.3583
 
 
 def test_readme_tree_names_files_that_exist() -> None:
@@ -180,7 +182,8 @@ def test_readme_tree_names_files_that_exist() -> None:
 
 def test_the_page_on_statistics_computes_what_it_says() -> None:
     result = doctest.testfile(str(ROOT / "docs" / "statistics.md"), module_relative=False)
-    assert (result.failed, result.attempted > 15) == (0, True)
+    assert result.failed == 0
+    assert result.attempted > 15
 
 
 def test_the_page_on_scaling_holds_the_tables_that_its_script_prints() -> None:
@@ -207,7 +210,8 @@ def test_every_finding_is_documented_with_an_example() -> None:
             )
             assert found, section
             code, word, again, message = found.groups()
-            assert (again, word) == (code, severity)
+            assert again == code
+            assert word == severity
             assert any(isinstance(one, str) and len(one) > 14 and one in message for one in printed), message
             told[code] = severity
     assert told == DEFAULTS

@@ -78,7 +78,8 @@ def small(tmp_path: Path) -> Path:
 
 def test_verify_accepts_a_whole_dataset(python: Run, small: Path) -> None:
     found = python("-m", "trainer.dataset", "verify", small)
-    assert (found.returncode, found.stdout) == (0, f"{small}: 1 files match the manifest.\n")
+    assert found.returncode == 0
+    assert found.stdout == f"{small}: 1 files match the manifest.\n"
 
 
 @pytest.mark.parametrize(

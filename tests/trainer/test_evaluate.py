@@ -64,7 +64,8 @@ def test_an_artifact_is_measured_as_the_run_measured_it(
     model.load_state_dict(dequantise(content))
     expected = Validation(s, TokenBytes.of(load_tokenizer(s), CPU), CPU, 0, 1).run(model)
     found = evaluate(tiny_data, write(tmp_path / "a.ptz", content))
-    assert (found.exit_code, found.stderr) == (0, "")
+    assert found.exit_code == 0
+    assert found.stderr == ""
     values = [float(word.split(":")[1]) for word in found.stdout.split()[1:]]
     assert values == pytest.approx(expected, abs=1e-8)
 
@@ -140,7 +141,8 @@ def test_a_file_that_is_not_an_artifact_is_refused(
     monkeypatch.setattr("trainer.evaluate.UNPACKED_LIMIT_BYTES", LIMIT)
     Path("a.ptz").write_bytes(make(content_of(Settings.from_env(tiny_data.env))))
     found = evaluate(tiny_data, Path("a.ptz"))
-    assert (found.exit_code, found.stdout) == (2, ""), found.exception
+    assert found.exit_code == 2, found.exception
+    assert found.stdout == "", found.exception
     (sentence,) = found.stderr.splitlines()
     assert sentence.startswith("Error: ")
     assert words in sentence
@@ -151,5 +153,6 @@ def test_weights_that_are_not_finite_are_reported(tiny_data: TinyData, tmp_path:
     content = content_of(Settings.from_env(tiny_data.env))
     content["float"]["skip_weights"] = content["float"]["skip_weights"] * math.nan
     found = evaluate(tiny_data, write(tmp_path / "a.ptz", content))
-    assert (found.exit_code, found.stdout) == (3, "")
+    assert found.exit_code == 3
+    assert found.stdout == ""
     assert "a.ptz: The validation loss is nan" in found.stderr

@@ -202,7 +202,8 @@ def assert_whole(output: Path, hub: Hub, shards: int = 3) -> None:
     for name in names:
         assert (output / name).read_bytes() == hub.files[f"datasets/{name}"]
     verified = CliRunner().invoke(main, ["verify", str(output)])
-    assert (verified.exit_code, verified.stdout) == (0, f"{output}: {len(names)} files match the manifest.\n")
+    assert verified.exit_code == 0
+    assert verified.stdout == f"{output}: {len(names)} files match the manifest.\n"
 
 
 def test_everything_is_fetched_and_described(hub: Hub, tmp_path: Path) -> None:

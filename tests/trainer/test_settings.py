@@ -32,15 +32,25 @@ def test_every_variable_of_the_recipe_is_a_setting_and_one_more() -> None:
 
 def test_the_defaults_are_the_seq4096_recipe() -> None:
     s = Settings.from_env({})
-    assert (s.train_seq_len, s.train_batch_tokens, s.tied_embed_lr, s.matrix_lr) == (4096, 393216, 0.03, 0.02)
-    assert (s.muon_momentum, s.warmdown_iters, s.tie_embeddings, s.seed) == (0.99, 3000, True, 1337)
+    assert s.train_seq_len == 4096
+    assert s.train_batch_tokens == 393216
+    assert s.tied_embed_lr == 0.03
+    assert s.matrix_lr == 0.02
+    assert s.muon_momentum == 0.99
+    assert s.warmdown_iters == 3000
+    assert s.tie_embeddings is True
+    assert s.seed == 1337
     for world_size in (1, 2, 4, 8):
         s.check(world_size)
 
 
 def test_values_are_read_by_type() -> None:
     s = Settings.from_env({"SEED": "7", "MATRIX_LR": "1e-3", "TIE_EMBEDDINGS": "0", "RUN_ID": "x", "ITERATIONS": ""})
-    assert (s.seed, s.matrix_lr, s.tie_embeddings, s.run_id, s.iterations) == (7, 0.001, False, "x", 20000)
+    assert s.seed == 7
+    assert s.matrix_lr == 0.001
+    assert s.tie_embeddings is False
+    assert s.run_id == "x"
+    assert s.iterations == 20000
 
 
 @pytest.mark.parametrize(
@@ -120,7 +130,8 @@ def test_the_program_ends_with_one_sentence(
     python: Run, tiny_data: TinyData, change: dict[str, str], words: list[str]
 ) -> None:
     found = python(ROOT / "trainer" / "train_gpt.py", env=tiny_data.env | change)
-    assert (found.returncode, found.stdout) == (2, "")
+    assert found.returncode == 2
+    assert found.stdout == ""
     (sentence,) = found.stderr.strip().splitlines()
     assert sentence.startswith("train_gpt.py: ")
     for word in words:
