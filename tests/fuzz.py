@@ -57,7 +57,8 @@ def read_a_claim(data: bytes, folder: Path) -> None:
 
 def audit_a_folder(data: bytes, folder: Path) -> None:
     """The whole audit of a folder made of the data's parts, and its findings in every format."""
-    from analysis import audit
+    from analysis.evidence.audit import audit
+    from analysis.report import audit as views
 
     claim, *logs = data.split(SEPARATOR, len(LOGS))
     (folder / "submission.json").write_bytes(claim)
@@ -65,8 +66,8 @@ def audit_a_folder(data: bytes, folder: Path) -> None:
         (folder / name).write_bytes(content)
     for name in LOGS[len(logs) :]:
         (folder / name).unlink(missing_ok=True)
-    one = audit.audit([folder], "parameter-golf")
-    for form in (audit.text(one), audit.as_json([one]), audit.as_annotations([one])):
+    one = audit([folder], "parameter-golf")
+    for form in (views.text(one), views.as_json([one]), views.as_annotations([one])):
         form.encode()
 
 
@@ -113,7 +114,7 @@ def fuzz(target: str, seconds: int, folder: Path) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["analysis"], enable_loader_override=False):
-        from analysis import audit, logs  # noqa: F401
+        from analysis.evidence import audit  # noqa: F401
 
     seeds = SEEDS / target
     corpus, files, dictionary = folder / "corpus", folder / "files", folder / "words"
