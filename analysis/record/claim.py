@@ -1,110 +1,119 @@
-"""What a submission's JSON claims, in whatever shape it says it.
-
-Public submissions use some 140 keys: the headline as val_bpb, mean_val_bpb or a table with a mean, numbers as strings,
-seeds as a list, as a table or as keys such as seed_42_val_bpb. The rule here is what a key means, not a list of keys: a
-number whose key says bpb is a bpb, a table that names a seed is that seed's claim, and whatever a key calls a baseline,
-a delta, a deviation or a threshold is no claim about this submission.
-"""
+"""What a submission's JSON claims, in whatever shape it says it: the headline, the size, and each seed's values."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from analysis.record.claimed_seeds import SeedClaim, read_seeds
+from analysis.record.keys import (
+    DEEPEST,
+    ELSEWHERE,
+    LARGEST,
+    LONGEST_KEY,
+    SEED_KEY,
+    SEEDS,
+    is_bpb,
+    is_loss,
+    is_total,
+    normal,
+    number,
+)
 from analysis.untrusted.files import FileError, read_bounded
 
-LIMIT = 2**20
-LARGEST = 1_000_000
-DEEPEST = 6
-MOST_SEEDS = 100
-MOST_DIGITS = 40
-LONGEST_KEY = 100
-SMALLEST = Decimal("1e-6")
-
-_NUMBER = re.compile(
-    r"\s{0,9}[~≈]?\s{0,9}([-+]?\d{1,18}(?:[_,]\d{3})*(?:\.\d{1,18})?(?:[eE][-+]?\d{1,3})?)\s*(?:$|[^\d\w.]|bpb|BPB|bytes|nats|\s)"
-)
-_ELSEWHERE = re.compile(
-    r"baseline|control|previous|prior|sota|standing|threshold|compar|versus|(?:^|_)(?:vs|prev|old|before|ref|reference|target|goal"
-    r"|delta|diff|gain|improvement|std|excluded|failed|planned|extra|not_run|parent|merged|leader|beat|naive|upstream|original|pr_?\d+|prequant|unquantized|fp32|bf16|float|ema|swa|train_end|last_step|step|sd|stdev|stddev|var|variance|sem|ci|stderr|error|range|spread|p_value|p|t|df|t_statistic"
-    r"|z|max|min|best|worst|limit|cap|budget|notes?|roundtrip|no_ttt|without|pre|ablations?|int8_only|diagnostic|expected)(?:_|$)"
-)  # fmt: skip
-_BPB = re.compile(r"(?:^|_)bpb(?:_|$)|bits_per_byte")
-_LOSS = re.compile(r"(?:^|_)(?:val|eval|validation|test)_(?:loss|nats)(?:_|$)|^loss$")
-_TOTAL = re.compile(r"(?:^|_)(?:total|artifact|submission)(?:_|$).*bytes|bytes_(?:total|artifact|submission)")
-_PART_OF_TOTAL = re.compile(
-    r"(?:^|_)(?:code|model|weights?|script|mean|avg|raw|uncompressed|headroom|left|remaining|free|params|val|eval|train|slack|allowed|margin|under|compressed)(?:_|$)"
-)
-_SEED_KEY = re.compile(r"(?:^|_)seed_?(\d{1,18})(?:_|$)", re.IGNORECASE)
-_SEEDS = re.compile(r"(?:^|_)seeds?(?:_|$)|^(?:runs|per_run|individual_runs|all_runs|run_results|results)$")
+LIMIT = 2**20  # bytes
 
 
-@dataclass(slots=True)
-class SeedClaim:
-    """What is claimed of one seed: every bpb and every loss that the JSON gives it, in the order of writing."""
+class SchemaFault(NamedTuple):
+    """A field that is missing or has another type than everybody else's: its key, and what is wrong as a clause."""
 
-    val_bpbs: list[Decimal] = field(default_factory=list)
-    val_losses: list[Decimal] = field(default_factory=list)
-    log: str | None = None
+    key: str
+    what: str
 
 
-@dataclass(slots=True)
+class Stated(NamedTuple):
+    """A number of the JSON and the key it is under."""
+
+    value: Decimal
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One submission JSON. Values keep the decimals that they are printed with; `keys` says under which key each stands.
+    """One submission JSON. Values keep the decimals that they are printed with.
 
-    `other_bpbs` are further bpbs of the submission (value, key), for when the first is not the one that is meant.
-    `fault` says why the file could not be understood at all; `schema` lists what is missing or oddly typed.
+    other_bpbs: further bpbs of the submission, in case the first is not the one that is meant. keys: the key that each
+    fact is under. fault: why the file cannot be understood at all.
     """
 
     file: Path
     text: str = field(default="", repr=False)
     val_bpb: Decimal | None = None
     val_loss: Decimal | None = None
-    other_bpbs: list[tuple[Decimal, str]] = field(default_factory=list)
+    other_bpbs: Sequence[Stated] = ()
     artifact_bytes: int | None = None
-    seeds: dict[int, SeedClaim] = field(default_factory=dict)
+    seeds: Mapping[int, SeedClaim] = field(default_factory=dict)
     date: str | None = None
-    keys: dict[str, str] = field(default_factory=dict)
-    schema: list[tuple[str, str]] = field(default_factory=list)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    schema: Sequence[SchemaFault] = ()
     fault: str | None = None
 
     def line_of(self, what: str) -> int:
-        """The line of the key that a fact stands under, or of a key of that name; 1 when it has none."""
-        key = self.keys.get(what, what)
+        """Return the line of a fact, such as val_bpb or `seed 42`, or else of a key of that name."""
+        return self.line_of_key(self.keys.get(what, what))
+
+    def line_of_key(self, key: str) -> int:
+        """Return the line of a key; 1 if there is none."""
         found = re.search(rf'"{re.escape(key)}"\s*:', self.text)
         return self.text.count("\n", 0, found.start()) + 1 if found else 1
 
 
-def submission_file(files: list[Path], folder: Path) -> Path | None:
-    """The submission JSON at the top of a folder: submission.json, else the first submission*.json."""
+def submission_file(files: Iterable[Path], folder: Path) -> Path | None:
+    """Return the submission JSON at the top of a folder: submission.json, else the first submission*.json."""
     found = [path for path in files if path.parent == folder and re.fullmatch(r"submission.*\.json", path.name)]
     return min(found, key=lambda path: (path.name != "submission.json", path.name), default=None)
 
 
 def read_claim(file: Path) -> Claim:
-    """The claim of a submission JSON; one that cannot be read is a claim with a `fault`."""
-    claim = Claim(file)
+    """Read the claim of a submission JSON; one that cannot be read is a claim with a `fault`."""
+    text = ""
     try:
-        claim.text = read_bounded(file, LIMIT).decode("utf-8-sig")
-        table = json.loads(claim.text, parse_float=Decimal, parse_int=_whole, parse_constant=_constant)
+        text = read_bounded(file, LIMIT).decode("utf-8-sig")
+        table = json.loads(text, parse_float=Decimal, parse_int=_whole, parse_constant=_constant)
     except FileError as error:
-        claim.fault = str(error)
-        return claim
+        return Claim(file=file, fault=str(error))
     except (ValueError, ArithmeticError, RecursionError) as error:
-        claim.fault = f"is not JSON: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        return claim
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return Claim(file=file, text=text, fault=f"is not JSON: {reason}")
     if not isinstance(table, dict):
-        claim.fault = "holds no JSON object"
-        return claim
-    _read_headline(claim, table)
-    _read_seeds(claim, table)
-    _read_labels(claim, table)
-    return claim
+        return Claim(file=file, text=text, fault="holds no JSON object")
+    return _claim_of(table, file, text)
+
+
+def _claim_of(table: Mapping[str, Any], file: Path, text: str) -> Claim:
+    numbers, seeds = _numbers(table), read_seeds(table)
+    bpb, size = _chosen(numbers["val_bpb"]), _chosen(numbers["artifact_bytes"])
+    loss = _chosen(numbers["val_loss"]) if bpb is None else _of_one_line(numbers["val_loss"], bpb)
+    chosen = {"val_bpb": bpb, "val_loss": loss, "artifact_bytes": size}
+    others = [Stated(one.value, one.key) for one in numbers["val_bpb"] if bpb is not None and one.key != bpb.key]
+    return Claim(
+        file=file,
+        text=text,
+        val_bpb=bpb.value if bpb is not None else None,
+        val_loss=loss.value if loss is not None else None,
+        other_bpbs=others if bpb is not None and bpb.rank == 0 else (),
+        artifact_bytes=int(size.value) if size is not None else None,
+        seeds=seeds,
+        date=_text(table, "date")[:200] or None,
+        keys={what: one.key for what, one in chosen.items() if one is not None}
+        | {f"seed {seed}": said.key for seed, said in seeds.items()},
+        schema=_schema(table, has_headline=bpb is not None or loss is not None),
+    )
 
 
 def _whole(digits: str) -> Decimal:
@@ -115,178 +124,91 @@ def _constant(name: str) -> Decimal:
     return Decimal("NaN") if name == "NaN" else Decimal("Infinity")
 
 
-def _number(value: Any) -> Decimal | None:
-    """A number, or a string that begins with one ("1.0856 +- 0.0007", "15,940,380 bytes"), with its decimals."""
-    if isinstance(value, str):
-        match = _NUMBER.match(value[:LONGEST_KEY] + " ")
-        try:
-            value = Decimal(re.sub(r"[_,]", "", match[1])) if match else None
-        except InvalidOperation:
-            return None
-    if not isinstance(value, Decimal) or not value.is_finite():
-        return None
-    if len(value.as_tuple().digits) > MOST_DIGITS:
-        value = Context(prec=MOST_DIGITS).plus(value)
-    return value if SMALLEST < value < 10**15 else None
+# -- the headline and the size -----------------------------------------------------------------------------------------
 
 
-def _normal(key: str) -> str:
-    key = key[:LONGEST_KEY]
-    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower()).strip("_")
+class _Leaf(NamedTuple):
+    """A value of the JSON: its normal key with those above it, its key as written."""
+
+    path: str
+    key: str
+    value: Any
 
 
-def _leaves(table: dict[str, Any], depth: int = 0) -> Iterator[tuple[str, str, Any]]:
-    """(normal key with its parents, key as written, value) of a claim about this submission, the shallow ones first."""
-    deeper: list[tuple[str, dict[str, Any]]] = []
+class _Ranked(NamedTuple):
+    """A number that may be the headline or the size; the first of the highest rank is."""
+
+    rank: int
+    value: Decimal
+    key: str
+
+
+def _leaves(table: Mapping[str, Any], depth: int = 0) -> Iterator[_Leaf]:
+    """Yield what the JSON says of this submission and of no single seed, the shallow ones first."""
+    deeper: list[tuple[str, Mapping[str, Any]]] = []
     for key, value in table.items():
-        normal = _normal(key)
-        of_seeds = "seed" in normal or normal.isdecimal() or (_SEEDS.search(normal) and not isinstance(value, dict))
-        if of_seeds or _ELSEWHERE.search(normal) or _SEED_KEY.search(normal):
+        plain = normal(key)
+        of_seeds = "seed" in plain or plain.isdecimal() or (SEEDS.search(plain) and not isinstance(value, dict))
+        if of_seeds or ELSEWHERE.search(plain) or SEED_KEY.search(plain):
             continue
         if isinstance(value, dict):
-            deeper.append((normal, value))
+            deeper.append((plain, value))
         else:
-            yield normal, key, value
+            yield _Leaf(plain, key, value)
     if depth < DEEPEST:
-        for parent, value in deeper:
-            for normal, key, leaf in _leaves(value, depth + 1):
-                yield f"{parent}_{normal}"[: 3 * LONGEST_KEY], key, leaf
+        for parent, below in deeper:
+            for leaf in _leaves(below, depth + 1):
+                yield leaf._replace(path=f"{parent}_{leaf.path}"[: 3 * LONGEST_KEY])
 
 
-def _read_headline(claim: Claim, table: dict[str, Any]) -> None:
-    found: dict[str, list[tuple[int, Decimal, str]]] = {  # rank, value, key
-        "val_bpb": [],
-        "val_loss": [],
-        "artifact_bytes": [],
-        "code_bytes": [],
-    }
-    for normal, key, value in _leaves(table):
-        number = _number(value)
-        if number is None:
+def _numbers(table: Mapping[str, Any]) -> dict[str, list[_Ranked]]:
+    """Return every number that may be the headline bpb, the headline loss or the artifact's size."""
+    found: dict[str, list[_Ranked]] = {"val_bpb": [], "val_loss": [], "artifact_bytes": []}
+    for path, key, value in _leaves(table):
+        one = number(value)
+        if one is None:
             continue
-        mean = bool(re.search(r"(?:^|_)(?:mean|avg|average)(?:_|$)", normal))
-        rank = 2 if normal in ("val_bpb", "val_loss") else int(mean)
-        if _BPB.search(normal) and number < LARGEST:
-            found["val_bpb"].append((rank, number, key))
-        elif _LOSS.search(normal) and number < LARGEST:
-            found["val_loss"].append((rank, number, key))
-        elif _TOTAL.search(normal) and not _PART_OF_TOTAL.search(normal) and number == number.to_integral_value():
-            found["artifact_bytes"].append(("total" in normal, number, key))
-    for what, values in found.items():
-        if values:
-            chosen = max(values, key=lambda one: one[0])  # the first of the highest rank: what the leaderboard shows
-            if (
-                what == "val_loss" and claim.val_bpb is not None
-            ):  # only the loss of the same line says anything of the bpb
-                partner = _normal(claim.keys["val_bpb"]).replace("bpb", "loss")
-                chosen = next((one for one in values if _normal(one[2]) == partner), (0, Decimal(0), ""))
-            if chosen[1]:
-                setattr(claim, what, int(chosen[1]) if what.endswith("_bytes") else chosen[1])
-                claim.keys[what] = chosen[2]
-            if what == "val_bpb" and not chosen[0]:
-                claim.other_bpbs = [(number, key) for _, number, key in values if key != chosen[2]]
+        is_mean = re.search(r"(?:^|_)(?:mean|avg|average)(?:_|$)", path) is not None
+        rank = 2 if path in ("val_bpb", "val_loss") else int(is_mean)
+        if is_bpb(path) and one < LARGEST:
+            found["val_bpb"].append(_Ranked(rank, one, key))
+        elif is_loss(path) and one < LARGEST:
+            found["val_loss"].append(_Ranked(rank, one, key))
+        elif is_total(path) and one == one.to_integral_value():
+            found["artifact_bytes"].append(_Ranked(int("total" in path), one, key))
+    return found
 
 
-def _read_seeds(claim: Claim, table: dict[str, Any]) -> None:
-    """Every seed that the JSON names as one of its own, with what it says of it."""
-    for key, value in table.items():
-        normal = _normal(key)
-        if _ELSEWHERE.search(normal) and not _SEED_KEY.search(normal):
-            continue
-        if match := _SEED_KEY.search(normal):  # seed_42_val_bpb: 1.08, or seed_42: {...}
-            _say(claim, int(match[1]), key, value)
-        elif normal == "seed":
-            if (seed := _seed(value)) is not None:
-                _say(claim, seed, key, None)
-        elif _SEEDS.search(normal) or _BPB.search(normal) or normal in ("metrics", "evaluation", "evidence"):
-            _walk_seeds(claim, normal, value, 0)
-    for key, value in table.items():  # val_bpbs: [1.08, 1.09] beside seeds: [42, 7]
-        if isinstance(value, list) and re.search(r"bpbs?(?:_|$)", _normal(key)) and len(value) == len(claim.seeds):
-            for seed, item in zip(list(claim.seeds), value, strict=True):
-                _say(claim, seed, key, {"val_bpb": item})
+def _chosen(values: Sequence[_Ranked]) -> _Ranked | None:
+    """Return the first of the highest rank: what the leaderboard shows."""
+    return max(values, key=lambda one: one.rank, default=None)
 
 
-def _walk_seeds(claim: Claim, key: str, value: Any, depth: int) -> None:
-    """Seeds in a list or a table. Bare numbers are seeds only where a key above says so: a stride of 64 is none."""
-    if depth > DEEPEST or len(claim.seeds) >= MOST_SEEDS:
-        return
-    of_seeds = re.search(r"(?:^|_)seeds?(?:_|$)", key) is not None
-    if isinstance(value, list):
-        for item in value[:MOST_SEEDS]:
-            if isinstance(item, dict):
-                _walk_seeds(claim, key, item, depth + 1)
-            elif of_seeds and not _BPB.search(key) and (seed := _seed(item)) is not None:
-                _say(claim, seed, key, None)
-    elif isinstance(value, dict):
-        if (seed := _seed(value.get("seed"))) is not None:
-            _say(claim, seed, key, value)
-            return
-        for name, item in value.items():
-            normal = _normal(name)
-            match = re.fullmatch(r"(?:seed_?|s_?)?(\d{1,18})", normal)
-            named = match is not None and (of_seeds or normal.startswith("seed"))
-            whole = isinstance(item, Decimal) and item == item.to_integral_value()
-            if isinstance(item, dict) and _seed(item.get("seed")) is not None:
-                _walk_seeds(claim, key, item, depth + 1)
-            elif named and whole and (seed := _seed(item)) is not None:  # "seed1": 42
-                _say(claim, seed, name, None)
-            elif named and match and (isinstance(item, dict) or _number(item) is not None):
-                _say(claim, int(match[1]), name, item if isinstance(item, dict) else {_named(key): item})
-            elif isinstance(item, (dict, list)) and not _ELSEWHERE.search(normal):
-                below = normal if _SEEDS.search(normal) else key
-                _walk_seeds(
-                    claim, f"{below}_seed" if of_seeds and not _SEEDS.search(normal) else below, item, depth + 1
-                )
+def _of_one_line(losses: Sequence[_Ranked], bpb: _Ranked) -> _Ranked | None:
+    """Return the loss whose key goes with the bpb's: only that loss says anything about the bpb."""
+    partner = normal(bpb.key).replace("bpb", "loss")
+    return next((one for one in losses if normal(one.key) == partner), None)
 
 
-def _named(key: str) -> str:
-    """What a bare number in a table of seeds is: a loss where the table says so, else a bpb."""
-    return "val_loss" if _LOSS.search(key) and not _BPB.search(key) else "val_bpb"
+# -- the schema --------------------------------------------------------------------------------------------------------
 
 
-def _seed(value: Any) -> int | None:
-    number = _number(value)
-    if number is None and value in (0, Decimal(0), "0") and not isinstance(value, bool):
-        return 0
-    return int(number) if number is not None and number == number.to_integral_value() else None
-
-
-def _say(claim: Claim, seed: int, key: str, said: Any) -> None:
-    """Add what one place says of one seed."""
-    if seed not in claim.seeds and len(claim.seeds) >= MOST_SEEDS:
-        return
-    about = claim.seeds.setdefault(seed, SeedClaim())
-    claim.keys.setdefault(f"seed {seed}", key)
-    entries = (
-        _leaves_of_seed(said) if isinstance(said, dict) else [(_normal(_SEED_KEY.sub("_", key)) or "val_bpb", said)]
-    )
-    for normal, value in entries:
-        number = _number(value)
-        if isinstance(value, str) and re.fullmatch(r"log(?:_?file|_path)?|train_log", normal):
-            about.log = value
-        elif number is None or _ELSEWHERE.search(normal):
-            continue
-        elif _BPB.search(normal) and number < LARGEST:
-            about.val_bpbs.append(number)
-        elif _LOSS.search(normal) and number < LARGEST:
-            about.val_losses.append(number)
-
-
-def _leaves_of_seed(table: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(_normal(name), value) for name, value in table.items() if not isinstance(value, (dict, list))]
-
-
-def _read_labels(claim: Claim, table: dict[str, Any]) -> None:
-    """Name, date and what a reader misses or finds in another type than everybody else's."""
-    if isinstance(table.get("date"), str) and table["date"].strip():
-        claim.date = table["date"].strip()[:200]
-    for key in ("name", "author", "date"):
-        if not isinstance(table.get(key), str) or not table[key].strip():
-            claim.schema.append((key, f"{key} is missing or no text"))
-    if claim.val_bpb is None and claim.val_loss is None:
-        claim.schema.append(("val_bpb", "no key holds the headline val_bpb as a number"))
+def _schema(table: Mapping[str, Any], *, has_headline: bool) -> list[SchemaFault]:
+    """Return which fields are missing or have another type than in everybody else's JSON."""
+    faults = [
+        SchemaFault(key, f"{key} is missing or no text") for key in ("name", "author", "date") if not _text(table, key)
+    ]
+    if not has_headline:
+        faults.append(SchemaFault("val_bpb", "no key holds the headline val_bpb as a number"))
     for key in ("val_bpb", "val_loss", "bytes_total"):
         if isinstance(table.get(key), str):
-            claim.schema.append((key, f"{key} is a text; a number is expected"))
-    if claim.date is not None and not re.match(r"\d{4}-\d\d-\d\d", claim.date):
-        claim.schema.append(("date", f"date is {claim.date!r}; expected as YYYY-MM-DD"))
+            faults.append(SchemaFault(key, f"{key} is a text; a number is expected"))
+    date = _text(table, "date")[:200]
+    if date and not re.match(r"\d{4}-\d\d-\d\d", date):
+        faults.append(SchemaFault("date", f"date is {date!r}; expected as YYYY-MM-DD"))
+    return faults
+
+
+def _text(table: Mapping[str, Any], key: str) -> str:
+    value = table.get(key)
+    return value.strip() if isinstance(value, str) else ""

@@ -25,6 +25,7 @@ from analysis.record.fit import Fit, Headline, fit_of, headlines
 from analysis.record.folder import Record, file_seed, seed_of
 from analysis.record.groups import Meant, alike, by_headline, by_seed_values, topmost
 from analysis.record.metrics import all_labels, metric_of, metrics_of, sized
+from analysis.rules.findings import Place
 from analysis.rules.ruleset import Ruleset
 
 
@@ -39,6 +40,10 @@ class Claimed:
     run: Run
     metric: Metric
     training: Run
+
+    def at(self, line: int) -> Place:
+        """Return a line of its log as the place of a finding."""
+        return Place(self.log, line)
 
 
 class Why(StrEnum):

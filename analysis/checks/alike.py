@@ -1,0 +1,179 @@
+"""Whether the claimed runs differ by their seeds alone: one program, configuration, environment, data set and tokenizer."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from statistics import median
+from typing import Generic, TypeVar
+
+from analysis.record.fit import RATIO_TOLERANCE
+from analysis.record.selection import Claimed, with_training
+from analysis.rules.findings import Code, Found, Raised
+from analysis.rules.ruleset import Ruleset
+
+Config = tuple[tuple[str, str], ...]  # names and values, sorted
+Fact = TypeVar("Fact", bound=Hashable)
+
+MOST_NAMED = 5  # differing hyper-parameters in one sentence
+FACTS = {  # of a run, by the finding that a difference raises and the word for it
+    "torch": (Code.ENVIRONMENT_DIFFERS, "torch"),
+    "world_size": (Code.ENVIRONMENT_DIFFERS, "ranks"),
+    "gpu": (Code.ENVIRONMENT_DIFFERS, "GPU"),
+    "train_shards": (Code.DATA_DIFFERS, "training shards"),
+    "val_tokens": (Code.DATA_DIFFERS, "validation tokens"),
+    "dataset": (Code.DATA_DIFFERS, "data set"),
+}
+_OWN = re.compile(  # what may differ from run to run, is measured, or has a finding of its own
+    r"(?:^|_)(?:seed|run_id|runid|run_name|name|id|uuid|rank|world_size|grad_accum_steps|nproc|gpus?|device|host|port|pid|path|dir|file"
+    r"|files|logfile|wandb|max_wallclock_seconds|date|time|timestamp|main_process|is_main_process|master|distributed"
+    r"|hostname|node|tag|experiment|checkpoint|ckpt|artifact|out|note|notes|job|tokens_total|shards|loader|datasets?|pattern|elapsed|mem|memory|allocated)(?:_|$)|^tokens$|(?:^|_)(?:loss|bpb)$"
+)  # fmt: skip
+_UNIT = re.compile(r"_(?:ms|s|gb|mb|sec|secs)$")
+_MEASURED = re.compile(r"-?\d+(?:\.\d+)?(?:ms|s|m|MiB|MB|GB|GiB)")
+
+
+def check_alike(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
+    """Check each run's facts against the usual ones."""
+    yield from _programs(claimed)
+    yield from _configurations(claimed)
+    for name, (code, word) in FACTS.items():
+        for odd in _odd(claimed, attrgetter(f"run.{name}")):
+            yield Found(
+                code=code,
+                at=odd.one.at(odd.one.run.line),
+                found=f"{word}: {odd.own}",
+                expected=f"{odd.usual}, as in the other claimed runs",
+                do="Run all seeds alike.",
+            )
+    yield from _ratios(claimed, rules)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Odd(Generic[Fact]):
+    """A run whose fact is not the usual one."""
+
+    one: Claimed
+    usual: Fact
+    own: Fact
+
+
+def _odd(claimed: Sequence[Claimed], fact: Callable[[Claimed], Fact | None]) -> Iterator[_Odd[Fact]]:
+    """Yield the runs whose fact is not the usual one. Unknown facts are left out."""
+    known = [(one, value) for one in claimed if (value := fact(one)) is not None]
+    if len(known) < 2:
+        return
+    usual = Counter(value for _, value in known).most_common(1)[0][0]
+    yield from (_Odd(one=one, usual=usual, own=value) for one, value in known if value != usual)
+
+
+def _programs(claimed: Sequence[Claimed]) -> Raised:
+    for source in _odd(claimed, _source_of):
+        yield Found(
+            code=Code.SOURCE_DIFFERS,
+            at=source.one.at(source.one.training.line),
+            found=f"an embedded source of {len(source.own)} bytes that is not that of the other claimed runs "
+            f"({len(source.usual)} bytes)",
+            expected="one program for all seeds",
+            do="Rerun it with theirs.",
+        )
+    for size in _odd(claimed, lambda one: with_training(one).code_bytes):
+        yield Found(
+            code=Code.CODE_SIZE_DIFFERS,
+            at=size.one.at(size.one.metric.line),
+            found=f"a code size of {size.own} bytes",
+            expected=f"{size.usual}, as in the other claimed runs",
+            do="Run one program.",
+        )
+
+
+def _source_of(one: Claimed) -> bytes | None:
+    return one.training.source.text if one.training.source is not None else None
+
+
+# -- the configuration -------------------------------------------------------------------------------------------------
+
+
+def _configurations(claimed: Sequence[Claimed]) -> Raised:
+    configs = _configs(claimed)
+    for odd in _odd(claimed, lambda one: configs.get(id(one.run))):
+        own, theirs = dict(odd.own), dict(odd.usual)
+        names = [name for name in own | theirs if own.get(name) != theirs.get(name)]
+        said = ", ".join(
+            f"{name} {own.get(name, 'not printed')} instead of {theirs.get(name, 'not printed')}"
+            for name in names[:MOST_NAMED]
+        )
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        yield Found(
+            code=Code.CONFIG_DIFFERS,
+            at=odd.one.at(odd.one.run.line),
+            found=f"other hyper-parameters than in the other claimed runs: {said}{more}",
+            expected="one configuration for all seeds",
+            do="Rerun it with theirs.",
+        )
+
+
+def _configs(claimed: Sequence[Claimed]) -> dict[int, Config]:
+    """Return by run the hyper-parameters that all seeds must share.
+
+    A name that a run does not print counts as a difference only if each run has a block that lists all of them.
+    """
+    known = [one.run for one in claimed if one.run.hyperparameters]
+    whole = all(run.complete_config for run in known)
+    common = set.intersection(*(set(run.hyperparameters) for run in known)) if known else set()
+    return {
+        id(run): tuple(
+            sorted(
+                (name, _without_seed(value, run.seed))
+                for name, value in run.hyperparameters.items()
+                if (whole or (name in common and not _UNIT.search(name))) and _shared(name, value)
+            )
+        )
+        for run in known
+    }
+
+
+def _without_seed(value: str, seed: int | None) -> str:
+    """Return a value with a mark in place of the run's own seed, as in tag: sota_seed42."""
+    if seed is None or re.fullmatch(r"[-+.\deE]+", value):
+        return value
+    found = rf"(?<!\d){seed}(?!\d)" if seed > 9 else rf"(?:(?<=seed)|(?<=seed[_-])){seed}(?!\d)"
+    return re.sub(found, "#", value)
+
+
+def _shared(name: str, value: str) -> bool:
+    return not _OWN.search(name.lower()) and "/" not in value and "\\" not in value and not _MEASURED.fullmatch(value)
+
+
+# -- the tokenizer and the validation set ------------------------------------------------------------------------------
+
+
+def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
+    """Check val_bpb / val_loss, the tokenizer's tokens per byte / ln 2: one number for one tokenizer and validation set."""
+    ratios = {id(one): ratio for one in claimed if (ratio := _ratio(one)) is not None}
+    if not ratios:
+        return
+    usual = median(ratios.values())
+    for one in claimed:
+        tokenizer = one.run.tokenizer
+        known = rules.bpb_per_nat.get(tokenizer) if tokenizer is not None else None
+        expected = usual if known is None else known
+        if id(one) not in ratios or not abs(ratios[id(one)] - expected) > RATIO_TOLERANCE:
+            continue
+        whose = "as in the other runs" if known is None else f"as {tokenizer} has it"
+        yield Found(
+            code=Code.BYTES_PER_TOKEN_UNEXPECTED,
+            at=one.at(one.metric.line),
+            found=f"val_bpb / val_loss = {ratios[id(one)]:.6f}",
+            expected=f"{expected:.6f} {whose}",
+            do="Was it another validation set or tokenizer, or are the lines of two evaluations?",
+        )
+
+
+def _ratio(one: Claimed) -> float | None:
+    bpb, loss = one.metric.val_bpb, one.metric.val_loss
+    return bpb / loss if bpb and loss and math.isfinite(bpb) and math.isfinite(loss) else None

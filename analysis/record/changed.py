@@ -1,0 +1,170 @@
+"""Which record folders a change touches, in a checkout that is somebody else's: nothing of it is executed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from analysis.record.claim import submission_file
+from analysis.record.discover import is_record, record_folders
+from analysis.sweepdir.layout import CONTROL, is_sweep
+from analysis.untrusted.files import LOG_SUFFIXES
+from analysis.untrusted.refusal import UsageError
+
+
+class ChangeError(UsageError):
+    """A change that cannot be judged."""
+
+
+def records_to_check(top: str, base: str, measures: Mapping[str, str]) -> list[Path]:
+    """Return the record folders below `top` that the change since `base` touches; without a change, all of them.
+
+    measures: by the name of their input, the paths that the change is judged by. Raises ChangeError where the change
+    touches one of these, and where it is unclear what a record holds: links, submodules, records inside records.
+    """
+    folder = _path_of_checkout("path", top)
+    changed = changed_files(base) if base else []
+    for name, value in measures.items():
+        measure = _path_of_checkout(name, value)
+        if touched := [path for path in changed if path.is_relative_to(measure) or measure.is_relative_to(path)]:
+            raise ChangeError(
+                f"{name}: this change touches {touched[0]}, which it would be judged by. Change that in a pull request "
+                f"of its own, or look at this one by hand."
+            )
+    if not folder.is_dir():
+        if base and _git_can("cat-file", "-e", f"{base}:{folder}"):
+            return []  # the change removes it
+        raise ChangeError(f"path: {folder} is no folder of this checkout. Name the folder that holds the records.")
+    try:
+        return touched_records(changed, folder) if changed else list(record_folders(folder))
+    except OSError as error:
+        raise ChangeError(f"{error.filename} cannot be read: {error.strerror}.") from None
+
+
+def _path_of_checkout(name: str, value: str) -> Path:
+    """Return an input that is a path of the checkout. Without links a file has one name. Raises ChangeError."""
+    path = Path(os.path.normpath(value))
+    if path.is_absolute() or ".." in path.parts:
+        raise ChangeError(f"{name}: {path} must be inside the repository. Give it relative to its root.")
+    if link := _first_link(path):
+        raise ChangeError(f"{name}: {link} is a link. Name what it leads to.")
+    return path
+
+
+def _first_link(path: Path) -> Path | None:
+    """Return the first symbolic link on the way to a path, itself included."""
+    return next((one for one in (*reversed(path.parents), path) if one.is_symlink()), None)
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+def touched_records(changed: list[Path], top: Path) -> list[Path]:
+    """Return the record folders that the changed files belong to, as the leaderboard would find them.
+
+    Raises ChangeError, OSError.
+    """
+    for path in changed:
+        if (link := _first_link(path)) and (link.is_relative_to(top) or top.is_relative_to(link)):
+            raise ChangeError(f"{link} is a link. A record is judged by files of its own: put them in its place.")
+        if path.is_dir() and path.is_relative_to(top):
+            raise ChangeError(f"{path} is a submodule. A record is judged by files of its own: put them in its place.")
+    found = {top} if is_record(top, list(top.iterdir())) else set()
+    by_folder: dict[Path, list[Path]] = {}
+    for path in changed:
+        if path.is_relative_to(top):
+            by_folder.setdefault(path.parent, []).append(path)
+    for folder, files in by_folder.items():
+        found |= _records_of(folder, files, top)
+    for record in sorted(found):
+        if is_record(record, list(record.iterdir())) and (inner := next(_claims_below(record), None)):
+            raise ChangeError(f"{record} is a record folder and holds {inner}, another one. Put them next to each other.")
+    return sorted(found)
+
+
+def _records_of(folder: Path, files: list[Path], top: Path) -> set[Path]:
+    """Return the records that changed files of one folder belong to: the one around it, else those below it."""
+    if record := _around(folder, top):
+        return {record}
+    if folder == top:
+        if loose := [path for path in files if path.exists() and _may_be_evidence(path)]:
+            raise ChangeError(f"{loose[0]} is in no record folder. Put it into one.")
+        return set()
+    if not folder.is_dir():
+        return set()
+    below = set(record_folders(folder))
+    if not below:
+        return {folder}  # a folder without any evidence is judged as that
+    return set() if all(path.suffix.lower() == ".md" for path in files) else below
+
+
+@cache
+def _around(folder: Path, top: Path) -> Path | None:
+    """Return the outermost record folder below `top` on the way to `folder`, itself included."""
+    for one in (*reversed(folder.parents), folder):
+        if one != top and one.is_relative_to(top) and one.is_dir() and is_record(one, list(one.iterdir())):
+            return one
+    return None
+
+
+def _claims_below(folder: Path) -> Iterator[Path]:
+    """Yield folders inside a record that claim to be records: with a submission JSON, or a sweep's plan.
+
+    The folder `control`, where our own records keep their control runs, is not one.
+    """
+    for parent, _, names in os.walk(folder):
+        inside = Path(parent)
+        if inside in (folder, folder / CONTROL):
+            continue
+        claims = submission_file([inside / name for name in names], inside) is not None
+        if claims or (is_sweep(inside) and not is_sweep(folder)):
+            yield inside
+
+
+def _may_be_evidence(path: Path) -> bool:
+    name = path.name.lower()
+    return name.endswith(LOG_SUFFIXES) or (name.startswith("submission") and name.endswith(".json"))
+
+
+# -- git ---------------------------------------------------------------------------------------------------------------
+
+
+def changed_files(base: str) -> list[Path]:
+    """Return the files that differ between the checkout and `base`, removed ones too. Raises ChangeError.
+
+    If the checkout is GitHub's own merge of the pull request, its first parent is what the change would be merged into.
+    Any other merge may be the author's, and its parents prove nothing.
+    """
+    parents = _git("rev-parse", "HEAD^@").split()
+    merged = _git("rev-parse", "HEAD").strip() == os.environ.get("GITHUB_SHA") and len(parents) == 2
+    if merged and _git_can("cat-file", "-e", parents[0]):
+        base = parents[0]
+    elif not _git_can("cat-file", "-e", f"{base}^{{commit}}"):
+        _git("fetch", "--quiet", "--no-tags", "--depth=1", "origin", base)
+    names = _git("diff", "--name-only", "--no-renames", "--ignore-submodules=none", "-z", base, "HEAD", "--")
+    return [Path(name) for name in names.split("\0") if name]
+
+
+def _git(*arguments: str) -> str:
+    done = _run_git(*arguments)
+    if done.returncode:
+        lines = os.fsdecode(done.stderr).strip().splitlines() or ["no reason given"]
+        said = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])
+        raise ChangeError(
+            f"git {arguments[0]} failed ({said}). Run actions/checkout with fetch-depth: 2 before this action."
+        )
+    return os.fsdecode(done.stdout)
+
+
+def _git_can(*arguments: str) -> bool:
+    return _run_git(*arguments).returncode == 0
+
+
+def _run_git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(["git", "--no-pager", *arguments], capture_output=True, check=False)
+    except OSError as error:
+        raise ChangeError(f"git cannot be started: {error.strerror}.") from None

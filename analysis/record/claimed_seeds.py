@@ -1,0 +1,137 @@
+"""What a submission JSON claims of each seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from analysis.record import keys
+from analysis.record.keys import DEEPEST, ELSEWHERE, LARGEST, SEED_KEY, SEEDS, is_bpb, is_loss, normal, number
+
+MOST_SEEDS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedClaim:
+    """What is claimed of one seed: every bpb and every loss that the JSON gives it, in the order of writing.
+
+    key: the first key that names it.
+    """
+
+    key: str
+    val_bpbs: tuple[Decimal, ...] = ()
+    val_losses: tuple[Decimal, ...] = ()
+    log: str | None = None
+
+
+def read_seeds(table: Mapping[str, Any]) -> dict[int, SeedClaim]:
+    """Return every seed that the JSON names as one of its own, with what it says of it."""
+    reader = _Reader()
+    reader.read(table)
+    return {
+        seed: SeedClaim(key=said.key, val_bpbs=tuple(said.val_bpbs), val_losses=tuple(said.val_losses), log=said.log)
+        for seed, said in reader.said.items()
+    }
+
+
+@dataclass(slots=True, kw_only=True)
+class _Said:
+    """A SeedClaim while the JSON is being read."""
+
+    key: str
+    val_bpbs: list[Decimal] = field(default_factory=list)
+    val_losses: list[Decimal] = field(default_factory=list)
+    log: str | None = None
+
+    def take(self, key: str, value: Any) -> None:
+        """Add a value if its normal key says what it is."""
+        found = number(value)
+        if isinstance(value, str) and re.fullmatch(r"log(?:_?file|_path)?|train_log", key):
+            self.log = value
+        elif found is None or ELSEWHERE.search(key) or found >= LARGEST:
+            return
+        elif is_bpb(key):
+            self.val_bpbs.append(found)
+        elif is_loss(key):
+            self.val_losses.append(found)
+
+
+class _Reader:
+    """One pass over one JSON."""
+
+    def __init__(self) -> None:
+        self.said: dict[int, _Said] = {}
+
+    def read(self, table: Mapping[str, Any]) -> None:
+        for key, value in table.items():
+            name = normal(key)
+            if ELSEWHERE.search(name) and not SEED_KEY.search(name):
+                continue
+            if match := SEED_KEY.search(name):  # seed_42_val_bpb: 1.08, or seed_42: {...}
+                self.say(int(match[1]), key, value)
+            elif name == "seed":
+                if (seed := keys.seed(value)) is not None:
+                    self.say(seed, key, None)
+            elif SEEDS.search(name) or is_bpb(name) or name in ("metrics", "evaluation", "evidence"):
+                self.walk(name, value, 0)
+        for key, value in table.items():  # val_bpbs: [1.08, 1.09] next to seeds: [42, 7]
+            if isinstance(value, list) and re.search(r"bpbs?(?:_|$)", normal(key)) and len(value) == len(self.said):
+                for seed, item in zip(list(self.said), value, strict=True):
+                    self.say(seed, key, {"val_bpb": item})
+
+    def walk(self, key: str, value: Any, depth: int) -> None:
+        """Look for seeds in a list or a table. A bare number is a seed only if a key above says so: a stride of 64 is not."""
+        if depth > DEEPEST or len(self.said) >= MOST_SEEDS:
+            return
+        if isinstance(value, list):
+            for item in value[:MOST_SEEDS]:
+                if isinstance(item, dict):
+                    self.walk(key, item, depth + 1)
+                elif _of_seeds(key) and not is_bpb(key) and (seed := keys.seed(item)) is not None:
+                    self.say(seed, key, None)
+        elif isinstance(value, dict):
+            if (seed := keys.seed(value.get("seed"))) is not None:
+                self.say(seed, key, value)
+                return
+            for name, item in value.items():
+                self.walk_item(key, name, item, depth)
+
+    def walk_item(self, key: str, name: str, item: Any, depth: int) -> None:
+        """Take one item of a table that is under `key`."""
+        plain, of_seeds = normal(name), _of_seeds(key)
+        match = re.fullmatch(r"(?:seed_?|s_?)?(\d{1,18})", plain)
+        named = match is not None and (of_seeds or plain.startswith("seed"))
+        whole = isinstance(item, Decimal) and item == item.to_integral_value()
+        if isinstance(item, dict) and keys.seed(item.get("seed")) is not None:
+            self.walk(key, item, depth + 1)
+        elif named and whole and (seed := keys.seed(item)) is not None:  # "seed1": 42
+            self.say(seed, name, None)
+        elif named and match and (isinstance(item, dict) or number(item) is not None):
+            self.say(int(match[1]), name, item if isinstance(item, dict) else {_metric_under(key): item})
+        elif isinstance(item, (dict, list)) and not ELSEWHERE.search(plain):
+            below = plain if SEEDS.search(plain) else key
+            self.walk(f"{below}_seed" if of_seeds and not SEEDS.search(plain) else below, item, depth + 1)
+
+    def say(self, seed: int, key: str, value: Any) -> None:
+        """Add what one place says of one seed."""
+        if seed not in self.said and len(self.said) >= MOST_SEEDS:
+            return
+        about = self.said.setdefault(seed, _Said(key=key))
+        if isinstance(value, dict):
+            said = {name: item for name, item in value.items() if not isinstance(item, (dict, list))}
+        else:
+            said = {normal(SEED_KEY.sub("_", key)) or "val_bpb": value}
+        for name, item in said.items():
+            about.take(normal(name), item)
+
+
+def _of_seeds(key: str) -> bool:
+    return re.search(r"(?:^|_)seeds?(?:_|$)", key) is not None
+
+
+def _metric_under(key: str) -> str:
+    """Return what a bare number in a table of seeds is: a loss if the table says so, else a bpb."""
+    return "val_loss" if is_loss(key) and not is_bpb(key) else "val_bpb"
