@@ -1,6 +1,6 @@
 """What a line of a training log may say.
 
-Every repetition here is bounded or unambiguous, so that no line, however made, takes quadratic time.
+Every repetition here is bounded or unambiguous, so that no line takes quadratic time, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LONGEST = 2**14  # bytes of a line that are looked at; of a metric or a step line, LONGEST_METRIC
+LONGEST = 2**14  # bytes of a line that are read; of a metric or a step line, LONGEST_METRIC
 LONGEST_METRIC = 2**11
 LONGEST_LABEL = 200
+
+# -- prefixes, steps and numbers
 
 NUMBER = rb"[-+]?(?:\d++(?:\.\d*+)?(?:[eE][-+]?\d++)?|\.\d++|nan|inf(?:inity)?)"
 ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -21,7 +23,7 @@ PREFIX = re.compile(
     rb"|(?:train|worker|main)\w{0,20} \| )+"
 )
 MAY_BE_PREFIXED = frozenset(b"[(\x1b0123456789twm")
-STEPS_FAST = re.compile(rb"(?:step:\d+/[^\n]*+(?:\n|\Z))++")  # the usual way to say it
+STEPS_FAST = re.compile(rb"(?:step:\d+/[^\n]*+(?:\n|\Z))++")  # the usual shape
 STEPS = re.compile(
     rb"(?:(?:[Ss]tep[:= \t][ \t]*\d+[/ \t:,|]|\d+/\d+[ \t:,|]+(?:train_|val_)?loss|s:\d+ t[re]l:)[^\n]*+(?:\n|\Z))++"
 )
@@ -34,16 +36,21 @@ PAIR = re.compile(
     rb"(" + NUMBER + rb")(ms|s|m)?(?![\w.])",
     re.IGNORECASE,
 )
+
+# -- final metrics
+
 LABEL = re.compile(rb"[A-Za-z][\w.+/-]*(?:[ \t]+[\w.+/-]+)*")
 PROGRESS = re.compile(
     rb"(?i:step|iter|epoch|chunk|batch|progress|sliding_eval)\b|(?i:running_|\w{0,40}_chunk)|tt[a-z]{1,2}:"
 )
 PART = re.compile(rb"(\d{1,9})\s{0,3}/\s{0,3}(\d{1,9})|(\d{1,3}(?:\.\d)?)\s?%|\bstep\s?[:=]", re.IGNORECASE)
-BRACKETS = re.compile(rb"\([^()]{0,80}\)|\[[^\[\]]{0,80}\]")  # what may stand beside a label's words
+BRACKETS = re.compile(rb"\([^()]{0,80}\)|\[[^\[\]]{0,80}\]")  # may be next to a label's words
 ASIDE = re.compile(rb"[@:,|][^\s]{0,80}")
 DIAGNOSTIC = re.compile(rb"diagnostic|pre[-_ ]?quant", re.IGNORECASE)
-PREQUANT = re.compile(r"pre[-_ ]?quant", re.IGNORECASE)  # a final label's: a diagnostic if the artifact's follows
+PREQUANT = re.compile(r"pre[-_ ]?quant", re.IGNORECASE)  # in a final's label: a diagnostic if a quantized final follows
 DECIMALS = re.compile(rb"val_(?:bpb|loss)\s{0,9}[:=\s]\s{0,9}[-+]?\d{1,9}\.(\d+)", re.IGNORECASE)
+
+# -- facts about a run
 
 SEED = re.compile(
     rb"(?:(?:run|random|global|using|training|torch|manual|set) )?(?<![\w-])seed\s{0,9}(?:[:=]|\bis\b|\bto\b|\s)\s{0,9}(\d{1,18})\.?(?:[\s,;]|$)",
@@ -60,7 +67,7 @@ TOTAL = re.compile(
     rb"(?:(?:total[ _])?(?:submission|artifact)[ _](?:size|bytes)|total (?=[\w+-]{1,40} size))([^:=\n]{0,40})[:=]\s*(\d[\d,_]{4,14})(?:\s?(?:bytes|B)\b|\s|$)"
     rb"|budget:(\d{5,12})/\d+",
     re.IGNORECASE,
-)  # fmt: skip
+)
 NO_TOTAL = re.compile(rb"limit|\bcap\b|budget|remain|before|unpruned|max|allowed", re.IGNORECASE)
 END_TIME = re.compile(
     rb"stopping_early.{0,200}?train_time\s?:\s*(\d{1,15}(?:\.\d{1,9})?)(ms|s|m)\b(?:.{0,200}?\bstep:\s*(\d{1,12})/(\d{1,12}))?"
@@ -70,7 +77,8 @@ BLOCK = re.compile(rb"(?:-+\s*)?hyper-?parameters\b[\s:-]*$", re.IGNORECASE)
 BLOCK_ENTRY = re.compile(rb"\s+([A-Za-z_]\w*)\s*[:=]\s?(.*)$")
 TOKEN = re.compile(rb"([A-Za-z_]\w*)[:=](\S+)")
 TOKENS = re.compile(rb"(?:[A-Za-z_]\w*+[:=]\S++(?:\s++|$))+")
-FACTS: tuple[tuple[bytes, str, type, re.Pattern[bytes]], ...] = (  # a word that the line must hold, the fact, its pattern
+FACTS: tuple[tuple[bytes, str, type, re.Pattern[bytes]], ...] = (
+    # a word that the line must hold, the fact, its type, its pattern
     (b"world_size", "world_size", int, re.compile(rb".{0,200}?\bworld_size\s?[:=]\s?(\d{1,6})\b")),
     (b"params", "model_params", int, re.compile(rb"(?:model_)?params\s?[:=]\s?(\d{1,15})\b")),
     (b"val_tokens", "val_tokens", int, re.compile(rb"\s*val_tokens\s?[:=]\s?(\d{1,15})\b")),
@@ -84,7 +92,7 @@ FACTS: tuple[tuple[bytes, str, type, re.Pattern[bytes]], ...] = (  # a word that
     (b"train_loader:", "dataset", str, re.compile(rb"train_loader:dataset:(\S+)")),
     (b"data", "dataset", str, re.compile(rb"\s*(?:datasets_dir|data_path)\s?[:=]\s?(\S+)")),
     (b"tokenizer_path", "tokenizer", str, re.compile(rb".{0,400}?\btokenizer_path\s?[:=]\s?(\S+)")),
-)  # fmt: skip
+)
 SAYS_SOMETHING = re.compile(
     rb"[Ss](?:eed|ize)|SEED| ws:|_bytes|budget:|artifact|" + b"|".join({word for word, *_ in FACTS})
 )
@@ -93,9 +101,9 @@ MS = {b"ms": 1.0, b"s": 1000.0, b"m": 60_000.0, b"": 1.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One final-metric line. val_loss in nats per token, val_bpb in bits per byte; either may be NaN or infinite.
+    """One final-metric line. val_loss is in nats per token, val_bpb in bits per byte; either may be NaN or infinite.
 
-    A speedrun's last validation is a Metric too: its label is val_loss and it has no val_bpb.
+    A speedrun's last validation is a Metric too: its label is val_loss, and it has no val_bpb.
     """
 
     label: str
@@ -108,7 +116,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One logged step; what the line does not print is None."""
+    """One logged step. None means that the line does not print it."""
 
     step: int
     line: int
@@ -134,7 +142,7 @@ def line_around(text: bytes, position: int) -> bytes:
 
 
 def normalised(raw: bytes) -> bytes:
-    """The line without terminal codes, prefixes and blanks around it; the very same object when it had none."""
+    """Return the line without terminal codes, prefixes and blanks around it: the same object where it has none."""
     line = raw.strip()
     if b"\r" in line:
         line = line.rsplit(b"\r", 1)[1]
@@ -146,11 +154,11 @@ def normalised(raw: bytes) -> bytes:
 
 
 def read_pairs(line: bytes) -> dict[bytes, tuple[float, bytes]]:
-    """Every name:number of a line with its unit (ms, s, m or none); of a name that stands twice the first."""
+    """Return every name:number of a line with its unit (ms, s, m or none). Of a name printed twice, the first counts."""
     return {name.lower(): (float(value), unit or b"") for name, value, unit in reversed(PAIR.findall(line))}
 
 
-LOSSES = (  # of a Step's numbers, the first that a line prints
+LOSSES = (  # the names of a Step's numbers; of several, the first that a line prints counts
     (b"train_loss", b"loss", b"trl"),
     (b"val_loss", b"tel"),
     (b"val_bpb",),
@@ -158,6 +166,7 @@ LOSSES = (  # of a Step's numbers, the first that a line prints
 
 
 def read_steps(first: int, text: bytes) -> Iterator[Step]:
+    """Yield the steps of lines that begin on line `first`."""
     for number, line in enumerate(text.split(b"\n"), start=first):
         step = read_step(line, number)
         if step is not None:
@@ -165,6 +174,7 @@ def read_steps(first: int, text: bytes) -> Iterator[Step]:
 
 
 def read_step(line: bytes, number: int) -> Step | None:
+    """Read a step line, which is line `number` of its log; None for any other line."""
     match = STEP.match(line)
     if match is None:
         return None
@@ -186,7 +196,7 @@ def read_step(line: bytes, number: int) -> Step | None:
 
 
 def read_metric(line: bytes) -> Metric | None:
-    """A final metric, its line still to be set; None when the line is none."""
+    """Read a final-metric line; None for any other line. The caller sets the metric's line."""
     line = line.lstrip(b"=>*-# ")
     if len(line) > LONGEST_METRIC or b"val_bpb" not in line or b"val_loss" not in line or PROGRESS.match(line):
         return None
@@ -213,7 +223,7 @@ def read_metric(line: bytes) -> Metric | None:
 
 
 def _is_part(part: re.Match[bytes], is_final: bool) -> bool:
-    """Whether a fraction or a step says that an evaluation was under way; 12/12 and 100 % do not."""
+    """Whether a fraction or a step shows an evaluation still under way; 12/12 and 100 % do not."""
     if part[1] is not None:
         return int(part[1]) != int(part[2])
     return float(part[3]) < 100 if part[3] is not None else not is_final

@@ -83,12 +83,13 @@ class _Reader:
         self.waiting = _Waiting()
 
     def runs(self) -> list[Run]:
-        for start, end, source in cut(self.data):
-            if source is not None:
+        """Read the log, and return its runs without those that say nothing."""
+        for stretch in cut(self.data):
+            if stretch.after is not None:
                 if self.draft.trained:
-                    self._finish(self.lines.at(start), inherit=False)
-                self.draft.add_source(source)
-            self._read(start, end)
+                    self._finish(self.lines.at(stretch.start), inherit=False)
+                self.draft.add_source(stretch.after)
+            self._read(stretch.start, stretch.end)
         self._finish(self.lines.number)
         return [
             run

@@ -1,6 +1,6 @@
-"""The training script as it stands in a log: where it is, its digest, whether it parses, what it can print.
+"""The training script printed into a log: where it is, its digest, whether it parses, what it can print.
 
-A script is text here. It is hashed and parsed, never run and never imported.
+A script is text here. It is hashed and parsed, never run, never imported.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import hashlib
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-_RULER, _SHORT_RULER = b"=" * 100, b"=" * 20  # where a log has a long one, the short ones underline headings
+_RULER, _SHORT_RULER = b"=" * 100, b"=" * 20  # in a log with long ones, short ones underline headings
 _CODE = re.compile(rb"^(?:import|from)[ \t]+\w", re.MULTILINE)
 _FIRST = re.compile(
     rb"""^(?:import\s|from\s|def\s|class\s|if\s|try:|@\w|\#|[rRbBuU]?["']|[A-Za-z_][\w.]*(?::[ ][\w\[\], .|]+)?[ ]=[ ])""",
@@ -29,14 +30,14 @@ _LAUNCHED = re.compile(
 )
 _HEADER = re.compile(rb"\s*(?:Running |Python |PyTorch |Hyperparameters|[WEI]\d{4} |logs/|\w+:\S|\[)")
 _TEMPLATE = re.compile(r"\{[^{}]*\}|%[-+ #0-9.]*[a-zA-Z]")
-LONGEST = 2**18  # bytes; parsing takes some 600 times a script's size, and a longer one is not judged
+LONGEST = 2**18  # bytes; parsing takes some 600 times a script's size in memory, so a longer one is not judged
 MOST_LITERALS = 10_000
 _UNPACKED = re.compile(rb"\b(?:exec|eval)\s*\(")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A script printed into a log, without the newline that print adds."""
+    """A script printed into a log, without the newline that print adds at its end."""
 
     text: bytes = field(repr=False)
 
@@ -49,50 +50,63 @@ class Source:
         return len(self.text)
 
 
-def cut(data: bytes) -> list[tuple[int, int, Source | None]]:
-    """The stretches of a log between its sources: (start, end, the source that stands just before), in order.
+# -- where it is -------------------------------------------------------------------------------------------------------
 
-    A source is a block of code closed by a line of `=`. In a log of several runs it follows the lines of the run
-    before, which are left in their stretch.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A part of a log that holds no source. `after`: the source just before it."""
+
+    start: int
+    end: int
+    after: Source | None
+
+
+def cut(data: bytes) -> list[Stretch]:
+    """Return the stretches of a log between its sources, in order.
+
+    A source is a block of code closed by a line of `=`. In a log of several runs it follows the last lines of the run
+    before, which stay in their own stretch.
     """
-    stretches: list[tuple[int, int, Source | None]] = []
-    start, before, block_start, position = 0, None, 0, 0
+    stretches: list[Stretch] = []
+    start, source, block_start, position = 0, None, 0, 0
     quotes = _Quotes()
     ruler = _RULER if data.startswith(_RULER) or b"\n" + _RULER in data else _SHORT_RULER
     while (position := data.find(ruler, position)) >= 0:
         end = data.find(b"\n", position)
         end = len(data) if end < 0 else end
-        closes = position == 0 or data[position - 1] == 10
+        begins_a_line = position == 0 or data[position - 1] == 10
         if (
-            closes
+            begins_a_line
             and not data[position:end].rstrip(b" \t\r").strip(b"=")
             and not (quotes.open_at(data, position) and _goes_on(data, end, ruler))
         ):
             first = _first_line_of_code(data, block_start, position)
             if first is not None:
-                stretches.append((start, first, before))
-                start, before = position, Source(data[first : max(first, position - 1)])
+                stretches.append(Stretch(start=start, end=first, after=source))
+                start, source = position, Source(data[first : max(first, position - 1)])
             block_start = min(end + 1, len(data))
             quotes = _Quotes(block_start)
         position = end
-    stretches.append((start, len(data), before))
+    stretches.append(Stretch(start=start, end=len(data), after=source))
     return stretches
 
 
 def _goes_on(data: bytes, end: int, ruler: bytes) -> bool:
-    """Whether a ruler inside a triple quote lies inside a source: no header follows, but another ruler does."""
+    """Whether a source goes on after a ruler inside a triple quote: another ruler follows, but no header."""
     return not _HEADER.match(data, end + 1) and data.find(b"\n" + ruler, end) >= 0
 
 
 @dataclass(slots=True)
 class _Quotes:
-    """How many triple quotes of each kind stand between the start of a block and `at`, a line's beginning that only grows."""
+    """How many triple quotes of each kind are between the start of a block and `at`, which only grows."""
 
     at: int = 0
     double: int = 0
     single: int = 0
 
     def open_at(self, data: bytes, position: int) -> bool:
+        """Whether a triple quote is open at a position."""
         self.double += data.count(b'"""', self.at, position)
         self.single += data.count(b"'''", self.at, position)
         self.at = position
@@ -100,7 +114,7 @@ class _Quotes:
 
 
 def _first_line_of_code(data: bytes, start: int, end: int) -> int | None:
-    """Where the source of a block begins: its first line of code after the last line that a run has logged.
+    """Return where the source of a block begins: at its first line of code after the last line that a run logged.
 
     A log that begins with its source has at most a launcher's lines before it.
     """
@@ -118,23 +132,25 @@ def _first_line_of_code(data: bytes, start: int, end: int) -> int | None:
     return first.start() if first else None
 
 
-def does_not_compile(source: Source, python: str | None) -> str | None:
-    """Why the source does not parse, or None when it does or cannot be judged.
+# -- what it says ------------------------------------------------------------------------------------------------------
 
-    A newer Python's syntax is not judged by an older one, nor is a script when the log does not say which Python ran it.
+
+def does_not_compile(source: Source, python: str | None) -> str | None:
+    """Return why the source does not parse; None where it does or cannot be judged.
+
+    An older Python cannot judge a newer one's syntax, nor a script whose log does not say which Python ran it.
     """
-    fault, _ = _parsed(source.text)
-    return None if python is None or _is_newer(python) else fault
+    return None if python is None or _is_newer(python) else _parsed(source.text).fault
 
 
 def cannot_print(source: Source, label: str) -> bool:
-    """Whether no literal of the source can make the label, nor several of them one after the other.
+    """Whether no literal of the source can make the label, nor several of them in a row.
 
-    A label may be put together at run time (f"final_{name}_exact" with name "sliding" or 3), so it may be made of whole
-    literals and of the parts of templates, of names of functions and keywords, of digits and of separators; only its two ends may lie inside a literal. A
-    source that unpacks code, or does not parse here, is not judged.
+    A label may be put together at run time: f"final_{name}_exact" with name "sliding" or 3. So it may consist of whole
+    literals, of the parts of templates, of names of functions and keywords, of digits and of separators. Only its two
+    ends may be inside a literal. A source that unpacks code, or does not parse here, is not judged.
     """
-    _, literals = _parsed(source.text)
+    literals = _parsed(source.text).literals
     if literals is None or _UNPACKED.search(source.text):
         return False
     label = label.lower()
@@ -153,38 +169,47 @@ def cannot_print(source: Source, label: str) -> bool:
     return len(label) not in reached
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parsed:
+    """Why a script does not parse, and the texts in it that a label may be made of. None: not judged."""
+
+    fault: str | None = None
+    literals: frozenset[str] | None = None
+
+
 @lru_cache(maxsize=8)
-def _parsed(text: bytes) -> tuple[str | None, frozenset[str] | None]:
-    """(why a script does not parse, the texts in it that a label may be made of); (None, None) where it is not judged."""
+def _parsed(text: bytes) -> _Parsed:
     if len(text) > LONGEST:
-        return None, None
+        return _Parsed()
     try:
         code = text.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return None, None  # in a codec of its own; Python's take up to seconds for a script
+        return _Parsed()  # in another codec; some of Python's take seconds for one script
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a foreign script's escapes are none of our reader's business
+            warnings.simplefilter("ignore")  # about a foreign script's escapes
             tree = ast.parse(code)
     except (RecursionError, MemoryError):
-        return None, None
+        return _Parsed()
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        return f"{getattr(error, 'msg', error)}" + (f" (its line {line})" if line else ""), None
-    literals: set[str] = set()
+        return _Parsed(fault=f"{getattr(error, 'msg', error)}" + (f" (its line {line})" if line else ""))
+    literals = set(_literals(tree))
+    return _Parsed(literals=frozenset(literals) if len(literals) <= MOST_LITERALS else None)
+
+
+def _literals(tree: ast.AST) -> Iterator[str]:
+    """Yield the texts of a script that a label may be made of, in lower case."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
             value = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
-            literals |= {part.lower() for part in _TEMPLATE.split(value) if len(part) > 1}
+            yield from (part.lower() for part in _TEMPLATE.split(value) if len(part) > 1)
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            literals.add(node.name.lower())
+            yield node.name.lower()
         elif isinstance(node, ast.keyword) and node.arg:
-            literals.add(node.arg.lower())
-    return None, frozenset(literals) if len(literals) <= MOST_LITERALS else None
+            yield node.arg.lower()
 
 
-def _is_newer(python: str | None) -> bool:
-    if python is None:
-        return False
+def _is_newer(python: str) -> bool:
     numbers = [int(number) for number in re.findall(r"\d{1,4}", python)[:2]]
     return numbers > list(sys.version_info[:2])
