@@ -10,7 +10,7 @@ _CONTROL_CODES = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
     r"\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
     r"|#(?=#\[)"
-)  # fe0f, with which a sign is drawn as a coloured one, is left
+)  # fe0f stays: it only draws a sign in colour
 
 
 def printable(text: str) -> str:

@@ -1,6 +1,6 @@
 """Files that somebody else wrote: found without leaving the folder, read in bounded memory.
 
-A file is read once, up to the size it has when it is opened, and never more than LIMIT bytes of it are held. Links that
+A file is read once, up to the size it has when it is opened; never more than LIMIT bytes of it are held. Links that
 lead out of the folder, pipes and devices are not opened.
 """
 
@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 LIMIT = 64 * 2**20
-LONGEST_LINE = 2**20  # bytes; of a file above LIMIT, what a line has beyond this is passed over
+LONGEST_LINE = 2**20  # bytes; in a file above LIMIT, the rest of a longer line is skipped
 LARGEST_FILE = 2**32  # bytes; nothing of a larger file is read
 DEEPEST = 50  # folders
 LOG_SUFFIXES = (".log", ".txt", ".out")
 
 
 class FileError(ValueError):
-    """A file that cannot be read, as a sentence without its name: every caller prints the name its own way."""
+    """A file that cannot be read: a sentence without the file's name, which every caller prints in its own way."""
 
 
 @dataclass(slots=True)
 class Listing:
-    """The files below a folder, and what was left aside with the reason."""
+    """The files below a folder, and what was left aside, each with the reason."""
 
     files: list[Path] = field(default_factory=list)
     left_aside: list[tuple[Path, str]] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Listing:
 
 
 def files_below(folder: Path) -> Listing:
-    """Every file below a folder, level by level and in name order, hidden folders aside."""
+    """Return every file below a folder, level by level and in name order, without hidden folders."""
     listing = Listing()
     root = os.path.realpath(folder)
     waiting = deque([(folder, 0)])
@@ -60,19 +60,19 @@ def files_below(folder: Path) -> Listing:
                 if depth < DEEPEST:
                     waiting.append((path, depth + 1))
                 else:
-                    listing.left_aside.append((path, f"lies more than {DEEPEST} folders deep"))
+                    listing.left_aside.append((path, f"is more than {DEEPEST} folders deep"))
     return listing
 
 
 def leads_out(path: Path, root: str) -> bool:
-    """Whether a path, its links followed, lies outside a folder that is given as its real path."""
+    """Whether a path, once its links are followed, is outside a folder. Give the folder as its real path."""
     return not os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep)
 
 
 def read_bounded(path: Path, limit: int = LIMIT) -> bytes:
-    """The content of a regular file, at most `limit` bytes, as long as it was when it was opened. Raises FileError.
+    """Return the content of a regular file, as long as it was when it was opened. Raises FileError.
 
-    Above the limit, lines are cut after LONGEST_LINE bytes; line numbers stay right.
+    A file above the limit has its lines cut after LONGEST_LINE bytes, and must then fit; line numbers stay right.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -81,7 +81,7 @@ def read_bounded(path: Path, limit: int = LIMIT) -> bytes:
     with open(handle, "rb") as file:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise FileError("is no regular file")
+            raise FileError("is not a regular file")
         try:
             if status.st_size > LARGEST_FILE:
                 raise FileError(f"holds {status.st_size / 2**30:.0f} GiB, which no training log does")
@@ -98,11 +98,11 @@ def read_bounded(path: Path, limit: int = LIMIT) -> bytes:
 
 
 def _short_lines(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """The first `size` bytes of a file without what a line has beyond LONGEST_LINE.
+    """Yield the first `size` bytes of a file, with every line cut after LONGEST_LINE bytes.
 
-    A chunk is no longer than the longest line, so only the line that a chunk begins in can be too long.
+    A chunk is no longer than the longest line, so only the line at its beginning can be too long.
     """
-    length = 0  # of the line that is being read
+    length = 0  # of the line being read
     while size > 0 and (chunk := file.read(min(LONGEST_LINE, size))):
         size -= len(chunk)
         newline = chunk.find(b"\n")
@@ -112,5 +112,5 @@ def _short_lines(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def printable_path(path: Path) -> str:
-    """A path as text that every format can hold, whatever bytes it is made of."""
+    """Return a path as text that every format can hold, whatever its bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
