@@ -1,8 +1,8 @@
 #!/bin/bash
-# What every cluster here runs:  bash deploy/sweep.sh DIRECTORY OPTION...
-# Makes the sweep, or goes on with it where DIRECTORY holds its plan: a job that is submitted again buys no seed twice.
+# Every cluster here runs this:  bash deploy/sweep.sh DIRECTORY OPTION...
+# It starts the sweep, or resumes it if DIRECTORY holds its plan: a job that is submitted again buys no seed twice.
 # OPTIONs are those of `sweep run`. Relative paths start from the checkout. The exit code is the sweep's.
-# AWAIT_NODES in the environment: so many nodes must have joined Ray before it starts.
+# If AWAIT_NODES is set, it waits until that many nodes have joined Ray.
 cd "$(dirname "$0")/.." || exit 2
 directory=${1:?the sweep directory comes first}
 shift
@@ -21,15 +21,15 @@ done
 if [ ! -e "$directory/plan.json" ]; then
     exec python -m orchestration.sweep run --output "$directory" "$@"
 fi
-echo "$directory holds a plan: going on with it. Of the options only those on how runs are looked after count."
-care=()
+echo "$directory holds a plan: resuming it. Of the options, only those of sweep resume are used."
+kept=()
 while (($#)); do
     case ${1%%=*} in
         --max-attempts | --stall-timeout | --deadline | --wait-for-nodes | --storage | --parallel)
-            care+=("$1")
-            [[ $1 == *=* ]] || { care+=("${@:2:1}"); shift; }
+            kept+=("$1")
+            [[ $1 == *=* ]] || { kept+=("${@:2:1}"); shift; }
             ;;
     esac
     shift
 done
-exec python -m orchestration.sweep resume "$directory" "${care[@]}"
+exec python -m orchestration.sweep resume "$directory" "${kept[@]}"
