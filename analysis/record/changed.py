@@ -72,23 +72,20 @@ def touched_records(changed: list[Path], top: Path) -> list[Path]:
             raise ChangeError(f"{link} is a link. A record is judged by files of its own: put them in its place.")
         if path.is_dir() and path.is_relative_to(top):
             raise ChangeError(f"{path} is a submodule. A record is judged by files of its own: put them in its place.")
-    found = {top} if is_record(top, list(top.iterdir())) else set()
+    found = {_alone(top)} if is_record(top, list(top.iterdir())) else set()
     by_folder: dict[Path, list[Path]] = {}
     for path in changed:
         if path.is_relative_to(top):
             by_folder.setdefault(path.parent, []).append(path)
     for folder, files in by_folder.items():
         found |= _records_of(folder, files, top)
-    for record in sorted(found):
-        if is_record(record, list(record.iterdir())) and (inner := next(_claims_below(record), None)):
-            raise ChangeError(f"{record} is a record folder and holds {inner}, another one. Put them next to each other.")
     return sorted(found)
 
 
 def _records_of(folder: Path, files: list[Path], top: Path) -> set[Path]:
     """Return the records that changed files of one folder belong to: the one around it, else those below it."""
     if record := _around(folder, top):
-        return {record}
+        return {_alone(record)}
     if folder == top:
         if loose := [path for path in files if path.exists() and _may_be_evidence(path)]:
             raise ChangeError(f"{loose[0]} is in no record folder. Put it into one.")
@@ -108,6 +105,14 @@ def _around(folder: Path, top: Path) -> Path | None:
         if one != top and one.is_relative_to(top) and one.is_dir() and is_record(one, list(one.iterdir())):
             return one
     return None
+
+
+@cache
+def _alone(record: Path) -> Path:
+    """Return a record folder if no other is inside it. Raises ChangeError."""
+    if inner := next(_claims_below(record), None):
+        raise ChangeError(f"{record} is a record folder and holds {inner}, another one. Put them next to each other.")
+    return record
 
 
 def _claims_below(folder: Path) -> Iterator[Path]:

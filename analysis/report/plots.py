@@ -24,7 +24,7 @@ from analysis.verdict.verdict import Verdict
 
 CANDIDATE_COLOUR, CONTROL_COLOUR, VERIFIER_COLOUR, THRESHOLD_COLOUR = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 OTHER_COLOUR = "#7F7F7F"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "seedproof",
     "font.size": 11,

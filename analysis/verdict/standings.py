@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import stdev
@@ -26,7 +25,7 @@ from analysis.stats.fixed import Sample, critical_t, welch_t
 from analysis.untrusted.files import printable_path
 from analysis.untrusted.refusal import EvidenceError, SeedproofError
 from analysis.verdict.judge import decide
-from analysis.verdict.verdict import UNUSABLE, Verdict
+from analysis.verdict.verdict import UNUSABLE
 
 CANNOT_TELL = "cannot tell"
 _DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)")
@@ -63,8 +62,8 @@ class _Entry:
     claimed_date: str | None = None
 
     @property
-    def order(self) -> Sequence[str]:
-        return self.row.date or "", self.claimed_date or "", self.row.record
+    def order(self) -> list[str]:
+        return [self.row.date or "", self.claimed_date or "", self.row.record]
 
 
 def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:
@@ -135,16 +134,18 @@ def _tested(entry: _Entry, rules: Ruleset, standing: Row | None) -> Row:
         units, sota = ["bpb", "nats"], standing.mean
         row = replace(row, predecessor=standing.record)
     for unit in units:
-        case = Case(rules=replace(rules, unit=unit), where=row.record, runs=entry.runs, sota=sota, fault=entry.row.why)
-        verdict = decide(case)
-        row = replace(row, **_in_unit(unit, verdict), why=verdict.reason if verdict.verdict is UNUSABLE else row.why)
+        own = replace(rules, unit=unit)
+        row = _tested_in(unit, row, Case(rules=own, where=row.record, runs=entry.runs, sota=sota, fault=entry.row.why))
     return row
 
 
-def _in_unit(unit: str, verdict: Verdict) -> dict[str, str | float | None]:
-    """Return a verdict under the keys of its unit."""
-    said = CANNOT_TELL if verdict.verdict is UNUSABLE else verdict.verdict.replace("_", " ")
-    return {f"verdict_{unit}": said, f"p_{unit}": verdict.test.p_value if verdict.test is not None else None}
+def _tested_in(unit: str, row: Row, case: Case) -> Row:
+    """Return the row with its verdict for a margin in one unit."""
+    verdict = decide(case)
+    said, p = verdict.verdict.replace("_", " "), verdict.test.p_value if verdict.test is not None else None
+    if verdict.verdict is UNUSABLE:
+        said, row = CANNOT_TELL, replace(row, why=verdict.reason)
+    return replace(row, verdict_bpb=said, p_bpb=p) if unit == "bpb" else replace(row, verdict_nats=said, p_nats=p)
 
 
 # -- statistics of a board ---------------------------------------------------------------------------------------------
