@@ -195,6 +195,9 @@ class Verdict:
         table: dict[str, Any] = {"schema_version": 1}
         for key in fields(self):
             table[key.name] = _plain(getattr(self, key.name))
+        table["left_out"] = [
+            {"log": one.result.log, "why": one.why, "value": one.result.value(self.metric)} for one in self.left_out
+        ]
         if self.plan is not None:
             table["plan"]["exact"] = self.plan.exact
         plain: dict[str, Any] = finite_or_null(table)
@@ -204,8 +207,6 @@ class Verdict:
 def _plain(value: Any) -> Any:
     if isinstance(value, Result):
         return value.row()
-    if isinstance(value, LeftOut):
-        return {"log": value.result.log, "why": value.why, "value": value.result.val_bpb}
     if isinstance(value, Verification):
         return {key.name: _plain(getattr(value, key.name)) for key in fields(value)}
     if isinstance(value, (Test, Reading, Looks, Finding, Planned, Spread, Change)):

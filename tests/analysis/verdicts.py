@@ -12,9 +12,12 @@ from analysis.evidence.look_plan import LookPlan
 from analysis.reading.grammar import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Run
-from analysis.report import text
+from analysis.report.gate import gate
+from analysis.report.markdown import markdown
 from analysis.report.page import page
+from analysis.report.text import text
 from analysis.rules.ruleset import Ruleset
+from analysis.untrusted.escape import json_text
 from analysis.verdict.judge import decide
 from analysis.verdict.verdict import Verdict
 from tests.conftest import RATIO
@@ -48,11 +51,10 @@ def decided(
     )
 
 
-def everywhere(verdict: Verdict, tmp_path: Path) -> str:
-    """What all formats print; none of them may fail on a verdict."""
-    return text.text(verdict) + text.markdown(verdict) + text.as_json(verdict) + text.gate(verdict) + page(
-        verdict, tmp_path, "command"
-    )  # fmt: skip
+def everywhere(verdict: Verdict) -> str:
+    """Return what all formats print; none of them may fail on a verdict."""
+    shown = (text(verdict), markdown(verdict), json_text(verdict.to_json()), gate(verdict), page(verdict, "command"))
+    return "".join(shown)
 
 
 def p_of(verdict: Verdict) -> float:
