@@ -45,9 +45,9 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
         try:
             rows += (curve_rows if curves else run_rows)(log)
         except FileError as error:
-            listing.left_aside.append((log, str(error)))
-    for path, why in listing.left_aside:
-        click.echo(f"Not read: {printable(printable_path(path))} {why}.", err=True)
+            listing.leave_aside(log, str(error))
+    for aside in listing.left_aside:
+        click.echo(f"Not read: {printable(printable_path(aside.path))} {aside.why}.", err=True)
     if not rows:
         where = ", ".join(map(printable_path, paths))
         raise EvidenceError(f"no training log in {where}: no step and no final metric was found.")

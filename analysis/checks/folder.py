@@ -66,11 +66,11 @@ def _logs(record: Record, selection: Selection, rules: Ruleset) -> Raised:
             expected=rules.result_line,
             do="Let the run finish, or remove the log and say why.",
         )
-    for path, why in record.listing.left_aside:
+    for aside in record.listing.left_aside:
         yield Found(
             code=Code.FILE_NOT_READ,
-            at=Place(record.shown(path)),
-            found=f"that it {why}",
+            at=Place(record.shown(aside.path)),
+            found=f"that it {aside.why}",
             expected="a file that can be read",
             do="Put the file itself here, or remove the name.",
         )

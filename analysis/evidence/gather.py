@@ -133,9 +133,9 @@ def _record(paths: list[Path], rules: Ruleset, metric: str | None, *, of_control
 
 def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | None) -> str | None:
     """Return why no verdict can rest on a folder: a run that is there without a result, or a log that cannot be read."""
-    for path, why in record.listing.left_aside:
-        if not why.startswith("is a link"):
-            return f"{record.shown(path)} {why}. Nobody can tell what it holds."
+    for aside in record.listing.left_aside:
+        if not aside.is_link:
+            return f"{record.shown(aside.path)} {aside.why}. Nobody can tell what it holds."
     for run in selection.lacking:
         labels = ", ".join(all_labels(run, rules))
         return f"{record.shown(run.log)} has no final metric {metric!r}; it has {labels}."

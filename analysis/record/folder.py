@@ -114,7 +114,7 @@ class _Found:
             if self.kept_bytes > MOST_BYTES:
                 raise FileError(f"brings the logs of this folder to more than {MOST_BYTES / 2**20:g} MiB")
         except FileError as error:
-            self.listing.left_aside.append((log, str(error)))
+            self.listing.leave_aside(log, str(error))
             return
         if runs:
             self.logs[log] = runs

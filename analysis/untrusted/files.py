@@ -25,16 +25,29 @@ class FileError(ValueError):
     """A file that cannot be read: a sentence without the file's name, which every caller prints in its own way."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftAside:
+    """A path that was not read, and why, as the end of a sentence. `is_link`: it leads elsewhere."""
+
+    path: Path
+    why: str
+    is_link: bool = False
+
+
 @dataclass(slots=True)
 class Listing:
     """The files below a folder, and what was left aside, each with the reason."""
 
     files: list[Path] = field(default_factory=list)
-    left_aside: list[tuple[Path, str]] = field(default_factory=list)
+    left_aside: list[LeftAside] = field(default_factory=list)
 
     @property
     def logs(self) -> list[Path]:
         return [path for path in self.files if path.name.lower().endswith(LOG_SUFFIXES)]
+
+    def leave_aside(self, path: Path, why: str, *, is_link: bool = False) -> None:
+        """Note a path that is not read."""
+        self.left_aside.append(LeftAside(path=path, why=why, is_link=is_link))
 
 
 def files_below(folder: Path) -> Listing:
@@ -47,20 +60,20 @@ def files_below(folder: Path) -> Listing:
         try:
             names = sorted(os.listdir(current))
         except OSError as error:
-            listing.left_aside.append((current, f"cannot be read: {error.strerror}"))
+            listing.leave_aside(current, f"cannot be read: {error.strerror}")
             continue
         for name in names:
             path = Path(current, name)
             if os.path.islink(path) and (os.path.isdir(path) or leads_out(path, root)):
                 where = "to a folder, which is not followed" if os.path.isdir(path) else "that leads out of the folder"
-                listing.left_aside.append((path, f"is a link {where}"))
+                listing.leave_aside(path, f"is a link {where}", is_link=True)
             elif not os.path.isdir(path):
                 listing.files.append(path)
             elif not name.startswith("."):
                 if depth < DEEPEST:
                     waiting.append((path, depth + 1))
                 else:
-                    listing.left_aside.append((path, f"is more than {DEEPEST} folders deep"))
+                    listing.leave_aside(path, f"is more than {DEEPEST} folders deep")
     return listing
 
 
