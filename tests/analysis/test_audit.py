@@ -219,7 +219,7 @@ def test_a_finding_and_its_near_miss(record: Record, code: str) -> None:
     assert found, findings(folder)
     assert {finding.severity for finding in found} == {DEFAULTS[code]}
     for finding in found:
-        assert finding.message.startswith(("Found", "It ", "The same run"))
+        assert finding.message.startswith("Found ")
         assert finding.message.endswith((".", "?"))
         named = folder / finding.file
         assert named.exists()
@@ -267,7 +267,7 @@ def test_settings_printed_as_tokens_are_compared_where_all_print_them(record: Re
     swap("train_seq_len:4096", "train_seq_len:2048 only_here:1")(folder)
     (found,) = findings(folder)
     assert found.code == "config-differs"
-    assert "train_seq_len 2048 for 4096" in found.message
+    assert "train_seq_len 2048 instead of 4096" in found.message
     assert "only_here" not in found.message
 
 
@@ -343,9 +343,7 @@ def test_the_command_in_its_formats(command: Run, record: Record) -> None:
     swap("world_size:8", "world_size:4")(folder)
     found = command("analysis.audit", folder)
     assert found.returncode == 1
-    assert (
-        "error: world-size: train_seed42.log:1: Found world_size 4; parameter-golf is run on 8 ranks." in found.stdout
-    )
+    assert "error: world-size: train_seed42.log:1: Found world_size 4; expected the 8 ranks" in found.stdout
     table = json.loads(command("analysis.audit", folder, "--format", "json").stdout)
     assert table["schema_version"] == 1
     assert table["rules"] == "parameter-golf"
@@ -371,7 +369,7 @@ def test_what_cannot_be_audited_is_said(command: Run, record: Record, tmp_path: 
     record(VALUES)
     found = command("analysis.audit", tmp_path)
     assert found.returncode == 2
-    assert "holds 1 record folders" in found.stderr
+    assert "holds 1 record folder " in found.stderr
     assert "analysis.leaderboard" in found.stderr
     assert command("analysis.significance", "check", tmp_path, "--sota", "1.3").returncode == 3
     (tmp_path / "runs.csv").write_text("a\n")
