@@ -300,11 +300,11 @@ def test_a_change_may_not_touch_what_it_is_judged_by(
         ({}, "What is to be beaten?"),
         ({"sota": "1,3"}, "'1,3' is not a valid float"),
         ({"sota": "1.3", "unit": "bits"}, "'bits' is not one of 'bpb', 'nats'"),
-        ({"sota": "1.3", "rules": "golf"}, "--rules"),
+        ({"sota": "1.3", "rules": "golf"}, "'golf' is neither a ruleset"),
         ({"sota": "1.3", "control": "nowhere"}, "'nowhere' does not exist"),
         ({"sota": "1.3", "path": "nowhere"}, "path: nowhere is no folder of this checkout"),
-        ({"sota": "1.3", "path": "../x"}, "must lie in the repository"),
-        ({"sota": "1.3", "path": "/etc"}, "must lie in the repository"),
+        ({"sota": "1.3", "path": "../x"}, "must be inside the repository"),
+        ({"sota": "1.3", "path": "/etc"}, "must be inside the repository"),
     ],
 )
 def test_wrong_inputs_are_said(
@@ -371,8 +371,8 @@ def test_what_is_judged_by_is_one_file_under_every_name(repository: Repository, 
     sha = repository.pull_request()
     for inputs, words in (
         ({"control": "archive"}, "control: archive is a link"),
-        ({"control": str(repository.folder / "standing")}, "must lie in the repository"),
-        ({"control": "../checkout/standing"}, "must lie in the repository"),
+        ({"control": str(repository.folder / "standing")}, "must be inside the repository"),
+        ({"control": "../checkout/standing"}, "must be inside the repository"),
         ({"rules": "rules.toml"}, "rules: rules.toml is a link"),
     ):
         ended = repository.run(sha, **inputs)
@@ -410,7 +410,7 @@ def test_records_do_not_lie_in_each_other(repository: Repository, add: Callable[
     repository.commit("logs beside the records")
     ended = repository.run(sota="1.3")
     assert ended.code == 2
-    assert "records is a record folder itself and holds records/mine" in ended.commands[0]
+    assert "records is a record folder and holds records/mine" in ended.commands[0]
 
 
 @pytest.mark.parametrize(

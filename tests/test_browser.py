@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from analysis.leaderboard import leaderboard
-from analysis.report.board_page import leaderboard_page
-from analysis.report.page import page
+from analysis.evidence.options import Options
+from analysis.report.page import board_page, page
 from analysis.rules.ruleset import load
 from analysis.verdict.judge import judge
+from analysis.verdict.standings import leaderboard
 from tests.conftest import ROOT, make_log
 
 pytestmark = pytest.mark.slow
@@ -97,14 +97,14 @@ def check(shown: Shown, width: int) -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_report(show: Callable[..., Shown], record: Callable[..., Path], width: int, dark: bool) -> None:
     folder, control = record({1: 1.2, 2: 1.201, 3: 1.202}, claim=1.1), record({1: 1.3, 2: 1.301, 3: 1.302}, "control")
-    verdict = judge((folder,), control=control)
-    check(show(page(verdict, folder, "python -m analysis.significance report " + "x" * 300), width, dark), width)
+    verdict = judge((folder,), Options(control=control))
+    check(show(page(verdict, "python -m analysis.significance report " + "x" * 300), width, dark), width)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_report_that_cannot_tell(show: Callable[..., Shown], record: Callable[..., Path], width: int) -> None:
     folder = record({1: 1.2}, bare=True)
-    check(show(page(judge((folder,), sota=1.3), folder, "command"), width), width)
+    check(show(page(judge((folder,), Options(sota=1.3)), "command"), width), width)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -114,7 +114,7 @@ def test_the_leaderboard(show: Callable[..., Shown], record: Callable[..., Path]
         claim = json.loads((folder / "submission.json").read_text()) | {"date": f"2026-04-0{number + 1}"}
         (folder / "submission.json").write_text(json.dumps(claim))
     rules = load("parameter-golf")
-    check(show(leaderboard_page(leaderboard(tmp_path, rules), rules, "command"), width), width)
+    check(show(board_page(leaderboard(tmp_path, rules), rules, "command"), width), width)
 
 
 def test_nothing_of_a_hostile_folder_is_obeyed(show: Callable[..., Shown], tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_nothing_of_a_hostile_folder_is_obeyed(show: Callable[..., Shown], tmp_p
     (folder / "submission.json").write_text(json.dumps(claim))
     rules = load("parameter-golf")
     for content in (
-        page(judge((folder,), sota=1.3), folder, f"report {name}"),
-        leaderboard_page(leaderboard(tmp_path / "records", rules), rules, f"leaderboard {name}"),
+        page(judge((folder,), Options(sota=1.3)), f"report {name}"),
+        board_page(leaderboard(tmp_path / "records", rules), rules, f"leaderboard {name}"),
     ):
         shown = show(content)
         check(shown, 1280)

@@ -16,12 +16,12 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner
 
-from analysis.report import text
-from analysis.report.opened import curves, opened_logs
+from analysis.evidence.options import Options
+from analysis.report.markdown import markdown as markdown_of
 from analysis.significance import main
 from analysis.untrusted.escape import markdown, printable
 from analysis.verdict.judge import judge
-from analysis.verdict.verdict import format_p
+from analysis.verdict.numbers import format_p
 from tests.analysis.verdicts import CONTROL, SEEDS
 from tests.conftest import RATIO, ROOT, SOURCE, make_log
 
@@ -40,25 +40,28 @@ def test_json_of_a_supported_claim(record: Record) -> None:
     code, table = report(record(SEEDS), "--sota", "1.21613611")
     assert code == 0
     assert table["schema_version"] == 1
-    assert (table["verdict"], table["rules"], table["metric"], table["unit"]) == (
-        "supported", "parameter-golf", "val_bpb", "bpb",
-    )  # fmt: skip
+    assert table["verdict"] == "supported"
+    assert table["rules"] == "parameter-golf"
+    assert table["metric"] == "val_bpb"
+    assert table["unit"] == "bpb"
     assert table["threshold"] == pytest.approx(1.21113611, abs=1e-12)
     assert table["test"]["name"] == "one-sample t"
     assert table["test"]["statistic"] == pytest.approx(-9.039720939803, abs=1e-9)
     assert table["test"]["p_value"] == pytest.approx(0.006008638100610, abs=1e-9)
     assert table["upper_bound"] == pytest.approx(1.2088919205, abs=1e-9)
-    assert (table["n"], table["test"]["df"], table["sota"], table["margin"], table["alpha"]) == (
-        3, 2, 1.21613611, 0.005, 0.01,
-    )  # fmt: skip
+    assert table["n"] == 3
+    assert table["test"]["df"] == 2
+    assert table["sota"] == 1.21613611
+    assert table["margin"] == 0.005
+    assert table["alpha"] == 0.01
     run = table["runs"][0]
-    assert (run["seed"], run["log"], run["label"]) == (1337, "train_seed1337.log", "final_int8_zlib_roundtrip_exact")
-    assert (run["val_bpb"], run["steps"], run["train_time_ms"], run["artifact_bytes"]) == (
-        1.20143417,
-        100,
-        6009,
-        15820 + len(SOURCE),
-    )
+    assert run["seed"] == 1337
+    assert run["log"] == "train_seed1337.log"
+    assert run["label"] == "final_int8_zlib_roundtrip_exact"
+    assert run["val_bpb"] == 1.20143417
+    assert run["steps"] == 100
+    assert run["train_time_ms"] == 6009
+    assert run["artifact_bytes"] == 15820 + len(SOURCE)
     assert table["findings"] == []
 
 
@@ -66,7 +69,8 @@ def test_the_other_unit_is_always_printed_beside(record: Record) -> None:
     folder = record(SEEDS)
     _, in_bpb = report(folder, "--sota", "1.21613611")
     nats, e_value = in_bpb["also"]
-    assert (e_value["reading"], e_value["verdict"]) == ("open-ended e-value", "not_supported")
+    assert e_value["reading"] == "open-ended e-value"
+    assert e_value["verdict"] == "not_supported"
     assert e_value["test"]["statistic"] == pytest.approx(30.389251455524672, rel=1e-9)
     assert nats["unit"] == "nats"
     assert nats["threshold"] == pytest.approx(1.21613611 - 0.005 * RATIO, abs=1e-8)
@@ -80,17 +84,20 @@ def test_a_frame_passes_no_gate(command: Run, record: Record, tmp_path: Path) ->
     frame = tmp_path / "typed.csv"
     assert command("analysis.logs", record(SEEDS), "--output", frame).returncode == 0
     found = command("analysis.significance", "check", frame, "--sota", "1.3")
-    assert (found.returncode, "error: no-logs: " in found.stdout) == (1, True)
+    assert found.returncode == 1
+    assert "error: no-logs: " in found.stdout
     assert "REFUSED for 1 error-level finding" in found.stdout
     assert report(frame, "--sota", "1.3")[0] == 0
     found = command("analysis.significance", "check", record(SEEDS, "other"), "--control", frame)
-    assert (found.returncode, "error: no-logs: " in found.stdout) == (1, True)
+    assert found.returncode == 1
+    assert "error: no-logs: " in found.stdout
 
 
 def test_a_control_without_a_log_is_said(command: Run, record: Record, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     found = command("analysis.significance", "check", record(SEEDS), "--control", tmp_path / "empty")
-    assert (found.returncode, "empty: it holds no training log" in found.stdout) == (3, True)
+    assert found.returncode == 3
+    assert "empty: it holds no training log" in found.stdout
 
 
 def test_markdown_says_refused_where_the_gate_does(command: Run, record: Record) -> None:
@@ -112,11 +119,13 @@ def test_against_control_runs(record: Record) -> None:
     code, table = report(folder, "--control", control)
     assert code == 1
     assert table["sota"] == pytest.approx(math.fsum(CONTROL.values()) / 3)
-    assert (table["test"]["name"], table["test"]["p_value"]) == ("Welch t", pytest.approx(0.498, abs=5e-4))
+    assert table["test"]["name"] == "Welch t"
+    assert table["test"]["p_value"] == pytest.approx(0.498, abs=5e-4)
     assert table["upper_bound"] == pytest.approx(1.2073827257816427, rel=1e-12)
     readings = {(also["test"]["name"], also["unit"]): also for also in table["also"][1:]}
     ignoring = next(also for also in table["also"] if "control's mean" in also["reading"])
-    assert (ignoring["test"]["name"], ignoring["test"]["df"]) == ("one-sample t", 2)
+    assert ignoring["test"]["name"] == "one-sample t"
+    assert ignoring["test"]["df"] == 2
     assert readings["Welch t", "bpb"]["test"]["p_value"] == pytest.approx(0.498, abs=5e-4)
     assert readings["Welch t", "nats"]["test"]["p_value"] == pytest.approx(0.095, abs=5e-4)
     assert ("pooled t", "bpb") in readings
@@ -140,7 +149,7 @@ def test_options_override_the_ruleset(record: Record) -> None:
         (("--sota", "nan"), ["--sota"]),
         (("--sota", "1.2", "--alpha", "7"), ["--alpha"]),
         (("--sota", "1.2", "--margin", "-1"), ["--margin", "0 or more"]),
-        (("--sota", "1.2", "--rules", "nope"), ["--rules", "'nope'", "parameter-golf"]),
+        (("--sota", "1.2", "--rules", "nope"), ["'nope'", "parameter-golf"]),
         (("--sota", "1.2", "--unit", "bits"), ["bits", "nats"]),
         (("--control", "/does/not/exist"), ["/does/not/exist"]),
     ],
@@ -156,7 +165,8 @@ def test_usage_errors(command: Run, record: Record, arguments: tuple[str, ...], 
 
 def test_a_path_that_does_not_exist_is_a_usage_error(command: Run) -> None:
     found = command("analysis.significance", "check", "/nope", "--sota", "1")
-    assert (found.returncode, "/nope" in found.stderr) == (2, True)
+    assert found.returncode == 2
+    assert "/nope" in found.stderr
 
 
 @pytest.mark.parametrize(
@@ -166,7 +176,7 @@ def test_a_path_that_does_not_exist_is_a_usage_error(command: Run) -> None:
         ([make_log(1, 1.2)], "one run"),
         ([make_log(1, 1.2), make_log(2, float("nan"))], "nan"),
         ([make_log(1, 1.2), make_log(2, 1.2)], "no spread"),
-        ([make_log(1, 1.2), make_log(1, 1.3)], "Seed 1 stands twice"),
+        ([make_log(1, 1.2), make_log(1, 1.3)], "Seed 1 is there twice"),
     ],
 )
 def test_unusable_evidence_leaves_with_3_and_a_sentence(
@@ -175,7 +185,9 @@ def test_unusable_evidence_leaves_with_3_and_a_sentence(
     for index, log in enumerate(logs):
         (tmp_path / f"{index}.log").write_text(log)
     code, table = report(tmp_path, "--sota", "1.3")
-    assert (code, table["verdict"], table["test"]) == (3, "unusable", None)
+    assert code == 3
+    assert table["verdict"] == "unusable"
+    assert table["test"] is None
     assert word in table["reason"]
     found = command("analysis.significance", "check", tmp_path, "--sota", "1.3")
     assert found.returncode == 3
@@ -185,10 +197,21 @@ def test_unusable_evidence_leaves_with_3_and_a_sentence(
 @pytest.mark.parametrize("form", ["text", "markdown", "html"])
 def test_every_format_shows_verdict_numbers_and_places(command: Run, record: Record, tmp_path: Path, form: str) -> None:
     output = tmp_path / "out"
-    found = command("analysis.significance", "report", record(SEEDS), "--sota", "1.21613611", "--control",
-        record(CONTROL, "control"), "--format", form, "--output", output,
-    )  # fmt: skip
-    assert (found.returncode, found.stdout) == (0, "")
+    found = command(
+        "analysis.significance",
+        "report",
+        record(SEEDS),
+        "--sota",
+        "1.21613611",
+        "--control",
+        record(CONTROL, "control"),
+        "--format",
+        form,
+        "--output",
+        output,
+    )
+    assert found.returncode == 0
+    assert found.stdout == ""
     text = output.read_text().replace("\\", "")
     for word in (
         "upported",
@@ -238,17 +261,25 @@ def test_text_from_outside_is_shown_and_not_obeyed(command: Run, tmp_path: Path)
     assert not any(line.startswith("::error::") for line in found.stdout.splitlines())
 
 
-@pytest.mark.parametrize(("command", "environment", "start"), [
-    ("report", {}, "\x1b[32m\x1b[1mSUPPORTED\x1b[0m: "), ("check", {}, "\x1b[32m\x1b[1mSUPPORTED\x1b[0m: "),
-    ("check", {"NO_COLOR": "1"}, "SUPPORTED: "), ("check", {"TERM": "dumb"}, "SUPPORTED: "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("command", "environment", "start"),
+    [
+        ("report", {}, "\x1b[32m\x1b[1mSUPPORTED\x1b[0m: "),
+        ("check", {}, "\x1b[32m\x1b[1mSUPPORTED\x1b[0m: "),
+        ("check", {"NO_COLOR": "1"}, "SUPPORTED: "),
+        ("check", {"TERM": "dumb"}, "SUPPORTED: "),
+    ],
+)
 def test_colour_is_for_terminals(record: Record, command: str, environment: dict[str, str], start: str) -> None:
     arguments = ["-m", "analysis.significance", command, str(record(SEEDS)), "--sota", "1.21613611"]
     own = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM", "GITHUB_ACTIONS")}
     ours, theirs = pty.openpty()
-    with os.fdopen(ours, "rb", 0) as terminal, subprocess.Popen(
-        [sys.executable, *arguments], stdout=theirs, env=own | {"TERM": "xterm"} | environment, cwd=ROOT
-    ) as process:  # fmt: skip
+    with (
+        os.fdopen(ours, "rb", 0) as terminal,
+        subprocess.Popen(
+            [sys.executable, *arguments], stdout=theirs, env=own | {"TERM": "xterm"} | environment, cwd=ROOT
+        ) as process,
+    ):
         os.close(theirs)
         shown = terminal.read(60).decode()
         with contextlib.suppress(OSError):  # so a terminal says that nobody writes any more
@@ -262,13 +293,16 @@ def test_a_comment_shows_a_screen_and_hides_the_rest(record: Record, tmp_path: P
     folder, control = record(SEEDS), record(CONTROL, "control")
     for number in range(8):
         (folder / f"copy{number}.log").write_bytes((folder / "train_seed1337.log").read_bytes())
-    shown = text.markdown(judge((folder,), sota=1.21613611, control=control))
+    shown = markdown_of(judge((folder,), Options(sota=1.21613611, control=control)))
     head, *hidden = shown.split("<details>")
     assert len(head.splitlines()) < 25
     assert "train_seed1338.log".replace("_", "\\_") in head
     assert [part.split("</summary>")[0].removeprefix("<summary>") for part in hidden] == [
-        "Numbers, by the rules of parameter-golf", "Control", "Read in other ways", "What the numbers assume",
-    ]  # fmt: skip
+        "Numbers, by the rules of parameter-golf",
+        "Control",
+        "Sensitivity",
+        "What the numbers assume",
+    ]
     assert shown.count("<details>") == shown.count("</details>") == 4
 
 
@@ -286,8 +320,10 @@ def test_the_source_record(real_logs: Path) -> None:
     assert table["test"]["statistic"] == pytest.approx(-9.039720939803, abs=1e-9)
     assert table["test"]["p_value"] == pytest.approx(0.006008638100610, abs=1e-9)
     assert [(run["log"], run["line"]) for run in table["runs"]] == [
-        ("train.log", 632), ("train_seed1338.log", 679), ("train_seed1339.log", 675),
-    ]  # fmt: skip
+        ("train.log", 632),
+        ("train_seed1338.log", 679),
+        ("train_seed1339.log", 675),
+    ]
 
 
 def test_candidate_and_control_must_carry_one_metric(record: Record) -> None:
@@ -295,7 +331,8 @@ def test_candidate_and_control_must_carry_one_metric(record: Record) -> None:
     for log in control.glob("*.log"):
         log.write_text(log.read_text().replace("final_int8_zlib_roundtrip", "final_other"))
     code, table = report(folder, "--control", control)
-    assert (code, table["verdict"]) == (3, "unusable")
+    assert code == 3
+    assert table["verdict"] == "unusable"
     assert "different metrics" in table["reason"]
 
 
@@ -306,14 +343,17 @@ def test_control_rows_findings_and_frames(record: Record, tmp_path: Path) -> Non
     assert {row["arm"] for row in table["control"]} == {"control"}
     assert table["control"][0]["log"] == str(control / "train_seed1.log")
     assert [finding["file"] for finding in table["findings"]] == [str(control / "copy.log")]
-    assert (table["sota_is"], table["n"]) == ("control's mean", 3)
+    assert table["sota_is"] == "control's mean"
+    assert table["n"] == 3
 
 
 def test_what_was_read_is_kept_when_nothing_can_be_told(record: Record) -> None:
     folder = record({1: 1.2})
     (folder / "copy.log").write_bytes((folder / "train_seed1.log").read_bytes())
     _, table = report(folder, "--sota", "1.3")
-    assert (table["sota"], table["n"], len(table["runs"])) == (1.3, 1, 1)
+    assert table["sota"] == 1.3
+    assert table["n"] == 1
+    assert len(table["runs"]) == 1
     assert [finding["code"] for finding in table["findings"]] == ["too-few-seeds", "duplicate-log"]
 
 
@@ -328,13 +368,15 @@ def test_an_output_that_cannot_be_written_is_a_usage_error(command: Run, record:
     folder, output = record(SEEDS), tmp_path / "no" / "x"
     for words in (("analysis.significance", "report", folder, "--sota", "1.3"), ("analysis.logs", folder)):
         found = command(*words, "--output", output)
-        assert (found.returncode, "cannot be written" in found.stderr) == (2, True)
+        assert found.returncode == 2
+        assert "cannot be written" in found.stderr
 
 
 def test_a_sweep_whose_plan_was_changed_cannot_be_told(command: Run, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"sota": 2, "sha256": "x"}')
     found = command("analysis.significance", "check", tmp_path)
-    assert (found.returncode, "changed after it was frozen" in found.stderr) == (3, True)
+    assert found.returncode == 3
+    assert "changed after it was frozen" in found.stderr
 
 
 # -- the speedruns -----------------------------------------------------------------------------------------------------
@@ -351,10 +393,14 @@ def speedrun(folder: Path, *losses: float) -> Path:
 def test_the_target_of_a_ruleset_needs_no_sota(command: Run, tmp_path: Path) -> None:
     folder = speedrun(tmp_path / "a", 3.2755, 3.2753, 3.2758, 3.2794)
     code, table = report(folder, "--rules", "nanogpt-track-1")
-    assert (code, table["sota"], table["sota_is"], table["metric"]) == (1, 3.28, "target", "val_loss")
+    assert code == 1
+    assert table["sota"] == 3.28
+    assert table["sota_is"] == "target"
+    assert table["metric"] == "val_loss"
     assert table["test"]["p_value"] == pytest.approx(0.01837576, abs=1e-8)
     assert [also["reading"] for also in table["also"]] == ["open-ended e-value"]
-    assert (table["findings"], table["runs"][0]["label"]) == ([], "val_loss")
+    assert table["findings"] == []
+    assert table["runs"][0]["label"] == "val_loss"
     text = command("analysis.significance", "report", folder, "--rules", "nanogpt-track-1").stdout
     assert "threshold (the target)" in text
     assert report(folder, "--rules", "nanogpt-track-1", "--sota", "3.29")[1]["sota"] == 3.29
@@ -365,7 +411,9 @@ def test_track_3_passes_at_its_own_critical_value(command: Run, tmp_path: Path, 
     """Four runs: (3.28 - mean) sqrt(4) >= 0.004, so the mean must be 0.002 below; p is 0.001 there."""
     folder = speedrun(tmp_path / "a", *(3.28 - gain + d for d in (-0.001, 0.001, -0.002, 0.002)))
     found, table = report(folder, "--rules", "nanogpt-track-3")
-    assert (found, table["test"]["name"], table["test"]["df"]) == (code, "known-sigma z", None)
+    assert found == code
+    assert table["test"]["name"] == "known-sigma z"
+    assert table["test"]["df"] is None
     assert table["test"]["p_value"] == pytest.approx(0.00105, abs=6e-5)
     assert table["upper_bound"] == pytest.approx(3.28 - gain + 3.0902323 * 0.0013 / 2, abs=1e-6)
     assert [also["test"]["name"] for also in table["also"]] == ["one-sample t"]
@@ -379,7 +427,8 @@ def test_a_run_that_stopped_early_has_no_result(tmp_path: Path) -> None:
     folder = speedrun(tmp_path / "a", 3.2755, 3.2753)
     (folder / "9.txt").write_text("step:0/9 val_loss:10.8 train_time:0ms\nstep:5/9 val_loss:5.1 train_time:9ms\n")
     code, table = report(folder, "--rules", "nanogpt-track-1")
-    assert (code, [finding["code"] for finding in table["findings"]]) == (3, ["no-final-metric"])
+    assert code == 3
+    assert [finding["code"] for finding in table["findings"]] == ["no-final-metric"]
     assert "9.txt holds a run without a final metric" in table["reason"]
 
 
@@ -391,7 +440,8 @@ def test_the_real_speedruns(real_logs: Path) -> None:
         ("track_3_optimization/20260430_muonh", "nanogpt-track-3", 10, 3.27821, 6.676e-6, 0),
     ):
         found, table = report(logs / folder, "--rules", rules)
-        assert (found, table["n"]) == (code, n)
+        assert found == code
+        assert table["n"] == n
         assert table["mean"] == pytest.approx(mean, abs=1e-9)
         assert table["test"]["p_value"] == pytest.approx(p, rel=1e-3)
         values = [run["val_loss"] for run in table["runs"]]
@@ -411,10 +461,13 @@ def test_the_boundary_of_a_rounded_rule_passes(tmp_path: Path) -> None:
 def test_a_known_spread_needs_none_in_the_runs(command: Run, tmp_path: Path) -> None:
     folder = speedrun(tmp_path / "a", 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785, 3.2785)
     code, table = report(folder, "--rules", "nanogpt-track-3")
-    assert (code, table["sd"], table["also"]) == (0, 0, [])
+    assert code == 0
+    assert table["sd"] == 0
+    assert table["also"] == []
     assert report(folder, "--rules", "nanogpt-track-1")[0] == 3
     found = command("analysis.significance", "check", folder, "--rules", "nanogpt-track-3", "--alpha", "0.05")
-    assert (found.returncode, "scaled_gain" in found.stderr) == (2, True)
+    assert found.returncode == 2
+    assert "scaled_gain" in found.stderr
 
 
 def test_no_path_is_left_out_for_lying_deeper(tmp_path: Path) -> None:
@@ -435,14 +488,8 @@ def test_the_last_validation_must_be_at_the_last_step(tmp_path: Path) -> None:
 def test_a_summary_that_cannot_be_written_does_not_change_the_verdict(command: Run, record: Record) -> None:
     env = {"GITHUB_STEP_SUMMARY": "/nowhere/at/all"}
     found = command("analysis.significance", "check", record(SEEDS), "--sota", "1.21613611", env=env)
-    assert (found.returncode, "cannot be written" in found.stderr) == (0, True)
-
-
-def test_every_log_has_its_own_curve_on_the_page(tmp_path: Path) -> None:
-    folder = speedrun(tmp_path / "a", 3.275, 3.2752)
-    verdict = judge(tuple(sorted(folder.glob("*.txt"))), rules="nanogpt-track-1")
-    found = curves(opened_logs(verdict, folder / "0.txt"), verdict.metric)
-    assert [curve.values[-1] for curve in found] == [3.275, 3.2752]
+    assert found.returncode == 0
+    assert "cannot be written" in found.stderr
 
 
 def test_json_begins_no_command_of_a_runner(command: Run, record: Record) -> None:
