@@ -175,7 +175,7 @@ def test_the_readme_says_it_all_in_numbers_of_the_logs(finish: Finish, tmp_path:
         assert f"\n| {row}" in text
     assert "Nothing: every run had its result at the first attempt." in lines
     assert re.search(
-        r"^The plan \w{12} \\\(fixed, given seeds\\\): the runs are exactly its runs\.$", text, re.MULTILINE
+        r"^The plan \w{12} \\\(fixed, given seeds\\\): exactly the planned runs\.$", text, re.MULTILINE
     )
     assert "    torchrun --standalone --nproc_per_node=8 train_gpt.py" in lines
     assert "The logs say: ranks 8; GPU NVIDIA H100 80GB HBM3; PyTorch 2.8.0+cu128; Python 3.11.3." in lines
@@ -202,7 +202,7 @@ def test_a_control_lies_in_its_own_folder_and_is_the_plans(finish: Finish, tmp_p
     (tmp_path / "mine/control/train_seed1338.log").unlink()
     check = reviewed(command)
     assert check.exit_code == 1
-    assert "no result of seed 1338" in check.stdout
+    assert "no result for seed 1338" in check.stdout
     other = reviewed(command.replace(str(tmp_path / "mine" / "control"), str(tmp_path / "sweep" / "control")))
     assert ("tested against other control runs" in other.stdout) == (sota is None)
 
