@@ -33,7 +33,7 @@ def main(directory: Path, rules: str, form: str, output: Path | None) -> None:
     ruleset = load(rules)
     rows = leaderboard(directory, ruleset)
     if not rows:
-        raise EvidenceError(f"no record folder below {directory}: none holds a submission.json or a training log.")
+        raise EvidenceError(f"No record folder below {directory}: none holds a submission.json or a training log.")
     if form in ("csv", "json"):
         with writing(output):
             write_rows([asdict(row) for row in rows], [column.name for column in fields(Row)], form, output)

@@ -50,7 +50,7 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
         click.echo(f"Not read: {printable(printable_path(aside.path))} {aside.why}.", err=True)
     if not rows:
         where = ", ".join(map(printable_path, paths))
-        raise EvidenceError(f"no training log in {where}: no step and no final metric was found.")
+        raise EvidenceError(f"No training log in {where}: no step and no final metric was found.")
     with writing(output):
         write_rows(rows, CURVE_COLUMNS if curves else list(COLUMNS), form, output)
     if listing.left_aside:

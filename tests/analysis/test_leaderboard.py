@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.leaderboard import Row, leaderboard
-from analysis.report.board_page import cannot_be_told_apart, interval, leaderboard_page, sample, summary
-from analysis.report.plots import Interval
+from analysis.report.board import summary
+from analysis.report.page import board_page
 from analysis.rules.ruleset import load
 from analysis.stats.fixed import welch_t
+from analysis.verdict.standings import Row, any_false, half_width, is_tied, leaderboard, sample
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Record = Callable[..., Path]
@@ -38,22 +38,33 @@ def board(record: Record, tmp_path: Path) -> Path:
 def test_each_record_is_tested_against_the_one_that_stood(board: Path) -> None:
     first, record, worse, better, broken = leaderboard(board, RULES)
     assert [row.record for row in (first, record, worse, better)] == [
-        "2026-03-01_baseline", "2026-03-02_record", "2026-03-03_worse", "2026-03-04_a_little_better",
-    ]  # fmt: skip
-    assert (first.n, first.mean, first.verdict_bpb) == (1, 1.23, None)
+        "2026-03-01_baseline",
+        "2026-03-02_record",
+        "2026-03-03_worse",
+        "2026-03-04_a_little_better",
+    ]
+    assert first.n == 1
+    assert first.mean == 1.23
+    assert first.verdict_bpb is None
     assert first.why is not None
-    assert (record.predecessor, record.verdict_bpb, record.verdict_nats) == (first.record, "supported", "supported")
-    assert (worse.predecessor, worse.verdict_bpb) == (record.record, "not supported")
-    assert (better.predecessor, better.verdict_bpb, better.verdict_nats) == (
-        record.record,
-        "not supported",
-        "supported",
-    )
+    assert record.predecessor == first.record
+    assert record.verdict_bpb == "supported"
+    assert record.verdict_nats == "supported"
+    assert worse.predecessor == record.record
+    assert worse.verdict_bpb == "not supported"
+    assert better.predecessor == record.record
+    assert better.verdict_bpb == "not supported"
+    assert better.verdict_nats == "supported"
     assert better.p_nats is not None
     assert better.p_nats < 0.01 < (better.p_bpb or 0)
-    assert (record.errors, record.warnings, record.date, record.n) == (0, 0, "2026-03-02", 3)
+    assert record.errors == 0
+    assert record.warnings == 0
+    assert record.date == "2026-03-02"
+    assert record.n == 3
     assert record.sd == pytest.approx(0.000153, abs=1e-6)
-    assert (broken.n, broken.mean, broken.errors) == (0, None, 1)
+    assert broken.n == 0
+    assert broken.mean is None
+    assert broken.errors == 1
     assert "No training log" in (broken.why or "")
 
 
@@ -61,7 +72,9 @@ def test_the_p_value_is_that_of_a_report(board: Path, command: Run) -> None:
     row = leaderboard(board, RULES)[1]
     folder = board / "2026-03-02_record"
     report = json.loads(command("analysis.significance", "report", folder, "--sota", "1.23", "--format", "json").stdout)
-    assert (row.p_bpb, row.mean, row.sd) == (report["test"]["p_value"], report["mean"], report["sd"])
+    assert row.p_bpb == report["test"]["p_value"]
+    assert row.mean == report["mean"]
+    assert row.sd == report["sd"]
 
 
 def test_the_formats(board: Path, command: Run) -> None:
@@ -83,7 +96,8 @@ def test_runs_of_different_metrics_have_no_mean(board: Path) -> None:
     log = board / "2026-03-02_record" / "train_seed1.log"
     log.write_text(log.read_text().replace("\nfinal_int8", "\nother_int4"))
     row = leaderboard(board, RULES)[1]
-    assert (row.mean, row.verdict_bpb) == (None, None)
+    assert row.mean is None
+    assert row.verdict_bpb is None
 
 
 def test_speedrun_records_are_tested_against_their_target(tmp_path: Path) -> None:
@@ -94,41 +108,50 @@ def test_speedrun_records_are_tested_against_their_target(tmp_path: Path) -> Non
             (tmp_path / name / f"{number}.txt").write_text(text)
         (tmp_path / name / "extra" / "other.txt").write_text("step:9/9 val_loss:2.0 train_time:99ms step_avg:11ms\n")
     first, second = leaderboard(tmp_path, load("nanogpt-track-1"))
-    assert (first.n, first.verdict_nats, first.verdict_bpb, first.predecessor) == (3, "supported", None, None)
-    assert (second.mean, second.verdict_nats) == (pytest.approx(3.2800667, abs=1e-6), "not supported")
+    assert first.n == 3
+    assert first.verdict_nats == "supported"
+    assert first.verdict_bpb is None
+    assert first.predecessor is None
+    assert second.mean == pytest.approx(3.2800667, abs=1e-6)
+    assert second.verdict_nats == "not supported"
 
 
 def test_nothing_to_rank_is_said(command: Run, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "requirements.txt").write_text("torch\n")
     found = command("analysis.leaderboard", tmp_path)
-    assert (found.returncode, "No record folder below" in found.stderr) == (3, True)
+    assert found.returncode == 3
+    assert "No record folder below" in found.stderr
     assert command("analysis.leaderboard", tmp_path, "--rules", "nope").returncode == 2
 
 
 def test_the_page_shows_the_frontier_and_what_ties(board: Path, command: Run) -> None:
     rows = leaderboard(board, RULES)
-    page = leaderboard_page(rows, RULES, "the command")
+    page = board_page(rows, RULES, "the command")
     assert "The best mean val_bpb is 1.196133: record 4, 2026-03-04_a_little_better, of 3 runs." in page
-    assert "4 records" not in page  # the broken one counts as a record too
+    assert "5 records" in page  # the broken one too
     assert "<td>supported, p = " in page
     assert "2026-03-05_broken|&lt;b&gt;" in page
     assert "the command" in page
     found = command("analysis.leaderboard", board, "--format", "html")
-    assert (found.returncode, found.stdout.startswith("<!doctype html>")) == (0, True)
+    assert found.returncode == 0
+    assert found.stdout.startswith("<!doctype html>")
 
 
 def test_a_tie_is_what_welchs_test_cannot_tell_apart() -> None:
     """scipy.stats.ttest_ind_from_stats(1.2, .001, 3, 1.2028, .0012, 4, equal_var=False): p 0.020891; 1.2035: 0.0089708."""
-    best, tie, other, single = (
-        Row(None, name, n, mean, sd)
-        for name, n, mean, sd in (("a", 3, 1.2, 0.001), ("b", 4, 1.2028, 0.0012), ("c", 4, 1.2035, 0.0012), ("d", 1, 1.2, None))
-    )  # fmt: skip
-    assert [cannot_be_told_apart(row, best, 0.01) for row in (best, tie, other, single)] == [True, True, False, False]
-    p_values = [2 * welch_t(*map(sample, (best, row)), 0.0).p_value for row in (tie, other)]
+    best = Row(record="a", n=3, mean=1.2, sd=0.001)
+    tie = Row(record="b", n=4, mean=1.2028, sd=0.0012)
+    other = Row(record="c", n=4, mean=1.2035, sd=0.0012)
+    single = Row(record="d", n=1, mean=1.2)
+    assert [is_tied(row, best, 0.01) for row in (best, tie, other, single)] == [True, True, False, False]
+    p_values = [2 * welch_t(sample(best), sample(row), 0.0).p_value for row in (tie, other)]
     assert p_values == pytest.approx([0.020890933823506083, 0.008970835454155321], rel=1e-9)
-    shown = interval(1, best, 0.01)
-    assert shown is not None
-    assert shown.half == pytest.approx(9.92484 * 0.001 / 3**0.5, rel=1e-5)  # t of 0.995 at 2 df
-    assert interval(2, single, 0.01) == Interval(2, 1.2, 0.0, False)
-    assert summary([best, tie, other], best, [1, 2], RULES).endswith("It cannot be told from record 2.")
+    assert half_width(best, 0.01) == pytest.approx(9.92484 * 0.001 / 3**0.5, rel=1e-5)  # t of 0.995 at 2 df
+    assert half_width(single, 0.01) is None
+    assert summary([best, tie, other], best, [1, 2], RULES).endswith("It is tied with record 2.")
+
+
+def test_several_tests_pass_by_chance_more_often_than_one() -> None:
+    assert any_false(0.01, 1) == pytest.approx(0.01)
+    assert any_false(0.01, 5) == pytest.approx(0.0490099501)
