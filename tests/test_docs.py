@@ -1,0 +1,280 @@
+"""The documents: commands, options and files that they name exist, examples are real, and tables hold every key."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.reading.reader import read_log
+from analysis.rules import ruleset
+from analysis.rules.findings import DEFAULTS, SEVERITIES
+from benchmarks import budget
+from tests import cli_page
+from tests.conftest import ROOT
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Folder = Callable[..., Path]
+
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "deploy" / "README.md", *sorted(DOCS.glob("*.md"))]
+WRITTEN = [page for page in PAGES if page != cli_page.PAGE]
+PACKAGES = ("trainer", "orchestration", "analysis")
+FOREIGN = {  # options of pytest, pip, ray, sbatch and others
+    "--dist", "--nodes", "--address", "--working-dir", "--standalone", "--nproc_per_node", "--device",
+}  # fmt: skip
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+each_command = pytest.mark.parametrize("words", list(cli_page.commands()), ids=" ".join)
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+# -- commands, options, links ------------------------------------------------------------------------------------------
+
+
+def test_the_readme_can_be_read_in_one_sitting() -> None:
+    assert text_of(README).count("\n") <= 150
+
+
+def test_the_page_of_commands_is_what_they_say_for_help() -> None:
+    assert text_of(cli_page.PAGE) == cli_page.page(), "run: .venv/bin/python -m tests.cli_page"
+
+
+def test_make_targets_that_documents_name_exist_and_the_readme_names_all() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        assert set(re.findall(r"`make ([a-z]+)\b", text_of(page))) <= targets, page
+    assert set(re.findall(r"\bmake ([a-z]+)\b", text_of(README))) == targets
+
+
+@each_page
+def test_commands_that_a_document_names_exist(page: Path) -> None:
+    for line in re.findall(
+        r"python -m ((?:analysis|orchestration|trainer|benchmarks|tests)\.\w+(?: [a-z]+)?)", text_of(page)
+    ):
+        module, *verb = line.split()
+        known = cli_page.MODULES.get(module)
+        if known is None:
+            assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists(), line
+        elif verbs := getattr(import_module(module).main, "commands", None):
+            assert {*verb} <= {*verbs}, line
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_that_a_document_names_exist(page: Path) -> None:
+    helps = text_of(cli_page.PAGE)
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", text_of(page))) - FOREIGN:
+        assert option in helps, option
+
+
+@each_command
+def test_every_option_is_explained_somewhere(words: tuple[str, ...]) -> None:
+    written = "".join(map(text_of, WRITTEN))
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", cli_page.help_of(*words))) - {"--help"}
+    assert sorted(flag for flag in flags if flag not in written) == []
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page))):
+        if target.startswith("https://"):
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors_of(file), f"{page.name}: {target}#{anchor}"
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [README, DOCS / "check.md"], ids=lambda page: page.name)
+def test_the_exit_codes_are_documented(page: Path) -> None:
+    assert re.findall(r"^\| (\d) \|", text_of(page), re.MULTILINE) == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "page", [README, ROOT / "CONTRIBUTING.md", DOCS / "architecture.md"], ids=lambda page: page.name
+)
+def test_files_that_a_document_names_exist(page: Path) -> None:
+    for name in re.findall(r"\b((?:trainer|orchestration|analysis|tests)/[\w./-]+\b/?)", text_of(page)):
+        assert (ROOT / name).exists() or "NAME" in name, name
+
+
+def test_the_tree_has_every_room_and_every_command() -> None:
+    tree = text_of(DOCS / "architecture.md").split("<!-- tree -->")[1]
+    for package in PACKAGES:
+        for path in (ROOT / package).iterdir():
+            if path.is_dir() and path.name != "__pycache__":
+                assert f"{package}/{path.name}/" in tree
+            elif path.suffix == ".py" and path.name != "__init__.py":
+                assert f"{package}/{path.name} " in tree
+
+
+# -- reference pages ---------------------------------------------------------------------------------------------------
+
+
+def test_the_page_on_rulesets_names_every_key_and_its_example_loads(tmp_path: Path) -> None:
+    text = text_of(DOCS / "rulesets.md")
+    rows = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| "))
+    keys = {field.name for field in fields(ruleset.Ruleset)} - {"name"}
+    assert {key for key in keys if f"`{key}`" not in rows and f"`[{key}]`" not in rows} == set()
+    assert {name for name in ruleset.known() if f"`{name}`" not in rows} == set()
+    example = tmp_path / "ours.toml"
+    example.write_text(text.split("```toml\n")[1].split("```")[0])
+    assert ruleset.load(str(example)).caps == {"artifact_bytes": 8_000_000, "train_time_s": 1200}
+
+
+def test_the_page_on_logs_shows_lines_that_are_read(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_text(text_of(DOCS / "logs.md").split("```\n")[1])
+    (run,) = read_log(log)
+    assert run.seed == 1337
+    assert run.finals[-1].val_bpb == 1.20143417
+    assert run.steps[-1].val_bpb == 1.3583
+
+
+def test_the_page_on_statistics_computes_what_it_says() -> None:
+    result = doctest.testfile(str(DOCS / "statistics.md"), module_relative=False)
+    assert result.failed == 0
+    assert result.attempted > 15
+
+
+def test_the_page_on_scaling_holds_the_tables_that_its_script_prints() -> None:
+    text = text_of(DOCS / "scaling.md")
+    found = [text.split(f"<!-- {name} -->")[1].strip() for name in ("budget", "steps")]
+    assert "\n\n".join(found) == "\n".join(budget.tables())
+    assert budget.SEQ4096.params == 17_059_912
+    useful = [part.tflop for part in budget.budget(budget.SEQ4096, budget.SHARE_TOKENS) if part.gigabytes > 0.3]
+    assert sum(useful) * 8 == pytest.approx(84.8, abs=0.1)  # the recipe's own figure for a step of 393,216 tokens
+
+
+def test_every_finding_is_documented_with_an_example() -> None:
+    _, *parts = re.split(r"^## .*$", text_of(DOCS / "findings.md"), flags=re.MULTILINE)
+    printed, told = printed_words(), {}
+    for severity, part in zip(SEVERITIES, parts, strict=True):
+        for section in re.split(r"^### ", part, flags=re.MULTILINE)[1:]:
+            found = re.fullmatch(
+                r"`([a-z-]+)`\n\n.+?\n\n    (\w+): ([a-z-]+): \S+:\d+: (.+)\n\n\*\*Why\.\*\* .+?\n\*\*Do\.\*\* .+?\n+",
+                section,
+                re.DOTALL,
+            )
+            assert found, section
+            code, word, again, message = found.groups()
+            assert again == code
+            assert word == severity
+            assert any(one in message for one in printed), message
+            told[code] = severity
+    assert told == DEFAULTS
+
+
+def printed_words() -> list[str]:
+    """Return the longer texts in the code of `analysis`: an example of a message holds one of them."""
+    trees = [ast.parse(text_of(path)) for path in (ROOT / "analysis").rglob("*.py")]
+    texts = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    return [one for one in texts if isinstance(one, str) and len(one) > 14]
+
+
+# -- JSON --------------------------------------------------------------------------------------------------------------
+
+
+def documented(chapter: str) -> set[str]:
+    """Return the keys in one chapter of docs/json.md: those below the heading `test` are `test.name` and so on."""
+    (text,) = [
+        one
+        for one in re.split(r"^## ", text_of(DOCS / "json.md"), flags=re.MULTILINE)
+        if one.startswith(f"{chapter}\n")
+    ]
+    keys = set()
+    for section in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
+        title, _, body = section.partition("\n")
+        rows = re.findall(r"^\| (`[^|]+) \|", body, re.MULTILINE)
+        names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+        paths = re.findall(r"`([^`]+)`", title)
+        keys |= {f"{path}.{name}" for path in paths for name in names} if paths else {*names}
+    return keys
+
+
+def below(path: str, keys: set[str]) -> set[str]:
+    """Return the keys below one path, without it."""
+    return {key.removeprefix(f"{path}.") for key in keys if key.startswith(f"{path}.")}
+
+
+def keys_of(value: Any, path: str = "") -> Iterator[str]:
+    """Yield the path of every key in a JSON value: `runs[].seed`. Keys that a log or an option chooses are KEY."""
+    if isinstance(value, list):
+        for item in value:
+            yield from keys_of(item, f"{path}[]" if path else "")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            free = path in ("rules_changed", "hyperparameters")
+            own = f"{path}.{'KEY' if free else key}" if path else key
+            if not free:
+                yield own
+            yield from keys_of(item, own)
+
+
+@pytest.fixture
+def json_of(command: Run) -> Callable[..., Any]:
+    """Return what a command prints with `--format json`."""
+
+    def run(*words: str | Path) -> Any:
+        return json.loads(command(*map(str, words), "--format", "json").stdout)
+
+    return run
+
+
+def test_every_key_of_a_verdict_is_documented(json_of: Callable[..., Any], record: Folder, sweep: Folder) -> None:
+    values = {1: 1.2, 2: 1.201, 3: 1.202}
+    first, theirs = record(values), record({7: 1.2005, 8: 1.2015}, name="theirs")
+    looks = sweep(values | {4: 1.203}, sota=None, looks=[3, 4, 5], seeds=[1, 2, 3, 4, 5], control=values)
+    report = ("analysis.significance", "report")
+    verdicts = [
+        json_of(*report, first, "--sota", "1.3", "--alpha", "0.02", "--verify", theirs),
+        json_of(*report, looks),
+        json_of(*report, record(values, name="other"), "--sota", "1.3", "--metric", "no such"),
+        json_of(*report, record({1: 1.2, 2: 1.21}, name="two"), "--control", first),
+    ]
+    found = {key for verdict in verdicts for key in keys_of(verdict)}
+    assert found == documented("A verdict")
+
+
+def test_every_key_of_an_audit_is_documented(json_of: Callable[..., Any], record: Folder) -> None:
+    found = set(keys_of(json_of("analysis.audit", record({1: 1.2, 2: 1.21}))))
+    findings = below("findings[]", documented("A verdict"))
+    every = {f"{path}.{key}" for path in ("findings[]", "records[].findings[]") for key in findings}
+    assert found == documented("An audit") | every
+
+
+def test_every_key_of_a_leaderboard_is_documented(json_of: Callable[..., Any], record: Folder) -> None:
+    folder = record({1: 1.2, 2: 1.201, 3: 1.202})
+    assert set(keys_of(json_of("analysis.leaderboard", folder.parent))) == documented("A leaderboard")
+
+
+def test_every_key_of_runs_and_curves_is_documented(json_of: Callable[..., Any], record: Folder) -> None:
+    folder = record({1: 1.2})
+    runs = below("runs[]", documented("A verdict"))
+    assert set(keys_of(json_of("analysis.logs", folder))) == runs | documented("Runs")
+    assert set(keys_of(json_of("analysis.logs", folder, "--curves"))) == documented("Curves")
+
+
+def test_every_key_of_a_plan_is_documented(json_of: Callable[..., Any]) -> None:
+    plan = json_of("analysis.significance", "plan", "--sd", "0.001", "--gain", "0.002", "--max-seeds", "3")
+    spread = {f"spread.{key}" for key in below("verification.spread", documented("A verdict"))}
+    assert set(keys_of(plan)) == documented("A plan") | spread
