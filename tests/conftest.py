@@ -26,6 +26,7 @@ from analysis.sweepdir.plan import plan_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_LOGS = ROOT.parent / "shared" / "logs"
+Done = subprocess.CompletedProcess[str]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -43,10 +44,10 @@ def real_logs() -> Path:
 
 
 @pytest.fixture
-def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+def python() -> Callable[..., Done]:
     """Run `python ARGUMENTS` from the project's root, as a user would."""
 
-    def run(*arguments: str | Path, env: dict[str, str] | None = None, timeout: float = 300, cwd: Path = ROOT):
+    def run(*arguments: str | Path, env: dict[str, str] | None = None, timeout: float = 300, cwd: Path = ROOT) -> Done:
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
             capture_output=True,
@@ -61,10 +62,10 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+def command() -> Callable[..., Done]:
     """Call what `python -m MODULE ARGUMENTS` calls, in this process: a new one takes half a second to start."""
 
-    def run(module: str, *arguments: str | Path, env: dict[str, str] | None = None):
+    def run(module: str, *arguments: str | Path, env: dict[str, str] | None = None) -> Done:
         environment = {name: None for name in os.environ if name not in clean_environment()} | {"NO_COLOR": "1"}
         words = [*map(str, arguments)]
         found = CliRunner().invoke(import_module(module).main, words, env=environment | (env or {}))
