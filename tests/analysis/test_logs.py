@@ -374,6 +374,27 @@ def test_the_command_prints_one_row_a_run(command: Run, record: Callable[..., Pa
     assert len(rows) == 2
 
 
+TRAINED = "step:50/100 train_loss:2.5 train_time:50ms step_avg:1ms\nstep:100/100 train_loss:2.4 train_time:99ms step_avg:1ms\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "state"),
+    [
+        (TRAINED + "final_int8_exact val_loss:2.02 val_bpb:1.20143417\n", "succeeded"),
+        (TRAINED, "failed"),  # no metric at all
+        (TRAINED + "DIAGNOSTIC post_ema val_loss:2.02 val_bpb:1.2014\n", "failed"),
+        (TRAINED + "step:100/100 val_loss:2.02 val_bpb:1.2014 train_time:99ms step_avg:1ms\n", "failed"),  # cut off
+        (TRAINED + "step:100/100 val_loss:3.27 train_time:99ms step_avg:1ms\n", "succeeded"),  # a speedrun
+        ("step:50/100 val_loss:3.27 train_time:50ms step_avg:1ms\n" + TRAINED, "failed"),
+        ("step:50 val_loss:3.27 train_time:50ms step_avg:1ms\n", "failed"),  # no planned last step
+    ],
+)
+def test_a_run_without_a_final_metric_has_not_succeeded(command: Run, tmp_path: Path, log: str, state: str) -> None:
+    (tmp_path / "train.log").write_text(log)
+    rows = json.loads(command("analysis.logs", tmp_path, "--format", "json").stdout)
+    assert [row["state"] for row in rows] == [state]
+
+
 def test_the_runs_of_a_control_are_said_to_be_one(command: Run, record: Callable[..., Path]) -> None:
     folder = record({7: 1.2, 8: 1.3})
     (folder / "control").mkdir()
