@@ -117,7 +117,7 @@ def whole_demo(output: Path, text_digest: str, names: list[str]) -> dict[str, An
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Token shards and tokenizer for the trainer."""
+    """Make and check token shards and tokenizers for the trainer."""
 
 
 @main.command()
