@@ -22,15 +22,16 @@ from hypothesis import strategies as st
 
 from analysis import audit, leaderboard, logs, significance
 from analysis.checks.folder import audit as audit_folder
+from analysis.evidence.audit import audit as audit_one
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
 from analysis.record import selection
 from analysis.record.claim import read_claim
 from analysis.record.folder import read_record
-from analysis.rules.findings import DEFAULTS, SEVERITIES, Finding
+from analysis.report.findings import annotation
+from analysis.rules.findings import DEFAULTS, SEVERITIES, Code, Finding, Severity
 from analysis.rules.ruleset import load
 from analysis.sweepdir.plan import plan_digest
-from analysis.report.findings import annotation
 from analysis.untrusted import escape, files
 from analysis.untrusted.files import FileError, read_bounded
 from tests.conftest import ROOT, clean_environment, make_log
@@ -101,7 +102,7 @@ def run_all(path: Path, names: tuple[str, ...] = tuple(COMMANDS), seconds: float
 def findings(path: Path) -> dict[str, list[str]]:
     """The files of each finding, by its code."""
     found: dict[str, list[str]] = {}
-    for finding in audit.audit([path], "parameter-golf").findings:
+    for finding in audit_one([path], "parameter-golf").findings:
         found.setdefault(finding.code, []).append(finding.file)
     return found
 
@@ -150,7 +151,9 @@ def test_colours_change_nothing() -> None:
     plain = small_log(5, 1.2)
     coloured = "".join(f"\x1b[1;32m{line}\x1b[0m\n" for line in plain.splitlines())
     (run,) = read_log(LOG, coloured.encode())
-    assert (run.seed, run.last_step, [m.val_bpb for m in run.metrics]) == (5, 1, [1.2])
+    assert run.seed == 5
+    assert run.last_step == 1
+    assert [m.val_bpb for m in run.metrics] == [1.2]
 
 
 @pytest.mark.parametrize("noise", [b"\0" * 5000, b"\xff\xfe\x80\xc3(", b"\xed\xa0\x80" * 50, b"\x1b[" * 5000])
@@ -783,10 +786,14 @@ def test_printable_text_moves_no_cursor(text: str) -> None:
     assert "\n" not in escape.printable(text)
 
 
+def no_logs(severity: Severity, file: str, message: str) -> Finding:
+    return Finding(code=Code.NO_LOGS, severity=severity, file=file, line=1, message=message)
+
+
 @QUICK
 @given(ANY_TEXT, ANY_TEXT, st.sampled_from(SEVERITIES))
-def test_an_annotation_is_one_line(file: str, message: str, severity: str) -> None:
-    line = annotation(Finding("no-logs", severity, file, 1, message), "folder")
+def test_an_annotation_is_one_line(file: str, message: str, severity: Severity) -> None:
+    line = annotation(no_logs(severity, file, message), "folder")
     assert re.match(r"::(?:error|warning|notice) file=[^:,\r\n]*,line=1,title=no-logs::", line)
     assert "\n" not in line
     assert "\r" not in line
@@ -794,7 +801,7 @@ def test_an_annotation_is_one_line(file: str, message: str, severity: str) -> No
 
 @pytest.mark.parametrize("text", ["\x1b[31m", "\u202e", "\udcff", "\x85"])
 def test_the_file_of_an_annotation_holds_no_codes(text: str) -> None:
-    assert not CONTROL.search(annotation(Finding("no-logs", "error", text, 1, ""), ""))
+    assert not CONTROL.search(annotation(no_logs(Severity.ERROR, text, ""), ""))
 
 
 @pytest.mark.parametrize("text", ["\u061c", "\U000e0041", "\u00ad", "\u180e", "\u3164", "\u206f", "\U000e01ef"])
