@@ -78,8 +78,8 @@ import ray
 from orchestration.driver import engine
 from orchestration.sweep import main
 start = engine.Pool.__init__
-def noted(pool, *arguments):
-    start(pool, *arguments)
+def noted(pool, *arguments, **more):
+    start(pool, *arguments, **more)
     signal.signal(signal.SIGUSR1, lambda *_: [ray.cancel(task, force=True) for task in list(pool._busy)])
 engine.Pool.__init__ = noted
 main()

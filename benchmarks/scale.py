@@ -1,10 +1,10 @@
-"""A sweep of very many seeds on a simulated cluster: is every seed done, how busy are the nodes, how large the driver?
+"""Sweep very many seeds on a simulated cluster: is every seed done, how busy are the nodes, how large is the driver?
 
     python -m benchmarks.scale [--seeds 1000] [--nodes 16] [--losses 0.05] [--no-results]
 
-The driver, its files and Ray are real, 16 nodes of 8 GPUs are processes of this machine, and a run is a pause of two
-seconds that leaves a log. With --losses, so often a run's node is killed under it and another one joins. The table is
-appended to benchmarks/results/scale.md.
+The driver, its files and Ray are real. The 16 nodes of 8 GPUs are processes of this machine, and a run is a pause of two
+seconds that leaves a log. --losses is the share of runs whose node is killed during the run; another node then joins.
+The table is appended to benchmarks/results/scale.md.
 """
 
 from __future__ import annotations
@@ -23,24 +23,26 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.rules.ruleset import load
 from benchmarks.table import publish
 from orchestration.disk.files import now, write_json
-from orchestration.driver.drive import Care, carry_out
+from orchestration.driver.care import Care
+from orchestration.driver.drive import carry_out
+from orchestration.plan.asked import Asked
 from orchestration.plan.freeze import freeze, make_plan
-from orchestration.worker.run import RunOrder, finish
+from orchestration.worker.manifest import finish
+from orchestration.worker.order import Ended, RunOrder
+from orchestration.worker.outcome import Outcome
 
 RESULTS = Path(__file__).with_name("results") / "scale.md"
 RUN_S, GPUS = 2.0, 8
 
 
-def pretend(order: RunOrder, node: str) -> Iterator[tuple[str, Any]]:
-    """What `execute` does, but for the training."""
+def pretend(order: RunOrder, node: str) -> Iterator[Ended]:
+    """Do what `execute` does, except the training."""
     order.folder.mkdir(parents=True)
     manifest = {"state": "running", "reason": None, "arm": order.arm, "seed": order.seed, "attempt": order.attempt,
                 "started": now(), "host": platform.node(), "ray_node_id": node}  # fmt: skip
@@ -50,21 +52,22 @@ def pretend(order: RunOrder, node: str) -> Iterator[tuple[str, Any]]:
     (order.folder / "train.log").write_text(
         f"step:1/1 train_loss:2\nfinal_x val_loss:{bpb / 0.6:.8f} val_bpb:{bpb:.8f}\n"
     )
-    yield "ended", finish(order, manifest | {"wall_s": RUN_S, "exit_code": 0}, "succeeded", None)
+    ended = finish(order, manifest | {"wall_s": RUN_S, "exit_code": 0}, Outcome(state="succeeded"))
+    yield Ended(state=ended.state, reason=ended.reason, manifest=ended)
 
 
 def drive(directory: Path) -> None:
-    """The sweep's own driver, with pretended runs; its peak memory in MiB goes to a file beside the sweep."""
+    """Run the sweep's own driver on pretended runs; write its peak memory in MiB to a file next to the sweep."""
     from orchestration.driver import engine
 
     engine.Pool = functools.partial(engine.Pool, work=pretend)  # type: ignore[misc, assignment]
-    code = carry_out(directory, Care(max_attempts=20, wait_s=120))
+    code = carry_out(directory, Care(max_attempts=20, wait_for_nodes=2.0))
     directory.with_name("driver_mib").write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
     sys.exit(code)
 
 
 def lose_nodes(cluster: Any, driver: subprocess.Popen[bytes], events: Path, share: float) -> int:
-    """Until the driver ends, kill the nodes of so many runs in the middle of them, and let as many join; how many."""
+    """Kill the nodes of this share of runs, let new ones join, until the driver ends; return how many were killed."""
     chance, read, killed = random.Random(1), 0, 0  # noqa: S311
     while driver.poll() is None:
         time.sleep(0.5)
@@ -81,8 +84,8 @@ def lose_nodes(cluster: Any, driver: subprocess.Popen[bytes], events: Path, shar
 
 
 def simulate(seeds: int, nodes: int, losses: float) -> dict[str, Any]:
-    """Run one sweep on a simulated cluster; what became of it."""
-    folder = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))  # short: Ray's sockets live below it
+    """Run one sweep on a simulated cluster; return what became of it."""
+    folder = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))  # short, because Ray puts its sockets there
     os.environ |= {"RAY_TMPDIR": str(folder / "ray"), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     (folder / "ray").mkdir()
     from ray.cluster_utils import Cluster
@@ -90,9 +93,9 @@ def simulate(seeds: int, nodes: int, losses: float) -> dict[str, Any]:
     script, control, directory = folder / "train.py", folder / "control.toml", folder / "sweep"
     script.write_text("print('simulated')\n")
     control.write_text("[env]\nA = 1\n")
-    claim = {"ruleset": asdict(load("parameter-golf")), "sota": 1.3}
-    plan = make_plan(script, None, control, list(range(seeds // 2)), {}, GPUS, GPUS, claim, {"name": "fixed"})
-    freeze(plan, directory)
+    named = ",".join(map(str, range(seeds // 2))) + ","
+    asked = Asked(script=script, control=control, seeds=named, sota=1.3, gpus_per_run=GPUS, cpus_per_run=GPUS)
+    freeze(make_plan(asked), directory)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(nodes):
@@ -116,7 +119,7 @@ def simulate(seeds: int, nodes: int, losses: float) -> dict[str, Any]:
 
 
 def summary(manifests: list[dict[str, Any]], nodes: int) -> dict[str, Any]:
-    """Results, attempts lost, how busy the simulated nodes were, and how evenly each node saw the two arms."""
+    """Count results and lost attempts; measure how busy the nodes were and how evenly each node ran the two arms."""
     done = [m for m in manifests if m["state"] == "succeeded"]
     times = [(datetime.fromisoformat(m["started"]), datetime.fromisoformat(m["ended"])) for m in done]
     span = (max(end for _, end in times) - min(start for start, _ in times)).total_seconds()

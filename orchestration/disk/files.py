@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, content: bytes | str, new: bool = False) -> None:
-    """Write beside, flush to disk, rename: a reader sees the old file or the new one, never a part.
+def write_whole(path: Path, content: bytes | str, *, new: bool = False) -> None:
+    """Write a file next to its place, flush it to disk, rename it: a reader sees the old file or the new one, never a part.
 
-    new: raise FileExistsError where the file is there already, whoever else is making it at this moment.
+    new: raise FileExistsError if the file exists, even if somebody else is making it at this moment.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with open(partial, "wb") as file:
@@ -29,12 +30,12 @@ def write_whole(path: Path, content: bytes | str, new: bool = False) -> None:
         partial.replace(path)
 
 
-def write_json(path: Path, content: dict[str, Any], new: bool = False) -> None:
-    write_whole(path, json.dumps(content, indent=1) + "\n", new)
+def write_json(path: Path, content: Mapping[str, Any], *, new: bool = False) -> None:
+    write_whole(path, json.dumps(content, indent=1) + "\n", new=new)
 
 
-def append_line(path: Path, content: dict[str, Any]) -> None:
-    """One JSON object on a line of its own, on disk before this returns."""
+def append_line(path: Path, content: Mapping[str, Any]) -> None:
+    """Append one JSON object as a line; it is on disk before this returns."""
     with open(path, "ab") as file:
         file.write(json.dumps(content).encode() + b"\n")
         file.flush()
@@ -47,5 +48,5 @@ def file_digest(path: Path) -> str:
 
 
 def now() -> str:
-    """The time of day with its zone, as all our files write it."""
+    """Return the time with its zone, as all our files write it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

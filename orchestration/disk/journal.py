@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
-from analysis.sweepdir.layout import EVENTS
+from analysis.sweepdir.layout import DONE, EVENTS
 from orchestration.disk.files import append_line, now
 
-Attempt = tuple[str, int, int]  # arm, seed, number
+
+class Attempt(NamedTuple):
+    """Names one attempt of a sweep; used as a key."""
+
+    arm: str
+    seed: int
+    number: int
 
 
 class Journal:
-    """What was written so far, and more of it. A line that a full disk cut off says nothing.
+    """Remembers what was written and appends to it. A line that a full disk cut off is skipped.
 
-    begun, ended, finished: the attempts that have started, whose end has been told, and that have a result.
+    begun, ended, finished: the attempts that have started, that have ended, and that ended with a result.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -29,14 +36,22 @@ class Journal:
         for line in written.splitlines():
             try:
                 event = json.loads(line)
-                self._note((event["arm"], event["seed"], event["attempt"]), event["state"])
+                self._note(Attempt(event["arm"], event["seed"], event["attempt"]), event["state"])
             except (ValueError, KeyError, TypeError):
                 continue
 
-    def write(self, attempt: Attempt, state: str, reason: str | None, node: str | None) -> None:
+    def write(self, attempt: Attempt, state: str, reason: str | None = None, node: str | None = None) -> None:
         arm, seed, number = attempt
-        append_line(self.path, {"time": now(), "arm": arm, "seed": seed, "attempt": number, "state": state,
-                                "reason": reason, "node": node})  # fmt: skip
+        event = {
+            "time": now(),
+            "arm": arm,
+            "seed": seed,
+            "attempt": number,
+            "state": state,
+            "reason": reason,
+            "node": node,
+        }
+        append_line(self.path, event)
         self._note(attempt, state)
 
     def _note(self, attempt: Attempt, state: str) -> None:
@@ -46,5 +61,5 @@ class Journal:
             self.begun.discard(attempt)
         else:
             self.ended.add(attempt)
-            if state in ("succeeded", "failed"):
+            if state in DONE:
                 self.finished.add(attempt)

@@ -1,8 +1,8 @@
-"""One driver a sweep: the lock that says who it is, and that ends with its owner.
+"""The lock of a sweep: who drives it.
 
-The lock is the system's own on the open file, so the lock of a dead owner is free at once on its machine. Where the
-directory is shared by machines whose file system does not pass locks on, the owner's heartbeat speaks: a file that
-another host touched a moment ago is held.
+It is the system's own lock on the open file, so a dead driver's lock frees at once on its machine. Where machines share
+the directory and their file system does not pass locks on, the heartbeat decides: a lock that another host touched less
+than SILENT_S ago is held.
 """
 
 from __future__ import annotations
@@ -16,52 +16,113 @@ import secrets
 import socket
 import threading
 import time
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
+from analysis.sweepdir.json_files import of_type
 from analysis.sweepdir.layout import LOCK
+from analysis.untrusted.refusal import SeedproofError
 from orchestration.disk.files import now
 
 HEARTBEAT_S = 10.0
-SILENT_S = 60.0  # so long without a heartbeat is dead
+SILENT_S = 60.0  # an owner without a heartbeat for so long is dead
 
 
-class HeldError(RuntimeError):
-    """The sweep has a living owner; the message says who."""
+class HeldError(SeedproofError):
+    """A sweep that a living driver owns; the message says who."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The driver that a lock names; every field is None where it does not say.
+
+    sweep: the sweep's own identity, which outlives its drivers and marks all processes of its runs.
+    driver: the identity of this driver; a node that reads another one does not share the directory.
+    space: the kernel and the namespace that the pid belongs to. job: the Ray job. released: when the lock was given back.
+    """
+
+    sweep: str | None = None
+    driver: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    user: str | None = None
+    since: str | None = None
+    space: str | None = None
+    job: str | None = None
+    released: str | None = None
+
+    @classmethod
+    def of(cls, content: bytes) -> Owner:
+        """Read the content of a lock. Raises ValueError."""
+        found = json.loads(content)
+        if not isinstance(found, dict):
+            raise ValueError("a lock holds a JSON object")
+        kinds = {one.name: int if one.name == "pid" else str for one in fields(cls)}
+        return cls(**{name: of_type(found.get(name), kind) for name, kind in kinds.items()})
+
+    @property
+    def content(self) -> bytes:
+        return (json.dumps(asdict(self)) + "\n").encode()
+
+    def __str__(self) -> str:
+        if self == Owner():
+            return "its lock is held, and does not say by whom"
+        job = f" (Ray job {self.job})" if self.job else ""
+        return f"process {self.pid} of {self.user} on {self.host}{job}, since {self.since}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process exists, as far as this host can tell."""
+        if self.host != socket.gethostname() or self.space != _space() or self.pid is None:
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except (PermissionError, OverflowError):
+            pass
+        return True
+
+    @property
+    def of_this_machine(self) -> bool:
+        """Whether its lock would be seen here; two machines may have one name."""
+        kernels = {space.partition("pid:")[0] for space in (self.space, _space()) if space}
+        return self.host == socket.gethostname() and len(kernels) < 2
+
+    def silent(self, age_s: float) -> bool:
+        """Whether it no longer drives, as far as its lock, last touched `age_s` ago, and its process tell."""
+        return self.released is not None or age_s >= SILENT_S or not self.alive
 
 
 class Lock:
     """The ownership of a sweep directory, from `__init__` to `release`. Raises HeldError.
 
-    sweep: the identity of the sweep itself, which outlives its drivers; it marks all processes of its runs.
-    driver: that of this owner; a node that reads another one does not share the directory.
+    taken: another driver has taken it over, because it heard nothing of this one for too long.
     """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / LOCK
         directory.mkdir(parents=True, exist_ok=True)
         self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        before = read_owner(directory)
-        age = time.time() - self._path.stat().st_mtime
-        silent = not before or before.get("released") or age >= SILENT_S or not alive(before)
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = not _of_this_machine(before) and not silent  # here the system would know of a living owner's lock
-        except BlockingIOError:
-            held = True
-        except OSError:  # a file system without locks: the heartbeat alone speaks
-            held = not silent
-        if held:
+        before, age = read_owner(directory), time.time() - self._path.stat().st_mtime
+        silent = before == Owner() or before.silent(age)
+        if self._is_held(before, silent=silent):
             os.close(self._handle)
-            raise HeldError(f"{directory} is in use: {described(before)}, last heard of {age:.0f} s ago. "
-                            f"If that machine is gone, try again in a minute.")  # fmt: skip
-        self.sweep: str = before.get("sweep") or secrets.token_hex(8)
-        self.driver = secrets.token_hex(8)
-        self._owner: dict[str, Any] = {
-            "sweep": self.sweep, "driver": self.driver, "host": socket.gethostname(), "pid": os.getpid(), "user": _user(),
-            "since": now(), "space": _space(), "job": os.environ.get("RAY_JOB_SUBMISSION_ID"),
-        }  # fmt: skip
-        self.taken = False  # by another driver, which heard nothing of this one for too long
+            raise HeldError(in_use(directory, before, age))
+        self.sweep, self.driver = before.sweep or secrets.token_hex(8), secrets.token_hex(8)
+        self.owner = Owner(
+            sweep=self.sweep,
+            driver=self.driver,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            user=_user(),
+            since=now(),
+            space=_space(),
+            job=os.environ.get("RAY_JOB_SUBMISSION_ID"),
+        )
+        self.taken = False
         self._over = threading.Event()
         self._heart: threading.Thread | None = None
         try:
@@ -70,18 +131,23 @@ class Lock:
             os.close(self._handle)
             raise
 
-    @property
-    def content(self) -> bytes:
-        """The owner as the file says it."""
-        return (json.dumps(self._owner) + "\n").encode()
+    def _is_held(self, before: Owner, *, silent: bool) -> bool:
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks: the heartbeat alone decides
+            return not silent
+        return not before.of_this_machine and not silent  # on this machine a living owner's lock would have been seen
 
     def adopt(self, sweep: str) -> None:
         """Take over the identity of a sweep that came from its copy."""
-        self.sweep = self._owner["sweep"] = sweep
+        self.sweep = sweep
+        self.owner = replace(self.owner, sweep=sweep)
         self._write()
 
     def beat(self) -> None:
-        """Show from now on that the owner lives."""
+        """Start to show that the owner lives."""
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
 
@@ -90,20 +156,19 @@ class Lock:
             self._look()
             if self.taken:
                 return
-            with contextlib.suppress(OSError):  # a full disk is the driver's to say
+            with contextlib.suppress(OSError):  # the driver itself reports a full disk
                 os.utime(self._path)
             if self._over.wait(HEARTBEAT_S):
                 return
 
     def _look(self) -> None:
-        other = read_owner(self._path.parent).get("driver")
-        self.taken = self.taken or other not in (None, self.driver)
+        self.taken = self.taken or read_owner(self._path.parent).driver not in (None, self.driver)
 
     def release(self) -> None:
         self._over.set()
         if self._heart is not None:
             self._heart.join()
-        self._owner["released"] = now()
+        self.owner = replace(self.owner, released=now())
         self._look()
         try:
             if not self.taken:
@@ -112,72 +177,51 @@ class Lock:
             os.close(self._handle)
 
     def _write(self) -> None:
-        # in place, not by rename: the lock is on this very file; on a full disk the old content stays
-        os.pwrite(self._handle, self.content, 0)
-        os.ftruncate(self._handle, len(self.content))
+        # in place, because the lock is on this very file; on a full disk the old content stays
+        content = self.owner.content
+        os.pwrite(self._handle, content, 0)
+        os.ftruncate(self._handle, len(content))
         os.fsync(self._handle)
 
 
-def read_owner(directory: Path) -> dict[str, Any]:
-    """What the lock says of its last owner; empty where there was none."""
+def in_use(where: object, owner: Owner, age_s: float) -> str:
+    return (
+        f"{where} is in use: {owner}, last heard of {age_s:.0f} s ago. If that machine is gone, try again in a minute."
+    )
+
+
+def read_owner(directory: Path) -> Owner:
+    """Return the last owner that the lock names; an empty one if there was none."""
     try:
-        found = json.loads((directory / LOCK).read_text(encoding="utf-8"))
+        return Owner.of((directory / LOCK).read_bytes())
     except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return Owner()
 
 
-def alive(owner: dict[str, Any]) -> bool:
-    """Whether an owner's process is there, as far as this host can tell."""
-    here = owner.get("host") == socket.gethostname() and owner.get("space") == _space()
-    if not here or not isinstance(owner.get("pid"), int):
-        return True
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return True
-
-
-def _of_this_machine(owner: dict[str, Any]) -> bool:
-    """Whether an owner's lock would be seen here; two machines may have one name."""
-    kernels = [str(space).partition("pid:")[0] for space in (owner.get("space"), _space()) if space]
-    return owner.get("host") == socket.gethostname() and len({*kernels}) < 2
+def living_owner(directory: Path) -> Owner | None:
+    """Return the owner that drives the sweep now, or None."""
+    owner = read_owner(directory)
+    if owner == Owner() or owner.released:
+        return None
+    silent = owner.silent(time.time() - (directory / LOCK).stat().st_mtime)
+    if owner.of_this_machine:
+        with open(directory / LOCK, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return None
+            except BlockingIOError:
+                return owner
+            except OSError:
+                pass  # a file system without locks
+    return None if silent else owner
 
 
 def _space() -> str | None:
-    """What numbers of processes belong to: the kernel and, as containers may share it, the part of it that they are in."""
+    """Return what pids belong to: the kernel and, because containers may share it, their part of it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
     except OSError:
         return None
-
-
-def living_owner(directory: Path) -> dict[str, Any] | None:
-    """The owner that is driving the sweep now; None where nobody is."""
-    owner = read_owner(directory)
-    if not owner or owner.get("released"):
-        return None
-    silent = time.time() - (directory / LOCK).stat().st_mtime >= SILENT_S or not alive(owner)
-    if not _of_this_machine(owner):
-        return None if silent else owner
-    with open(directory / LOCK, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return owner
-        except OSError:
-            return None if silent else owner
-    return None
-
-
-def described(owner: dict[str, Any]) -> str:
-    if not owner:
-        return "its lock is held, and says not by whom"
-    job = f" (Ray job {owner['job']})" if owner.get("job") else ""
-    return f"process {owner.get('pid')} of {owner.get('user')} on {owner.get('host')}{job}, since {owner.get('since')}"
 
 
 def _user() -> str:

@@ -1,12 +1,11 @@
 """A copy of the sweep directory at a URL, which outlives the machine that drives the sweep.
 
-What has to survive a head node lies off it. Any URL that pyarrow opens: s3://, gs://, hdfs://, file://. Copying goes on
-beside the driving, so that neither a large file nor a storage that is away for a while holds the sweep up.
+Any URL that pyarrow opens: s3://, gs://, hdfs://, file://. A thread of its own copies, so neither a large file nor a
+storage that is away for a while holds the sweep up.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 import secrets
@@ -14,16 +13,17 @@ import shutil
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from pyarrow import fs
 
 from analysis.sweepdir.layout import EVENTS, LOCK, PLAN, RUN_MANIFEST, SweepError
-from orchestration.disk.lock import HEARTBEAT_S, SILENT_S, HeldError, alive, described
+from analysis.untrusted.refusal import SeedproofError
+from orchestration.disk.lock import HEARTBEAT_S, HeldError, Owner, in_use
 
 SUFFIX = ".partial"
 RETRY_S = 10.0
-LAST_S = 10.0  # for giving the copy free
+LAST_S = 10.0  # for giving the copy back
 CHUNK_BYTES = 2**22
 
 
@@ -32,33 +32,33 @@ class StorageError(SweepError):
 
 
 class Storage:
-    """The copy of one sweep directory below a URL. Raises StorageError; HeldError where its driver still lives.
+    """The copy of one sweep directory below a URL. Raises StorageError, or HeldError where its driver still lives.
 
-    Opening it, as the owner of the directory, brings what the directory does not have: all of a sweep that a dead machine
-    drove, or what went on elsewhere. What only the directory has is due to be copied, from the first `put` on.
-    sweep: the sweep's identity there, None where there is none. taken: another driver has taken the copy over since.
+    Opening it, as the owner of the directory, fetches what the directory lacks: all of a sweep that a dead machine drove,
+    or what went on elsewhere. What only the directory has is copied from the first `put` on.
+    sweep: the sweep's identity there, None if there is none. taken: another driver has since taken the copy over.
     """
 
     def __init__(self, url: str, directory: Path) -> None:
         self.url, self._directory = url, directory
         self.sweep: str | None = None
         self.taken = False
-        self._due: dict[Path, None] = {}  # what has not come there yet, in order
-        self._never: dict[Path, None] = {}  # what cannot: its name
+        self._due: dict[Path, None] = {}  # not there yet, in order
+        self._never: dict[Path, None] = {}  # cannot be copied: the name is not text
         self._trouble: str | None = None
         self._changed = threading.Condition()
         self._copying = self._closing = self._doubtful = False
         self._copier: threading.Thread | None = None
         self._over = threading.Event()
         self._lock = b""
-        self._dead: str | None = None  # the driver that was there and is not any more
+        self._dead: str | None = None  # the driver that was there before and is gone
         self._partial = f".{secrets.token_hex(4)}{SUFFIX}"
         try:
             self._fs, root = fs.FileSystem.from_uri(url.rstrip("/"))
             self._root = posixpath.join(root, directory.name)
             self._fs.create_dir(self._root, recursive=True)
             self._fetch()
-        except StorageError:
+        except SeedproofError:
             raise
         except (OSError, ValueError) as error:
             raise StorageError(f"--storage {url} cannot be used: {error}") from None
@@ -67,39 +67,41 @@ class Storage:
         there = self._fs.get_file_info(fs.FileSelector(self._root, recursive=True))
         files = {posixpath.relpath(info.path, self._root): info for info in there if info.is_file}
         if lock := files.pop(LOCK, None):
-            owner, silent = json.loads(self._read(lock.path)), time.time() - lock.mtime.timestamp()
-            if not owner.get("released") and silent < SILENT_S and alive(owner):
-                raise HeldError(f"{self.url} is in use: {described(owner)}, last heard of {silent:.0f} s ago. "
-                                f"If that machine is gone, try again in a minute.")  # fmt: skip
-            self.sweep, self._dead = owner.get("sweep"), owner.get("driver")
+            owner, age = Owner.of(self._read(lock.path)), time.time() - lock.mtime.timestamp()
+            if not owner.silent(age):
+                raise HeldError(in_use(self.url, owner, age))
+            self.sweep, self._dead = owner.sweep, owner.driver
         plan = self._directory / PLAN
         if PLAN in files and plan.exists() and plan.read_bytes() != self._read(files[PLAN].path):
             raise StorageError(
-                f"{self.url} holds another sweep of the name {self._directory.name}: choose another --output."
+                f"{self.url} holds another sweep with the name {self._directory.name}: choose another --output."
             )
-        for name in sorted(files, key=lambda name: name == PLAN):  # the plan last: before it, there is no sweep
-            info, path = files[name], self._directory / name
-            here = path.stat() if path.exists() else None
-            changed = here is None or (info.size != here.st_size and info.mtime.timestamp() > here.st_mtime)
-            if changed and not name.endswith(SUFFIX):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                partial = path.with_name(f".{path.name}{SUFFIX}")
-                with self._fs.open_input_stream(info.path) as source, open(partial, "wb") as target:
-                    shutil.copyfileobj(source, target, CHUNK_BYTES)
-                partial.replace(path)
-                os.utime(path, (info.mtime.timestamp(),) * 2)
+        for name in sorted(files, key=lambda name: name == PLAN):  # the plan last: without it there is no sweep yet
+            self._fetch_one(files[name], self._directory / name)
         for path in _below(self._directory):
             name = path.relative_to(self._directory).as_posix()
             if name not in files or files[name].size != path.stat().st_size:
                 self._due[path] = None
 
+    def _fetch_one(self, info: fs.FileInfo, path: Path) -> None:
+        here = path.stat() if path.exists() else None
+        changed = here is None or (info.size != here.st_size and info.mtime.timestamp() > here.st_mtime)
+        if not changed or path.name.endswith(SUFFIX):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}{SUFFIX}")
+        with self._fs.open_input_stream(info.path) as source, open(partial, "wb") as target:
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
+        partial.replace(path)
+        os.utime(path, (info.mtime.timestamp(),) * 2)
+
     def beat(self, lock: bytes) -> None:
-        """Show there from now on that the driver of this lock lives."""
+        """Start to show there that the driver of this lock lives."""
         self._lock = lock
         threading.Thread(target=self._beat, daemon=True).start()
 
     def put(self, *paths: Path) -> str | None:
-        """Have files, and all below folders, copied soon; why earlier ones could not be, once for every trouble."""
+        """Queue files, and all files below folders, to be copied; return why earlier ones failed, once for each trouble."""
         with self._changed:
             if self.taken:
                 return None
@@ -113,7 +115,7 @@ class Storage:
         return trouble
 
     def close(self, released: bytes, within_s: float) -> str | None:
-        """Wait until all has been copied, or so long, and give the copy free; what has not come there, or None."""
+        """Wait until all is copied, at most `within_s`, and give the copy back; return what has not been copied, or None."""
         self._over.set()
         deadline = time.monotonic() + within_s
         with self._changed:
@@ -126,17 +128,17 @@ class Storage:
         if not self.taken:
             last = threading.Thread(target=self._show, args=(released,), daemon=True)
             last.start()
-            last.join(LAST_S)  # a storage that hangs holds nobody
-        return f"{behind} files have not come to {self.url}.{why}" if behind and not self.taken else None
+            last.join(LAST_S)  # a storage that hangs holds nobody up
+        return f"{behind} files were not copied to {self.url}.{why}" if behind and not self.taken else None
 
     def _beat(self) -> None:
         while self._show(self._lock) and not self._over.wait(HEARTBEAT_S):
             pass
 
     def _show(self, lock: bytes) -> bool:
-        """Write the lock there; False, and nothing more is copied, where another driver's lies there."""
+        """Write the lock there. If another driver's is there, return False and copy nothing more."""
         try:
-            if self._anothers():
+            if self._is_anothers():
                 with self._changed:
                     self.taken = True
                     self._due.clear()
@@ -146,37 +148,27 @@ class Storage:
             self._troubled(error)
         return True
 
-    def _anothers(self) -> bool:
+    def _is_anothers(self) -> bool:
         try:
-            owner = json.loads(self._read(posixpath.join(self._root, LOCK)))
+            owner = Owner.of(self._read(posixpath.join(self._root, LOCK)))
         except (FileNotFoundError, ValueError):
             return False
-        ours = json.loads(self._lock)["driver"] if self._lock else None
-        return owner.get("driver") not in (None, ours, self._dead) and not owner.get("released")
+        ours = Owner.of(self._lock).driver if self._lock else None
+        return owner.driver not in (None, ours, self._dead) and owner.released is None
 
     def _copy(self) -> None:
+        """Copy what is due, one file after the other, until the storage is closed and nothing is due."""
         while True:
             with self._changed:
                 while not self._due:
                     if self._closing:
                         return
                     self._changed.wait()
-                # the journal last: it tells of no result that has not come there
+                # the journal last: it names no result that is not there
                 path = next((path for path in self._due if path.name != EVENTS), next(iter(self._due)))
-                del self._due[path]  # what changes from now on is due again
+                del self._due[path]  # if it changes from now on, it is due again
                 self._copying = True
-            again = False
-            try:
-                if not self._doubtful or self._show(self._lock):  # after a trouble somebody may have taken it over
-                    self._upload(path)
-                self._doubtful = False
-            except ValueError as error:  # a name that is no text
-                self._never[path] = None
-                self._troubled(error)
-            except Exception as error:
-                again = path.exists()
-                self._doubtful = True
-                self._troubled(error)
+            again = self._copy_one(path)
             with self._changed:
                 self._copying = False
                 if again and not self.taken:
@@ -185,19 +177,31 @@ class Storage:
                 if again:
                     self._changed.wait(RETRY_S)
 
+    def _copy_one(self, path: Path) -> bool:
+        """Copy one file; return whether to try again."""
+        try:
+            if not self._doubtful or self._show(self._lock):  # after a trouble another driver may have taken it over
+                target = posixpath.join(self._root, path.relative_to(self._directory).as_posix())
+                with open(path, "rb") as source:
+                    self._write(target, source)
+            self._doubtful = False
+        except ValueError as error:  # a name that is not text
+            self._never[path] = None
+            self._troubled(error)
+        except Exception as error:
+            self._doubtful = True
+            self._troubled(error)
+            return path.exists()
+        return False
+
     def _troubled(self, error: Exception) -> None:
         self._trouble = f"{self.url} cannot be written: {str(error)[:300]}"
-
-    def _upload(self, path: Path) -> None:
-        target = posixpath.join(self._root, path.relative_to(self._directory).as_posix())
-        with open(path, "rb") as source:
-            self._write(target, source)
 
     def _read(self, path: str) -> bytes:
         with self._fs.open_input_stream(path) as file:
             return bytes(file.read())
 
-    def _write(self, target: str, content: Any) -> None:
+    def _write(self, target: str, content: bytes | BinaryIO) -> None:
         """Write bytes, or what an open file holds, so that the target appears whole."""
         self._fs.create_dir(posixpath.dirname(target), recursive=True)
         objects = self._fs.type_name in ("s3", "gcs", "abfs")  # an object appears when it is complete
@@ -208,9 +212,9 @@ class Storage:
 
 
 def _below(path: Path) -> list[Path]:
-    """A file, or all files below a folder, a run's manifest after what it tells of; half-written ones and links are left out.
+    """Return a file, or all files below a folder, a run's manifest after its other files.
 
-    The lock goes by heartbeats.
+    Half-written files, links and the lock, which the heartbeat writes, are left out.
     """
     found = sorted(path.rglob("*"), key=lambda file: (file.name == RUN_MANIFEST, file)) if path.is_dir() else [path]
     return [

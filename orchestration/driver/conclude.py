@@ -3,42 +3,57 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from analysis.checks.plan import own_rules
-from analysis.evidence.gather import EvidenceError, sweep_results
+from analysis.cli import importing_html
+from analysis.evidence.options import Options
 from analysis.reading.frame import to_frame
-from analysis.report import text
-from analysis.significance import rendered
+from analysis.record.sweep import sweep_results
+from analysis.report.markdown import markdown
+from analysis.report.text import text
 from analysis.sweepdir.layout import FRAME, REPORT_HTML, REPORT_MARKDOWN, VERDICT
+from analysis.sweepdir.plan import Plan
+from analysis.untrusted.escape import json_text
+from analysis.untrusted.refusal import EvidenceError, UsageError
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import Verdict
 from orchestration.disk.files import write_whole
 
 
-def write_reports(directory: Path, plan: dict[str, Any]) -> tuple[Verdict, list[Path]]:
-    """Write frame, verdict and reports and print the verdict; the verdict and the files."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """The verdict of a sweep, and the files that were written."""
+
+    verdict: Verdict
+    files: Sequence[Path]
+
+
+def write_reports(directory: Path, plan: Plan) -> Reports:
+    """Write frame, verdict and reports, and print the verdict."""
     contents: dict[str, bytes | str] = {}
     try:
         contents[FRAME] = to_frame(sweep_results(directory, plan)).to_parquet(index=False)
     except EvidenceError as error:
         click.echo(f"No frame: {error}", err=True)
-    verdict = judge((directory,), own_sweep=True)
-    contents |= {VERDICT: text.as_json(verdict), REPORT_MARKDOWN: text.markdown(verdict)}
+    verdict = judge((directory,), Options(own_sweep=True))
+    contents |= {VERDICT: json_text(verdict.to_json()), REPORT_MARKDOWN: markdown(verdict)}
     again = f"analysis.significance report {shlex.quote(str(directory))} --format html"
-    if own_rules(plan, ()):  # which `report` does not take from a plan without a word
+    if own_rules(plan, ()):  # `report` needs an option to accept such a plan
         again = f"orchestration.sweep resume {shlex.quote(str(directory))}"
     try:
-        contents[REPORT_HTML] = rendered(verdict, "html", directory, f"python -m {again}")
-    except click.UsageError as error:
-        click.echo(f"No HTML report: {error.message}", err=True)
+        with importing_html():
+            from analysis.report.page import page
+        contents[REPORT_HTML] = page(verdict, f"python -m {again}")
+    except UsageError as error:
+        click.echo(f"No HTML report: {error}", err=True)
     for name, content in contents.items():
         write_whole(directory / name, content)
     written = [directory / name for name in contents]
-    click.echo("")
-    click.echo(text.text(verdict))
-    click.echo("Wrote " + ", ".join(map(str, written)))
-    return verdict, written
+    click.echo(f"\n{text(verdict)}")
+    click.echo(f"Wrote {', '.join(map(str, written))}")
+    return Reports(verdict=verdict, files=written)

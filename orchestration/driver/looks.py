@@ -1,39 +1,38 @@
-"""When a sweep looks at its results: once at the end, or, in a sequential sweep, until the verdict is in."""
+"""When a sweep looks at its results: once at the end or, in a sequential sweep, until the verdict is in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from analysis.sweepdir.layout import RUN_MANIFEST, planned_runs, read_json
+from analysis.evidence.options import Options
+from analysis.sweepdir.layout import RUN_MANIFEST
+from analysis.sweepdir.manifest import planned_runs, read_manifest
+from analysis.sweepdir.plan import Plan
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import CONTINUE
 
 
 class Looks:
-    """The looks of a plan and how many of them were taken; say(text) is for a waiting person.
+    """The looks of a plan, and how many of them were taken; say(text) tells a waiting person.
 
     why: what ended the sweep, once it is over.
     """
 
-    def __init__(self, directory: Path, plan: dict[str, Any], say: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, plan: Plan, say: Callable[[str], None]) -> None:
         self._directory, self._plan, self._say = directory, plan, say
-        design = plan.get("design", {})
-        self.sequential = "looks" in design
-        self._at: list[int] = design["looks"] if self.sequential else [len(plan["seeds"])]
+        self._at: Sequence[int] = plan.design.looks or (len(plan.seeds),)
         self._taken = 0  # how many seeds the last look saw
         self._over = False
         self.why = "the verdict was in"
 
-    def due(self, ahead: int) -> list[int]:
-        """The seeds up to the next look, and `ahead - 1` beyond it."""
+    def due(self, ahead: int) -> Sequence[int]:
+        """Return the seeds up to the next look, and `ahead - 1` beyond it."""
         upto = next((look for look in self._at if look > self._taken), self._at[-1])
-        seeds: list[int] = self._plan["seeds"][: upto + ahead - 1]
-        return seeds
+        return self._plan.seeds[: upto + ahead - 1]
 
     def over(self, states: Mapping[tuple[str, int], str]) -> bool:
-        """Whether a sequential sweep needs no more seeds, by the states of its runs by (arm, seed).
+        """Return whether a sequential sweep needs no more seeds, by the states of its runs by (arm, seed).
 
         It looks whenever all seeds of the next look have their results. A run that failed counts as a loss.
         """
@@ -41,35 +40,36 @@ class Looks:
         return self._over
 
     def _is_over(self, states: Mapping[tuple[str, int], str]) -> bool:
-        while self.sequential and (look := next((look for look in self._at if look > self._taken), None)):
-            found = [states.get((arm, seed)) for seed in self._plan["seeds"][:look] for arm in self._plan["arms"]]
+        sequential = self._plan.design.sequential
+        while sequential and (look := next((look for look in self._at if look > self._taken), None)):
+            found = [states.get((arm, seed)) for seed in self._plan.seeds[:look] for arm in self._plan.arms]
             if "failed" in found:
                 self.why = "another run failed"
                 return True
             if any(state != "succeeded" for state in found):
                 return False
             self._taken = look
-            if look == self._at[-1] or not self._goes_on():
+            if look == self._at[-1] or not self._continues():
                 return True
-        return self.sequential
+        return sequential
 
-    def _goes_on(self) -> bool:
-        """Whether the verdict is not in; says where it stands, and what was saved."""
-        verdict = judge((self._directory,), own_sweep=True)
+    def _continues(self) -> bool:
+        """Return whether there is no verdict yet; say where the sweep stands, and what it saved."""
+        verdict = judge((self._directory,), Options(own_sweep=True))
         self._taken = max(self._taken, max((look for look in self._at if look <= verdict.n), default=0))
         self._say(f"Look at {verdict.n} seeds: {verdict.verdict.replace('_', ' ')}. {verdict.reason}")
-        if verdict.verdict != CONTINUE and verdict.sequential is not None:
+        if verdict.verdict is not CONTINUE and verdict.sequential is not None:
             spared = self._at[-1] - verdict.n
             self._say(f"{spared} of at most {self._at[-1]} seeds need not be run{self._saved(spared)}.")
-        return verdict.verdict == CONTINUE
+        return verdict.verdict is CONTINUE
 
     def _saved(self, seeds: int) -> str:
-        """What runs that are not made would have taken, at the mean of those that were."""
+        """Return what so many seeds would have taken, at the mean of the runs that were made."""
         runs = planned_runs(self._directory, self._plan)
-        manifests = [read_json(run.folder / RUN_MANIFEST) for run in runs if run.folder and run.state == "succeeded"]
-        walls = [manifest["wall_s"] for manifest in manifests if manifest.get("wall_s")]
+        done = [read_manifest(run.folder / RUN_MANIFEST) for run in runs if run.folder and run.state == "succeeded"]
+        walls = [manifest.wall_s for manifest in done if manifest.wall_s]
         if not walls or not seeds:
             return ""
-        hours = seeds * len(self._plan["arms"]) * sum(walls) / len(walls) / 3600
-        gpus = self._plan["gpus_per_run"]
+        hours = seeds * len(self._plan.arms) * sum(walls) / len(walls) / 3600
+        gpus = self._plan.gpus_per_run
         return f": about {hours * (gpus or 1):.2f} {'GPU-hours' if gpus else 'hours'} saved"

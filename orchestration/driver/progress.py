@@ -1,6 +1,6 @@
-"""What a waiting person sees: one line when a run starts or ends, bars on a terminal, a line a minute elsewhere.
+"""What a waiting person sees: one line when a run starts or ends, bars on a terminal, else a line a minute.
 
-Everything is read from the runs' logs as they grow.
+All of it is read from the runs' logs as they grow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -19,16 +18,17 @@ from rich.progress import Progress as Bars
 
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
-from analysis.sweepdir.layout import TRAIN_LOG
+from analysis.sweepdir.layout import DONE, TRAIN_LOG
+from analysis.sweepdir.manifest import RunManifest
 from analysis.untrusted.files import FileError
-from orchestration.worker.run import RunOrder
+from orchestration.worker.order import RunOrder
 
 PLAIN_INTERVAL_S = 60.0
 TAIL_BYTES = 16384
 
 
 def tail(folder: Path) -> Run | None:
-    """What the end of an attempt's log says; None when it says nothing yet, or is no file of its own."""
+    """Read the end of an attempt's log; return None if it says nothing yet, or is not a file of its own."""
     try:
         handle = os.open(folder / TRAIN_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(handle, "rb") as file:
@@ -43,12 +43,12 @@ def tail(folder: Path) -> Run | None:
 
 
 def last_bpb(run: Run) -> float | None:
-    """The final val_bpb, or that of the last validation."""
+    """Return the final val_bpb, or that of the last validation."""
     return run.finals[-1].val_bpb if run.finals else next((s.val_bpb for s in reversed(run.steps) if s.val_bpb), None)
 
 
 def latest(folder: Path) -> str:
-    """The last step, its average time and the last val_bpb, as far as the log has come."""
+    """Return the last step, its average time and the last val_bpb, as far as the log has come."""
     run = tail(folder)
     if run is None:
         return "starting"
@@ -72,10 +72,10 @@ class Progress:
         self.next_line = time.monotonic() + PLAIN_INTERVAL_S
         self.bars: Bars | None = None
         if Console().is_terminal and not os.environ.get("CI"):
-            self.bars = Bars(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"),
-                             TimeElapsedColumn(), TimeRemainingColumn(), transient=True)  # fmt: skip
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
+            self.bars = Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True)
 
-    def started(self, order: RunOrder, quiet: bool = False) -> None:
+    def started(self, order: RunOrder, *, quiet: bool) -> None:
         if not quiet:
             self.say(f"{order.name}: started{f' (attempt {order.attempt})' if order.attempt > 1 else ''}")
         if self.bars is None:
@@ -84,7 +84,7 @@ class Progress:
             self.bars.start()
             self.running[order] = self.bars.add_task(order.name, total=None, detail="starting")
 
-    def refused(self, order: RunOrder, reason: str, quiet: bool) -> None:
+    def refused(self, order: RunOrder, reason: str | None, *, quiet: bool) -> None:
         self.take_away(order)
         if not quiet:
             self.say(f"{order.name}: waits: {reason}")
@@ -96,13 +96,13 @@ class Progress:
             if not self.running:
                 self.bars.stop()
 
-    def ended(self, order: RunOrder, manifest: dict[str, Any]) -> None:
-        self.done += manifest["state"] in ("succeeded", "failed")
+    def ended(self, order: RunOrder, manifest: RunManifest) -> None:
+        self.done += manifest.state in DONE
         self.take_away(order)
-        metric, detail = manifest.get("metric"), manifest.get("reason") or ""
-        if metric and metric["val_bpb"] is not None:
-            detail = f"val_bpb {metric['val_bpb']:.8f} in {manifest['wall_s']:.0f} s"
-        self.say(f"{order.name}: {manifest['state']} ({self.done} of {self.total}) {detail}".rstrip())
+        bpb, detail = manifest.metric.get("val_bpb"), manifest.reason or ""
+        if bpb is not None and manifest.wall_s is not None:
+            detail = f"val_bpb {bpb:.8f} in {manifest.wall_s:.0f} s"
+        self.say(f"{order.name}: {manifest.state} ({self.done} of {self.total}) {detail}".rstrip())
 
     def tick(self) -> None:
         if self.bars is not None:

@@ -1,4 +1,4 @@
-"""What of a finished sweep counts for a submission, and the refusal of a sweep that none can be made of."""
+"""Selects the runs that a submission may use; refuses sweeps that cannot become one."""
 
 from __future__ import annotations
 
@@ -10,26 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
 
-import click
-
-from analysis.reading.result import Result
+from analysis.evidence.options import Options
 from analysis.reading.reader import read_log
+from analysis.reading.result import Result
 from analysis.record.metrics import metrics_of
-from analysis.rules.ruleset import from_plan
-from analysis.sweepdir.layout import (
-    CONTROL,
-    PLAN,
-    RUN_MANIFEST,
-    TRAIN_LOG,
-    attempt_folders,
-    planned_runs,
-    read_json,
-    read_script,
-    time_of,
-)
-from analysis.untrusted.escape import printable
+from analysis.sweepdir.json_files import table_of
+from analysis.sweepdir.layout import CONTROL, PLAN, RUN_MANIFEST, TRAIN_LOG, attempt_folders
+from analysis.sweepdir.manifest import PlannedRun, RunManifest, planned_runs, read_manifest
+from analysis.sweepdir.plan import Plan, read_script
+from analysis.untrusted.refusal import SeedproofError
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE, Verdict
 from orchestration.plan.secrets import secret_lines
@@ -38,160 +28,180 @@ SCRIPT = "train_gpt.py"  # in the folder, whatever its author calls it
 EXIT_NOT_SUPPORTED, EXIT_UNUSABLE, EXIT_RUN_FAILED = 1, 3, 4
 
 
-def refuse(code: int, message: str, lines: Sequence[str] = ()) -> NoReturn:
-    """End with this exit code, and on stderr the message and the lines below it; nothing is written."""
-    click.echo("\n".join([f"Error: {printable(message)}", *lines]), err=True)
-    raise SystemExit(code)
+class RefusedError(SeedproofError):
+    """A sweep that cannot become a submission; the exit code says of which kind the reason is."""
+
+    def __init__(self, exit_code: int, message: str, lines: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.exit_code, self.lines = exit_code, lines
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """The verdict of a finished sweep, and the seeds that it rests on."""
+
+    verdict: Verdict
+    seeds: Sequence[int]
+
+
+@dataclass(slots=True, kw_only=True)
 class Kept:
-    """What of a sweep goes into the folder: files by name, and the runs that count with their logs' names there."""
+    """What goes into the folder: files by name, and the runs that count, with their logs' names there.
 
-    files: dict[str, bytes] = field(default_factory=dict)
+    ended: when the last of the runs ended. made_on: the runs by their kind of machine and data.
+    """
+
+    files: dict[str, bytes]
     runs: list[Result] = field(default_factory=list)
     control: list[Result] = field(default_factory=list)
-    ended: datetime | None = None  # the last of the runs
-    made_on: dict[str, list[str]] = field(default_factory=dict)  # runs by the kind of machine and data
+    ended: datetime | None = None
+    made_on: dict[str, list[str]] = field(default_factory=dict)
 
     def made_lines(self) -> list[str]:
-        """What the runs were made on, a line for each kind; which runs, where it was not the same for all."""
+        """Return a line for each kind of machine and data; it names the runs if there is more than one kind."""
         known = {where: runs for where, runs in self.made_on.items() if where}
         return [where if len(self.made_on) == 1 else f"{', '.join(runs)}: {where}" for where, runs in known.items()]
 
 
-def decided(directory: Path, plan: dict[str, Any], non_record: bool) -> tuple[Verdict, list[int]]:
-    """The verdict of a finished sweep and the seeds that count for it; refuses one that has none, or not this one."""
-    verdict = judge((directory,), own_sweep=True)
-    seeds = due = plan["seeds"]  # due: those that must have a result
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """The attempts that are not in the folder, a sentence each, and the hosts that any attempt ran on."""
+
+    sentences: Sequence[str]
+    hosts: frozenset[str]
+
+
+def decided(directory: Path, plan: Plan, *, non_record: bool) -> Decided:
+    """Judge a finished sweep. Raises RefusedError where it has no verdict, or one that cannot become a record."""
+    verdict = judge((directory,), Options(own_sweep=True))
+    seeds = due = plan.seeds  # due: those that must have a result
     if verdict.sequential is not None:
         seeds = seeds[: verdict.sequential.taken]
-        if verdict.verdict == SUPPORTED:
+        if verdict.verdict is SUPPORTED:
             due = seeds
-        elif verdict.verdict == CONTINUE:
-            due = seeds + verdict.sequential.next_seeds
-    runs = [run for run in planned_runs(directory, plan) if run.seed in due]
+        elif verdict.verdict is CONTINUE:
+            due = (*seeds, *verdict.sequential.next_seeds)
+    _refuse_incomplete(directory, [run for run in planned_runs(directory, plan) if run.seed in due])
+    if verdict.verdict is UNUSABLE:
+        raise RefusedError(EXIT_UNUSABLE, f"{directory}: {verdict.reason}")
+    assert verdict.plan is not None, "a sweep was judged, so it was compared with its plan"
+    if faults := verdict.plan.faults():
+        message = f"{directory} holds other runs than those of its plan: {faults}. Plan a new sweep."
+        raise RefusedError(EXIT_NOT_SUPPORTED, message)
+    if verdict.verdict is NOT_SUPPORTED and not non_record:
+        raise RefusedError(
+            EXIT_NOT_SUPPORTED,
+            f"{directory}: the claim is not supported. {verdict.reason} It cannot become a record; --non-record makes a "
+            f"folder that says so.",
+        )
+    return Decided(verdict=verdict, seeds=seeds)
+
+
+def _refuse_incomplete(directory: Path, runs: Sequence[PlannedRun]) -> None:
     if failed := [run for run in runs if run.state == "failed"]:
-        refuse(
+        raise RefusedError(
             EXIT_RUN_FAILED,
             f"{directory}: {len(failed)} of the planned runs failed, the first is {failed[0].arm} seed {failed[0].seed} "
             f"({failed[0].reason}). A failed run counts against the claim: plan a new sweep.",
         )
     if missing := [f"{run.arm} seed {run.seed} ({run.state})" for run in runs if run.state != "succeeded"]:
         again = shlex.join(["python", "-m", "orchestration.sweep", "resume", str(directory)])
-        refuse(
+        raise RefusedError(
             EXIT_RUN_FAILED,
             f"{directory} is not complete: there is no result of {', '.join(missing)}. Run what is missing with: {again}",
         )
-    if verdict.verdict == UNUSABLE:
-        refuse(EXIT_UNUSABLE, f"{directory}: {verdict.reason}")
-    assert verdict.plan is not None, "a sweep was judged, so it was compared with its plan"
-    if faults := verdict.plan.faults():
-        refuse(EXIT_NOT_SUPPORTED, f"{directory} holds other runs than those of its plan: {faults}. Plan a new sweep.")
-    if verdict.verdict == NOT_SUPPORTED and not non_record:
-        refuse(
-            EXIT_NOT_SUPPORTED,
-            f"{directory}: the claim is not supported. {verdict.reason} No record can be made of it; --non-record makes a "
-            f"folder that says so.",
-        )
-    return verdict, seeds
 
 
-def gather(directory: Path, plan: dict[str, Any], verdict: Verdict, seeds: list[int]) -> Kept:
-    """The script, and the log of every run that counts, as they were when the runs ended. Raises SweepError.
+def gather(directory: Path, plan: Plan, found: Decided) -> Kept:
+    """Return the script, and the log of every run that counts, as they were when the runs ended.
 
-    The first seed's log is train.log and no other name's, for a log under two names is a finding. The plan goes along
-    where every log prints its seed: without them nobody can tell whether the runs are the plan's.
+    The first seed's log is train.log and only that, because a log under two names is a finding. The plan is included if
+    every log prints its seed: without printed seeds nobody can tell whether the runs are the plan's.
+    Raises RefusedError, SweepError.
     """
-    if beside := plan["script"].get("modules"):
-        refuse(
+    if plan.script.modules:
+        raise RefusedError(
             EXIT_NOT_SUPPORTED,
-            f"{directory}: the script imports {', '.join(map(str, beside))} from its own folder, and a record's script is one file. "
-            f"Put them into the script, and plan a new sweep.",
+            f"{directory}: the script imports {', '.join(plan.script.modules)} from its own folder, but a record's script is "
+            f"one file. Put them into the script, and plan a new sweep.",
         )
-    rules, kept, seeds_printed = from_plan(plan), Kept({SCRIPT: read_script(directory, plan)}), True
-    for row in (row for row in [*verdict.runs, *verdict.control] if row.seed in seeds):
+    rules, kept, all_print_seeds = plan.rules(), Kept(files={SCRIPT: read_script(directory, plan)}), True
+    for row in (row for row in (*found.verdict.runs, *found.verdict.control) if row.seed in found.seeds):
         log = directory / row.log
-        manifest, content = read_json(log.parent / RUN_MANIFEST), log.read_bytes()
-        recorded, got = _digest_of_log(manifest), hashlib.sha256(content).hexdigest()
-        if recorded != got:
-            says = f"says {recorded}" if recorded else "does not say what it was"
-            refuse(
-                EXIT_NOT_SUPPORTED,
-                f"{log} cannot be shown to be the run's: its SHA-256 is {got}, and {RUN_MANIFEST} beside it {says}. "
-                f"Put the log back as it was, or plan a new sweep.",
-            )
-        for line, kind in secret_lines(content.decode("utf-8", "replace")):
-            refuse(
-                EXIT_NOT_SUPPORTED,
-                f"{log}:{line} holds what looks like a secret ({kind}), and logs are published as they came. Revoke it, and "
-                f"plan a new sweep with a script that does not print it.",
-            )
+        manifest, content = read_manifest(log.parent / RUN_MANIFEST), log.read_bytes()
+        _refuse_log(log, content, manifest)
         name = f"train_seed{row.seed}.log" if kept.runs else TRAIN_LOG
         if row.arm == CONTROL:
             name = f"{CONTROL}/train_seed{row.seed}.log"
         kept.files[name] = content
         (kept.control if row.arm == CONTROL else kept.runs).append(replace(row, log=name))
-        where = made_on(manifest)
-        kept.made_on[where] = [*kept.made_on.get(where, []), f"{row.arm} seed {row.seed}"]
-        kept.ended = max((time for time in (kept.ended, time_of(manifest, "ended")) if time), default=None)
-        seeds_printed &= [run.seed for run in read_log(log, content) if metrics_of(run, rules)][-1] is not None
-    if seeds_printed:
+        kept.made_on.setdefault(made_on(manifest), []).append(f"{row.arm} seed {row.seed}")
+        kept.ended = max((time for time in (kept.ended, manifest.ended) if time), default=None)
+        all_print_seeds &= [run.seed for run in read_log(log, content) if metrics_of(run, rules)][-1] is not None
+    if all_print_seeds:
         kept.files[PLAN] = (directory / PLAN).read_bytes()
     return kept
 
 
-def made_on(manifest: dict[str, Any]) -> str:
-    """The machine and the data of a run as run.json says them, in a line; hosts are left out. Empty where it says nothing."""
+def _refuse_log(log: Path, content: bytes, manifest: RunManifest) -> None:
+    """Raise RefusedError for a log that is not the run's own as it was at its end, or that holds a secret."""
+    recorded, got = manifest.log_sha256, hashlib.sha256(content).hexdigest()
+    if recorded != got:
+        says = f"says {recorded}" if recorded else "does not say what it was"
+        raise RefusedError(
+            EXIT_NOT_SUPPORTED,
+            f"{log} cannot be shown to be the run's: its SHA-256 is {got}, and {RUN_MANIFEST} next to it {says}. Put the log "
+            f"back as it was, or plan a new sweep.",
+        )
+    for line, kind in secret_lines(content.decode("utf-8", "replace")):
+        raise RefusedError(
+            EXIT_NOT_SUPPORTED,
+            f"{log}:{line} holds what looks like a secret ({kind}), and logs are published as they are. Revoke it, and plan a "
+            f"new sweep with a script that does not print it.",
+        )
 
-    def table(key: str, of: Any = manifest) -> dict[str, Any]:
-        found = of.get(key) if isinstance(of, dict) else None
-        return found if isinstance(found, dict) else {}
 
-    versions, machine, data = table("versions"), table("machine"), table("data")
-    gpus = manifest.get("gpus")
-    names = (
-        Counter(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict)) if isinstance(gpus, list) else Counter()
-    )
-    kind = [f"{number} x {name}" for name, number in sorted(names.items())] or [
-        f"{machine.get('cpus')} x {machine.get('cpu')}"
-    ]
-    said = [
-        *kind,
-        *(f"{name} {versions[name]}" for name in ("driver", "cuda", "torch", "python") if versions.get(name)),
-    ]
-    if tokenizer := table("tokenizer", data).get("sha256"):
+def made_on(manifest: RunManifest) -> str:
+    """Return a run's machine and data as run.json says them, in a line without hosts; empty where it says nothing."""
+    versions, machine, data = (manifest.part(name) for name in ("versions", "machine", "data"))
+    gpus = manifest.table.get("gpus")
+    gpus = gpus if isinstance(gpus, list) else []
+    names = Counter(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict))
+    if not machine and not names:
+        return ""
+    said = [f"{number} x {name}" for name, number in sorted(names.items())]
+    said = said or [f"{machine.get('cpus')} x {machine.get('cpu')}"]
+    said += [f"{name} {versions[name]}" for name in ("driver", "cuda", "torch", "python") if versions.get(name)]
+    if tokenizer := table_of(data.get("tokenizer")).get("sha256"):
         said.append(f"tokenizer {str(tokenizer)[:12]}")
-    if shards := table("shards", data):
+    if shards := table_of(data.get("shards")):
         digest = hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()
         said.append(f"{shards.get('count')} data files {digest[:12]}")
-    return ", ".join(said) if machine or names else ""
+    return ", ".join(said)
 
 
-def _digest_of_log(manifest: dict[str, Any]) -> str | None:
-    """What run.json says of the log's SHA-256 at the run's end; None where it says nothing."""
-    try:
-        return str(manifest["files"][TRAIN_LOG]["sha256"])
-    except (KeyError, TypeError):
-        return None
-
-
-def not_counting(directory: Path, plan: dict[str, Any], seeds: list[int], metric: str) -> tuple[list[str], set[str]]:
-    """A sentence for each attempt that is not in the folder, and the names of the hosts that any attempt ran on."""
+def not_counting(directory: Path, plan: Plan, found: Decided) -> Aside:
+    """Return what does not go into the folder, to be named there."""
     said: list[str] = []
     hosts: set[str] = set()
     for run in planned_runs(directory, plan):
         if run.folder is None:
-            said.append(f"{run.arm} seed {run.seed}: not run, for the verdict was in")
+            said.append(f"{run.arm} seed {run.seed}: not run, because the verdict was in")
         for number, folder in sorted(attempt_folders(directory, run.arm, run.seed).items()):
             path = folder / RUN_MANIFEST
-            manifest: dict[str, Any] = read_json(path) if path.is_file() else {"state": "lost"}
-            hosts |= {str(manifest["host"])} if manifest.get("host") else set()
-            if folder == run.folder and run.seed in seeds:
-                continue
-            state, why = manifest.get("state", "lost"), f": {manifest['reason']}" if manifest.get("reason") else ""
-            if state == "succeeded":
-                value = (manifest.get("metric") or {}).get(metric)
-                why = " after the verdict was in" + (f", with a {metric} of {value}" if value is not None else "")
-            said.append(f"{run.arm} seed {run.seed}, attempt {number}: {state}{why}")
-    return said, hosts
+            manifest = read_manifest(path) if path.is_file() else None
+            hosts |= {manifest.host} if manifest is not None and manifest.host else set()
+            if folder != run.folder or run.seed not in found.seeds:
+                name = f"{run.arm} seed {run.seed}, attempt {number}"
+                said.append(f"{name}: {_end_of(manifest, found.verdict.metric)}")
+    return Aside(sentences=said, hosts=frozenset(hosts))
+
+
+def _end_of(manifest: RunManifest | None, metric: str) -> str:
+    """Return how an attempt that does not count ended."""
+    if manifest is None:
+        return "lost"
+    if manifest.state != "succeeded":
+        return manifest.state + (f": {manifest.reason}" if manifest.reason else "")
+    value = manifest.metric.get(metric)
+    return "succeeded after the verdict was in" + (f", with a {metric} of {value}" if value is not None else "")

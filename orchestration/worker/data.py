@@ -1,4 +1,4 @@
-"""The data that a run reads, as run.json says it: the tokenizer and the token shards, by their digests."""
+"""The data that a run reads, as run.json says it: tokenizer and token shards, by their digests."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MOST_SHARDS, MOST_FILES, END_BYTES, MOST_TOKENIZER_BYTES = 256, 20_000, 2**20, 2
 
 
 def data(facts: Facts, environment: Mapping[str, str]) -> dict[str, Any]:
-    """What the run reads: the tokenizer's digest, and of every file below DATA_PATH name, bytes and `ends_sha256`.
+    """Return the tokenizer's digest, and the name, bytes and `ends_sha256` of every file below DATA_PATH.
 
-    That is the SHA-256 of the first and the last MiB (of all, where there is no more): to read 10 GB would keep the
-    GPUs waiting. It tells one data set from another and a file that was cut, not a byte that changed in the midst.
-    Hidden files are left out; of very many only the first and the last by name are read, and `count` says how many.
+    `ends_sha256` is the SHA-256 of the first and the last MiB (of all of a smaller file): reading 10 GB would keep the GPUs
+    waiting. It shows another data set and a file that was cut, not a byte that changed in the middle.
+    Hidden files are left out. Of very many files only the first and the last by name are read; `count` is the number of all.
     """
 
     def path_of(name: str) -> Path:
@@ -35,7 +35,7 @@ def data(facts: Facts, environment: Mapping[str, str]) -> dict[str, Any]:
     def tokenizer() -> dict[str, Any]:
         path = path_of("TOKENIZER_PATH")
         if not path.is_file():
-            raise Unknown("TOKENIZER_PATH is no file")
+            raise Unknown("TOKENIZER_PATH is not a file")
         if (size := path.stat().st_size) > MOST_TOKENIZER_BYTES:
             raise Unknown(f"TOKENIZER_PATH has {size} bytes; at most {MOST_TOKENIZER_BYTES} are read")
         return {"bytes": size, "sha256": file_digest(path)}
@@ -51,7 +51,7 @@ def data(facts: Facts, environment: Mapping[str, str]) -> dict[str, Any]:
             found = facts.get(f"data.shards.digests.{len(digests)}", partial(_ends, root / name))
             digests.append({"name": plain(name)} | (found or {"bytes": None, "ends_sha256": None}))
         if len(digests) < len(names):
-            why = f"at most {MOST_SHARDS} are" if len(digests) == len(chosen) else f"{DATA_S:g} s were over"
+            why = f"at most {MOST_SHARDS} are" if len(digests) == len(chosen) else f"{DATA_S:g} s had passed"
             facts.unknown["data.shards.digests"] = f"{len(digests)} of {len(names)} files were read: {why}"
         return {"count": len(names), "digests": digests}
 
@@ -59,7 +59,7 @@ def data(facts: Facts, environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _names(root: Path, deadline: float) -> list[str]:
-    """The paths of the files below a folder, in order. Links to folders are named like files, and not followed."""
+    """Return the paths of the files below a folder, in order. A link to a folder counts as a file and is not followed."""
 
     def refused(error: OSError) -> None:
         raise error
@@ -75,8 +75,8 @@ def _names(root: Path, deadline: float) -> list[str]:
 
 
 def _ends(path: Path) -> dict[str, Any]:
-    if not path.is_file():  # a pipe would be waited for
-        raise Unknown("no regular file")
+    if not path.is_file():  # reading a pipe would block
+        raise Unknown("not a regular file")
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.sha256(file.read(END_BYTES))

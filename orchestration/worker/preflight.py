@@ -9,7 +9,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MARKER = "SEEDPROOF_RUN"  # in the environment of every process of a run: sweep/arm/seed/attempt
@@ -19,21 +20,20 @@ BUSY_GPU_MIB = 1024  # an idle GPU shows some hundred MiB at most
 
 
 def marker(sweep: str, arm: str, seed: int) -> str:
-    """The beginning of what marks every process of a seed's run, whichever attempt."""
+    """Return the beginning of what marks every process of a seed's run, whichever attempt."""
     return f"{sweep}/{arm}/{seed}/"
 
 
 def end_leftovers(sweep: str, arm: str, seed: int, within_s: float = 10.0) -> list[int]:
-    """Kill what earlier runs of the sweep left on this node: all of this seed's, and of others what has no supervisor.
+    """Kill what earlier runs of the sweep left on this node: all of this seed's, and those of others without a supervisor.
 
-    A daemon that forked twice outlives a supervisor that was itself killed. Returns the processes that were there.
+    A daemon that forked twice outlives a supervisor that was itself killed. Return the processes found.
     """
     ended: list[int] = []
-    deadline = time.monotonic() + within_s
+    own, deadline = marker(sweep, arm, seed), time.monotonic() + within_s
     while time.monotonic() < deadline:
-        parents, marks, supervisors = _processes(sweep)
-        own = marker(sweep, arm, seed)
-        left = [pid for pid, mark in marks.items() if mark.startswith(own) or not _below(pid, parents, supervisors)]
+        there = _processes(sweep)
+        left = [pid for pid, mark in there.marks.items() if mark.startswith(own) or not there.is_supervised(pid)]
         if not left:
             break
         for pid in left:
@@ -44,43 +44,43 @@ def end_leftovers(sweep: str, arm: str, seed: int, within_s: float = 10.0) -> li
     return ended
 
 
-def _processes(sweep: str) -> tuple[dict[int, int], dict[int, str], set[int]]:
-    """Of all living processes the parent; of those of the sweep the mark; and which are supervisors."""
-    parents: dict[int, int] = {}
-    marks: dict[int, str] = {}
-    supervisors: set[int] = set()
-    wanted = f"{MARKER}={sweep}/".encode()
+@dataclass(slots=True)
+class _Processes:
+    """Living processes: the parent of each, the marks of those of one sweep, and which of these are supervisors."""
+
+    parents: dict[int, int] = field(default_factory=dict)
+    marks: dict[int, str] = field(default_factory=dict)
+    supervisors: set[int] = field(default_factory=set)
+
+    def is_supervised(self, pid: int) -> bool:
+        while pid in self.parents and pid not in self.supervisors:
+            pid = self.parents[pid]
+        return pid in self.supervisors
+
+
+def _processes(sweep: str) -> _Processes:
+    found, wanted = _Processes(), f"{MARKER}={sweep}/".encode()
     for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
         if not name.isdigit() or int(name) == os.getpid():
             continue
-        pid = int(name)
+        pid, folder = int(name), Path("/proc", name)
         try:
-            state, parent = Path(f"/proc/{name}/stat").read_bytes().rsplit(b")", 1)[1].split()[:2]
+            state, parent = (folder / "stat").read_bytes().rsplit(b")", 1)[1].split()[:2]
             if state == b"Z":
                 continue
-            parents[pid] = int(parent)
-            environment = Path(f"/proc/{name}/environ").read_bytes()
-            if wanted not in environment:
-                continue
+            found.parents[pid] = int(parent)
+            environment = (folder / "environ").read_bytes()
             value = next(v for v in environment.split(b"\0") if v.startswith(wanted))
-            if b"supervisor.py" in Path(f"/proc/{name}/cmdline").read_bytes():
-                supervisors.add(pid)
+            if b"supervisor.py" in (folder / "cmdline").read_bytes():
+                found.supervisors.add(pid)
         except (OSError, StopIteration, IndexError):
-            continue  # it ended meanwhile, or is another user's
-        marks[pid] = value.decode("utf-8", "replace").partition("=")[2]
-    return parents, marks, supervisors
-
-
-def _below(pid: int, parents: dict[int, int], supervisors: set[int]) -> bool:
-    while pid in parents:
-        if pid in supervisors:
-            return True
-        pid = parents[pid]
-    return False
+            continue  # it ended meanwhile, is another user's, or is not the sweep's
+        found.marks[pid] = value.decode("utf-8", "replace").partition("=")[2]
+    return found
 
 
 def no_room(folder: Path) -> str | None:
-    """Why a run must not start on this disk, None when it may."""
+    """Return why a run must not start on this disk, or None."""
     free = shutil.disk_usage(folder).free
     if free >= LEAST_FREE_BYTES:
         return None
@@ -88,46 +88,58 @@ def no_room(folder: Path) -> str | None:
 
 
 def take_gpus(environment: Mapping[str, str], held: contextlib.ExitStack) -> str | None:
-    """Take the run's GPUs until `held` is closed; which one somebody else is using, None when all are taken.
+    """Take the run's GPUs until `held` is closed; return None, or which one somebody else uses.
 
     A run that has only begun shows no memory in use, and two sweeps with a Ray of their own know nothing of each other:
-    a lock for every GPU, which the system frees with this process, keeps them apart. Without nvidia-smi there is none.
+    a lock for every GPU, which the system frees with this process, keeps them apart. Without nvidia-smi there are no GPUs.
     """
-    mine = environment.get("CUDA_VISIBLE_DEVICES")
-    tool = shutil.which("nvidia-smi", path=environment.get("PATH"))
-    if tool is None or mine == "":
-        return None
-    query = [tool, "--query-gpu=index,uuid,memory.used", "--format=csv,noheader,nounits"]
-    try:
-        found = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    wanted = None if mine is None else {name.strip() for name in mine.split(",")}
     with contextlib.ExitStack() as taken:
-        for line in found.stdout.splitlines():
-            index, uuid, used = ([part.strip() for part in line.split(",")] + ["", ""])[:3]
-            if not uuid or (wanted is not None and not wanted & {index, uuid}):
-                continue  # what is no GPU of the run's, or no GPU: an error
-            if used.isdigit() and int(used) > BUSY_GPU_MIB:
-                return f"GPU {index} has {used} MiB in use by another process"
+        for gpu in _own_gpus(environment):
+            if gpu.used.isdigit() and int(gpu.used) > BUSY_GPU_MIB:
+                return f"GPU {gpu.index} has {gpu.used} MiB in use by another process"
             try:
-                lock = _opened(GPU_LOCKS / f"seedproof-{uuid}.lock")
+                lock = _opened(GPU_LOCKS / f"seedproof-{gpu.uuid}.lock")
                 taken.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return f"GPU {index} is taken by another sweep"
+                return f"GPU {gpu.index} is taken by another sweep"
             except OSError:
-                continue  # no file or no lock can be had here: the memory alone speaks
+                continue  # no file or lock can be had here: the memory alone decides
         held.push(taken.pop_all())
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Gpu:
+    index: str
+    uuid: str
+    used: str  # MiB
+
+
+def _own_gpus(environment: Mapping[str, str]) -> Iterator[_Gpu]:
+    """Yield the GPUs that a run in this environment sees."""
+    mine = environment.get("CUDA_VISIBLE_DEVICES")
+    tool = shutil.which("nvidia-smi", path=environment.get("PATH"))
+    if tool is None or mine == "":
+        return
+    query = [tool, "--query-gpu=index,uuid,memory.used", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    wanted = None if mine is None else {name.strip() for name in mine.split(",")}
+    for line in found.stdout.splitlines():
+        gpu = _Gpu(*([part.strip() for part in line.split(",")] + ["", ""])[:3])
+        if gpu.uuid and (wanted is None or wanted & {gpu.index, gpu.uuid}):  # a line without a UUID is an error message
+            yield gpu
+
+
 def _opened(lock: Path) -> int:
-    """A file that all users may lock, made where it is not there."""
+    """Open a file that all users may lock; make it if it does not exist."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with contextlib.suppress(FileNotFoundError):
         return os.open(lock, flags)
-    with contextlib.suppress(FileExistsError):  # another has made it meanwhile
+    with contextlib.suppress(FileExistsError):  # somebody else has made it meanwhile
         made = os.open(lock, flags | os.O_CREAT | os.O_EXCL)
         os.fchmod(made, 0o644)  # whatever the umask
         return made

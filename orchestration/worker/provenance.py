@@ -1,7 +1,7 @@
 """Where a run is made, as run.json says it: the machine, its GPUs, the versions, the code's commit, the data.
 
-What cannot be told is null, and `unknown` holds the reason under the field's path. Nothing here may end a run: every
-fact is read behind one guard, and no tool is waited for longer than its time.
+Unknown values are null, and `unknown` holds the reason under the field's path. Nothing here may end a run: every fact is
+read behind one guard, and no tool may take longer than its time.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from orchestration.worker.data import data
 from orchestration.worker.facts import Facts, Unknown
 
 TOOL_S, GIT_S = 20.0, 10.0  # nvidia-smi takes seconds where no daemon keeps the driver loaded
-PODMAN, DOCKER = Path("/run/.containerenv"), Path("/.dockerenv")  # what these leave in a container's root
-# our name of a GPU's property: nvidia-smi's, and how its text is read
+PODMAN, DOCKER = Path("/run/.containerenv"), Path("/.dockerenv")  # files that these leave in a container's root
+# our name of a GPU's property: nvidia-smi's name, and how to read its text
 GPU_FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "index": ("index", int),
     "name": ("name", str),
@@ -42,10 +42,10 @@ GPU_FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 
 def provenance(script: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """What run.json says of where a run of `script` in `environment` is made; never raises.
+    """Return what run.json says of where a run of `script` in `environment` is made; never raise.
 
-    The versions are those of this Python, which is also the run's. All GPUs of the node are listed, with the clocks
-    of this moment, before the run; CUDA_VISIBLE_DEVICES, in the run's `env`, says which of them are its own.
+    The versions are those of this Python, which is also the run's. All GPUs of the node are listed, with their clocks
+    before the run; CUDA_VISIBLE_DEVICES, in the run's `env`, says which of them are its own.
     """
     facts = Facts()
     rows = facts.get("gpus", partial(_gpu_rows, environment))
@@ -78,13 +78,18 @@ def _raise(reason: str) -> Any:
 
 
 def _output(command: list[str], environment: Mapping[str, str], within_s: float) -> str:
-    """What a tool prints. Raises Unknown where it is not there, fails, or is not done in time; it is killed then."""
+    """Return what a tool prints. Raises Unknown where it does not exist, fails, or takes too long and is killed."""
     name = command[0]
     if not (tool := shutil.which(name, path=environment.get("PATH"))):
         raise Unknown(f"there is no {name} on PATH")
-    # in a session of its own: a wrapper ends with what it started
-    process = subprocess.Popen([tool, *command[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env=dict(environment), start_new_session=True)  # fmt: skip
+    process = subprocess.Popen(
+        [tool, *command[1:]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(environment),
+        start_new_session=True,  # so that killing the group ends a wrapper and what it started
+    )
     try:
         out, err = process.communicate(timeout=within_s)
     except subprocess.TimeoutExpired:
@@ -96,7 +101,7 @@ def _output(command: list[str], environment: Mapping[str, str], within_s: float)
     text = out.decode("utf-8", "replace")
     if process.returncode:
         said = (err.decode("utf-8", "replace").strip() or text.strip()).partition("\n")[0]
-        raise Unknown(f"{name} left with {process.returncode}: {said or 'it said nothing'}")
+        raise Unknown(f"{name} exited with {process.returncode}: {said or 'it said nothing'}")
     return text
 
 
@@ -127,7 +132,7 @@ def _cell(cell: str, read: Callable[[str], Any]) -> Any:
 
 def _cpu() -> str:
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-        for line in lines:  # no further than needed: the whole of it takes long where there are many cores
+        for line in lines:  # only as far as needed: reading all takes long on many cores
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     raise Unknown("/proc/cpuinfo names no model")
@@ -150,7 +155,7 @@ def _version(package: str) -> str:
 
 
 def _cuda() -> str:
-    """The CUDA that torch is built for, from its text: importing torch takes seconds."""
+    """Return the CUDA that torch is built for, from its source: importing torch takes seconds."""
     spec = importlib.util.find_spec("torch")
     if spec is None or not spec.origin:
         raise Unknown("torch is not installed")
@@ -168,11 +173,11 @@ def _nccl(cuda: str | None) -> str:
     try:
         return _version(f"nvidia-nccl-cu{cuda.partition('.')[0]}")
     except Unknown as reason:
-        raise Unknown(f"{reason}; torch may hold an NCCL of its own") from None
+        raise Unknown(f"{reason}; torch may contain its own NCCL") from None
 
 
 def _container(facts: Facts) -> dict[str, Any]:
-    """Kind and image of the container, by the signs that it leaves in this process's environment and in the root."""
+    """Return kind and image of the container, by what it leaves in this process's environment and in the root folder."""
     apptainer = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
 
     def kind() -> str:
@@ -201,10 +206,10 @@ def _container(facts: Facts) -> dict[str, Any]:
 
 
 def _git(facts: Facts, script: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The commit of the folder that holds the script, and whether the script or any tracked file is not as committed.
+    """Return the commit of the script's folder, and whether the script or any tracked file differs from it.
 
-    Nothing is written, and so no hook runs. Filters that the repository's configuration names, such as Git LFS's, do:
-    without them a clean tree would seem dirty.
+    Nothing is written, so no hook runs. Filters that the repository configures, such as Git LFS's, do run: without them a
+    clean tree would seem dirty.
     """
     kept = {name: environment[name] for name in ("PATH", "HOME", "XDG_CONFIG_HOME") if name in environment}
     quiet = kept | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}

@@ -6,71 +6,43 @@ Runs inside a Ray task, and needs nothing of Ray itself.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from analysis.rules.ruleset import Ruleset
-from analysis.sweepdir.layout import RUN_MANIFEST, STACKS, STATES, TRAIN_LOG, SweepError, read_json
-from orchestration.disk.files import file_digest, now, write_json
+from analysis.sweepdir.layout import RUN_MANIFEST, STACKS, TRAIN_LOG
+from analysis.sweepdir.manifest import RunManifest
+from orchestration.disk.files import file_digest
 from orchestration.plan.secrets import secret_name, secret_value
 from orchestration.worker import supervisor
-from orchestration.worker.outcome import judge
+from orchestration.worker.manifest import begin, finish
+from orchestration.worker.order import Began, Ended, Message, RunOrder, Waits
+from orchestration.worker.outcome import Outcome, judge
 from orchestration.worker.preflight import MARKER, end_leftovers, marker, no_room, take_gpus
-from orchestration.worker.provenance import provenance
-from orchestration.worker.transfer import Message, Outbox, scratch, shares
+from orchestration.worker.transfer import Outbox, scratch, shares
 from orchestration.worker.watchdog import Watchdog, dump_stacks
 
-# names, and beginnings of names, that a run inherits, but for secrets; a recipe or --env gives the rest, so that the plan says all that may
-# change a result
-INHERITED = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH",
-             "HF_HOME"}  # fmt: skip
-INHERITED_BEGINNINGS = ("LC_", "CONDA_", "XDG_", "CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "TORCH_", "TRITON_", "SSL_CERT_")
-# and what of that goes into run.json; anything else might be a secret
-RECORDED = ("OMP_", "NCCL_", "GLOO_", "CUDA_VISIBLE_DEVICES", "TORCH_", "TRITON_")
+# the variables that a run inherits, by name or by beginning, secrets excepted; a recipe or --env gives the others, so that
+# the plan holds all that may change a result
+INHERITED = re.compile(
+    r"(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|TZ|TMPDIR|VIRTUAL_ENV|LD_LIBRARY_PATH|PYTHONPATH|HF_HOME)\Z"
+    r"|(?:LC|CONDA|XDG|CUDA|NVIDIA|NCCL|GLOO|TORCH|TRITON|SSL_CERT)_"
+)
 WATCH_S, GPU_POLL_S = 0.2, 10.0
 END_S = supervisor.GRACE_S + 30.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # an order is itself: it keys the states of a sweep
-class RunOrder:
-    """All that a worker must know to make one run."""
-
-    arm: str
-    seed: int
-    attempt: int
-    folder: Path
-    script: Path
-    script_sha256: str
-    script_bytes: bytes = field(repr=False)
-    env: dict[str, str]
-    ranks: int
-    rules: Ruleset
-    sweep: str
-    driver: str
-    stall_timeout_s: float
-    deadline_s: float | None
-
-    @property
-    def name(self) -> str:
-        return f"{self.arm} seed {self.seed}"
-
-    @property
-    def sweep_directory(self) -> Path:
-        return self.folder.parents[2]
-
-
 def command(order: RunOrder, script: Path) -> list[str]:
-    """torchrun of the script with the order's ranks. Where the system can arrange it, torchrun dies with its supervisor and the ranks
-    with torchrun, whatever kills them."""
+    """Return torchrun of the script with the order's ranks.
+
+    With setpriv, torchrun dies with its supervisor and the ranks with torchrun, whatever kills them.
+    """
     setpriv = shutil.which("setpriv")
     tied = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={order.ranks}"]
@@ -78,26 +50,26 @@ def command(order: RunOrder, script: Path) -> list[str]:
 
 
 def run_environment(order: RunOrder) -> dict[str, str]:
-    """The machine's part of the worker's environment, the recipe and the seed; nothing that Ray set for itself.
+    """Return the machine's part of the worker's environment, the recipe and the seed; nothing that Ray set for itself.
 
-    One thread a rank, as torchrun itself sets for several ranks: runs side by side with a thread a core each would
+    One thread a rank, as torchrun itself sets for several ranks: runs next to each other with a thread a core each would
     slow each other down fivefold.
     """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if (name in INHERITED or name.startswith(INHERITED_BEGINNINGS))
-        and not (secret_name(name, value) or secret_value(value))
+        if INHERITED.match(name) and not (secret_name(name, value) or secret_value(value))
     }
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **order.env, "SEED": str(order.seed),
-            MARKER: f"{marker(order.sweep, order.arm, order.seed)}{order.attempt}"}  # fmt: skip
+    mark = f"{marker(order.sweep, order.arm, order.seed)}{order.attempt}"
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **order.env, "SEED": str(order.seed), MARKER: mark}
+    return kept | ours
 
 
 def execute(order: RunOrder, node_id: str) -> Iterator[Message]:
-    """Make the run. Yields ("say", text) while it waits, then ("ended", manifest), which is also in run.json.
+    """Make the run; yield what the driver has to know, last of all how it ended.
 
-    ("refused", reason) where this node cannot take the run; nothing was started then. Where the node does not share the
-    sweep's directory, ("began", manifest) and what a transfer.Inbox takes come before the end.
+    Began and Part come only from a node that does not share the sweep's directory. If the node cannot take the run, it
+    ends pending, and nothing was started.
     """
     with contextlib.ExitStack() as held:
         if shares(order.sweep_directory, order.driver):
@@ -106,58 +78,61 @@ def execute(order: RunOrder, node_id: str) -> Iterator[Message]:
         room = scratch(order.sweep)
         held.callback(shutil.rmtree, room, ignore_errors=True)
         here = replace(order, folder=room / order.arm / f"seed-{order.seed}" / order.folder.name)
-        for kind, content in make(here, node_id, held, Outbox(here.folder)):
-            if kind in ("began", "ended") and content["reason"]:
-                content["reason"] = content["reason"].replace(str(here.folder), str(order.folder))
-            yield kind, content
+        for message in make(here, node_id, held, Outbox(here.folder)):
+            if isinstance(message, Ended) and message.manifest is not None and message.reason:
+                reason = message.reason.replace(str(here.folder), str(order.folder))
+                table = {**message.manifest.table, "reason": reason}
+                message = Ended(state=message.state, reason=reason, manifest=RunManifest.of(table, here.folder))
+            yield message
 
 
 def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outbox | None) -> Iterator[Message]:
-    """Make the run in the order's folder, and send it away through the outbox where there is one.
-
-    Its GPUs are taken until `held` is closed.
-    """
+    """Make the run in the order's folder; its GPUs are taken until `held` is closed. Send its files through the outbox."""
     order.folder.parent.mkdir(parents=True, exist_ok=True)
     if reason := no_room(order.folder.parent):
-        yield "refused", reason
+        yield Ended(state="pending", reason=reason)
         return
     end_leftovers(order.sweep, order.arm, order.seed)
     environment = run_environment(order)
-    waited = 0.0
-    while reason := take_gpus(environment, held):
-        if waited >= order.stall_timeout_s:
-            yield "refused", reason
-            return
-        yield "say", f"waits: {reason}"
-        time.sleep(GPU_POLL_S)
-        waited += GPU_POLL_S
+    if reason := (yield from wait_for_gpus(order, environment, held)):
+        yield Ended(state="pending", reason=reason)
+        return
     order.folder.mkdir()
     script = frozen_script(order)
     try:
-        manifest = manifest_of(order, script, environment, node_id)
-        write_json(order.folder / RUN_MANIFEST, manifest)
+        table = begin(order, command(order, script), environment, node_id)
         if outbox is not None:
-            yield "began", manifest
+            yield Began(manifest=RunManifest.of(table, order.folder / RUN_MANIFEST))
         started = time.monotonic()
-        code, fault = yield from supervise(order, manifest["command"], environment, outbox)
-        manifest |= {"exit_code": code, "wall_s": round(time.monotonic() - started, 3)}
+        left = yield from supervise(order, table["command"], environment, outbox)
+        table |= {"exit_code": left.code, "wall_s": round(time.monotonic() - started, 3)}
     finally:
         if script != order.script:
             shutil.rmtree(script.parent, ignore_errors=True)
-    log = order.folder / TRAIN_LOG
-    state, why, run, metric = (*fault, None, None) if fault else judge(log, code or 0, order.seed, order.rules)
-    if metric is not None and run is not None:
-        manifest["metric"] = {"label": metric.label, "val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb),
-                              "line": metric.line}  # fmt: skip
-        manifest["train_time_ms"] = run.train_time_ms
-    manifest = finish(order, manifest, state, why)
+    manifest = finish(
+        order, table, left.fault or judge(order.folder / TRAIN_LOG, left.code or 0, order.seed, order.rules)
+    )
     if outbox is not None:
-        yield from outbox.files(manifest["files"])
-    yield "ended", manifest
+        yield from outbox.files(manifest.part("files"))
+    yield Ended(state=manifest.state, reason=manifest.reason, manifest=manifest)
+
+
+def wait_for_gpus(
+    order: RunOrder, environment: dict[str, str], held: contextlib.ExitStack
+) -> Generator[Message, None, str | None]:
+    """Take the run's GPUs, and wait for them as long as a run may be silent; return None, or why they are not free."""
+    waited = 0.0
+    while reason := take_gpus(environment, held):
+        if waited >= order.stall_timeout_s:
+            return reason
+        yield Waits(reason=reason)
+        time.sleep(GPU_POLL_S)
+        waited += GPU_POLL_S
+    return None
 
 
 def frozen_script(order: RunOrder) -> Path:
-    """The script as it was when the plan was frozen: in its place, or, where that is changed or not there, a copy."""
+    """Return the script as it was when the plan was frozen: the file itself or, if it has changed or is gone, a copy."""
     with contextlib.suppress(OSError):
         if file_digest(order.script) == order.script_sha256:
             return order.script
@@ -166,15 +141,20 @@ def frozen_script(order: RunOrder) -> Path:
     return copy
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How the supervisor ended: its code, None if it could not be ended, and the fault for which the run was ended."""
+
+    code: int | None
+    fault: Outcome | None
+
+
 def supervise(
     order: RunOrder, arguments: list[str], environment: dict[str, str], outbox: Outbox | None = None
-) -> Generator[Message, None, tuple[int | None, tuple[str, str] | None]]:
-    """Run torchrun below the supervisor; (exit code, (state, reason) where the watchdog ended it).
-
-    The code is None where the watchdog could not end it.
-    """
+) -> Generator[Message, None, Exit]:
+    """Run torchrun below the supervisor, and end it where the watchdog says so."""
     log, fault = order.folder / TRAIN_LOG, None
-    with open(log, "ab") as out:  # appending: what is written after somebody cut the log has no hole before it
+    with open(log, "ab") as out:  # appending: if somebody cuts the log, no hole comes before what is written next
         process = subprocess.Popen(
             [sys.executable, supervisor.__file__, *arguments],
             stdin=subprocess.PIPE,  # its end tells the supervisor that this worker is gone
@@ -186,86 +166,29 @@ def supervise(
         )
     try:
         watchdog = Watchdog(log, order.stall_timeout_s, order.deadline_s)
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(WATCH_S)
-                break
+        while fault is None and _runs(process):
             if outbox is not None:
                 yield from outbox.log()
-            if fault := watchdog.fault():
-                dumped = dump_stacks(process.pid, order.folder / STACKS)
-                fault = fault[0], fault[1] + (f"; {STACKS} says where its processes stood" if dumped else "")
-                process.terminate()
-                break
+            fault = watchdog.fault()
+        if fault is not None:
+            dumped = dump_stacks(process.pid, order.folder / STACKS)
+            fault = (
+                replace(fault, reason=f"{fault.reason}; {STACKS} shows where its processes were") if dumped else fault
+            )
+            process.terminate()
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # a process in the kernel's hands may never end
-            process.wait(END_S)
-    if fault and process.returncode is None:
-        return None, (fault[0], f"{fault[1]}; its processes cannot be ended")
-    if process.returncode < 0:  # the supervisor was killed, and what is not torchrun or a rank may have been left
+        _runs(process, END_S)  # a process in an uninterruptible system call may never end
+    if fault is not None and process.returncode is None:
+        return Exit(code=None, fault=replace(fault, reason=f"{fault.reason}; its processes cannot be ended"))
+    if process.returncode < 0:  # the supervisor was killed, and may have left what is neither torchrun nor a rank
         end_leftovers(order.sweep, order.arm, order.seed)
-    return process.returncode, fault or watchdog.fault_at_the_end()
+    return Exit(code=process.returncode, fault=fault or watchdog.fault_at_the_end())
 
 
-def manifest_of(order: RunOrder, script: Path, environment: dict[str, str], node_id: str) -> dict[str, Any]:
-    """What run.json says when the run starts."""
-    recorded = {n: v for n, v in environment.items() if n in order.env or n.startswith((*RECORDED, "SEED"))}
-    recorded.pop(MARKER, None)
-    return {
-        "state": "running",
-        "reason": None,
-        "arm": order.arm,
-        "seed": order.seed,
-        "attempt": order.attempt,
-        "started": now(),
-        "host": socket.gethostname(),
-        "ray_node_id": node_id,
-        "pid": os.getpid(),
-        "command": command(order, script),
-        "ranks": order.ranks,
-        "env": dict(sorted(recorded.items())),
-        "script": {
-            "path": str(order.script),
-            "sha256": order.script_sha256,
-            "bytes": len(order.script_bytes),
-        },
-        **provenance(order.script, environment),
-    }
-
-
-def finish(order: RunOrder, manifest: dict[str, Any], state: str, reason: str | None) -> dict[str, Any]:
-    """Write the final run.json, with digests of everything that the run left behind.
-
-    Where the driver has given the run up meanwhile, its word stands: a seed has one result.
-    """
-    path = order.folder / RUN_MANIFEST
-    files = {
-        str(path.relative_to(order.folder)): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
-        for path in sorted(order.folder.rglob("*"))
-        if path.is_file() and not path.is_symlink() and path.name != RUN_MANIFEST
-    }
-    written = read_manifest(order)
-    if written is not None and written["state"] in ("lost", "stopped"):
-        return written
-    manifest |= {"state": state, "reason": reason, "ended": now(), "files": files}
-    write_json(path, manifest)
-    return manifest
-
-
-def read_manifest(order: RunOrder) -> dict[str, Any] | None:
-    """What run.json says of the attempt; None where it is not there, or is another file that the script has written."""
-    path = order.folder / RUN_MANIFEST
-    try:
-        found = read_json(path) if path.is_file() else None
-    except SweepError:
-        return None
-    if found is None or found.get("state") not in STATES:
-        return None
-    said = {"arm": order.arm, "seed": order.seed, "attempt": order.attempt}
-    return found if all(found.get(name) == value for name, value in said.items()) else None
-
-
-def _json(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _runs(process: subprocess.Popen[bytes], within_s: float = WATCH_S) -> bool:
+    """Wait for a process; return whether it still runs after that time."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(within_s)
+    return process.returncode is None

@@ -1,11 +1,11 @@
-"""Stands between a Ray worker and torchrun, so that nothing of a run outlives it.
+"""Runs between a Ray worker and torchrun, so that nothing of a run outlives it.
 
     python supervisor.py COMMAND...
 
 torchrun starts ranks in sessions of their own, so killing a process group is not enough. This process becomes the
 reaper of all its descendants, reads a pipe from the worker on stdin and takes its end as "my parent is gone". On any
 ending (end of the pipe, SIGTERM, the command's own exit) the command gets SIGTERM, then, after a grace period, every
-descendant gets SIGKILL until none is left. It leaves with the command's exit code, or 128 + the signal that ended it.
+descendant gets SIGKILL until none is left. It exits with the command's exit code, or 128 + the signal that ended it.
 
 It also gives the command what a bare torchrun sees: niceness 0, no blocked signals, no raised out-of-memory score.
 
@@ -28,7 +28,7 @@ GRACE_S = 5.0
 
 
 def become_reaper() -> bool:
-    """Adopt orphaned descendants, and get SIGTERM when the parent dies. False where the system cannot."""
+    """Adopt orphaned descendants, and get SIGTERM when the parent dies. Return False where the system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -51,7 +51,7 @@ def restore_scheduling() -> None:
 
 
 def descendants(root: int) -> list[int]:
-    """All living processes below `root`, by /proc."""
+    """Return all living processes below `root`, from /proc."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -72,7 +72,7 @@ def descendants(root: int) -> list[int]:
 
 
 def reap(command: subprocess.Popen[bytes]) -> None:
-    """Collect every finished child, adopted ones too; the command's own status goes to its Popen."""
+    """Collect every finished child, adopted ones too; give the command's own status to its Popen."""
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             if found[0] == command.pid:
@@ -80,7 +80,7 @@ def reap(command: subprocess.Popen[bytes]) -> None:
 
 
 def end_all(command: subprocess.Popen[bytes], reaper: bool) -> None:
-    """SIGTERM to the command, grace, then SIGKILL to whatever is left."""
+    """Send SIGTERM to the command and, after the grace period, SIGKILL to whatever is left."""
     deadline = time.monotonic() + GRACE_S
     if command.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -99,7 +99,7 @@ def end_all(command: subprocess.Popen[bytes], reaper: bool) -> None:
 def main(arguments: list[str]) -> int:
     reaper = become_reaper()
     if not reaper:
-        print("supervisor: no Linux here; a killed run may leave processes behind.", file=sys.stderr, flush=True)
+        print("supervisor: this is not Linux; a killed run may leave processes behind.", file=sys.stderr, flush=True)
     restore_scheduling()
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)

@@ -1,7 +1,7 @@
 """Brings a run's files over from a node that does not share the sweep's directory.
 
-There a run writes to a folder of its own node. Its log comes over while it grows, its other files at the end, each
-checked against the digest that the run's manifest names before it gets its name.
+There a run writes to a folder of its own node. Its log comes over while it grows, its other files at the end. Each is
+checked against the digest in the run's manifest before it gets its name.
 """
 
 from __future__ import annotations
@@ -11,28 +11,27 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, read_json
+from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG
+from analysis.sweepdir.manifest import RunManifest, read_manifest
 from orchestration.disk.files import file_digest, write_json
 from orchestration.disk.lock import read_owner
+from orchestration.worker.order import Part
 
 CHUNK_BYTES = 4 * 2**20
 SUFFIX = ".partial"
 
-Message = tuple[str, Any]
-
 
 def shares(directory: Path, driver: str) -> bool:
-    """Whether this node sees the directory that the sweep's driver holds: the same path may be another disk.
+    """Whether this node sees the directory that the sweep's driver holds.
 
-    An older copy of the sweep, of an earlier driver, is another one too.
+    The same path may be on another disk, or hold an older copy of the sweep, of an earlier driver.
     """
-    return read_owner(directory).get("driver") == driver
+    return read_owner(directory).driver == driver
 
 
 def scratch(sweep: str) -> Path:
-    """A new folder on this node's own disk; what dead workers of the sweep left there goes away."""
+    """Make a new folder on this node's own disk, and remove those that dead workers of the sweep left."""
     for left in Path(tempfile.gettempdir()).glob(f"seedproof-{sweep}-*"):
         pid = left.name.split("-")[2]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
@@ -41,79 +40,78 @@ def scratch(sweep: str) -> Path:
 
 
 class Outbox:
-    """The worker's end. Its iterators yield the messages that an Inbox takes."""
+    """The worker's end: reads a run's files as the parts that an Inbox takes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._sent = folder, 0
 
-    def log(self) -> Iterator[Message]:
-        """What the log has gained since the last call."""
+    def log(self) -> Iterator[Part]:
+        """Yield what the log has gained since the last call."""
         with open(self._folder / TRAIN_LOG, "rb") as file:
             file.seek(self._sent)
             while chunk := file.read(CHUNK_BYTES):
                 self._sent += len(chunk)
-                yield "log", chunk
+                yield Part(name=TRAIN_LOG, content=chunk)
 
-    def files(self, names: Iterable[str]) -> Iterator[Message]:
-        """Everything else that the run left."""
+    def files(self, names: Iterable[str]) -> Iterator[Part]:
+        """Yield the rest of the log and the other files."""
         yield from self.log()
         for name in names:
             if name == TRAIN_LOG:
                 continue
             with open(self._folder / name, "rb") as file:
-                chunk = file.read(CHUNK_BYTES)
-                yield "file", (name, chunk)
+                yield Part(name=name, content=file.read(CHUNK_BYTES), first=True)
                 while chunk := file.read(CHUNK_BYTES):
-                    yield "more", (name, chunk)
+                    yield Part(name=name, content=chunk)
 
 
 class Inbox:
-    """The driver's end: an attempt's folder that is filled from afar."""
+    """The driver's end: fills an attempt's folder."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: RunManifest) -> None:
         self._folder = folder
         folder.mkdir(parents=True)
-        write_json(folder / RUN_MANIFEST, manifest)
+        write_json(folder / RUN_MANIFEST, manifest.table)
 
-    def take(self, kind: str, content: Any) -> None:
-        if kind == "log":
-            with open(self._folder / TRAIN_LOG, "ab") as file:
-                file.write(content)
-            return
-        name, chunk = content
-        path = self._path(name)
+    def take(self, part: Part) -> None:
+        path = self._path(part.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb" if kind == "file" else "ab") as file:
-            file.write(chunk)
+        with open(path, "wb" if part.first else "ab") as file:
+            file.write(part.content)
 
-    def close(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Name what came over as it should and write run.json; the manifest that stands then.
+    def close(self, manifest: RunManifest) -> RunManifest:
+        """Give their names to the files that came over whole, and write run.json; return the manifest that counts.
 
-        A run of which something is missing or damaged is lost. What the driver decided meanwhile stands.
+        A run with a missing or damaged file is lost. If the driver has given the run up meanwhile, that stands.
         """
-        written = read_json(self._folder / RUN_MANIFEST)
-        if written["state"] != "running":
+        path = self._folder / RUN_MANIFEST
+        written = read_manifest(path)
+        if written.state != "running":
             return written
-        for name, expected in manifest["files"].items():
-            path = self._folder / name if name == TRAIN_LOG else self._path(name)
-            if not path.is_file() or file_digest(path) != expected["sha256"]:
-                if manifest["state"] != "lost":
-                    reason = f"{name} did not come over from {manifest['host']} as it was there"
-                    manifest |= {"state": "lost", "reason": reason}
-            elif name != TRAIN_LOG:
-                path.replace(self._folder / name)
+        table = dict(manifest.table)
+        for name, expected in table["files"].items():
+            part = self._path(name)
+            if not part.is_file() or file_digest(part) != expected["sha256"]:
+                if table["state"] != "lost":
+                    reason = f"{name} did not come over from {manifest.host} as it was there"
+                    table |= {"state": "lost", "reason": reason}
+            else:
+                part.replace(self._folder / name)
         self.clear()
-        write_json(self._folder / RUN_MANIFEST, manifest)
-        return manifest
+        write_json(path, table)
+        return RunManifest.of(table, path)
 
     def clear(self) -> None:
-        """Take away what is not whole."""
+        """Remove half-copied files."""
         for path in self._folder.rglob(f".*{SUFFIX}"):
             path.unlink()
 
     def _path(self, name: str) -> Path:
-        """Where a file grows until it is whole. Raises ValueError for a name that leads out of the folder."""
+        """Return where a file grows until it is whole; the log does so in its place, where people follow it.
+
+        Raises ValueError for a name that leads out of the folder.
+        """
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or PurePosixPath(name).is_absolute() or parts[0] == RUN_MANIFEST:
-            raise ValueError(f"{name!r} is no name of a run's file")
-        return self._folder.joinpath(*parts[:-1], f".{parts[-1]}{SUFFIX}")
+            raise ValueError(f"{name!r} cannot be the name of a run's file")
+        return self._folder / name if name == TRAIN_LOG else self._folder.joinpath(*parts[:-1], f".{parts[-1]}{SUFFIX}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from analysis.rules.ruleset import load
-from analysis.sweepdir.layout import read_plan
+from analysis.sweepdir.plan import read_plan
 from orchestration.driver.conclude import write_reports
 from tests.conftest import SOURCE
 

@@ -1,10 +1,9 @@
-"""What the driver makes of a run's end, without Ray: which runs are made again, and how often."""
+"""What the driver makes of a run's end, without Ray: which runs are retried, and how often."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +11,18 @@ from typing import Any
 
 import pytest
 
-from analysis.rules.ruleset import load
-from analysis.sweepdir.layout import read_plan
+from analysis.sweepdir.manifest import RunManifest
+from analysis.sweepdir.plan import read_plan
 from orchestration.disk.lock import Lock
-from orchestration.driver.drive import Care, StopError, _Driver, carry_out
-from orchestration.plan.freeze import freeze, make_plan
+from orchestration.driver.care import Care
+from orchestration.driver.dealing import Size
+from orchestration.driver.drive import carry_out
+from orchestration.driver.loop import Driver, StopError
+from orchestration.plan.freeze import freeze
+from orchestration.worker.order import Began, Ended, Part, RunOrder
+from tests.orchestration.orders import plan_of
 
-LOST = {"state": "lost", "reason": "its node went away"}
+LOST = Ended(state="lost", reason="its node went away")
 
 
 @pytest.fixture
@@ -26,10 +30,9 @@ def driver(tmp_path: Path) -> Iterator[Any]:
     """A driver of two seeds that may be started twice each; `submitted` are the runs that it queues."""
     script = tmp_path / "train.py"
     script.write_text("print(1)\n")
-    claim = {"ruleset": asdict(load("parameter-golf")), "sota": 1.2}
-    freeze(make_plan(script, None, None, [1, 2], {}, 0, 1, claim, {"name": "fixed"}), tmp_path / "sweep")
+    freeze(plan_of(script, "1,2"), tmp_path / "sweep")
     lock = Lock(tmp_path / "sweep")
-    found = _Driver(tmp_path / "sweep", read_plan(tmp_path / "sweep"), Care(max_attempts=2), lock, None)
+    found: Any = Driver(tmp_path / "sweep", read_plan(tmp_path / "sweep"), Care(max_attempts=2), lock, None)
     found.settle()
     found.submitted = []
     found.pool = SimpleNamespace(submit=lambda order, **more: found.submitted.append((order, more)))
@@ -37,21 +40,35 @@ def driver(tmp_path: Path) -> Iterator[Any]:
     found.lock.release()
 
 
-def begin(order: Any) -> Any:
+def order_of(driver: Any, attempt: int = 1) -> RunOrder:
+    made: RunOrder = driver.order(job_of(driver), attempt)
+    return made
+
+
+def job_of(driver: Any) -> Any:
+    return driver.jobs["candidate", 1]
+
+
+def begin(order: RunOrder) -> RunOrder:
     order.folder.mkdir(parents=True)
     write(order, "running")
     return order
 
 
-def write(order: Any, state: str) -> None:
-    said = {"arm": order.arm, "seed": order.seed, "attempt": order.attempt, "state": state, "reason": None}
-    (order.folder / "run.json").write_text(json.dumps(said))
+def write(order: RunOrder, state: str, **more: Any) -> Ended:
+    """Write run.json as a worker does; return what it would tell."""
+    said = {"arm": order.arm, "seed": order.seed, "attempt": order.attempt, "state": state, "reason": None} | more
+    path = order.folder / "run.json"
+    path.write_text(json.dumps(said))
+    return Ended(state=state, reason=said["reason"], manifest=RunManifest.of(said, path))
 
 
-def test_a_lost_run_is_made_again_until_the_attempts_are_over(driver: Any) -> None:
-    driver.ended(begin(driver.order("candidate", 1, 1)), "A", LOST)
+def test_a_lost_run_is_retried_until_the_attempts_are_over(driver: Any) -> None:
+    driver.ended(begin(order_of(driver)), "A", LOST)
     ((again, more),) = driver.submitted
-    assert (again.seed, again.attempt, more) == (1, 2, {"lost_on": "A", "first": True})
+    assert again.seed == 1
+    assert again.attempt == 2
+    assert more == {"lost_on": "A", "first": True}
     driver.ended(begin(again), "B", LOST)
     assert len(driver.submitted) == 1
     events = [json.loads(line) for line in driver.journal.path.read_text().splitlines()]
@@ -59,20 +76,21 @@ def test_a_lost_run_is_made_again_until_the_attempts_are_over(driver: Any) -> No
 
 
 def test_a_run_whose_node_died_before_it_began_has_lost_no_attempt(driver: Any) -> None:
-    driver.ended(driver.order("candidate", 1, 1), "A", LOST)
+    driver.ended(order_of(driver), "A", LOST)
     driver.ended(begin(driver.submitted[-1][0]), "B", LOST)
     third = driver.submitted[-1][0]
-    assert (len(driver.submitted), third.attempt) == (2, 3)
+    assert len(driver.submitted) == 2
+    assert third.attempt == 3
     driver.ended(begin(third), "A", LOST)
     assert len(driver.submitted) == 2
 
 
-def test_a_run_that_never_begins_is_not_made_again_for_ever(driver: Any) -> None:
-    driver.submitted.append((driver.order("candidate", 1, 1), {}))
+def test_a_run_that_never_begins_is_not_retried_for_ever(driver: Any) -> None:
+    driver.submitted.append((order_of(driver), {}))
     for order, _ in islice(driver.submitted, 20):  # which grows meanwhile
         driver.ended(order, "A", LOST)
     assert len(driver.submitted) == 4  # two that are no attempts of the seed's, and the two that it may have
-    assert driver.states["candidate", 1] == "lost"
+    assert job_of(driver).state == "lost"
 
 
 def test_a_result_is_copied_before_the_journal_tells_of_it(driver: Any) -> None:
@@ -83,23 +101,23 @@ def test_a_result_is_copied_before_the_journal_tells_of_it(driver: Any) -> None:
         copied.append(([path.name for path in paths], told))
 
     driver.storage = SimpleNamespace(put=put)
-    order = begin(driver.order("candidate", 1, 1))
-    driver.ended(order, "A", {"state": "succeeded", "reason": None, "ended": "now", "wall_s": 1.0})
+    order = begin(order_of(driver))
+    driver.ended(order, "A", write(order, "succeeded", ended="now", wall_s=1.0))
     assert copied == [(["attempt-1"], False), (["events.jsonl"], True)]
 
 
-def test_a_file_of_the_scripts_own_is_no_manifest(driver: Any) -> None:
-    order = begin(driver.order("candidate", 1, 1))
+def test_a_file_of_the_scripts_own_is_not_a_manifest(driver: Any) -> None:
+    order = begin(order_of(driver))
     for content in ('{"lr": 1}', '{"state": "succeeded", "seed": 1}', "no JSON"):
         (order.folder / "run.json").write_text(content)
-        assert driver.end(order, LOST)["state"] == "lost"
+        assert driver.give_up(order, "lost", "why").state == "lost"
         assert json.loads((order.folder / "run.json").read_text())["attempt"] == 1
 
 
 def test_without_gpus_a_run_sees_none(driver: Any) -> None:
-    assert driver.order("candidate", 1, 1).env == {"CUDA_VISIBLE_DEVICES": ""}
-    driver.plan["gpus_per_run"] = 8
-    assert driver.order("candidate", 1, 1).env == {}
+    assert order_of(driver).env == {"CUDA_VISIBLE_DEVICES": ""}
+    driver.size = Size(gpus=8, cpus=8)
+    assert order_of(driver).env == {}
 
 
 def test_a_driver_that_breaks_down_has_no_verdict(
@@ -110,11 +128,11 @@ def test_a_driver_that_breaks_down_has_no_verdict(
 
     driver.lock.release()
     driver.lock = SimpleNamespace(release=lambda: None)
-    monkeypatch.setattr(_Driver, "drive", broken)
-    assert carry_out(driver.directory, Care()) == 4
+    monkeypatch.setattr(Driver, "settle", broken)
+    assert carry_out(driver.directory, Care(stall_timeout=50.0, parallel=1)) == 4
     said = capsys.readouterr().err
     assert "Error: the driver broke down (KeyError)" in said
-    assert "Go on with: python -m orchestration.sweep resume" in said
+    assert f"Go on with: python -m orchestration.sweep resume {driver.directory} --stall-timeout 50\n" in said
 
 
 def test_a_driver_whose_lock_is_another_ones_stops(driver: Any) -> None:
@@ -126,22 +144,67 @@ def test_a_driver_whose_lock_is_another_ones_stops(driver: Any) -> None:
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed"])
-def test_a_run_with_a_result_is_never_made_again(driver: Any, state: str) -> None:
-    order = begin(driver.order("candidate", 1, 1))
-    driver.ended(order, "A", {"state": state, "reason": "why", "ended": "now", "wall_s": 1.0})
+def test_a_run_with_a_result_is_never_retried(driver: Any, state: str) -> None:
+    order = begin(order_of(driver))
+    driver.ended(order, "A", write(order, state, reason="why", ended="now", wall_s=1.0))
     assert driver.submitted == []
-    assert driver.states["candidate", 1] == state
+    assert job_of(driver).state == state
 
 
 def test_what_the_worker_wrote_last_stands_though_it_could_not_tell(driver: Any) -> None:
-    order = begin(driver.order("candidate", 1, 1))
+    order = begin(order_of(driver))
     write(order, "succeeded")
     driver.ended(order, "A", LOST)
     assert driver.submitted == []
-    assert driver.states["candidate", 1] == "succeeded"
+    assert job_of(driver).state == "succeeded"
 
 
 def test_a_run_that_finds_no_room_waits_and_is_the_same_attempt(driver: Any) -> None:
-    order = driver.order("candidate", 1, 1)
-    driver.ended(order, "A", {"state": "pending", "reason": "full"})
+    order = order_of(driver)
+    driver.ended(order, "A", Ended(state="pending", reason="full"))
     assert driver.submitted == [(order, {"first": True})]
+
+
+def test_a_run_that_no_node_has_room_for_stops_the_sweep(driver: Any) -> None:
+    order = order_of(driver)
+    driver.ended(order, "A", Ended(state="pending", reason="full"))
+    job_of(driver).refused_since -= driver.care.stall_timeout
+    with pytest.raises(StopError, match="candidate seed 1 finds no room: full."):
+        driver.ended(order, "A", Ended(state="pending", reason="full"))
+
+
+def test_a_run_from_another_disk_is_filled_and_what_is_half_there_is_cleared(driver: Any) -> None:
+    order = order_of(driver)
+    table = {"arm": "candidate", "seed": 1, "attempt": 1, "state": "running", "reason": None}
+    driver.arrived(order, Began(manifest=RunManifest.of(table, order.folder)))
+    driver.arrived(order, Part(name="weights", content=b"x", first=True))
+    driver.arrived(order, Part(name="train.log", content=b"step:1\n"))
+    driver.ended(order, "A", LOST)
+    assert sorted(path.name for path in order.folder.iterdir()) == ["run.json", "train.log"]
+    assert json.loads((order.folder / "run.json").read_text())["state"] == "lost"
+
+
+def test_a_driver_that_died_left_its_attempt_to_the_next_one(driver: Any) -> None:
+    begin(order_of(driver))
+    again = Driver(driver.directory, driver.plan, driver.care, driver.lock, None)
+    again.settle()
+    job = job_of(again)
+    assert job.state == "lost"
+    assert job.reason == "its driver went away"
+    assert job.first_attempt == 2
+    assert again.progress.done == 0
+
+
+def test_the_options_that_differ_from_the_usual_are_named() -> None:
+    assert Care().words() == []
+    care = Care(max_attempts=5, deadline=90.0, wait_for_nodes=0.5, storage="s3://a b")
+    assert care.words() == [
+        "--max-attempts",
+        "5",
+        "--deadline",
+        "90",
+        "--wait-for-nodes",
+        "0.5",
+        "--storage",
+        "s3://a b",
+    ]

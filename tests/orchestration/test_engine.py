@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from analysis.rules.ruleset import load
-from analysis.sweepdir.layout import attempt_folder
-from orchestration.driver import engine
-from orchestration.worker.run import RunOrder
+from orchestration.driver import dealing, engine, head
+from orchestration.worker.order import Began, Ended, Message, Part, RunOrder
 from tests.conftest import until
+from tests.orchestration.orders import make_order
 
-Work = Callable[[RunOrder, str], Iterator[tuple[str, Any]]]
+Work = Callable[[RunOrder, str], Iterator[Message]]
+SUCCEEDED = Ended(state="succeeded", reason=None)
+CPU = dealing.Size(gpus=0, cpus=1)
 
 
 class FakeRay:
@@ -105,12 +106,12 @@ class Heard:
     def started(self, order: RunOrder, node: str) -> None:
         self.runs.append((order.arm, order.seed, node))
 
-    def arrived(self, order: RunOrder, kind: str, content: Any) -> None:
-        raise AssertionError(kind)
+    def arrived(self, order: RunOrder, message: Began | Part) -> None:
+        raise AssertionError(message)
 
-    def ended(self, order: RunOrder, node: str, manifest: dict[str, Any]) -> None:
-        self.ends.append((node, manifest["state"]))
-        self.then(order, node, manifest)
+    def ended(self, order: RunOrder, node: str, end: Ended) -> None:
+        self.ends.append((node, end.state))
+        self.then(order, node, end)
 
     def say(self, text: str) -> None:
         pass
@@ -132,37 +133,30 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeRay]:
 
 
 def orders(count: int, *arms: str) -> list[RunOrder]:
-    rules = load("parameter-golf")
-    return [
-        RunOrder(
-            arm, seed, 1, attempt_folder(Path("/s"), arm, seed, 1), Path("x"), "", b"", {}, 1, rules, "S", "D", 9, None
-        )
-        for seed in range(count)
-        for arm in arms or ("candidate",)
-    ]
+    return [make_order(Path("/s"), arm=arm, seed=seed) for seed in range(count) for arm in arms or ("candidate",)]
 
 
 def pool_of(heard: Heard, work: Work, waiting: list[RunOrder]) -> engine.Pool:
-    pool = engine.Pool(engine.Size(0, 1), heard, work=work)
+    pool = engine.Pool(CPU, heard, work=work)
     for order in waiting:
         pool.submit(order)
     return pool
 
 
 def test_a_head_that_does_not_answer_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "HEAD_LOOK_S", 0.02)
-    monkeypatch.setattr(engine, "HEAD_SILENT_S", 2.0)
+    monkeypatch.setattr(head, "LOOK_S", 0.02)
+    monkeypatch.setattr(head, "SILENT_S", 2.0)
     gone, over = threading.Event(), threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as head:
-        address = f"127.0.0.1:{head.getsockname()[1]}"
-        watcher = threading.Thread(target=engine._watch_head, args=(address, gone.set, over))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        watcher = threading.Thread(target=head.watch_head, args=(address, gone.set, over))
         watcher.start()
         assert not gone.wait(0.5)
     assert gone.wait(60)
     watcher.join()
     gone.clear()
     over.set()  # a sweep that has ended does not ask for its head
-    engine._watch_head(address, gone.set, over)
+    head.watch_head(address, gone.set, over)
     assert not gone.is_set()
 
 
@@ -170,8 +164,8 @@ def run_out(pool: engine.Pool) -> None:
     until(lambda: not pool.open or pool.poll(), within_s=60)
 
 
-def good(order: RunOrder, node: str) -> Iterator[tuple[str, Any]]:
-    yield "ended", {"state": "succeeded", "ended": "now"}
+def good(order: RunOrder, node: str) -> Iterator[Message]:
+    yield SUCCEEDED
 
 
 def test_both_arms_take_turns_on_every_node(fake: Callable[..., FakeRay]) -> None:
@@ -188,14 +182,10 @@ def test_a_lost_run_goes_first_and_to_another_node(fake: Callable[..., FakeRay])
     fake("A", "B")
 
     def work(order: RunOrder, node: str) -> Iterator[Any]:
-        yield (
-            ("ended", {"state": "succeeded", "ended": "now"})
-            if (order.seed, node) != (0, "A")
-            else OSError("node died")
-        )
+        yield OSError("node died") if order.seed == 0 and node == "A" else SUCCEEDED
 
-    def again(order: RunOrder, node: str, manifest: dict[str, Any]) -> None:
-        if manifest["state"] == "lost":
+    def again(order: RunOrder, node: str, end: Ended) -> None:
+        if end.state == "lost":
             pool.submit(order, lost_on=node, first=True)
 
     heard = Heard(again)
@@ -210,10 +200,10 @@ def test_a_lost_run_goes_first_and_to_another_node(fake: Callable[..., FakeRay])
 def test_a_lost_run_does_not_wait_for_ever_for_another_node(
     fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "AVOID_S", 0.2)
+    monkeypatch.setattr(dealing, "AVOID_S", 0.2)
     fake("A", "B").taken.add("B")  # by somebody else
     heard = Heard()
-    pool = engine.Pool(engine.Size(0, 1), heard, work=good)
+    pool = engine.Pool(CPU, heard, work=good)
     pool.submit(orders(1)[0], lost_on="A")
     for _ in range(20):
         pool.poll()
@@ -225,16 +215,16 @@ def test_a_lost_run_does_not_wait_for_ever_for_another_node(
 def test_a_node_without_room_rests_and_the_others_go_on(
     fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "REST_S", 0.1)
+    monkeypatch.setattr(dealing, "REST_S", 0.1)
     ray = fake("A", "B")
     room = time.monotonic() + 0.5
 
     def work(order: RunOrder, node: str) -> Iterator[Any]:
         full = node == "A" and time.monotonic() < room
-        yield ("refused", "no room") if full else ("ended", {"state": "succeeded", "ended": "now"})
+        yield Ended(state="pending", reason="no room") if full else SUCCEEDED
 
-    def again(order: RunOrder, node: str, manifest: dict[str, Any]) -> None:
-        if manifest["state"] == "pending":
+    def again(order: RunOrder, node: str, end: Ended) -> None:
+        if end.state == "pending":
             pool.submit(order, first=True)
 
     heard = Heard(again)
@@ -272,8 +262,8 @@ def test_a_run_given_to_a_node_that_died_before_it_began_is_lost_and_made_again(
 
     monkeypatch.setattr(ray, "wait", silent)
 
-    def again(order: RunOrder, node: str, manifest: dict[str, Any]) -> None:
-        if manifest["state"] == "lost":
+    def again(order: RunOrder, node: str, end: Ended) -> None:
+        if end.state == "lost":
             pool.submit(order, lost_on=node, first=True)
 
     heard = Heard(again)
@@ -319,7 +309,7 @@ def test_a_worker_that_ends_without_a_word_is_lost(fake: Callable[..., FakeRay])
 
 def test_a_run_that_no_node_can_hold_is_refused_with_both_sizes(fake: Callable[..., FakeRay]) -> None:
     fake("A", "B")
-    pool = engine.Pool(engine.Size(8, 1, "H100"), Heard(), work=good)
+    pool = engine.Pool(dealing.Size(gpus=8, cpus=1, accelerator_type="H100"), Heard(), work=good)
     pool.submit(orders(1)[0])
     with pytest.raises(
         engine.EngineError, match="asks for 8 H100 GPUs and 1 CPU on one node; the largest of 2 nodes has 0 GPUs"

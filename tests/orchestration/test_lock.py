@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.disk import lock as module
-from orchestration.disk.lock import SILENT_S, HeldError, Lock, living_owner, read_owner
+from orchestration.disk.lock import SILENT_S, HeldError, Lock, Owner, living_owner, read_owner
 from tests.conftest import ROOT, until
 
 
@@ -31,7 +31,7 @@ def test_a_second_driver_is_told_who_the_first_is(tmp_path: Path) -> None:
         HeldError, match=rf"is in use: process {os.getpid()} of .* on {socket.gethostname()}, since .*, last heard of"
     ):
         Lock(tmp_path)
-    assert (living_owner(tmp_path) or {})["pid"] == os.getpid()
+    assert (living_owner(tmp_path) or Owner()).pid == os.getpid()
     lock.release()
     assert living_owner(tmp_path) is None
     again = Lock(tmp_path)
@@ -42,16 +42,16 @@ def test_a_second_driver_is_told_who_the_first_is(tmp_path: Path) -> None:
 def test_a_dead_owner_is_taken_over_at_once(tmp_path: Path) -> None:
     code = f"import os, sys; from pathlib import Path; from orchestration.disk.lock import Lock; l = Lock(Path({str(tmp_path)!r})); os._exit(9)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
-    assert read_owner(tmp_path)["pid"] != os.getpid()
+    assert read_owner(tmp_path).pid != os.getpid()
     assert living_owner(tmp_path) is None
     lock = Lock(tmp_path)
-    assert read_owner(tmp_path)["pid"] == os.getpid()
+    assert read_owner(tmp_path).pid == os.getpid()
     lock.release()
 
 
 def test_an_owner_on_another_host_lives_as_long_as_its_heart_beats(tmp_path: Path) -> None:
     elsewhere(tmp_path, SILENT_S - 10)
-    assert (living_owner(tmp_path) or {})["host"] == "other"
+    assert (living_owner(tmp_path) or Owner()).host == "other"
     with pytest.raises(HeldError, match=r"on other, since then, last heard of 50 s ago"):
         Lock(tmp_path)
     elsewhere(tmp_path, SILENT_S + 10)
@@ -70,12 +70,12 @@ def test_a_lock_that_another_driver_has_taken_is_left_to_it(tmp_path: Path, monk
     elsewhere(tmp_path, 0, driver="another")
     until(lambda: lock.taken)
     lock.release()
-    assert "released" not in read_owner(tmp_path)
+    assert read_owner(tmp_path).released is None
 
 
 def test_two_machines_may_have_one_name(tmp_path: Path) -> None:
     elsewhere(tmp_path, 5, host=socket.gethostname(), space="another-kernelpid:[1]")
-    assert (living_owner(tmp_path) or {})["pid"] == 1
+    assert (living_owner(tmp_path) or Owner()).pid == 1
     with pytest.raises(HeldError, match="last heard of 5 s ago"):
         Lock(tmp_path)
 
@@ -105,7 +105,7 @@ def test_without_locks_of_the_file_system_the_heartbeat_speaks(
     pid = os.getpid() if living else 999999999
     elsewhere(tmp_path, 5, host=socket.gethostname(), pid=pid, space=module._space())
     if living:
-        assert (living_owner(tmp_path) or {})["pid"] == pid
+        assert (living_owner(tmp_path) or Owner()).pid == pid
         with pytest.raises(HeldError, match=f"process {pid} of u"):
             Lock(tmp_path)
     else:

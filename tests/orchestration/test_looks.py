@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.sweepdir.layout import read_plan
+from analysis.sweepdir.plan import read_plan
 from orchestration.driver.looks import Looks
 
 Folder = Callable[..., Path]
@@ -28,12 +28,12 @@ def succeeded(*seeds: int, arm: str = "candidate") -> dict[tuple[str, int], str]
 @pytest.mark.parametrize(("ahead", "due"), [(1, [1, 2, 3]), (2, [1, 2, 3, 4]), (9, SEEDS)])
 def test_what_is_due_before_the_first_look(sweep: Folder, ahead: int, due: list[int]) -> None:
     one, _ = looks(sweep(CLOSE, seeds=SEEDS, looks=[3, 4, 5, 6], sota=1.2161))
-    assert one.due(ahead) == due
+    assert list(one.due(ahead)) == due
 
 
 def test_a_fixed_sweep_is_due_as_a_whole_and_looks_at_nothing(sweep: Folder) -> None:
     one, said = looks(sweep(CLEAR))
-    assert one.due(1) == [1, 2, 3]
+    assert list(one.due(1)) == [1, 2, 3]
     assert not one.over(succeeded(1, 2, 3))
     assert not said
 
@@ -44,7 +44,7 @@ def test_it_looks_when_the_seeds_of_the_look_are_there_and_goes_on(sweep: Folder
     assert not said
     assert not one.over(succeeded(1, 2, 3))
     assert said[0].startswith("Look at 3 seeds: continue. Not yet: ")
-    assert one.due(1) == [1, 2, 3, 4]
+    assert list(one.due(1)) == [1, 2, 3, 4]
     assert not one.over(succeeded(1, 2, 3) | {("candidate", 4): "lost"})
     assert len(said) == 1
 
@@ -70,4 +70,4 @@ def test_a_control_whose_first_seed_is_missing_is_waited_for(sweep: Folder) -> N
     one, said = looks(folder)
     assert not one.over(succeeded(1, 2, 3) | succeeded(2, 3, arm="control") | {("control", 1): "lost"})
     assert not said
-    assert one.due(1) == [1, 2, 3]
+    assert list(one.due(1)) == [1, 2, 3]

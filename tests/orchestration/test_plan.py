@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from analysis.rules.ruleset import load
-from analysis.sweepdir.layout import SweepError, derive_seeds, plan_digest, planned_runs, read_plan
-from orchestration.plan.freeze import (
-    PlanError,
-    freeze,
-    make_design,
-    make_plan,
-    parse_env,
-    parse_seeds,
-    read_recipe,
-)
+from analysis.rules.ruleset import FOLDER, load
+from analysis.sweepdir.layout import SweepError
+from analysis.sweepdir.manifest import planned_runs
+from analysis.sweepdir.plan import Design, DesignKind, SeedsAre, derive_seeds, plan_digest, read_plan
+from orchestration.plan.asked import Asked, PlanError, parse_env, parse_seeds, read_recipe
+from orchestration.plan.freeze import freeze, make_design, notes
 from tests.conftest import ROOT
-
-CLAIM = {"ruleset": asdict(load("parameter-golf")), "sota": 1.2}
+from tests.orchestration.orders import plan_of
 
 
 @pytest.fixture
@@ -34,8 +29,9 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def plan(script: Path, seeds: list[int] | int = 3, **env: str) -> dict:
-    return make_plan(script, None, None, seeds, env, 0, 1, CLAIM, {"name": "fixed"})
+def table_of(script: Path, seeds: str = "3", **env: str) -> dict[str, Any]:
+    """What plan.json holds."""
+    return dict(plan_of(script, seeds, pairs=tuple(f"{name}={value}" for name, value in env.items())).table)
 
 
 def test_seeds_are_a_list_or_a_count() -> None:
@@ -53,36 +49,55 @@ def test_bad_seeds(text: str, word: str) -> None:
 
 
 def test_derived_seeds_follow_from_the_plan_alone(script: Path) -> None:
-    one, two = plan(script), plan(script)
-    assert one == two
+    one = table_of(script)
+    assert one == table_of(script)
     assert one["seeds_are"] == "derived"
     assert one["seeds"] == derive_seeds(one, 3)
     assert len(set(one["seeds"])) == 3
     assert all(0 <= seed < 2**31 for seed in one["seeds"])
-    assert plan(script, A="1")["seeds"] != one["seeds"]
-    assert plan(script, seeds=5)["seeds"][:3] != one["seeds"]
+    assert table_of(script, A="1")["seeds"] != one["seeds"]
+    assert table_of(script, seeds="5")["seeds"][:3] != one["seeds"]
     moved = script.with_name("moved.py")
     moved.write_bytes(script.read_bytes())
-    assert plan(moved, DATA_PATH="/elsewhere")["seeds"] == one["seeds"]
+    assert table_of(moved, DATA_PATH="/elsewhere")["seeds"] == one["seeds"]
     basis = {**one, "script": one["script"]["sha256"], "arms": {"candidate": {}}, "seeds": 3}
     first = hashlib.sha256(f"{plan_digest(basis)}0".encode()).hexdigest()
     assert one["seeds"][0] == int(first, 16) % 2**31
 
 
+def test_the_keys_of_a_plan_keep_their_order_and_so_its_bytes(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "b.toml").write_text("[env]\nB = 1\n")
+    made = plan_of(script, "1,2", gpus_per_run=2, accelerator_type="H100", control=tmp_path / "b.toml")
+    freeze(made, tmp_path / "sweep")
+    written = json.loads((tmp_path / "sweep" / "plan.json").read_text())
+    assert [*written] == [
+        "version", "script", "arms", "ruleset", "sota", "accelerator_type", "gpus_per_run", "cpus_per_run", "design",
+        "seeds", "seeds_are", "sha256",
+    ]  # fmt: skip
+    assert written["arms"] == {
+        "candidate": {"recipe": None, "env": {}},
+        "control": {"recipe": str(tmp_path / "b.toml"), "env": {"B": "1"}},
+    }
+    assert written["cpus_per_run"] == 2
+    assert written["seeds_are"] == "given"
+    assert written["sha256"] == plan_digest(written) == made.sha256
+
+
 def test_a_frozen_plan_is_read_back_and_a_changed_one_refused(script: Path, tmp_path: Path) -> None:
-    made = plan(script)
+    made = plan_of(script)
+    assert made.seeds_are is SeedsAre.DERIVED
     freeze(made, tmp_path / "sweep")
     assert read_plan(tmp_path / "sweep") == made
     assert [run.state for run in planned_runs(tmp_path / "sweep", made)] == ["pending"] * 3
     with pytest.raises(PlanError, match="already holds a sweep"):
         freeze(made, tmp_path / "sweep")
     path = tmp_path / "sweep" / "plan.json"
-    path.write_text(json.dumps({**made, "sota": 2.0}))
+    path.write_text(json.dumps({**made.table, "sota": 2.0}))
     with pytest.raises(SweepError, match="changed after it was frozen"):
         read_plan(tmp_path / "sweep")
     other = {"sota": 2.0}
     path.write_text(json.dumps(other | {"sha256": plan_digest(other)}))
-    with pytest.raises(SweepError, match="no plan of this version"):
+    with pytest.raises(SweepError, match="not a plan of this version"):
         read_plan(tmp_path / "sweep")
 
 
@@ -119,12 +134,12 @@ def test_bad_recipes(tmp_path: Path, content: str, word: str) -> None:
 def test_bad_plans(script: Path, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="KEY=VALUE"):
         parse_env(("A",))
-    with pytest.raises(PlanError, match="is no file"):
-        plan(tmp_path / "nope.py")
+    with pytest.raises(PlanError, match="is not a file"):
+        plan_of(tmp_path / "nope.py")
     recipe = tmp_path / "same.toml"
     recipe.write_text("[env]\nA = 1\n")
     with pytest.raises(PlanError, match="nothing to compare"):
-        make_plan(script, recipe, recipe, 3, {}, 0, 1, CLAIM, {"name": "fixed"})
+        plan_of(script, recipe=recipe, control=recipe)
 
 
 # put together here, so that no scanner takes this file for a leak
@@ -170,14 +185,16 @@ def test_ordinary_variables_of_a_training_are_no_secrets() -> None:
     assert parse_env(tuple(f"{name}={value}" for name, value in env.items())) == env
 
 
-def test_a_script_or_rules_with_a_secret_are_refused(script: Path) -> None:
+def test_a_script_or_rules_with_a_secret_are_refused(script: Path, tmp_path: Path) -> None:
     script.write_bytes(b"import os\n# \xff\nos.environ['X'] = '" + TOKEN.encode() + b"'\n")
-    said = refusal(lambda: plan(script))
+    said = refusal(lambda: plan_of(script))
     assert said.startswith(f"{script}:3 holds what looks like a secret (Hugging Face token): the script is published")
     script.write_text("import os\ntoken = os.environ.get('HF_TOKEN')\n")
-    assert plan(script)["script"]["bytes"] == script.stat().st_size
-    claim = {"ruleset": {**CLAIM["ruleset"], "source": f"s3://{KEY_ID}@bucket"}, "sota": 1.2}
-    said = refusal(lambda: make_plan(script, None, None, 3, {}, 0, 1, claim, {"name": "fixed"}))
+    assert table_of(script)["script"]["bytes"] == script.stat().st_size
+    rules = tmp_path / "ours.toml"
+    shipped = (FOLDER / "parameter-golf.toml").read_text()
+    rules.write_text(re.sub(r"^gpu = .*$", f'gpu = "{KEY_ID}"', shipped, flags=re.MULTILINE))
+    said = refusal(lambda: plan_of(script, rules=str(rules)))
     assert said.startswith("The rules hold what looks like a secret (AWS access key id)")
 
 
@@ -204,30 +221,38 @@ def test_the_demo_pair_differs_in_batch_alone() -> None:
 
 
 def test_a_sequential_design_looks_after_each_seed_from_the_third() -> None:
-    assert make_design("sequential", 5, "pocock", 3) == {"name": "sequential", "looks": [3, 4, 5], "boundary": "pocock"}
-    assert make_design("fixed", 5, "flat", 3) == {"name": "fixed"}
+    rules = load("parameter-golf")
+    fixed, sequential = Asked(script=Path("x")), Asked(script=Path("x"), design="sequential", boundary="pocock")
+    assert make_design(sequential, 5, rules) == {"name": "sequential", "looks": [3, 4, 5], "boundary": "pocock"}
+    assert make_design(fixed, 5, rules) == {"name": "fixed"}
     with pytest.raises(PlanError, match="first at 3 seeds; 2 are planned"):
-        make_design("sequential", 2, "flat", 3)
+        make_design(sequential, 2, rules)
     with pytest.raises(PlanError, match="at most 30"):
-        make_design("sequential", 51, "flat", 3)
+        make_design(sequential, 51, rules)
 
 
 def test_the_design_is_part_of_the_plan_and_of_what_seeds_are_derived_from(script: Path) -> None:
-    design = make_design("sequential", 3, "flat", 3)
-    made = make_plan(script, None, None, 3, {}, 0, 1, CLAIM, design)
-    assert made["design"] == design
-    assert made["seeds"] != plan(script)["seeds"]
+    made = plan_of(script, design="sequential")
+    assert made.design == Design(kind=DesignKind.SEQUENTIAL, looks=(3,), boundary="flat")
+    assert made.seeds != plan_of(script).seeds
 
 
-def test_modules_beside_the_script_are_named(script: Path) -> None:
-    assert "modules" not in plan(script)["script"]
+def test_modules_next_to_the_script_are_named(script: Path) -> None:
+    assert "modules" not in table_of(script)["script"]
     script.write_text("import os, kernels\nfrom layers.deep import x\nimport numpy as np\ndef f():\n    import late\n")
     for name in ("kernels.py", "late.py", "os.py", "unused.py"):
         (script.parent / name).touch()
     (script.parent / "layers").mkdir()
-    assert plan(script)["script"]["modules"] == ["kernels", "late", "layers"]
+    assert table_of(script)["script"]["modules"] == ["kernels", "late", "layers"]
+    (note,) = notes(plan_of(script))
+    assert "imports kernels, late, layers from its folder" in note
     script.write_text("import kernels (")
-    assert "modules" not in plan(script)["script"]
+    assert "modules" not in table_of(script)["script"]
+
+
+def test_too_few_seeds_are_noted(script: Path) -> None:
+    assert notes(plan_of(script, "1,")) == ["seeds planned: 1; a claim by parameter-golf needs 3."]
+    assert notes(plan_of(script, "1,2,3")) == []
 
 
 @pytest.mark.parametrize("seed", [2**32, 10**30])
@@ -239,11 +264,11 @@ def test_a_seed_that_no_library_takes_is_refused(seed: int) -> None:
 def test_a_script_that_is_too_large_to_be_kept_is_refused(script: Path) -> None:
     script.write_bytes(b"#" * (2**22 + 1))
     with pytest.raises(PlanError, match="has 4194305 bytes; at most 4194304"):
-        plan(script)
+        plan_of(script)
 
 
 def test_a_script_that_changes_while_it_is_frozen_is_refused(script: Path, tmp_path: Path) -> None:
-    made = plan(script)
+    made = plan_of(script)
     script.write_text("print(2)\n")
     with pytest.raises(PlanError, match="was changed just now"):
         freeze(made, tmp_path / "out")

@@ -155,13 +155,13 @@ def test_a_property_that_a_gpu_does_not_tell(tmp_path: Path, cell: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("#!/bin/sh\necho 'No devices were found'; exit 6\n", "nvidia-smi left with 6: No devices were found"),
+        ("#!/bin/sh\necho 'No devices were found'; exit 6\n", "nvidia-smi exited with 6: No devices were found"),
         (
             "#!/bin/sh\necho 'NVML: Driver/library mismatch' >&2; exit 18\n",
-            "left with 18: NVML: Driver/library mismatch",
+            "exited with 18: NVML: Driver/library mismatch",
         ),
-        ("#!/bin/sh\nexit 1\n", "left with 1: it said nothing"),
-        ("#!/bin/sh\nkill -9 $$\n", "left with -9"),
+        ("#!/bin/sh\nexit 1\n", "exited with 1: it said nothing"),
+        ("#!/bin/sh\nkill -9 $$\n", "exited with -9"),
         ("#!/bin/sh\n", "lists no GPU"),
         ("#!/bin/sh\nprintf '\\377\\000\\033[31m, %s\\n' garbage\n", "garbage' instead of 10 values"),
         ("#!/no/such/interpreter\n", "No such file"),
@@ -339,7 +339,7 @@ def test_a_slow_disk_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(data_of, "_ends", slow)
     monkeypatch.setattr(data_of, "DATA_S", 0.25)
-    assert run(DATA_PATH=str(tmp_path))["unknown"]["data.shards.digests"] == "2 of 5 files were read: 0.25 s were over"
+    assert run(DATA_PATH=str(tmp_path))["unknown"]["data.shards.digests"] == "2 of 5 files were read: 0.25 s had passed"
 
 
 def test_data_that_cannot_be_read(tmp_path: Path) -> None:
@@ -351,8 +351,8 @@ def test_data_that_cannot_be_read(tmp_path: Path) -> None:
     found = run(DATA_PATH=str(tmp_path), TOKENIZER_PATH=str(tmp_path / "a.bin"))
     digests = found["data"]["shards"]["digests"]
     assert [shard["bytes"] for shard in digests] == [None, None, 1, None, 0]
-    assert found["unknown"]["data.shards.digests.0"] == "no regular file"
-    assert found["unknown"]["data.tokenizer"] == "TOKENIZER_PATH is no file"
+    assert found["unknown"]["data.shards.digests.0"] == "not a regular file"
+    assert found["unknown"]["data.tokenizer"] == "TOKENIZER_PATH is not a file"
     digests[4]["name"].encode("utf-8")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -11,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +18,15 @@ from typing import Any
 import pytest
 
 from analysis.rules.ruleset import load
-from analysis.sweepdir.layout import attempt_folder
 from orchestration.disk.files import append_line, file_digest, write_whole
 from orchestration.worker import run as module
 from orchestration.worker import supervisor
-from orchestration.worker.outcome import judge
-from orchestration.worker.run import RunOrder, command, execute, finish, run_environment, supervise
+from orchestration.worker.manifest import finish
+from orchestration.worker.order import Ended, RunOrder
+from orchestration.worker.outcome import Outcome, judge
+from orchestration.worker.run import Exit, command, execute, run_environment, supervise
 from tests.conftest import clean_environment, kill, make_log, processes_of, until
+from tests.orchestration.orders import make_order
 
 RULES = load("parameter-golf")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the supervisor's guarantees need Linux")
@@ -123,12 +123,19 @@ def test_a_run_sees_what_a_bare_torchrun_would() -> None:
 
 def order(script: Path, sweep: Path, ranks: int = 1, **env: str) -> RunOrder:
     """An order of the sweep directory `sweep`, on a node that shares it."""
-    identity = uuid.uuid4().hex  # a run ends what is left of earlier ones of its seed, in tests beside this one too
-    (sweep / "sweep.lock").write_text(json.dumps({"sweep": identity, "driver": "D"}))
     content = script.read_bytes() if script.exists() else b""
-    digest = hashlib.sha256(content).hexdigest()
-    folder = attempt_folder(sweep, "candidate", 7, 1)
-    return RunOrder("candidate", 7, 1, folder, script, digest, content, env, ranks, RULES, identity, "D", 60, None)
+    made = make_order(sweep, script=script, script_bytes=content, env=env, ranks=ranks)
+    (sweep / "sweep.lock").write_text(json.dumps({"sweep": made.sweep, "driver": made.driver}))
+    return made
+
+
+def ended(planned: RunOrder) -> dict[str, Any]:
+    """What run.json says of a run that was made here, and nothing more came of it."""
+    (end,) = execute(planned, "node")
+    assert isinstance(end, Ended)
+    assert end.manifest
+    assert json.loads((planned.folder / "run.json").read_text()) == end.manifest.table
+    return dict(end.manifest.table)
 
 
 def test_the_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +147,9 @@ def test_the_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("NCCL_PROXY", "https://me:" + "hunter22@proxy")
     monkeypatch.setenv("NCCL_DEBUG", "INFO")
     env = run_environment(order(tmp_path / "s.py", tmp_path, A="1"))
-    assert (env["SEED"], env["A"], env["OMP_NUM_THREADS"]) == ("7", "1", "1")
+    assert env["SEED"] == "7"
+    assert env["A"] == "1"
+    assert env["OMP_NUM_THREADS"] == "1"
     assert not {"RAY_JOB_ID", "ITERATIONS", "NCCL_PROXY"} & set(env)
     assert not [name for name in env if "API" in name or "PASS" in name]
     assert env["NCCL_DEBUG"] == "INFO"
@@ -219,10 +228,10 @@ CRASH = """\
 def test_the_state_of_a_run_that_ended(tmp_path: Path, log: str, code: int, state: str, word: str | None) -> None:
     path = tmp_path / "train.log"
     path.write_text(log)
-    found, reason, _, _ = judge(path, code, 1, RULES)
-    assert found == state
-    assert reason is None if word is None else word in str(reason)
-    assert state != "failed" or str(path) in str(reason)
+    found = judge(path, code, 1, RULES)
+    assert found.state == state
+    assert found.reason is None if word is None else word in str(found.reason)
+    assert state != "failed" or str(path) in str(found.reason)
 
 
 @pytest.mark.slow
@@ -235,9 +244,10 @@ def test_a_run_leaves_its_log_its_files_and_its_manifest(tmp_path: Path, monkeyp
         "print('final_x val_loss:2.0 val_bpb:1.2', os.environ['SEED'], os.environ['A'], flush=True)\n"
     )
     planned = order(script, tmp_path, A="b")
-    ((_, manifest),) = execute(planned, "node")
-    folder = planned.folder
-    assert (manifest["state"], manifest["exit_code"], manifest["metric"]["val_bpb"]) == ("succeeded", 0, 1.2)
+    manifest, folder = ended(planned), planned.folder
+    assert manifest["state"] == "succeeded"
+    assert manifest["exit_code"] == 0
+    assert manifest["metric"]["val_bpb"] == 1.2
     assert manifest["files"]["weights.bin"] == {"bytes": 1, "sha256": file_digest(folder / "weights.bin")}
     assert manifest["env"] == {"A": "b", "OMP_NUM_THREADS": "1", "SEED": "7"}
     assert "do-not-write-this" not in (folder / "run.json").read_text()
@@ -250,8 +260,9 @@ def test_a_script_that_changed_after_the_plan_is_run_as_it_was(tmp_path: Path) -
     script.write_text("print('final_x val_loss:2.0 val_bpb:1.2')\n")
     planned = order(script, tmp_path)
     script.write_text("print('final_x val_loss:2.0 val_bpb:1.1')\n")
-    ((_, manifest),) = execute(planned, "node")
-    assert (manifest["state"], manifest["metric"]["val_bpb"]) == ("succeeded", 1.2)
+    manifest = ended(planned)
+    assert manifest["state"] == "succeeded"
+    assert manifest["metric"]["val_bpb"] == 1.2
     assert manifest["script"]["sha256"] == planned.script_sha256
     assert not Path(manifest["command"][-1]).exists()  # the copy that ran is gone
 
@@ -279,24 +290,26 @@ def test_a_process_that_cannot_be_ended_holds_nobody(
     planned = replace(order(tmp_path / "s.py", tmp_path), stall_timeout_s=1.0)
     planned.folder.mkdir(parents=True)
     said = supervise(planned, [], clean_environment() | {"MARKER": marker})
-    with pytest.raises(StopIteration) as ended, pytest.warns(ResourceWarning):
+    with pytest.raises(StopIteration) as stopped, pytest.warns(ResourceWarning):
         next(said)
-    assert ended.value.value == (None, ("lost", "hung: no line for 1 s; its processes cannot be ended"))
+    fault = Outcome(state="lost", reason="hung: no line for 1 s; its processes cannot be ended")
+    assert stopped.value.value == Exit(code=None, fault=fault)
 
 
 def test_a_manifest_that_the_script_has_overwritten_is_written_again(tmp_path: Path) -> None:
-    planned = order(tmp_path / "s.py", tmp_path)
+    planned, succeeded = order(tmp_path / "s.py", tmp_path), Outcome(state="succeeded")
     planned.folder.mkdir(parents=True)
     path = planned.folder / "run.json"
     for content in ('{"lr": 1}', '{"state": "lost", "seed": 7}', "[]"):
         path.write_text(content)
-        assert finish(planned, {"seed": 7}, "succeeded", None)["state"] == "succeeded"
-    path.write_text('{"state": "stopped", "arm": "candidate", "seed": 7, "attempt": 1}')  # the driver's word
-    assert finish(planned, {"seed": 7}, "succeeded", None)["state"] == "stopped"
+        assert finish(planned, {"seed": 7}, succeeded).state == "succeeded"
+    path.write_text('{"state": "stopped", "arm": "candidate", "seed": 7, "attempt": 1}')  # the driver has given it up
+    assert finish(planned, {"seed": 7}, succeeded).state == "stopped"
 
 
 def test_what_a_log_lacks_is_said_by_the_rules(tmp_path: Path) -> None:
     log = tmp_path / "train.log"
     log.write_text("final_x val_loss:2.0 val_bpb:1.2\n")
-    state, reason, *_ = judge(log, 0, 1, load("nanogpt-track-3"))
-    assert (state, reason) == ("failed", f"no final metric, a validation at the last step, was printed; see {log}")
+    found = judge(log, 0, 1, load("nanogpt-track-3"))
+    reason = f"no final metric, a validation at the last step, was printed; see {log}"
+    assert found == Outcome(state="failed", reason=reason)

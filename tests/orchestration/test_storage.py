@@ -123,7 +123,7 @@ def test_the_journal_comes_after_the_runs_that_it_tells_of(
 ) -> None:
     storage = opened(url, sweep)
     order: list[str] = []
-    monkeypatch.setattr(storage, "_upload", lambda path: order.append(path.name))
+    monkeypatch.setattr(storage, "_copy_one", lambda path: order.append(path.name))
     monkeypatch.setattr(storage, "_copier", object())  # nothing is copied yet
     (sweep / "events.jsonl").write_text("1")
     for name in ("one", "two"):
@@ -184,7 +184,7 @@ def test_another_sweep_of_the_same_name_is_not_written_over(sweep: Path, url: st
     theirs = tmp_path / "theirs" / "mine"
     theirs.mkdir(parents=True)
     (theirs / "plan.json").write_text('{"a": 2}')
-    with pytest.raises(StorageError, match=f"^{url} holds another sweep of the name mine"):
+    with pytest.raises(StorageError, match=f"^{url} holds another sweep with the name mine"):
         Storage(url, theirs)
     assert (there(url) / "plan.json").read_text() == '{"a": 1}'
 
@@ -198,7 +198,7 @@ def test_a_storage_that_fails_for_a_while_loses_nothing(sweep: Path, url: str, m
     said = [storage.put(sweep)]
     until(lambda: said.append(storage.put()) or said[-1])
     assert f"{url} cannot be written: " in str(said[-1])
-    assert "2 files have not come to" in str(storage.close(lock_of("first"), 0.2))
+    assert "2 files were not copied to" in str(storage.close(lock_of("first"), 0.2))
     there(url).unlink()
     away.rename(there(url))
     until(lambda: contents(sweep).keys() <= contents(there(url)).keys())
@@ -210,7 +210,7 @@ def test_a_file_that_has_gone_or_has_no_name_in_text_holds_up_no_other(sweep: Pa
     with storage._changed:
         storage._due[sweep / "gone"] = None
     storage.put(sweep)
-    assert str(storage.close(lock_of("first"), 10)).startswith("1 files have not come to")
+    assert str(storage.close(lock_of("first"), 10)).startswith("1 files were not copied to")
     assert (there(url) / "plan.json").is_file()
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import tempfile
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from analysis.rules.ruleset import load
-from analysis.sweepdir.layout import attempt_folder
-from orchestration.worker.run import RunOrder, execute
+from analysis.sweepdir.manifest import RunManifest
+from orchestration.worker.order import Began, Ended, Message, Part, RunOrder
+from orchestration.worker.run import execute
 from orchestration.worker.transfer import CHUNK_BYTES, Inbox, Outbox, scratch, shares
+from tests.orchestration.orders import make_order
 
 SCRIPT = b"""
 import os, time
@@ -39,44 +41,55 @@ def afar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunOr
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
 
     def make(**env: str) -> RunOrder:
-        folder = attempt_folder(tmp_path / "sweep", "candidate", 7, 1)
-        digest = hashlib.sha256(SCRIPT).hexdigest()
         script = tmp_path / "nowhere" / "train_gpt.py"
-        identity = uuid.uuid4().hex  # a run ends what is left of earlier ones of its seed, in tests beside this one too
-        rules = load("parameter-golf")
-        return RunOrder("candidate", 7, 1, folder, script, digest, SCRIPT, env, 1, rules, identity, "D", 60, None)
+        return make_order(tmp_path / "sweep", script=script, script_bytes=SCRIPT, env=env)
 
     return make
 
 
-def bring_over(order: RunOrder, messages: Iterator[tuple[str, Any]]) -> tuple[dict[str, Any], list[str]]:
-    """What the driver makes of a run's messages: its manifest and the kinds that came."""
-    kinds, inbox = [], None
-    for kind, content in messages:
-        kinds.append(kind)
-        if kind == "ended":
+@dataclass
+class Brought:
+    """What the driver makes of a run's messages: its manifest, and the messages that came."""
+
+    manifest: RunManifest
+    messages: list[Message]
+
+    @property
+    def parts(self) -> list[tuple[str, bool]]:
+        return [(one.name, one.first) for one in self.messages if isinstance(one, Part)]
+
+
+def bring_over(order: RunOrder) -> Brought:
+    messages, inbox = [], None
+    for message in execute(order, "node"):
+        message = pickle.loads(pickle.dumps(message))  # noqa: S301  as Ray does
+        messages.append(message)
+        if isinstance(message, Ended):
             assert inbox
-            return inbox.close(json.loads(json.dumps(content))), kinds
-        if kind == "began":
-            assert content["state"] == "running"
-            inbox = Inbox(order.folder, content)
+            assert message.manifest
+            return Brought(inbox.close(message.manifest), messages)
+        if isinstance(message, Began):
+            assert message.manifest.state == "running"
+            inbox = Inbox(order.folder, message.manifest)
         else:
             assert inbox
-            inbox.take(kind, content)
+            assert isinstance(message, Part)
+            inbox.take(message)
     raise AssertionError("the run did not end")
 
 
 @pytest.mark.slow
 def test_a_run_on_another_disk_comes_over_whole(afar: Callable[..., RunOrder], tmp_path: Path) -> None:
     order = afar()
-    manifest, kinds = bring_over(order, execute(order, "node"))
-    assert (manifest["state"], manifest["metric"]["val_bpb"]) == ("succeeded", 1.2)
-    assert kinds[0] == "began"
-    assert kinds.count("log") >= 2  # while it ran, and the rest
-    assert kinds[-4:] == ["file", "more", "file", "ended"]
+    found = bring_over(order)
+    assert found.manifest.state == "succeeded"
+    assert found.manifest.metric["val_bpb"] == 1.2
+    assert isinstance(found.messages[0], Began)
+    assert found.parts.count(("train.log", False)) >= 2  # while it ran, and the rest
+    assert found.parts[-3:] == [("deep/weights.bin", True), ("deep/weights.bin", False), ("empty", True)]
     assert (order.folder / "deep" / "weights.bin").stat().st_size == 5 * 2**20
     assert (order.folder / "train.log").read_text() == "first line\nfinal_x val_loss:2.0 val_bpb:1.2\n"
-    assert json.loads((order.folder / "run.json").read_text()) == manifest
+    assert json.loads((order.folder / "run.json").read_text()) == found.manifest.table
     names = sorted(path.name for path in order.folder.rglob("*"))
     assert names == ["deep", "empty", "run.json", "train.log", "weights.bin"]  # no link, nothing half-written
     assert not list((tmp_path / "disk").iterdir())
@@ -85,33 +98,38 @@ def test_a_run_on_another_disk_comes_over_whole(afar: Callable[..., RunOrder], t
 @pytest.mark.slow
 def test_a_failed_run_names_the_log_where_the_driver_has_it(afar: Callable[..., RunOrder]) -> None:
     order = afar(FAIL="1")
-    manifest, _ = bring_over(order, execute(order, "node"))
-    assert manifest["state"] == "failed"
-    assert str(order.folder / "train.log") in manifest["reason"]
+    found = bring_over(order)
+    assert found.manifest.state == "failed"
+    assert str(order.folder / "train.log") in str(found.manifest.reason)
+    assert found.messages[-1].reason == found.manifest.reason  # type: ignore[union-attr]
+
+
+def manifest(state: str = "running", **table: Any) -> RunManifest:
+    return RunManifest.of({"state": state, **table}, Path("run.json"))
 
 
 def filled(folder: Path) -> dict[str, Any]:
-    """A run's folder on its node, and its manifest."""
+    """Fill a run's folder on its node; return what its run.json says at the end."""
     folder.mkdir(parents=True)
     files = {"train.log": b"a\nb\n", "weights.bin": bytes(CHUNK_BYTES + 1)}
     for name, content in files.items():
         (folder / name).write_bytes(content)
     digests = {name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()}
-    return {"state": "succeeded", "reason": None, "host": "far", "files": digests, "ended": "now"}
+    return {"reason": None, "host": "far", "files": digests, "ended": "now"}
 
 
 @pytest.mark.parametrize("lost", [None, 0, 2], ids=["nothing", "a piece of the log", "a piece of a file"])
 def test_what_is_missing_makes_the_run_lost(tmp_path: Path, lost: int | None) -> None:
-    manifest = filled(tmp_path / "there")
-    inbox = Inbox(tmp_path / "here", manifest | {"state": "running"})
-    messages = list(Outbox(tmp_path / "there").files(manifest["files"]))
-    assert [kind for kind, _ in messages] == ["log", "file", "more"]
-    for number, message in enumerate(messages):
+    table = filled(tmp_path / "there")
+    inbox = Inbox(tmp_path / "here", manifest(**table))
+    parts = list(Outbox(tmp_path / "there").files(table["files"]))
+    assert [part.name for part in parts] == ["train.log", "weights.bin", "weights.bin"]
+    for number, part in enumerate(parts):
         if number != lost:
-            inbox.take(*message)
-    found = inbox.close(manifest)
-    assert found["state"] == ("succeeded" if lost is None else "lost")
-    assert lost is None or "did not come over from far" in found["reason"]
+            inbox.take(part)
+    found = inbox.close(manifest("succeeded", **table))
+    assert found.state == ("succeeded" if lost is None else "lost")
+    assert lost is None or "did not come over from far" in str(found.reason)
     kept = sorted(path.name for path in (tmp_path / "here").iterdir())
     assert kept == [
         "run.json",
@@ -120,18 +138,18 @@ def test_what_is_missing_makes_the_run_lost(tmp_path: Path, lost: int | None) ->
     ]
 
 
-def test_the_drivers_word_stands(tmp_path: Path) -> None:
-    manifest = filled(tmp_path / "there")
-    inbox = Inbox(tmp_path / "here", manifest | {"state": "running"})
+def test_a_run_that_the_driver_has_given_up_stays_so(tmp_path: Path) -> None:
+    table = filled(tmp_path / "there")
+    inbox = Inbox(tmp_path / "here", manifest(**table))
     (tmp_path / "here" / "run.json").write_text('{"state": "stopped"}')
-    assert inbox.close(manifest) == {"state": "stopped"}
+    assert inbox.close(manifest("succeeded", **table)).table == {"state": "stopped"}
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "run.json", "a/../../x", ""])
 def test_no_file_leaves_the_attempts_folder(tmp_path: Path, name: str) -> None:
-    inbox = Inbox(tmp_path / "here", {"state": "running"})
-    with pytest.raises(ValueError, match="no name of a run's file"):
-        inbox.take("file", (name, b"x"))
+    inbox = Inbox(tmp_path / "here", manifest())
+    with pytest.raises(ValueError, match="cannot be the name of a run's file"):
+        inbox.take(Part(name=name, content=b"x", first=True))
 
 
 def test_a_node_shares_a_directory_when_it_reads_the_drivers_own_lock(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.worker import watchdog as module
+from orchestration.worker.outcome import Outcome
 from orchestration.worker.watchdog import Watchdog, dump_stacks
 
 
@@ -42,14 +43,14 @@ def test_silence_is_a_hang_and_a_line_ends_it(log: Path) -> None:
     append(log, "step:3\n")
     assert watchdog.fault() is None
     time.sleep(0.06)
-    assert watchdog.fault() == ("lost", "hung: no line for 0.05 s")
+    assert watchdog.fault() == Outcome(state="lost", reason="hung: no line for 0.05 s")
     assert watchdog.fault_at_the_end() is None  # it came to its end after all
 
 
 def test_a_run_that_is_not_done_by_its_deadline_failed(log: Path) -> None:
     watchdog = Watchdog(log, 60, 0.01)
     time.sleep(0.02)
-    assert watchdog.fault() == ("failed", "not done after 0.01 s, the deadline")
+    assert watchdog.fault() == Outcome(state="failed", reason="not done after 0.01 s, the deadline")
     assert watchdog.fault_at_the_end() is None
 
 
@@ -61,21 +62,21 @@ def test_a_log_that_was_cut_is_lost(log: Path, grown: str) -> None:
     append(log, grown)
     fault = watchdog.fault()
     assert fault
-    assert fault[0] == "lost"
-    assert "was cut" in fault[1]
+    assert fault.state == "lost"
+    assert "was cut" in str(fault.reason)
     assert watchdog.fault_at_the_end() is not None
 
 
 def test_a_log_that_was_taken_away_is_lost(log: Path) -> None:
     watchdog = Watchdog(log, 60, 60)
     log.unlink()
-    assert watchdog.fault() == ("lost", f"{log} was taken away while the run wrote it")
+    assert watchdog.fault() == Outcome(state="lost", reason=f"{log} was taken away while the run wrote it")
 
 
 def test_a_run_whose_node_lost_its_ray_is_lost(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watchdog = Watchdog(log, 60, 60)
     monkeypatch.setattr(os, "getppid", lambda: 1)
-    assert watchdog.fault() == ("lost", "the Ray process of its node went away")
+    assert watchdog.fault() == Outcome(state="lost", reason="the Ray process of its node went away")
     assert watchdog.fault_at_the_end() is None
 
 

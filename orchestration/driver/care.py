@@ -1,0 +1,50 @@
+"""How runs are looked after: the options that `run` and `resume` share. None of them changes what a run computes."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import click
+
+from analysis.sweepdir.layout import SweepError
+from analysis.sweepdir.plan import Plan
+
+EXIT_RUN_FAILED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Care:
+    """The options by their names: stall_timeout and deadline in seconds, wait_for_nodes in minutes, parallel in seeds."""
+
+    max_attempts: int = 3
+    stall_timeout: float = 300.0
+    deadline: float | None = None
+    wait_for_nodes: float = 0.0
+    storage: str | None = None
+    parallel: int = 1
+
+    def check(self, plan: Plan) -> None:
+        """Raise SweepError where an option does not fit the plan."""
+        if self.parallel != 1 and not plan.design.sequential:
+            raise SweepError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
+
+    def words(self) -> list[str]:
+        """Return the options that differ from the defaults, as on a command line."""
+        usual = Care()
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        words = []
+        for name, value in given.items():
+            if value is not None and value != getattr(usual, name):
+                words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+        return words
+
+
+def not_complete(directory: Path, care: Care, why: str | None = None) -> int:
+    """Say why a sweep is not complete, and how to go on with it; return its exit code."""
+    if why is not None:
+        click.echo(why, err=True)
+    words = ["python", "-m", "orchestration.sweep", "resume", str(directory), *care.words()]
+    click.echo(f"Go on with: {shlex.join(words)}", err=True)
+    return EXIT_RUN_FAILED

@@ -1,0 +1,62 @@
+"""One seed of one arm, through all its attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analysis.sweepdir.layout import DONE
+from analysis.sweepdir.manifest import RunManifest
+from orchestration.worker.order import Began, Ended, Part, RunOrder
+from orchestration.worker.transfer import Inbox
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """A planned run as its driver knows it.
+
+    order, state, reason: of the last attempt; there is no order before the first one.
+    first_attempt: the number of this driver's first attempt. unbegun: how many were lost before their folder existed.
+    refused_since: since when no node has had room for it. inbox: takes files from a node that does not share the directory.
+    queued: whether this driver has given it to the pool.
+    """
+
+    arm: str
+    seed: int
+    order: RunOrder | None = None
+    state: str = "pending"
+    reason: str | None = None
+    first_attempt: int = 1
+    unbegun: int = 0
+    refused_since: float | None = None
+    inbox: Inbox | None = None
+    queued: bool = False
+
+    @property
+    def has_result(self) -> bool:
+        return self.state in DONE
+
+    def take(self, order: RunOrder, message: Began | Part) -> None:
+        """Take what comes over from a node that does not share the directory."""
+        if isinstance(message, Began):
+            self.inbox = Inbox(order.folder, message.manifest)
+        elif self.inbox is not None:
+            self.inbox.take(message)
+
+    def brought_over(self, end: Ended) -> RunManifest | None:
+        """Return the manifest of an attempt that ended, once its files are here; None if it has none."""
+        inbox, self.inbox = self.inbox, None
+        if inbox is None:
+            return end.manifest
+        if end.manifest is None:
+            inbox.clear()
+            return None
+        return inbox.close(end.manifest)
+
+    def forgive(self, order: RunOrder, most: int) -> None:
+        """Do not count an attempt whose node died before the folder existed, but forgive at most so many."""
+        if not order.folder.exists() and self.unbegun < most:
+            self.unbegun += 1
+            self.first_attempt += 1
+
+    def has_attempts_left(self, order: RunOrder, max_attempts: int) -> bool:
+        return order.attempt - self.first_attempt + 1 < max_attempts

@@ -1,0 +1,65 @@
+"""The reviewer's command: the `check` that asks of the folder what the sweep asked."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Collection
+from dataclasses import fields, replace
+from pathlib import Path
+
+from analysis.evidence.options import Options
+from analysis.rules.ruleset import Ruleset, known, load
+from analysis.sweepdir.layout import CONTROL, PLAN
+from analysis.sweepdir.plan import DesignKind, Plan
+
+RULES = "rules.toml"
+SHOWN = ("sota", "control", "rules", "margin", "unit", "alpha", "design")
+
+
+def check_options(folder: Path, plan: Plan, files: Collection[str]) -> Options:
+    """Return the options of `check` for the folder; `files` are the names of what is in it."""
+    planned, control = PLAN in files, any(name.startswith(f"{CONTROL}/") for name in files)
+    return replace(
+        rules_options(plan.rules()) or Options(rules=str(folder / RULES)),
+        sota=plan.sota,
+        control=folder / CONTROL if control else None,
+        design=DesignKind.SEQUENTIAL if plan.design.sequential and not planned else None,
+        require_plan=planned,
+    )
+
+
+def check_command(folder: Path, plan: Plan, files: Collection[str]) -> str:
+    words, options = ["python", "-m", "analysis.significance", "check", str(folder)], check_options(folder, plan, files)
+    for name in SHOWN:
+        if (value := getattr(options, name)) is not None:
+            words += [f"--{name}", str(value)]
+    return shlex.join([*words, *(["--require-plan"] if options.require_plan else [])])
+
+
+def rules_options(rules: Ruleset) -> Options | None:
+    """Return the options of `check` that name these rules; None where only a file can."""
+    if rules.name not in known():
+        return None
+    shipped = load(rules.name)
+    changed = {
+        key.name: value for key in fields(rules) if (value := getattr(rules, key.name)) != getattr(shipped, key.name)
+    }
+    if changed.keys() - {"margin", "unit", "alpha"} or ("alpha" in changed and rules.scaled_gain is not None):
+        return None
+    return Options(rules=rules.name, **changed)
+
+
+def as_toml(rules: Ruleset) -> str:
+    """Return a ruleset as a file that can be read again."""
+    own = {
+        key.name: value
+        for key in fields(rules)
+        if key.name != "name" and (value := getattr(rules, key.name)) is not None
+    }
+    tables = {name: table for name, table in own.items() if isinstance(table, dict)}
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in own.items() if name not in tables]
+    for name, table in tables.items():
+        pairs = (f"{json.dumps(key, ensure_ascii=False)} = {json.dumps(value)}" for key, value in table.items())
+        lines += ["", f"[{name}]", *pairs] if table else []
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,87 @@
+"""What passes between the driver and a worker: the order of a run, and the messages that come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from analysis.rules.ruleset import Ruleset
+from analysis.sweepdir.layout import RUN_MANIFEST, SweepError
+from analysis.sweepdir.manifest import RunManifest, read_manifest
+from orchestration.disk.journal import Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # compared by identity; used as a dict key
+class RunOrder:
+    """All that a worker must know to make one run."""
+
+    arm: str
+    seed: int
+    attempt: int
+    folder: Path
+    script: Path
+    script_sha256: str
+    script_bytes: bytes = field(repr=False)
+    env: dict[str, str]
+    ranks: int
+    rules: Ruleset
+    sweep: str
+    driver: str
+    stall_timeout_s: float
+    deadline_s: float | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm} seed {self.seed}"
+
+    @property
+    def key(self) -> Attempt:
+        return Attempt(self.arm, self.seed, self.attempt)
+
+    @property
+    def sweep_directory(self) -> Path:
+        return self.folder.parents[2]
+
+    def manifest(self) -> RunManifest | None:
+        """Read the attempt's run.json; None if there is none, or if the script has written a file of its own there."""
+        path = self.folder / RUN_MANIFEST
+        try:
+            found = read_manifest(path) if path.is_file() else None
+        except SweepError:
+            return None
+        return found if found and Attempt(found.arm or "", found.seed or 0, found.attempt or 0) == self.key else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """The run cannot start yet."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """The run began on a node that does not share the sweep's directory."""
+
+    manifest: RunManifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The next part of a file that such a run wrote; `first` begins the file anew."""
+
+    name: str
+    content: bytes
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The run ended, with the manifest that it wrote. Without one it is lost or, if its node refused it, pending."""
+
+    state: str
+    reason: str | None
+    manifest: RunManifest | None = None
+
+
+Message = Waits | Began | Part | Ended
