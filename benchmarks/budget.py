@@ -1,9 +1,9 @@
-"""What a training step must compute and move, from the recipe alone: no measurement.
+"""What a training step must compute and move: computed from the recipe alone, nothing is measured.
 
     python -m benchmarks.budget        # the tables of docs/scaling.md
 
-Rates are those of one H100 SXM: 989 TFLOP/s of dense bfloat16, of which large matrix products reach about 800 and the
-best attention kernels about 500; 3.35 TB/s of memory, of which a copy reaches about 2.8.
+Rates are those of one H100 SXM. Its peak is 989 TFLOP/s of dense bfloat16; large matrix products reach about 800, the
+best attention kernels about 500. Its memory moves 3.35 TB/s; a copy reaches about 2.8.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Recipe:
 
     @property
     def matrices(self) -> list[tuple[int, int]]:
-        """(rows, columns) of one block's matrices."""
+        """Return (rows, columns) of one block's matrices."""
         d, kv = self.dim, self.kv_dim
         return [(d, d), (kv, d), (kv, d), (d, d), (self.mlp * d, d), (d, self.mlp * d)]
 
@@ -47,10 +47,12 @@ class Recipe:
 
     @property
     def params(self) -> int:
-        """17,059,912 at the defaults: with embedding, vectors (4 a block: two of mix, two scales), gains and skip weights."""
-        vectors = (
-            self.layers * (4 * self.dim + self.heads) + min(self.layers // 2, self.layers - self.layers // 2) * self.dim
-        )
+        """Return the number of parameters: 17,059,912 at the defaults.
+
+        They are matrices, embedding, vectors (4 a block: two of mix, two scales), gains and skip weights.
+        """
+        skips = min(self.layers // 2, self.layers - self.layers // 2)
+        vectors = self.layers * (4 * self.dim + self.heads) + skips * self.dim
         return self.matrix_params + self.vocab * self.dim + vectors
 
 
@@ -59,7 +61,7 @@ SEQ4096 = Recipe()
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Work of one kind: arithmetic in TFLOP at a rate, memory traffic in GB; it takes at least the longer of the two."""
+    """Work of one kind: arithmetic in TFLOP at a rate, and memory traffic in GB. It takes the longer of the two or more."""
 
     name: str
     tflop: float
@@ -72,11 +74,11 @@ class Part:
 
 
 def budget(r: Recipe, tokens: int, ranks: int = 8) -> list[Part]:
-    """The parts of one step on one GPU with `tokens` of its own, forward and backward.
+    """Return the parts of one step on one GPU with `tokens` of its own, forward and backward.
 
-    A is one activation (tokens x dim, bfloat16). Counted as compiled code moves them: a chain of elementwise work reads
-    its inputs once and writes its outputs once; a product reads both factors and writes its result; attention as a fused
-    kernel reads q, k, v and writes its output, and again with their gradients.
+    A is one activation (tokens x dim, bfloat16). Traffic is counted as compiled code moves it: a chain of elementwise
+    work reads its inputs once and writes its outputs once; a product reads both factors and writes its result; attention
+    is a fused kernel that reads q, k, v and writes its output, and does so again with their gradients.
     """
     a = tokens * r.dim * 2 / 1e9
     kv = r.kv_dim / r.dim
@@ -110,7 +112,10 @@ def budget(r: Recipe, tokens: int, ranks: int = 8) -> list[Part]:
 
 
 def peak_share(parts: list[Part], ms: float) -> float:
-    """The model's arithmetic (6 a parameter and token, and causal attention) in `ms`, as a share of the GPU's peak."""
+    """Return the model's arithmetic in `ms` as a share of the GPU's peak.
+
+    It is 6 FLOP a parameter and token, and causal attention.
+    """
     useful = sum(part.tflop for part in parts if part.name in ("products of the blocks", "attention", "head and loss"))
     return useful / (ms / 1000) / PEAK_TFLOPS
 
@@ -119,13 +124,13 @@ def peak_share(parts: list[Part], ms: float) -> float:
 
 
 def ring_ms(gigabytes: float, ranks: int, link: str, passes: int = 2) -> float:
-    """An all-reduce (two passes) or all-gather (one) of a buffer: each rank moves (n - 1) / n of it a pass."""
+    """Return the ms of an all-reduce (two passes) or all-gather (one): a rank moves (n - 1) / n of the buffer a pass."""
     steps = ranks - 1
     return passes * (steps / ranks * gigabytes / LINK_GBS[link] * 1000 + steps * LATENCY_US[link] / 1000)
 
 
 def collective_ms(gigabytes: float, gpus: int, passes: int = 2) -> float:
-    """Within a node over NVLink; over several first within, then each GPU with its peers an eighth of the buffer."""
+    """Return the ms of a collective: over NVLink in a node, then over the network, an eighth of the buffer a GPU."""
     inside = min(gpus, 8)
     total = ring_ms(gigabytes, inside, "NVLink", passes)
     if gpus > 8:
@@ -135,7 +140,7 @@ def collective_ms(gigabytes: float, gpus: int, passes: int = 2) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step on `gpus` GPUs in ms: compute, the collectives, and what of them is not hidden."""
+    """A step on `gpus` GPUs in ms: compute, the collectives, and the part of them that compute does not hide."""
 
     gpus: int
     tokens: int
@@ -154,8 +159,11 @@ class Step:
 
 
 def step(r: Recipe, gpus: int, tokens: int) -> Step:
-    """Played through: the second half's gradients leave when its backward pass (a third of the compute) ends and travel
-    beside the first half's; the first half's and the embedding's leave at the end; then Muon's updates are gathered."""
+    """Play one step through.
+
+    The second half's gradients are sent when its backward pass ends (a third of the compute), while the first half's
+    pass runs. The first half's and the embedding's are sent at the end. Then Muon's updates are gathered.
+    """
     parts = budget(r, tokens, gpus)
     compute = sum(part.least_ms for part in parts)
     fixed = sum(part.least_ms for part in parts[4:])
@@ -166,19 +174,26 @@ def step(r: Recipe, gpus: int, tokens: int) -> Step:
     early_ms, late_ms = (collective_ms(size, gpus) for size in (early, late))
     gather_ms = collective_ms(2 * gathered(r, min(gpus, 8)) / 1e9, gpus, passes=1)  # the trainer divides by 8 at most
     if gpus == 1:
-        return Step(gpus, tokens, compute, 0.0, 0.0, 0.0)
-    exposed = max(early_ms - half_backward, 0.0) + late_ms + gather_ms
-    return Step(gpus, tokens, compute, early_ms + late_ms, gather_ms, exposed)
+        return Step(gpus=1, tokens=tokens, compute_ms=compute, gradients_ms=0.0, updates_ms=0.0, exposed_ms=0.0)
+    return Step(
+        gpus=gpus,
+        tokens=tokens,
+        compute_ms=compute,
+        gradients_ms=early_ms + late_ms,
+        updates_ms=gather_ms,
+        exposed_ms=max(early_ms - half_backward, 0.0) + late_ms + gather_ms,
+    )
 
 
 def gathered(r: Recipe, ranks: int) -> int:
-    """Elements of Muon's updates that are swapped: of each half and shape, shares rounded up to whole matrices."""
+    """Return how many elements of Muon's updates are swapped: a half's share of a shape is rounded up to whole matrices."""
     halves = (r.layers - r.layers // 2, r.layers // 2)
     banks = [(layers * count, shape) for layers in halves for shape, count in Counter(r.matrices).items()]
     return sum(-(-count // ranks) * ranks * rows * columns for count, (rows, columns) in banks)
 
 
 def tables() -> list[str]:
+    """Return the tables as lines of Markdown."""
     r = SEQ4096
     parts = budget(r, SHARE_TOKENS)
     lines = [

@@ -2,8 +2,8 @@
 
     python -m benchmarks.overhead [--seeds 5] [--no-results]
 
-The same script with two gloo ranks is started by torchrun alone, before and after a sweep of as many seeds, one at a
-time. A seed's time in the sweep is from its start to the next one's. The table is appended to
+torchrun alone starts the same script, with two gloo ranks, before and after a sweep of as many seeds that run one at a
+time. A seed's time in the sweep is from its start to the next seed's. The table is appended to
 benchmarks/results/overhead.md.
 """
 
@@ -41,7 +41,7 @@ dist.destroy_process_group()
 
 
 def bare(script: Path, environment: dict[str, str]) -> float:
-    """Seconds of one torchrun."""
+    """Return the seconds that one torchrun takes."""
     began = time.monotonic()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -49,33 +49,19 @@ def bare(script: Path, environment: dict[str, str]) -> float:
 
 
 def measure(seeds: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="sp", dir="/tmp") as name:  # short: Ray's sockets live below it
+    """Return medians in seconds: bare torchrun, a seed of the sweep, its torchrun, and what the sweep itself takes."""
+    with tempfile.TemporaryDirectory(prefix="sp", dir="/tmp") as name:  # short, because Ray puts its sockets there
         folder = Path(name)
         script, output = folder / "train.py", folder / "sweep"
         script.write_text(SCRIPT)
         kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        environment = kept | {
-            "RAY_TMPDIR": name,
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-            "SEED": "1",
-            "CI": "1",
-        }
+        environment = kept | {"RAY_TMPDIR": name, "PYTHONPATH": str(ROOT)}
+        environment |= {"OMP_NUM_THREADS": "1", "SEED": "1", "CI": "1"}
         bare(script, environment)  # fills the caches
         alone = [bare(script, environment) for _ in range(seeds // 2)]
         began = time.monotonic()
-        command = [
-            "-m",
-            "orchestration.sweep",
-            "run",
-            "--script",
-            str(script),
-            "--output",
-            str(output),
-            "--sota",
-            "1.3",
-        ]
-        command += ["--seeds", ",".join(map(str, range(1, seeds + 2))), "--cpus-per-run", "2"]
+        command = ["-m", "orchestration.sweep", "run", "--script", str(script), "--output", str(output)]
+        command += ["--sota", "1.3", "--seeds", ",".join(map(str, range(1, seeds + 2))), "--cpus-per-run", "2"]
         subprocess.run([sys.executable, *command], check=True, env=environment, stdout=subprocess.DEVNULL)
         wall = time.monotonic() - began
         alone += [bare(script, environment) for _ in range(seeds - seeds // 2)]

@@ -1,4 +1,4 @@
-"""Where a benchmark's table goes: to the terminal, and below the earlier ones of its file in benchmarks/results/."""
+"""Print a benchmark's table, and append it to its file in benchmarks/results/."""
 
 from __future__ import annotations
 

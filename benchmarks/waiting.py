@@ -2,7 +2,7 @@
 
     python -m benchmarks.waiting [--rounds 7]
 
-Rounds are interleaved, so that a busy machine slows all of them alike; medians are shown. The table is appended to
+The commands take turns, so that a busy machine slows all of them alike. The table shows medians; it is appended to
 benchmarks/results/waiting.md with date and machine.
 """
 
@@ -29,7 +29,7 @@ YARDSTICK = "import scipy.stats"
 
 
 def make_record(folder: Path) -> None:
-    """A record folder in which everything fits, with three logs of about the size that real ones have."""
+    """Write a record folder without findings, whose three logs are about as large as real ones."""
     source = 'import os\nprint("final_int8_zlib_roundtrip_exact")\n' + "# a line of the trainer's source\n" * 1400
     losses = [2.03 + math.sin(seed) / 500 for seed in SEEDS]
     for seed, loss in zip(SEEDS, losses, strict=True):
@@ -45,7 +45,7 @@ def make_record(folder: Path) -> None:
 
 
 def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, float]:
-    """Median wall time of each command in ms."""
+    """Return the median wall time of each command in ms."""
     times: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
