@@ -2,11 +2,11 @@
 
     python -m benchmarks.calibration [--sweeps 100000] [--seed 1]
 
-Sweeps are simulated with normal seeds whose true mean lies exactly on the threshold, the likeliest false claim to pass.
-NumPy makes the seeds' values, their means and standard deviations; every sweep, at every look, is then decided by the
-project's own functions: p-values and statistics of analysis.stats, boundaries and e-values of analysis.sequential. Each
-row draws from a generator of its own, seeded by --seed and the row's name. Beside what was measured stands the exact
-number, which needs no simulation. The tables are appended to benchmarks/results/calibration.md with date and machine.
+Sweeps are simulated with normal seeds whose true mean is exactly on the threshold: the false claim most likely to pass.
+NumPy makes the seeds' values, their means and standard deviations. The project's own functions then decide every sweep at
+every look: analysis.stats.fixed gives p-values, analysis.stats.sequential boundaries and e-values. Each row draws from
+its own generator, seeded by --seed and the row's name. The exact rate, which needs no simulation, is printed next to the
+measured one. The tables are appended to benchmarks/results/calibration.md with date and machine.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ RESULTS = Path(__file__).with_name("results") / "calibration.md"
 OURS, THEIRS = "seedproof", "others"
 ALPHA = 0.01  # the level asked for
 CRITICAL = 0.004 / 0.0013  # the z of the speedrun's track 3
-THRESHOLD, MARGIN, SD = 1.2, 0.005, 0.001  # about those of a leaderboard; no rate depends on them
+THRESHOLD, MARGIN, SD = 1.2, 0.005, 0.001  # like a leaderboard's; no rate depends on them
 LOOKS = Design(tuple(range(3, 11)))
 Z99 = -float(ndtri(0.005))
 Decide = Callable[[np.random.Generator, int], Sequence[int]]  # each sweep's answer, 0 where it does not pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """How often one way of deciding passes, as stated and as measured; for power the seeds a sweep takes, too."""
+    """How often one way of deciding passes, stated and measured, and for power the seeds a sweep takes."""
 
     whose: str
     way: str
@@ -69,11 +69,12 @@ class Row:
     seeds_error: float = 0.0
 
     def limits(self, z: float = Z99) -> tuple[float, float]:
-        """Between which rates so many sweeps pass if `stated` is true, but for a tail of Phi(-z) on each side."""
+        """Return the rates between which so many sweeps pass if `stated` is true, less a tail of Phi(-z) on each side."""
         tail, n = float(ndtr(-z)), self.sweeps
         return float(binom.ppf(tail, n, self.stated)) / n, float(binom.isf(tail, n, self.stated)) / n
 
     def within(self, z: float = Z99) -> bool:
+        """Whether rate and seeds are measured as stated, within their limits."""
         low, high = self.limits(z)
         return low <= self.measured <= high and abs(self.measured_seeds - self.seeds) <= z * self.seeds_error
 
@@ -82,7 +83,7 @@ class Row:
 
 
 def draw(rng: np.random.Generator, sweeps: int, n: int, gain: float = 0.0, above: float = 0.0) -> np.ndarray:
-    """A row of n values for each sweep, their true mean `above` the threshold and `gain` sd below that."""
+    """Draw n values for each sweep. Their true mean is the threshold plus `above`, less `gain` sd."""
     return THRESHOLD + above + SD * (rng.standard_normal((sweeps, n)) - gain)
 
 
@@ -96,7 +97,7 @@ def t_test(values: np.ndarray) -> list[bool]:
 
 
 def lowest(rng: np.random.Generator, sweeps: int, n: int, of: int) -> list[bool]:
-    """The n lowest of so many seeds, as if there were no others."""
+    """Test the n lowest of so many seeds as if there were no others."""
     return t_test(np.sort(draw(rng, sweeps, of), axis=1)[:, :n])
 
 
@@ -114,14 +115,14 @@ def two_samples(
 
 
 def exact_number(sample: Sample, control: Sample, margin: float) -> Test:
-    """The control's mean as if it had no noise."""
+    """Test against the control's mean as if it had no noise."""
     return one_sample_t(sample, control.mean - margin)
 
 
 def stops(
     rng: np.random.Generator, sweeps: int, design: Design, criticals: tuple[float, ...] | None, gain: float = 0.0
 ) -> np.ndarray:
-    """At how many seeds each sweep passes, looking until it does; 0: never. Without criticals the e-value decides."""
+    """Look until a sweep passes; return at how many seeds each does, 0 for never. Without criticals the e-value decides."""
     values, stopped = draw(rng, sweeps, design.looks[-1], gain), np.zeros(sweeps, dtype=int)
     control = draw(rng, sweeps, design.looks[-1] if design.paired else design.control, above=MARGIN)
     for k, n in enumerate(design.looks):
@@ -142,7 +143,7 @@ def stops(
 
 
 def grouped(rng: np.random.Generator, sweeps: int, groups: int, each: int, shared: float) -> list[bool]:
-    """All runs taken for independent, though those of one group (a seed, a machine) share a part of the variance."""
+    """Test runs as if independent, though those of one group (a seed, a machine) share a part of the variance."""
     group, own = rng.standard_normal((sweeps, groups, 1)), rng.standard_normal((sweeps, groups, each))
     values = math.sqrt(shared) * group + math.sqrt(1 - shared) * own
     return t_test(THRESHOLD + SD * values.reshape(sweeps, -1))
@@ -152,22 +153,22 @@ def grouped(rng: np.random.Generator, sweeps: int, groups: int, each: int, share
 
 
 def inflated(n: int, factor: float) -> float:
-    """The level of a one-sample t-test whose t is this factor too large."""
+    """Return the level of a one-sample t-test whose t is too large by this factor."""
     return float(stdtr(n - 1, -critical_t(n - 1, ALPHA) / factor))
 
 
 @cache
 def e_value_criticals() -> tuple[float, ...]:
-    """The t of each look at which the e-value, which rises with t, reaches 1 / alpha."""
+    """Return the t of each look at which the e-value, which rises with t, reaches 1 / alpha."""
     scale = [(LOOKS.degrees(n), LOOKS.information(n)) for n in LOOKS.looks]
     return tuple(float(brentq(lambda t, *to: e_value(t, *to) - 1 / ALPHA, 1, 50, args=to)) for to in scale)
 
 
 def ways() -> Iterator[tuple[str, str, float, Decide]]:
-    """Whose way of deciding, its name, how often it passes false claims, and its simulation.
+    """Yield whose way of deciding it is, its name, how often it passes false claims, and its simulation.
 
     Rates written as numbers are quadratures over the ratio of two variances, or over the three lowest seeds; the tests
-    make them again.
+    compute them again.
     """
     for n in (3, 5, 8):
         yield OURS, f"one-sample t, n = {n}", ALPHA, partial(lowest, n=n, of=n)
@@ -214,20 +215,26 @@ def ways() -> Iterator[tuple[str, str, float, Decide]]:
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """A row's own, so that it stays the same whatever other rows there are."""
+    """Return a row's own generator, so that its numbers do not depend on the other rows."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
 def rows(sweeps: int, seed: int) -> list[Row]:
-    """How often false claims pass."""
+    """Measure how often false claims pass."""
     return [
-        Row(whose, way, stated, np.count_nonzero(decide(generator(seed, way), sweeps)) / sweeps, sweeps)
+        Row(
+            whose=whose,
+            way=way,
+            stated=stated,
+            measured=np.count_nonzero(decide(generator(seed, way), sweeps)) / sweeps,
+            sweeps=sweeps,
+        )
         for whose, way, stated, decide in ways()
     ]
 
 
 def power_rows(sweeps: int, seed: int, deltas: Sequence[float] = (1, 2, 3, 5)) -> list[Row]:
-    """How often claims with a true gain of delta sd pass, and with how many seeds."""
+    """Measure how often claims with a true gain of delta sd pass, and with how many seeds."""
     found = []
     for name, design in (("fixed n = 3", Design((3,))), ("sequential 3..10, flat", LOOKS), ("e-value 3..10", LOOKS)):
         by_e_value = name.startswith("e-value")
@@ -236,14 +243,22 @@ def power_rows(sweeps: int, seed: int, deltas: Sequence[float] = (1, 2, 3, 5)) -
             way = f"{name}, gain {delta} sd"
             stopped = stops(generator(seed, way), sweeps, design, None if by_e_value else criticals, delta)
             taken = np.where(stopped > 0, stopped, design.looks[-1])
-            rates = sequential.power(design, criticals, delta), np.count_nonzero(stopped) / sweeps
-            seeds = sequential.expected_seeds(design, criticals, delta), float(taken.mean())
-            found.append(Row(OURS, way, *rates, sweeps, *seeds, float(taken.std()) / math.sqrt(sweeps)))
+            row = Row(
+                whose=OURS,
+                way=way,
+                stated=sequential.power(design, criticals, delta),
+                measured=np.count_nonzero(stopped) / sweeps,
+                sweeps=sweeps,
+                seeds=sequential.expected_seeds(design, criticals, delta),
+                measured_seeds=float(taken.mean()),
+                seeds_error=float(taken.std()) / math.sqrt(sweeps),
+            )
+            found.append(row)
     return found
 
 
 def table(found: list[Row]) -> list[str]:
-    """The rows as Markdown, with the seeds where they were counted."""
+    """Return the rows as Markdown, with the seeds where they were counted."""
     counted = found[0].seeds > 0
     names = "by", "way of deciding", "stated, %", "measured, %", "99 % limits", "within"
     names += ("seeds, stated", "seeds, measured") if counted else ()

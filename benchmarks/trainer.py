@@ -1,11 +1,11 @@
-"""How fast the trainer is, beside another version of itself, and whether both train alike.
+"""How fast the trainer is compared with another version of itself, and whether both train alike.
 
     python -m benchmarks.trainer [--against REVISION] [--rounds 3]     # CPU: the demo's recipe
     python -m benchmarks.trainer --curves [--against REVISION]         # 5 seeds of each, 200 steps, two-sample tests
-    python -m benchmarks.trainer --device cuda [--against REVISION]    # seq4096 on one GPU, beside benchmarks.budget
+    python -m benchmarks.trainer --device cuda [--against REVISION]    # seq4096 on one GPU, next to benchmarks.budget
 
-The versions run in turns, as whole programs that are only read through their logs, so that any version can be named. The
-data is the demo's, with a shorter validation split; speed does not depend on the text. The table is appended to
+The versions take turns. Each runs as a whole program and is read only through its log, so any version can be named. The
+data is the demo's with another validation split; speed does not depend on the text. The table is appended to
 benchmarks/results/trainer.md.
 """
 
@@ -29,7 +29,8 @@ from pathlib import Path
 import numpy as np
 
 from analysis.stats.fixed import Sample, welch_t
-from benchmarks.budget import SEQ4096, SHARE_TOKENS, Part, budget, peak_share
+from benchmarks.budget import SEQ4096, SHARE_TOKENS, budget, peak_share
+from benchmarks.kernels import profile_lines
 from benchmarks.table import publish
 from trainer.dataset import DEMO_DATASET, DEMO_TOKENIZER, build_demo
 from trainer.shards import SHARD_HEADER_INTS, shard_bytes
@@ -40,17 +41,31 @@ SCRIPT = "trainer/train_gpt.py"
 VALIDATION_TOKENS = {"cpu": 32 * 1024 + 1, "cuda": 128 * 32 * 1024 + 1}
 CURVE_SEEDS, CURVE_STEPS = 5, (50, 100, 150, 200)
 CURVE_RECIPE = {
-    "NUM_LAYERS": "3", "MODEL_DIM": "64", "NUM_HEADS": "2", "NUM_KV_HEADS": "1", "TRAIN_SEQ_LEN": "64",
-    "TRAIN_BATCH_TOKENS": "1024", "VAL_BATCH_SIZE": "8192", "ITERATIONS": "200", "WARMUP_STEPS": "0", "WARMDOWN_ITERS": "60",
-    "MAX_WALLCLOCK_SECONDS": "0", "VAL_LOSS_EVERY": "0", "TRAIN_LOG_EVERY": "10", "TIED_EMBED_LR": "0.02",
-    "MATRIX_LR": "0.02", "SCALAR_LR": "0.02", "MUON_MOMENTUM_WARMUP_STEPS": "100", "MUON_MOMENTUM": "0.95",
+    "NUM_LAYERS": "3",
+    "MODEL_DIM": "64",
+    "NUM_HEADS": "2",
+    "NUM_KV_HEADS": "1",
+    "TRAIN_SEQ_LEN": "64",
+    "TRAIN_BATCH_TOKENS": "1024",
+    "VAL_BATCH_SIZE": "8192",
+    "ITERATIONS": "200",
+    "WARMUP_STEPS": "0",
+    "WARMDOWN_ITERS": "60",
+    "MAX_WALLCLOCK_SECONDS": "0",
+    "VAL_LOSS_EVERY": "0",
+    "TRAIN_LOG_EVERY": "10",
+    "TIED_EMBED_LR": "0.02",
+    "MATRIX_LR": "0.02",
+    "SCALAR_LR": "0.02",
+    "MUON_MOMENTUM_WARMUP_STEPS": "100",
+    "MUON_MOMENTUM": "0.95",
     "MUON_MOMENTUM_WARMUP_START": "0.85",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run's log says: training and validation in tokens a second, the whole process in seconds."""
+    """What one run's log says: training and validation in tokens per second, the whole process in seconds."""
 
     train: float
     validation: float
@@ -59,7 +74,7 @@ class Result:
 
 
 def run(script: Path, env: dict[str, str], folder: Path) -> tuple[str, float]:
-    """(the log below the embedded source, wall seconds) of one run of `script`."""
+    """Run `script` once; return its log below the embedded source, and the wall seconds."""
     kept = {
         name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SEED")
     }
@@ -68,12 +83,12 @@ def run(script: Path, env: dict[str, str], folder: Path) -> tuple[str, float]:
         [sys.executable, script], env=kept | env, cwd=folder, capture_output=True, text=True, check=False
     )
     if found.returncode:
-        raise SystemExit(f"{script} left with {found.returncode}: {found.stderr[-2000:]}")
+        raise SystemExit(f"{script} exited with {found.returncode}: {found.stderr[-2000:]}")
     return found.stdout.split("=" * 100 + "\n", 1)[1], time.monotonic() - began
 
 
 def measured(log: str, wall_s: float, batch_tokens: int) -> Result:
-    """Training speed from step 3 on: the first steps allocate."""
+    """Read the speeds; training counts from step 3 on, because the first steps allocate."""
     steps = {int(n): float(ms) for n, ms in re.findall(r"^step:(\d+)/\d+ train_loss:\S+ train_time:(\d+)ms", log, re.M)}
     last = max(steps)
     (evaluation_ms,) = re.findall(r"eval_time:(\d+)ms", log)
@@ -88,7 +103,7 @@ def measured(log: str, wall_s: float, batch_tokens: int) -> Result:
 
 
 def prepare(folder: Path, say: Callable[[str], object], validation_tokens: int) -> dict[str, str]:
-    """The demo's data with another validation split; returns the variables that name it."""
+    """Write the demo's data with another validation split; return the variables that name it."""
     build_demo(ROOT / "data", say)
     source, target = ROOT / "data" / "datasets" / DEMO_DATASET, folder / "data"
     target.mkdir()
@@ -102,7 +117,7 @@ def prepare(folder: Path, say: Callable[[str], object], validation_tokens: int) 
 
 
 def versions(folder: Path, against: str | None) -> dict[str, Path]:
-    """This checkout's trainer, and below `folder` that of another revision."""
+    """Return this checkout's trainer and, written below `folder`, that of another revision."""
     found = {"this version": ROOT / SCRIPT}
     if against:
         content = subprocess.run(
@@ -116,15 +131,20 @@ def versions(folder: Path, against: str | None) -> dict[str, Path]:
 def speed(
     scripts: dict[str, Path], env: dict[str, str], batch_tokens: int, rounds: int, folder: Path
 ) -> dict[str, Result]:
-    """Medians of each version, run in turns."""
+    """Run the versions in turns; return the medians of each."""
     results: dict[str, list[Result]] = {name: [] for name in scripts}
     for _ in range(rounds):
         for name, script in scripts.items():
             results[name].append(measured(*run(script, env, folder), batch_tokens))
     return {
-        name: Result(*(statistics.median(getattr(one, key) for one in own) for key in ("train", "validation", "wall_s")), own[0].choice)
+        name: Result(
+            train=statistics.median(one.train for one in own),
+            validation=statistics.median(one.validation for one in own),
+            wall_s=statistics.median(one.wall_s for one in own),
+            choice=own[0].choice,
+        )
         for name, own in results.items()
-    }  # fmt: skip
+    }
 
 
 def cpu_lines(scripts: dict[str, Path], data: dict[str, str], rounds: int, folder: Path) -> list[str]:
@@ -148,7 +168,7 @@ def cpu_lines(scripts: dict[str, Path], data: dict[str, str], rounds: int, folde
 
 
 def curve_lines(scripts: dict[str, Path], data: dict[str, str], folder: Path) -> list[str]:
-    """The same seeds under both versions: the difference of their means beside the spread between seeds."""
+    """Train the same seeds under both versions; compare the difference of their means with the spread between seeds."""
     values: dict[str, dict[str, list[float]]] = {}
     for seed in range(1, CURVE_SEEDS + 1):
         for name, script in scripts.items():
@@ -182,7 +202,7 @@ def curve_lines(scripts: dict[str, Path], data: dict[str, str], folder: Path) ->
 
 
 def gpu_lines(scripts: dict[str, Path], data: dict[str, str], rounds: int, folder: Path) -> list[str]:
-    """Whole runs on one GPU, which does all 8 shares of a step, then a profile of one share by kind of kernel."""
+    """Time whole runs on one GPU, which does all 8 shares of a step, then profile one share by kind of kernel."""
     env = data | {"ITERATIONS": "30", "MAX_WALLCLOCK_SECONDS": "0", "VAL_LOSS_EVERY": "0", "TRAIN_LOG_EVERY": "5"}
     medians = speed(scripts, env, SEQ4096.batch_tokens, rounds, folder)
     parts = budget(SEQ4096, SHARE_TOKENS)
@@ -203,72 +223,6 @@ def _gpu_name() -> str:
     import torch
 
     return torch.cuda.get_device_name()
-
-
-KINDS = (  # of kernels, by words in their names; the first that fits: compiled ones are named after all they fuse
-    ("fused elementwise (compiled)", ("triton",)),
-    ("attention", ("flash", "sdpa", "fmha", "cudnn_generated_fort_native", "attention")),
-    ("matrix products", ("gemm", "cutlass", "nvjet", "cublas", "sm90_xmma", "wgmma", "_mm_", "bmm")),
-    ("Adam", ("adam",)),
-    ("copies", ("memcpy", "memset")),
-)
-
-
-def profile_lines(data: dict[str, str], parts: list[Part]) -> list[str]:
-    """One rank of eight in this process, its collectives answered by a stand-in: time and launches by kind, peak memory."""
-    import torch
-    import torch.distributed as dist
-    from torch.profiler import ProfilerActivity, profile
-    from torch.testing._internal.distributed.fake_pg import FakeStore
-
-    from trainer import train_gpt as t
-
-    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=8)
-    s = t.Settings.from_env(data | {"MAX_WALLCLOCK_SECONDS": "0"})
-    device = torch.device("cuda", 0)
-    torch.set_float32_matmul_precision("high")
-    machine = t.Machine.choose(s, device)
-    t.all_gather = lambda *_: None  # the stand-in's would copy into all shares
-    trainer = t.Trainer(s, 0, 8, machine)
-    clock = t.Clock(device)
-    for step in range(10):
-        trainer.step(step, 1.0, clock)
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    began = time.perf_counter()
-    for step in range(20):
-        trainer.step(step, 1.0, clock)
-    torch.cuda.synchronize()
-    total = 1000 * (time.perf_counter() - began) / 20
-    with profile(activities=[ProfilerActivity.CUDA]) as found:
-        for step in range(5):
-            trainer.step(step, 1.0, clock)
-        torch.cuda.synchronize()
-    spent: dict[str, tuple[float, int]] = {}
-    for event in found.key_averages():
-        if not event.self_device_time_total:  # the host's own calls
-            continue
-        name = event.key.lower()
-        kind = next((kind for kind, words in KINDS if any(word in name for word in words)), "other")
-        ms, launches = spent.get(kind, (0.0, 0))
-        spent[kind] = ms + event.self_device_time_total / 5000, launches + event.count // 5
-    dist.destroy_process_group()
-    return [
-        f"One rank of eight, its collectives left out: {total:.2f} ms a step, {100 * peak_share(parts, total):.1f} % of peak, "
-        f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at the peak. {machine.choice}",
-        "",
-        "| kind of kernel | ms | launches |",
-        "|---|---:|---:|",
-        *(
-            f"| {kind} | {ms:.2f} | {launches} |"
-            for kind, (ms, launches) in sorted(spent.items(), key=lambda row: -row[1][0])
-        ),
-        "",
-        "| budget | TFLOP | GB moved | ms at the least |",
-        "|---|---:|---:|---:|",
-        *(f"| {part.name} | {part.tflop:.2f} | {part.gigabytes:.2f} | {part.least_ms:.2f} |" for part in parts),
-        f"| sum | {sum(p.tflop for p in parts):.2f} | {sum(p.gigabytes for p in parts):.2f} | {sum(p.least_ms for p in parts):.2f} |",
-    ]
 
 
 def main() -> None:
