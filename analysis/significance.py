@@ -79,7 +79,7 @@ def main() -> None:
 )
 @OUTPUT
 def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> None:
-    """The full report: runs, statistics, verdict."""
+    """Report in full: runs, statistics, verdict."""
     verdict = judged(paths, **asked)
     write(rendered(verdict, form, coloured=output is None and wants_colour()), output)
     say_why(verdict)
@@ -111,9 +111,9 @@ def rendered(verdict: Verdict, form: str, *, coloured: bool) -> str:
 @main.command()
 @shared_options
 def check(paths: tuple[Path, ...], **asked: Any) -> None:
-    """The gate: a few lines, annotations and a step summary when in GitHub Actions, and the exit code.
+    """Pass or fail the claim: a few lines and an exit code. In GitHub Actions, annotations and a step summary too.
 
-    It fails on findings of the level error too: numbers that pass prove nothing when the evidence does not fit them.
+    Error-level findings fail it too: numbers that pass prove nothing if the evidence does not fit them.
     """
     from analysis.report.gate import exit_code
 

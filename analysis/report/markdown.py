@@ -7,17 +7,15 @@ from collections.abc import Iterable, Sequence
 from analysis.reading.result import Result
 from analysis.report.findings import finding_items
 from analysis.report.gate import word
-from analysis.report.statements import (
-    WORDS,
-    assumptions,
-    concerns,
-    degrees,
-    facts,
-    plain_p,
-    rules_in_words,
-    verifiers_runs,
+from analysis.report.statements import assumptions, concerns, facts, rules_in_words, verifiers_runs
+from analysis.report.tables import (
+    READING_COLUMNS,
+    RUN_COLUMNS,
+    markdown_cells,
+    markdown_table,
+    reading_cells,
+    run_cells,
 )
-from analysis.report.tables import RUN_COLUMNS, markdown_cells, markdown_table, run_cells
 from analysis.untrusted import escape
 from analysis.verdict.verdict import Verdict
 
@@ -52,18 +50,7 @@ def markdown(verdict: Verdict, where: str = "") -> str:
 
 def sensitivity_table(verdict: Verdict) -> list[str]:
     """Return a table of the same question asked in other ways."""
-    rows = [
-        (
-            also.reading,
-            WORDS[also.verdict].lower(),
-            f"{also.test.statistic:.4f}",
-            degrees(also.test),
-            plain_p(also.test.p_value),
-            also.assumes,
-        )
-        for also in verdict.also
-    ]
-    return markdown_table(("reading", "verdict", "statistic", "df", "p", "assumes"), rows)
+    return markdown_table(READING_COLUMNS, [reading_cells(also) for also in verdict.also])
 
 
 def _runs_table(runs: Iterable[Result]) -> list[str]:

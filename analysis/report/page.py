@@ -16,17 +16,8 @@ from analysis.reading.result import Result
 from analysis.report import board, plots
 from analysis.report.findings import alike
 from analysis.report.gate import REFUSED, outcome, word
-from analysis.report.statements import (
-    WORDS,
-    assumptions,
-    concerns,
-    degrees,
-    facts,
-    plain_p,
-    rules_in_words,
-    verifiers_runs,
-)
-from analysis.report.tables import RUN_COLUMNS, place, run_cells
+from analysis.report.statements import WORDS, assumptions, concerns, facts, rules_in_words, verifiers_runs
+from analysis.report.tables import READING_COLUMNS, RUN_COLUMNS, place, reading_cells, run_cells
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import RUN_MANIFEST
 from analysis.sweepdir.manifest import read_manifest
@@ -79,9 +70,8 @@ def page(verdict: Verdict, command: str) -> str:
         columns=RUN_COLUMNS,
         arms=[(name, [run_cells(run) for run in own]) for name, own in arms if own],
         findings=alike(verdict.findings),
-        words=WORDS,
-        degrees=degrees,
-        plain_p=plain_p,
+        reading_columns=READING_COLUMNS,
+        readings=[reading_cells(also) for also in verdict.also],
         assumptions=assumptions(verdict),
         quotes=quotes(runs) if known else [],
         provenance=provenance(runs),

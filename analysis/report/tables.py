@@ -1,13 +1,16 @@
-"""Tables as plain text and as Markdown, and the row of a run in them."""
+"""Tables as plain text and as Markdown, and the rows of runs and readings in them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from analysis.reading.result import Result
+from analysis.report.statements import WORDS, degrees, plain_p
 from analysis.untrusted.escape import markdown, printable
+from analysis.verdict.verdict import Reading
 
 RUN_COLUMNS = ("seed", "val_bpb", "val_loss", "steps", "train time", "artifact", "log")
+READING_COLUMNS = ("reading", "verdict", "statistic", "df", "p", "assumes")
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -39,6 +42,19 @@ def run_cells(result: Result) -> list[str]:
         "-" if run.train_time_ms is None else f"{run.train_time_ms / 1000:.1f} s",
         "-" if run.artifact_bytes is None else f"{run.artifact_bytes:,} B",
         place(result),
+    ]
+
+
+def reading_cells(also: Reading) -> list[str]:
+    """Return the cells of the same question asked in another way, under READING_COLUMNS."""
+    test = also.test
+    return [
+        also.reading,
+        WORDS[also.verdict].lower(),
+        f"{test.statistic:.4f}",
+        degrees(test),
+        plain_p(test.p_value),
+        also.assumes,
     ]
 
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
+from analysis.reading.result import Result
 from analysis.report.findings import finding_lines
-from analysis.report.statements import (
-    WORDS,
-    assumptions,
-    concerns,
-    degrees,
-    facts,
-    plain_p,
-    rules_in_words,
-    verifiers_runs,
-)
-from analysis.report.tables import RUN_COLUMNS, run_cells, text_table
+from analysis.report.statements import WORDS, assumptions, concerns, facts, rules_in_words, verifiers_runs
+from analysis.report.tables import READING_COLUMNS, RUN_COLUMNS, reading_cells, run_cells, text_table
 from analysis.untrusted.escape import printable
 from analysis.verdict.verdict import Answer, Verdict
 
@@ -32,27 +26,20 @@ def text(verdict: Verdict, *, coloured: bool = False) -> str:
     if numbers := facts(verdict):
         width = max(len(name) for name, _ in numbers)
         lines += ["", *(f"{name:<{width}}  {value}" for name, value in numbers)]
-    for name, runs in (("", verdict.runs), ("control", verdict.control), ("verifier", verifiers_runs(verdict))):
-        if runs:
-            lines += ["", *filter(None, [name]), *text_table(RUN_COLUMNS, [run_cells(run) for run in runs])]
+    lines += _runs(verdict.runs)
+    lines += _runs(verdict.control, "control")
+    lines += _runs(verifiers_runs(verdict), "verifier")
     if verdict.also:
-        lines += ["", "sensitivity", *_sensitivity(verdict)]
+        rows = [reading_cells(also)[:-1] for also in verdict.also]
+        lines += ["", "sensitivity", *text_table(READING_COLUMNS[:-1], rows)]
     if verdict.findings:
         lines += ["", "findings", *finding_lines(verdict.findings)]
     lines += ["", *(f"assumes: {sentence}" for sentence in assumptions(verdict))]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _sensitivity(verdict: Verdict) -> list[str]:
-    """Return a table of the same question asked in other ways."""
-    rows = [
-        (
-            also.reading,
-            WORDS[also.verdict].lower(),
-            f"{also.test.statistic:.4f}",
-            degrees(also.test),
-            plain_p(also.test.p_value),
-        )
-        for also in verdict.also
-    ]
-    return text_table(("reading", "verdict", "statistic", "df", "p"), rows)
+def _runs(runs: Sequence[Result], title: str | None = None) -> list[str]:
+    """Return a table of runs below an empty line, nothing for no runs."""
+    if not runs:
+        return []
+    return ["", *([title] if title else []), *text_table(RUN_COLUMNS, [run_cells(run) for run in runs])]
