@@ -25,7 +25,7 @@ ELSEWHERE = re.compile(  # of another submission, another stage, or no value at 
     r"baseline|control|previous|prior|sota|standing|threshold|compar|versus|(?:^|_)(?:vs|prev|old|before|ref|reference|target|goal"
     r"|delta|diff|gain|improvement|std|excluded|failed|planned|extra|not_run|parent|merged|leader|beat|naive|upstream|original|pr_?\d+|prequant|unquantized|fp32|bf16|float|ema|swa|train_end|last_step|step|sd|stdev|stddev|var|variance|sem|ci|stderr|error|range|spread|p_value|p|t|df|t_statistic"
     r"|z|max|min|best|worst|limit|cap|budget|notes?|roundtrip|no_ttt|without|pre|ablations?|int8_only|diagnostic|expected)(?:_|$)"
-)  # fmt: skip
+)
 _BPB = re.compile(r"(?:^|_)bpb(?:_|$)|bits_per_byte")
 _LOSS = re.compile(r"(?:^|_)(?:val|eval|validation|test)_(?:loss|nats)(?:_|$)|^loss$")
 _TOTAL = re.compile(r"(?:^|_)(?:total|artifact|submission)(?:_|$).*bytes|bytes_(?:total|artifact|submission)")

@@ -173,9 +173,19 @@ def _training(run: Run, record: Record) -> Run:
 
 
 _OF_TRAINING = (
-    "last_step", "total_steps", "train_time_ms", "code_bytes", "model_bytes", "artifact_bytes", "totals", "model_params",
-    "world_size", "torch", "python", "gpu",
-)  # fmt: skip
+    "last_step",
+    "total_steps",
+    "train_time_ms",
+    "code_bytes",
+    "model_bytes",
+    "artifact_bytes",
+    "totals",
+    "model_params",
+    "world_size",
+    "torch",
+    "python",
+    "gpu",
+)
 
 
 def with_training(claimed: Claimed) -> Run:
