@@ -39,7 +39,7 @@ class Case:
 
     rules: Ruleset
     where: str
-    runs: tuple[Result, ...]
+    runs: tuple[Result, ...] = ()
     rules_changed: Mapping[str, Change] = field(default_factory=dict)
     control: tuple[Result, ...] = ()
     left_out: tuple[LeftOut, ...] = ()

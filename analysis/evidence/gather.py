@@ -31,7 +31,7 @@ class Gathered:
     """What the PATHs hold. runs and control count; `left_out` is every other run, with the reason.
 
     fault: why no verdict can rest on them, where the folder and not a number shows it. not_counted: logs that the claim
-    does not speak of; seeds_aside: the seeds of their runs.
+    does not speak of; seeds_aside: the seeds of their runs. readable: false where `fault` is all that is known.
     """
 
     runs: tuple[Result, ...] = ()
@@ -41,6 +41,7 @@ class Gathered:
     fault: str | None = None
     not_counted: tuple[str, ...] = ()
     seeds_aside: tuple[int, ...] = ()
+    readable: bool = True
 
 
 def gather(paths: Sequence[Path], rules: Ruleset, metric: str | None = None, *, of_control: bool = False) -> Gathered:

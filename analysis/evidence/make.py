@@ -24,162 +24,157 @@ from analysis.untrusted.refusal import EvidenceError
 
 def make_case(asked: Asked) -> Case:
     """Make the Case that was asked for; what no verdict can rest on is its `fault`. Raises UsageError, HistoryError."""
-    making = _Making(asked)
+    case = Case(rules=asked.rules, rules_changed=asked.rules_changed, where=asked.where, sota=asked.sota)
     try:
-        making.read()
-        making.follow_the_plan()
-        making.put_in_order()
-        making.find_the_control()
-        making.add_history()
-        making.add_second_lab()
-    except EvidenceError as error:
-        making.fault = str(error)
-    return making.case()
-
-
-class _Making:
-    """A Case that is being made: what has been read so far stays in it when a later step finds a fault."""
-
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        self.gathered = Gathered()
-        self.findings: list[Finding] = []
-        self.not_counted: list[str] = []
-        self.left_out: list[LeftOut] = []
-        self.runs: tuple[Result, ...] = ()
-        self.own_control: tuple[Result, ...] = ()  # that the PATHs hold
-        self.control: tuple[Result, ...] = ()
-        self.looks: LookPlan | None = None
-        self.plan: Planned | None = None
-        self.history: History | None = None
-        self.second: Case | None = None
-        self.fault: str | None = None
-
-    def case(self) -> Case:
-        asked = self.asked
-        return Case(
-            rules=asked.rules,
-            rules_changed=asked.rules_changed,
-            where=asked.where,
-            runs=self.runs,
-            control=self.control,
-            left_out=tuple(self.left_out),
-            sota=asked.sota,
-            looks=self.looks,
-            plan=self.plan,
-            history=self.history,
-            second=self.second,
-            findings=tuple(self.findings),
-            not_counted=tuple(self.not_counted),
-            fault=self.fault,
-        )
-
-    def read(self) -> None:
-        """Read the PATHs, and check that the options fit what is there. Raises EvidenceError, UsageError."""
-        asked = self.asked
         if asked.fault is not None:
             raise EvidenceError(asked.fault)
-        try:
-            self.gathered = gather(asked.paths, asked.rules, asked.options.metric)
-        finally:  # a wrong option is said before unusable evidence
-            check_something_to_beat(asked, has_control=bool(self.gathered.control))
-            check_design(asked)
-            self.looks = self._looks()
+        gathered = _gather(asked)
+        case = replace(case, looks=_looks(asked, gathered))
+        if not gathered.readable:
+            raise EvidenceError(gathered.fault)
         if fault := out_of_range(asked.sota, asked.rules.margin, asked.rules.alpha):
             raise EvidenceError(f"The plan cannot be meant: {fault}")
-        self.runs, self.own_control = self.gathered.runs, self.gathered.control
-        self.findings += self.gathered.findings
-        self.not_counted += self.gathered.not_counted
-        self.left_out += self.gathered.left_out
+        case = _with_runs(asked, case, gathered)
+        case = _with_planned_control(asked, case)
+        case = replace(case, plan=_followed(asked, case, gathered.seeds_aside))
+        if gathered.fault is not None:
+            raise EvidenceError(gathered.fault)
+        case = _in_planned_order(case)
+        check_results(case.runs, case.where, _fewest(case))
+        case = _with_control(asked, case)
+        case = replace(case, history=_history(asked, case))
+        return replace(case, second=_second_lab(asked, case))
+    except EvidenceError as error:  # what was read before stays in the Case
+        return replace(case, fault=str(error))
 
-    def _looks(self) -> LookPlan | None:
-        asked = self.asked
-        if asked.plan is None:
-            return asked_looks(asked.options.design, asked.rules, len(self.gathered.runs))
-        return planned_looks(asked.plan, in_step=asked.sota is None and asked.control is None)
 
-    def follow_the_plan(self) -> None:
-        """Compare the runs, their control and the claim with the plan. Raises EvidenceError."""
-        asked = self.asked
-        self.findings += _own_rules(asked)
-        if asked.planned_control is not None:
-            self.own_control = self._runs_of_control(asked.planned_control)
-        if asked.control_is_inside:
-            inside = f"{CONTROL}/"
-            self.not_counted = [log for log in self.not_counted if not log.startswith(inside)]
-            self.left_out = [one for one in self.left_out if not one.result.log.startswith(inside)]
-        if asked.plan is not None:
-            where = next(path for path in asked.paths if asked.beside is not None or is_sweep(path))
-            kept = Kept(runs=self.runs, control=self.own_control, seeds_aside=self.gathered.seeds_aside)
-            self.plan = compare(
-                asked.plan, where, kept, rules=asked.rules, sota=asked.sota, other_control=asked.control is not None
-            )
-        if self.gathered.fault is not None:
-            raise EvidenceError(self.gathered.fault)
+def _gather(asked: Asked) -> Gathered:
+    """Read the PATHs, and check that the options fit what is there: a wrong option is said before unusable evidence."""
+    try:
+        gathered = gather(asked.paths, asked.rules, asked.options.metric)
+    except EvidenceError as error:
+        gathered = Gathered(fault=str(error), readable=False)
+    check_something_to_beat(asked, has_control=bool(gathered.control))
+    check_design(asked)
+    return gathered
 
-    def put_in_order(self) -> None:
-        """Take the runs of a sequential plan in its order. Raises EvidenceError for runs that cannot be tested."""
-        if self.looks is not None and self.looks.seeds:
-            self.runs = self._in_order(self.runs, self.looks.seeds)
-            self.own_control = self._in_order(self.own_control, self.looks.seeds)
-        check_results(self.runs, self.asked.where, self._fewest)
 
-    def _in_order(self, runs: Sequence[Result], seeds: Sequence[int]) -> tuple[Result, ...]:
-        ordered = in_planned_order(runs, seeds)
-        self.left_out += ordered.left_out
-        self.not_counted += [one.result.log for one in ordered.left_out if one.result.state in DONE]
-        return tuple(ordered.kept)
+def _looks(asked: Asked, gathered: Gathered) -> LookPlan | None:
+    if asked.plan is None:
+        return asked_looks(asked.options.design, asked.rules, len(gathered.runs))
+    return planned_looks(asked.plan, in_step=asked.sota is None and asked.control is None)
 
-    @property
-    def _fewest(self) -> int:
-        return 2 if self.looks is None else 0
 
-    def find_the_control(self) -> None:
-        """Find the runs of the standing record: those the reviewer brought, else the PATHs' own. Raises EvidenceError."""
-        asked = self.asked
-        own_counts = asked.plan_may_set_the_target or asked.sota is not None or asked.planned_control is not None
-        if asked.control is not None:
-            self.control = self._runs_of_control(asked.control)
-        elif own_counts:
-            self.control = self.own_control
-        if not self.control or asked.control is not None:
-            self.left_out += [LeftOut(result=run, why=Why.OTHER_CONTROL) for run in self.own_control]
-        if self.control:
-            check_results(self.control, str(asked.control or asked.paths[0]), self._fewest)
-            check_one_metric(self.runs + self.control)
+def _fewest(case: Case) -> int:
+    return 2 if case.looks is None else 0
 
-    def _runs_of_control(self, control: Path) -> tuple[Result, ...]:
-        """Read the runs of --control; what does not fit in them is a finding of the Case. Raises EvidenceError."""
-        other = gather([control], self.asked.rules, self.asked.options.metric, of_control=True)
-        if other.fault is not None:
-            raise EvidenceError(f"--control {control}: {other.fault}")
-        self.findings += [replace(found, file=_below(control, found.file)) for found in other.findings]
-        rows = other.runs or other.control
-        if not rows:
-            raise EvidenceError(
-                f"--control {control}: it holds no training log (*.log, *.txt). Name the standing record's."
-            )
-        return tuple(replace(row, arm=CONTROL, log=_below(control, row.log)) for row in rows)
 
-    def add_history(self) -> None:
-        """Add the earlier records, without the one that is judged. Raises HistoryError, EvidenceError."""
-        past = self.asked.history
-        if past is not None and len(self.runs) > 1 and all(run.succeeded for run in self.runs):
-            self.history = past.without(sample_of(self.asked.rules, self.runs))
+def _with_runs(asked: Asked, case: Case, gathered: Gathered) -> Case:
+    return replace(
+        case,
+        runs=gathered.runs,
+        control=gathered.control,
+        left_out=gathered.left_out,
+        findings=(*gathered.findings, *_own_rules(asked)),
+        not_counted=gathered.not_counted,
+    )
 
-    def add_second_lab(self) -> None:
-        """Add the runs of --verify as a Case of their own. Raises EvidenceError."""
-        where = self.asked.options.verify
-        if where is None:
-            return
-        try:
-            other = gather([where], self.asked.rules, self.asked.options.metric, of_control=True)
-            runs = tuple(replace(row, log=_below(where, row.log)) for row in other.runs)
-            _check_second_lab(other.fault, runs, where, self.runs)
-        except EvidenceError as error:
-            raise EvidenceError(f"--verify {where}: {error}") from None
-        self.second = replace(self.case(), where=str(where), runs=runs, findings=_of_second_lab(other.findings, where),
-                              left_out=other.left_out, looks=None, plan=None, history=None)  # fmt: skip
+
+def _with_planned_control(asked: Asked, case: Case) -> Case:
+    """Take the record's own folder `control` where its plan has one: those logs are then not left out of the claim."""
+    if asked.planned_control is not None:
+        case = _with_brought_control(asked, case, asked.planned_control)
+    if not asked.control_is_inside:
+        return case
+    inside = f"{CONTROL}/"
+    return replace(
+        case,
+        not_counted=tuple(log for log in case.not_counted if not log.startswith(inside)),
+        left_out=tuple(one for one in case.left_out if not one.result.log.startswith(inside)),
+    )
+
+
+def _followed(asked: Asked, case: Case, seeds_aside: Sequence[int]) -> Planned | None:
+    """Compare the runs, their control and the claim with the plan."""
+    if asked.plan is None:
+        return None
+    where = next(path for path in asked.paths if asked.beside is not None or is_sweep(path))
+    kept = Kept(runs=case.runs, control=case.control, seeds_aside=seeds_aside)
+    return compare(asked.plan, where, kept, rules=case.rules, sota=case.sota, other_control=asked.control is not None)
+
+
+def _in_planned_order(case: Case) -> Case:
+    """Take the runs of a sequential plan in its order, up to the first gap."""
+    if case.looks is None or not case.looks.seeds:
+        return case
+    runs, control = (in_planned_order(arm, case.looks.seeds) for arm in (case.runs, case.control))
+    others = (*runs.left_out, *control.left_out)
+    return replace(
+        case,
+        runs=tuple(runs.kept),
+        control=tuple(control.kept),
+        left_out=case.left_out + others,
+        not_counted=case.not_counted + tuple(one.result.log for one in others if one.result.state in DONE),
+    )
+
+
+def _with_control(asked: Asked, case: Case) -> Case:
+    """Find the runs of the standing record: those the reviewer brought, else the PATHs' own. Raises EvidenceError."""
+    own = case.control
+    own_counts = asked.plan_may_set_the_target or asked.sota is not None or asked.planned_control is not None
+    if asked.control is not None or not own_counts:
+        unused = tuple(LeftOut(result=run, why=Why.OTHER_CONTROL) for run in own)
+        case = replace(case, control=(), left_out=case.left_out + unused)
+    if asked.control is not None:
+        case = _with_brought_control(asked, case, asked.control)
+    if case.control:
+        check_results(case.control, str(asked.control or asked.paths[0]), _fewest(case))
+        check_one_metric(case.runs + case.control)
+    return case
+
+
+def _with_brought_control(asked: Asked, case: Case, control: Path) -> Case:
+    """Read the runs of --control; what does not fit in them is a finding of the Case. Raises EvidenceError."""
+    other = gather([control], asked.rules, asked.options.metric, of_control=True)
+    if other.fault is not None:
+        raise EvidenceError(f"--control {control}: {other.fault}")
+    rows = other.runs or other.control
+    if not rows:
+        raise EvidenceError(
+            f"--control {control}: it holds no training log (*.log, *.txt). Name the standing record's."
+        )
+    findings = tuple(replace(found, file=_below(control, found.file)) for found in other.findings)
+    runs = tuple(replace(row, arm=CONTROL, log=_below(control, row.log)) for row in rows)
+    return replace(case, control=runs, findings=case.findings + findings)
+
+
+def _history(asked: Asked, case: Case) -> History | None:
+    """Return the earlier records, without the one that is judged. Raises HistoryError, EvidenceError."""
+    if asked.history is None or len(case.runs) < 2 or not all(run.succeeded for run in case.runs):
+        return None
+    return asked.history.without(sample_of(case.rules, case.runs))
+
+
+def _second_lab(asked: Asked, case: Case) -> Case | None:
+    """Read the runs of --verify as a Case of their own. Raises EvidenceError."""
+    where = asked.options.verify
+    if where is None:
+        return None
+    try:
+        other = gather([where], asked.rules, asked.options.metric, of_control=True)
+        runs = tuple(replace(row, log=_below(where, row.log)) for row in other.runs)
+        _check_second_lab(other.fault, runs, where, case.runs)
+    except EvidenceError as error:
+        raise EvidenceError(f"--verify {where}: {error}") from None
+    return Case(
+        rules=case.rules,
+        where=str(where),
+        runs=runs,
+        control=case.control,
+        sota=case.sota,
+        left_out=other.left_out,
+        findings=_of_second_lab(other.findings, where),
+    )
 
 
 def _below(folder: Path, name: str) -> str:
