@@ -1,0 +1,241 @@
+"""The faults that benchmarks.faults injects into a run, and what must follow each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fault_places import Jobs, Local, Nodes, processes
+
+GONE_S = 10.0  # nothing of a run may live longer
+STALL_S = 15.0
+GCS_S = 150.0
+
+
+@dataclass
+class Scene:
+    """One running sweep, and the attempt that is hit next."""
+
+    place: Any
+    sweep: Path
+    driver: subprocess.Popen[bytes] = field(init=False)
+    attempt: Path = field(init=False)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        content = (self.attempt / "run.json").read_text() if (self.attempt / "run.json").is_file() else "{}"
+        return json.loads(content) if content else {}
+
+    @property
+    def mark(self) -> str:
+        sweep = json.loads((self.sweep / "sweep.lock").read_text())["sweep"]
+        arm, seed, attempt = self.attempt.parts[-3:]
+        return f"SEEDPROOF_RUN={sweep}/{arm}/{seed.removeprefix('seed-')}/{attempt.removeprefix('attempt-')}\0"
+
+    def pids(self, *words: str, without: str = " no such word ") -> list[int]:
+        """Return the attempt's processes with all words in their command lines."""
+        found = processes(self.mark)
+        return sorted(pid for pid, line in found.items() if all(word in line for word in words) and without not in line)
+
+    def ranks(self) -> list[int]:
+        return self.pids(" -u ", without="torch.distributed.run")
+
+
+def kill(*pids: int, number: int = signal.SIGKILL) -> None:
+    for pid in pids:
+        os.kill(pid, number)
+
+
+def kill_supervisor(scene: Scene) -> None:
+    kill(*scene.pids("supervisor.py"))
+
+
+def kill_torchrun(scene: Scene) -> None:
+    kill(*scene.pids("torch.distributed.run", without="supervisor.py"))
+
+
+def cut_log(scene: Scene) -> None:
+    log = scene.attempt / "train.log"
+    os.truncate(log, log.stat().st_size - 1000)  # some lines; the run goes on writing after them
+
+
+def out_of_memory(scene: Scene) -> None:
+    group = Path(f"/sys/fs/cgroup/memory/seedproof-{os.getpid()}")
+    group.mkdir(exist_ok=True)
+    (group / "memory.limit_in_bytes").write_text(str(2**26))
+    victim = scene.ranks()[-1]
+    (group / "cgroup.procs").write_text(str(victim))
+    kill(victim, number=signal.SIGUSR1)
+
+
+def fill_disk(scene: Scene) -> None:
+    with contextlib.suppress(OSError), open(scene.sweep.parent / "filler", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(2**16))
+
+
+def remove_node(*, graceful: bool) -> Callable[[Scene], None]:
+    """Return a fault that removes the attempt's node."""
+
+    def inject(scene: Scene) -> None:
+        scene.place.cluster.remove_node(scene.place.node(scene.manifest["ray_node_id"]), allow_graceful=graceful)
+
+    return inject
+
+
+def kill_raylet(scene: Scene) -> None:
+    node = scene.place.node(scene.manifest["ray_node_id"])
+    kill(node.all_processes["raylet"][0].process.pid)
+
+
+def kill_gcs(scene: Scene) -> None:
+    kill(scene.place.cluster.head_node.all_processes["gcs_server"][0].process.pid)
+
+
+def stop_job(scene: Scene) -> None:
+    subprocess.run(
+        [scene.place.ray, "job", "stop", scene.place.job], env=scene.place.environment, check=True, capture_output=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One kind of fault, and what must follow.
+
+    - states: what the attempt's state may become. word: must be in its reason.
+    - rounds: the share of the rounds asked for. within_s: when all processes must be gone.
+    """
+
+    name: str
+    place: type[Local]
+    inject: Callable[[Scene], None]
+    states: tuple[str, ...] = ("lost",)
+    word: str = ""
+    rounds: float = 1.0
+    within_s: float = GONE_S
+
+
+AWAY = "went away"
+FAULTS = {
+    "rank": Fault(
+        name="kill -9 of a rank",
+        place=Local,
+        inject=lambda scene: kill(scene.ranks()[-1]),
+        word="SIGKILL",
+    ),
+    "torchrun": Fault(
+        name="kill -9 of torchrun",
+        place=Local,
+        inject=kill_torchrun,
+        word="torchrun was killed",
+    ),
+    "supervisor": Fault(
+        name="kill -9 of the supervisor",
+        place=Local,
+        inject=kill_supervisor,
+        word="supervisor was killed",
+    ),
+    "worker": Fault(
+        name="kill -9 of the Ray worker",
+        place=Local,
+        inject=lambda scene: kill(scene.manifest["pid"]),
+        word=AWAY,
+    ),
+    "driver": Fault(
+        name="kill -9 of the driver",
+        place=Local,
+        inject=lambda scene: kill(scene.driver.pid),
+        word="driver went away",
+    ),
+    "cancel": Fault(
+        name="ray.cancel(force=True)",
+        place=Local,
+        inject=lambda scene: kill(scene.driver.pid, number=signal.SIGUSR1),
+        word=AWAY,
+    ),
+    "interrupt": Fault(
+        name="Ctrl-C",
+        place=Local,
+        inject=lambda scene: kill(scene.driver.pid, number=signal.SIGINT),
+        states=("stopped",),
+        word="stopped",
+    ),
+    "hang": Fault(
+        name="ranks that hang (SIGSTOP)",
+        place=Local,
+        inject=lambda scene: kill(*scene.ranks(), number=signal.SIGSTOP),
+        word="hung",
+        within_s=STALL_S + GONE_S,
+    ),
+    "log": Fault(
+        name="log cut in mid-line",
+        place=Local,
+        inject=cut_log,
+        word="was cut from",
+    ),
+    "memory": Fault(
+        name="out-of-memory kill",
+        place=Local,
+        inject=out_of_memory,
+        word="SIGKILL",
+    ),
+    "disk": Fault(
+        name="full disk (tmpfs)",
+        place=Local,
+        inject=fill_disk,
+        rounds=0.5,
+    ),
+    "worker-of-nodes": Fault(
+        name="kill -9 of the Ray worker",
+        place=Nodes,
+        inject=lambda scene: kill(scene.manifest["pid"]),
+        word=AWAY,
+    ),
+    "driver-of-nodes": Fault(
+        name="kill -9 of the driver",
+        place=Nodes,
+        inject=lambda scene: kill(scene.driver.pid),
+        word="driver went away",
+    ),
+    "node": Fault(
+        name="node removed, announced",
+        place=Nodes,
+        inject=remove_node(graceful=True),
+        word=AWAY,
+    ),
+    "node-abrupt": Fault(
+        name="node removed, unannounced",
+        place=Nodes,
+        inject=remove_node(graceful=False),
+        word=AWAY,
+    ),
+    "raylet": Fault(
+        name="kill -9 of the raylet",
+        place=Nodes,
+        inject=kill_raylet,
+        word=AWAY,
+    ),
+    "gcs": Fault(
+        name="kill -9 of the head's GCS",
+        place=Nodes,
+        inject=kill_gcs,
+        states=("lost", "stopped"),
+        rounds=0.5,
+        within_s=GCS_S,
+    ),
+    "job": Fault(
+        name="ray job stop",
+        place=Jobs,
+        inject=stop_job,
+        states=("stopped",),
+        word="stopped",
+        rounds=0.5,
+    ),
+}
