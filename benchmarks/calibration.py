@@ -170,15 +170,21 @@ def ways() -> Iterator[tuple[str, str, float, Decide]]:
     Rates written as numbers are quadratures over the ratio of two variances, or over the three lowest seeds; the tests
     compute them again.
     """
+    for way in _ours():
+        yield OURS, *way
+    for way in _theirs():
+        yield THEIRS, *way
+
+
+def _ours() -> Iterator[tuple[str, float, Decide]]:
     for n in (3, 5, 8):
-        yield OURS, f"one-sample t, n = {n}", ALPHA, partial(lowest, n=n, of=n)
-    yield OURS, "Welch, 3 v 3", 0.00600324, partial(two_samples, n=3, n0=3, test=welch_t)
+        yield f"one-sample t, n = {n}", ALPHA, partial(lowest, n=n, of=n)
+    yield "Welch, 3 v 3", 0.00600324, partial(two_samples, n=3, n0=3, test=welch_t)
     for n, scatter, words in ((3, 1, ""), (10, 1, ""), (10, 2, ", the control scatters twice as much")):
         level = power_against(n, 3, ALPHA, 0, scatter)
         both = partial(two_samples, n=n, n0=3, test=against_control, scatter=scatter)
-        yield OURS, f"Welch and pooled, {n} v 3{words}", level, both
+        yield f"Welch and pooled, {n} v 3{words}", level, both
     yield (
-        OURS,
         "known sigma, track 3's own critical value, n = 8",
         known_sigma_level(CRITICAL, 1, 1),
         partial(known_spread, n=8),
@@ -188,27 +194,29 @@ def ways() -> Iterator[tuple[str, str, float, Decide]]:
     designs.append((Design(LOOKS.looks, paired=True), FLAT, "flat, v as many control seeds"))
     for design, kind, words in designs:
         criticals = sequential.boundary(design, ALPHA, kind)
-        yield OURS, f"sequential 3..10, {words}", ALPHA, partial(stops, design=design, criticals=criticals)
+        yield f"sequential 3..10, {words}", ALPHA, partial(stops, design=design, criticals=criticals)
     level = sequential.type_one_error(LOOKS, e_value_criticals())
-    yield OURS, "e-value after each of seeds 3..10", level, partial(stops, design=LOOKS, criticals=None)
+    yield "e-value after each of seeds 3..10", level, partial(stops, design=LOOKS, criticals=None)
 
+
+def _theirs() -> Iterator[tuple[str, float, Decide]]:
     naive = sequential.at_nominal(LOOKS, ALPHA)
     level = sequential.type_one_error(LOOKS, naive)
-    yield THEIRS, "add seeds until p < 0.01, n = 3..10", level, partial(stops, design=LOOKS, criticals=naive)
+    yield "add seeds until p < 0.01, n = 3..10", level, partial(stops, design=LOOKS, criticals=naive)
     for k, level in ((6, 0.09407097), (10, 0.24548438)):
-        yield THEIRS, f"best 3 of {k} seeds", level, partial(lowest, n=3, of=k)
+        yield f"best 3 of {k} seeds", level, partial(lowest, n=3, of=k)
     for n in (3, 8):
         level = inflated(n, math.sqrt(1 + n / 3))
         name = f"the SOTA's 3-seed mean as an exact number, n = {n}"
-        yield THEIRS, name, level, partial(two_samples, n=n, n0=3, test=exact_number)
-    yield THEIRS, "Welch alone, 10 v 3", 0.01623211, partial(two_samples, n=10, n0=3, test=welch_t)
+        yield name, level, partial(two_samples, n=n, n0=3, test=exact_number)
+    yield "Welch alone, 10 v 3", 0.01623211, partial(two_samples, n=10, n0=3, test=welch_t)
     for repeated, words, level in ((0.5, "half", 0.02852759), (1.0, "all", 0.07224122)):
         name = f"4 seeds run twice as n = 8, a rerun repeats {words} of the variance"
-        yield THEIRS, name, level, partial(grouped, groups=4, each=2, shared=repeated)
+        yield name, level, partial(grouped, groups=4, each=2, shared=repeated)
     for n in (3, 5, 8):
         level = inflated(n, math.sqrt((1 + 0.1 * (n - 1)) / 0.9))
         name = f"n = {n} on one machine, a tenth of the variance is the machine's"
-        yield THEIRS, name, level, partial(grouped, groups=1, each=n, shared=0.1)
+        yield name, level, partial(grouped, groups=1, each=n, shared=0.1)
 
 
 # -- the tables --------------------------------------------------------------------------------------------------------

@@ -63,5 +63,5 @@ class Run:
 
     @property
     def steps(self) -> list[Step]:
-        """The logged steps in the order of their lines."""
+        """Return the logged steps in the order of their lines."""
         return [step for first, text in self.curve for step in grammar.read_steps(first, text)]
