@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -199,47 +199,41 @@ def _reason(at: Case, taken: _Taken, looks: Looks, test: Test, bound: float) -> 
     return f"Not yet: at {where} {t} is not below {nominal:.4g}; {tail} {_next(looks, taken.runs)}"
 
 
-def _readings(case: Case, taken: _Taken, at: Case, nominal: float) -> list[Reading]:
-    """Return the same looks with the margin in the other unit, Welch at this look, all runs at once, the e-value."""
-    found = []
-    if at.in_other_unit() is not None and (whole := case.in_other_unit()) is not None:
-        other = _take(whole, taken.plan)
-        if other.at is not None:
-            found.append(
-                Reading.of(
-                    other.at,
-                    ReadingKind.OTHER_UNIT,
-                    reading=f"margin of {whole.rules.margin:g} {whole.rules.unit}, after {other.runs} runs",
-                    assumes=if_meant(whole.rules.unit),
-                    verdict=other.answer,
-                    test=other.test(),
-                )
-            )
+def _readings(case: Case, taken: _Taken, at: Case, nominal: float) -> Iterator[Reading]:
+    """Yield the same looks with the margin in the other unit, Welch at this look, all runs at once, the e-value."""
+    whole = case.in_other_unit() if at.in_other_unit() is not None else None
+    other = _take(whole, taken.plan) if whole is not None else None
+    if other is not None and other.at is not None:
+        rules = other.at.rules
+        yield Reading.of(
+            other.at,
+            ReadingKind.OTHER_UNIT,
+            reading=f"margin of {rules.margin:g} {rules.unit}, after {other.runs} runs",
+            assumes=if_meant(rules.unit),
+            verdict=other.answer,
+            test=other.test(),
+        )
     if at.compared.control is not None:
         welch = fixed.welch_t(at.compared.sample, at.compared.control, at.compared.margin)
-        found.append(
-            Reading.of(
-                at,
-                ReadingKind.WELCH_AT_LOOK,
-                reading="Welch at this look",
-                assumes=f"spreads may differ; at this look's own {nominal:.4g}",
-                verdict=Answer.of(passed=welch.p_value < nominal),
-                test=welch,
-            )
+        yield Reading.of(
+            at,
+            ReadingKind.WELCH_AT_LOOK,
+            reading="Welch at this look",
+            assumes=f"spreads may differ; at this look's own {nominal:.4g}",
+            verdict=Answer.of(passed=welch.p_value < nominal),
+            test=welch,
         )
     if taken.runs < len(case.runs) and all(run.succeeded for run in case.runs):
         tested = rules_test(case)
-        found.append(
-            Reading.of(
-                case,
-                ReadingKind.ALL_AT_ONCE,
-                reading=f"all {len(case.runs)} runs at once",
-                assumes="the number of runs was fixed beforehand; those after the verdict count too",
-                verdict=Answer.of(passed=tested.passed),
-                test=tested.test,
-            )
+        yield Reading.of(
+            case,
+            ReadingKind.ALL_AT_ONCE,
+            reading=f"all {len(case.runs)} runs at once",
+            assumes="the number of runs was fixed beforehand; those after the verdict count too",
+            verdict=Answer.of(passed=tested.passed),
+            test=tested.test,
         )
-    return [*found, open_ended(at)]
+    yield open_ended(at)
 
 
 def chance_of_passing(design: Design, criticals: tuple[float, ...], look: int, t: float) -> float:
