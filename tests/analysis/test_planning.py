@@ -39,10 +39,21 @@ def plan(*arguments: str | Path) -> dict[str, Any]:
 
 def asked(**changes: Any) -> Question:
     table: dict[str, Any] = {
-        "rules": "parameter-golf", "metric": "val_bpb", "alpha": 0.01, "gain": 0.002, "spread": Spread(0.001, math.inf),
-        "spread_is": "given", "power": 0.9, "first_look": 3, "max_seeds": 10, "boundary": "flat", "control_seeds": 0,
-        "gpus": 8, "minutes": 10.0, "gpu_hour": None,
-    }  # fmt: skip
+        "rules": "parameter-golf",
+        "metric": "val_bpb",
+        "alpha": 0.01,
+        "gain": 0.002,
+        "spread": Spread(0.001, math.inf),
+        "spread_is": "given",
+        "power": 0.9,
+        "first_look": 3,
+        "max_seeds": 10,
+        "boundary": "flat",
+        "control_seeds": 0,
+        "gpus": 8,
+        "minutes": 10.0,
+        "gpu_hour": None,
+    }
     return Question(**(table | changes))
 
 

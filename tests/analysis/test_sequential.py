@@ -128,11 +128,9 @@ def test_the_evidence_of_the_source_record() -> None:
 
 def test_obrien_fleming_spends_late() -> None:
     criticals = boundary(DEFAULT, 0.01, OBRIEN_FLEMING)
-    expected = [
-        441.4070990111, 29.2135246375, 10.5076905224, 6.3871736795,
-        4.7736887911, 3.9343639926, 3.4193280284, 3.0679848197,
-    ]  # fmt: skip
-    assert criticals == pytest.approx(expected, rel=1e-7)
+    early = [441.4070990111, 29.2135246375, 10.5076905224, 6.3871736795]
+    late = [4.7736887911, 3.9343639926, 3.4193280284, 3.0679848197]
+    assert criticals == pytest.approx(early + late, rel=1e-7)
     assert spending(0.01, OBRIEN_FLEMING, 0.5) == pytest.approx(0.0002697169566, rel=1e-9)
     assert spending(0.01, POCOCK, 0.5) == pytest.approx(0.0062011451, abs=5.1e-11)
 
@@ -403,8 +401,8 @@ def test_the_chain_keeps_the_law_of_t_at_every_df(looks: tuple[int, int], histor
     """Where the first look never stops, the second one's level is its own nominal one."""
     for design in (
         Design(looks, history_df=history_df),
-        Design(looks, 0, True, history_df),
-        Design(looks, 3, False, history_df),
+        Design(looks, paired=True, history_df=history_df),
+        Design(looks, control=3, history_df=history_df),
     ):
         for nominal in (0.3, 0.003, 1e-6):
             found = type_one_error(design, (1e12, at_nominal(design, nominal)[1]))
@@ -476,7 +474,7 @@ def near(found: float, expected: float, error: float) -> bool:
 def test_a_million_sweeps_stop_as_often_and_as_early_as_computed(
     rule: str, looks: tuple[int, ...], control: int, paired: bool, history_df: int, deltas: tuple[float, ...]
 ) -> None:
-    design = Design(looks, control, paired, history_df)
+    design = Design(looks, control=control, paired=paired, history_df=history_df)
     criticals = boundary(design, 0.01, rule)
     for delta in deltas:
         passed, seeds, squares = 0, 0.0, 0.0
@@ -508,7 +506,7 @@ def test_simulated_sweeps_go_on_to_pass_as_often_as_computed(
     control: int, paired: bool, history_df: int, look: int, low: float, high: float, delta: float
 ) -> None:
     """Among the sweeps with t between low and high, each weighed against the chance that goes with its own t."""
-    design = Design(DEFAULT.looks, control, paired, history_df)
+    design = Design(DEFAULT.looks, control=control, paired=paired, history_df=history_df)
     criticals = boundary(design, 0.01)
     grid = np.linspace(low, high, 21)
     chances = [conditional_power(design, criticals, look, t, delta) for t in grid]

@@ -1,4 +1,4 @@
-"""Standard deviations: their intervals, what a history says of them, and when one is too small."""
+"""Standard deviations: their intervals, what a history says about them, and when one is too small."""
 
 from __future__ import annotations
 
