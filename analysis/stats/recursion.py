@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -65,9 +65,9 @@ class Design:
     """
 
     looks: tuple[int, ...]
-    control: int = 0
-    paired: bool = False
-    history_df: float = 0
+    control: int = field(default=0, kw_only=True)
+    paired: bool = field(default=False, kw_only=True)
+    history_df: float = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.looks, self.looks[1:], strict=False))

@@ -103,7 +103,7 @@ def mde_delta(args: Arguments) -> Numbers:
 
 
 def group_sequential(args: Arguments) -> Numbers:
-    design = Design(tuple(args["looks"]), args.get("sota_seeds", 0), history_df=args.get("history_df", 0))
+    design = Design(tuple(args["looks"]), control=args.get("sota_seeds", 0), history_df=args.get("history_df", 0))
     found: Numbers = {}
     if "rule" in args:
         assert args["rule"] == "p<0.01 at every look"
