@@ -20,9 +20,9 @@ EXACT = 4  # decimals from which on a seed's value can be told from another's
 def check_claim(record: Record, claim: Claim, selection: Selection, rules: Ruleset) -> Raised:
     """Check the JSON against the runs that it claims."""
     file = record.shown(claim.file)
-    for key, what in claim.schema:
+    for key, what, severity in claim.schema:
         at = Place(file, claim.line_of(key))
-        yield Found(code=Code.SUBMISSION_SCHEMA, at=at, found=f"that {what}", do="Correct it.")
+        yield Found(code=Code.SUBMISSION_SCHEMA, at=at, found=f"that {what}", do="Correct it.", severity=severity)
     claimed = selection.claimed
     if claimed:
         yield from _headline(claim, selection, file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,16 +24,22 @@ from analysis.record.keys import (
     normal,
     number,
 )
+from analysis.rules.findings import ERROR, Severity
 from analysis.untrusted.files import FileError, read_bounded
 
 LIMIT = 2**20  # bytes
+MOST_REPEATED = 10  # keys that are named
 
 
 class SchemaFault(NamedTuple):
-    """A field that is missing or has another type than everybody else's: its key, and what is wrong as a clause."""
+    """A field that is missing or has another type than everybody else's: its key, and what is wrong as a clause.
+
+    severity: where a reader and a program may take different numbers from it.
+    """
 
     key: str
     what: str
+    severity: Severity | None = None
 
 
 class Stated(NamedTuple):
@@ -81,10 +87,12 @@ def submission_file(files: Iterable[Path], folder: Path) -> Path | None:
 
 def read_claim(file: Path) -> Claim:
     """Read the claim of a submission JSON; one that cannot be read is a claim with a `fault`."""
-    text = ""
+    text, repeated = "", _Repeated()
     try:
         text = read_bounded(file, LIMIT).decode("utf-8-sig")
-        table = json.loads(text, parse_float=Decimal, parse_int=_whole, parse_constant=_constant)
+        table = json.loads(
+            text, parse_float=Decimal, parse_int=_whole, parse_constant=_constant, object_pairs_hook=repeated.table
+        )
     except FileError as error:
         return Claim(file=file, fault=str(error))
     except (ValueError, ArithmeticError, RecursionError) as error:
@@ -92,7 +100,28 @@ def read_claim(file: Path) -> Claim:
         return Claim(file=file, text=text, fault=f"is not JSON: {reason}")
     if not isinstance(table, dict):
         return Claim(file=file, text=text, fault="holds no JSON object")
-    return _claim_of(table, file, text)
+    claim = _claim_of(table, file, text)
+    return replace(claim, schema=[*repeated.faults.values(), *claim.schema])
+
+
+@dataclass(slots=True)
+class _Repeated:
+    """The keys that are in one table twice. Programs take the last value of such a key, and readers the first."""
+
+    faults: dict[str, SchemaFault] = field(default_factory=dict)
+
+    def table(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Return a table of a JSON."""
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            first: dict[str, Any] = {}
+            for key, value in pairs:
+                if key in first and len(self.faults) < MOST_REPEATED:
+                    differ = first[key] != value
+                    what = f"{key} is there twice{', with different values' if differ else ''}"
+                    self.faults.setdefault(key, SchemaFault(key, what, ERROR if differ else None))
+                first.setdefault(key, value)
+        return table
 
 
 def _claim_of(table: Mapping[str, Any], file: Path, text: str) -> Claim:
@@ -198,15 +227,29 @@ def _schema(table: Mapping[str, Any], *, has_headline: bool) -> list[SchemaFault
     faults = [
         SchemaFault(key, f"{key} is missing or no text") for key in ("name", "author", "date") if not _text(table, key)
     ]
-    if not has_headline:
+    unreadable = _unreadable(table, has_headline=has_headline)
+    faults += unreadable
+    if not has_headline and not unreadable:
         faults.append(SchemaFault("val_bpb", "no key holds the headline val_bpb as a number"))
     for key in ("val_bpb", "val_loss", "bytes_total"):
-        if isinstance(table.get(key), str):
+        if isinstance(table.get(key), str) and key not in [fault.key for fault in unreadable]:
             faults.append(SchemaFault(key, f"{key} is a text; a number is expected"))
     date = _text(table, "date")[:200]
     if date and not re.match(r"\d{4}-\d\d-\d\d", date):
         faults.append(SchemaFault("date", f"date is {date!r}; expected as YYYY-MM-DD"))
     return faults
+
+
+def _unreadable(table: Mapping[str, Any], *, has_headline: bool) -> list[SchemaFault]:
+    """Return the headlines that are no number: val_bpb itself and, if nothing else is readable, other bpbs and losses."""
+    found = []
+    for path, key, value in _leaves(table):
+        is_headline = path == "val_bpb" or (not has_headline and (is_bpb(path) or is_loss(path)))
+        one = number(value)
+        if is_headline and value not in (None, "") and (one is None or one >= LARGEST):
+            what = f"{key} is {str(value)[:LONGEST_KEY]!r}, which is no number that can be a headline"
+            found.append(SchemaFault(key, what, ERROR))
+    return found[:MOST_REPEATED]
 
 
 def _text(table: Mapping[str, Any], key: str) -> str:

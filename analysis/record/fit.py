@@ -41,11 +41,12 @@ class Headline:
             self.metric == "val_loss" and agrees(self.value, metric.val_bpb)
         )
 
-    def is_mean_of(self, values: Sequence[float]) -> bool:
-        return agrees(self.value, mean(values))
+    def is_mean_of(self, values: Sequence[float], better: float = math.inf) -> bool:
+        """Return whether it is their mean; it may be `better` than that by this much at most."""
+        return agrees(self.value, mean(values), better)
 
-    def is_among(self, values: Iterable[float | None]) -> bool:
-        return any(agrees(self.value, value) for value in values)
+    def is_among(self, values: Iterable[float | None], better: float = math.inf) -> bool:
+        return any(agrees(self.value, value, better) for value in values)
 
 
 def headlines(claim: Claim | None) -> list[Headline]:
@@ -59,13 +60,17 @@ def headlines(claim: Claim | None) -> list[Headline]:
     return []
 
 
-def agrees(claimed: Decimal, value: float | None) -> bool:
-    """Return whether a value is the claimed one, at the claim's own printed precision (2e-5 at least, for rounding)."""
+def agrees(claimed: Decimal, value: float | None, better: float = math.inf) -> bool:
+    """Return whether a value is the claimed one, at the claim's own printed precision (2e-5 at least, for rounding).
+
+    better: how much the claimed one may be below the value.
+    """
     if value is None or not math.isfinite(value):
         return False
     exponent = claimed.as_tuple().exponent
     printed = 0.51 * 10.0**exponent if isinstance(exponent, int) else 0.0
-    return abs(float(claimed) - value) <= max(ROUNDING, min(printed, 0.01))
+    most = max(ROUNDING, min(printed, 0.01))
+    return -max(ROUNDING, min(most, better)) <= float(claimed) - value <= most
 
 
 def mean(values: Sequence[float]) -> float:
@@ -81,18 +86,22 @@ def values_in(metric: str, metrics: Iterable[Metric]) -> list[float]:
     return [value for one in metrics if (value := getattr(one, metric)) is not None]
 
 
-def fit_of(headline: Headline, metrics: Sequence[Metric], runs: Iterable[Run]) -> Fit:
-    """Return how a headline fits the claimed metrics; `runs` are all of the record's, which may print it in training."""
+def fit_of(headline: Headline, metrics: Sequence[Metric], runs: Iterable[Run], margin: float) -> Fit:
+    """Return how a headline fits the claimed metrics; `runs` are all of the record's, which may print it in training.
+
+    A headline may be rounded, but not to a number that is better than the runs by more than a tenth of the margin.
+    """
+    better = margin / 10
     for what in dict.fromkeys((headline.metric, "val_bpb")):
         values = values_in(what, metrics)
-        if len(values) == len(metrics) > 1 and headline.is_mean_of(values):
+        if len(values) == len(metrics) > 1 and headline.is_mean_of(values, better):
             return Fit.MEAN
-        if headline.is_among(values):
+        if headline.is_among(values, better):
             if len(metrics) == 1:
                 return Fit.MEAN
-            return Fit.BEST if agrees(headline.value, min(values)) else Fit.ONE
+            return Fit.BEST if agrees(headline.value, min(values), better) else Fit.ONE
     for run in runs:
         in_training = [*(metric for metric in run.metrics if metric.diagnostic), *run.steps]
-        if headline.is_among(getattr(one, headline.metric) for one in in_training):
+        if headline.is_among((getattr(one, headline.metric) for one in in_training), better):
             return Fit.IN_TRAINING
     return Fit.UNSUPPORTED

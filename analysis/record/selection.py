@@ -109,7 +109,7 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
     claimed = _claimed(runs, meant.label, record, rules)
     fit = Fit.UNCLAIMED
     if meant.headline is not None and claimed:
-        fit = fit_of(meant.headline, [one.metric for one in claimed], record.runs)
+        fit = fit_of(meant.headline, [one.metric for one in claimed], record.runs, rules.margin)
     others = _other_logs(record, claimed)
     incomplete = _incomplete(record, claimed, others, rules)
     selection = Selection(

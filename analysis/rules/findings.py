@@ -67,13 +67,18 @@ class Code(StrEnum):
     SPREAD_TOO_SMALL = "spread-too-small"
     TIME_OVER_CAP_BY_ONE_STEP = "time-over-cap-by-one-step"
     DUPLICATE_LOG = "duplicate-log"
+    RUNS_LEFT_OUT = "runs-left-out"
+    RUN_NOT_READ = "run-not-read"
+    METRIC_TWICE = "metric-twice"
+    FINAL_BETTER_THAN_TRAINING = "final-better-than-training"
 
 
 WARNINGS = {
     Code.HEADLINE_IS_BEST_SEED, Code.HEADLINE_IS_ONE_SEED, Code.TOO_FEW_SEEDS, Code.SEVERAL_RUNS_IN_LOG,
     Code.LOG_CLOBBERED, Code.ENVIRONMENT_DIFFERS, Code.DATA_DIFFERS, Code.HARDWARE_UNEXPECTED,
     Code.BYTES_PER_TOKEN_UNEXPECTED, Code.CODE_SIZE_UNMATCHED, Code.SOURCE_NOT_SHIPPED, Code.SUBMISSION_SCHEMA,
-    Code.SEED_MISSING, Code.FILE_NOT_READ, Code.PLAN_NOT_FOLLOWED, Code.SPREAD_TOO_SMALL,
+    Code.SEED_MISSING, Code.FILE_NOT_READ, Code.RUNS_LEFT_OUT, Code.RUN_NOT_READ, Code.PLAN_NOT_FOLLOWED, Code.SPREAD_TOO_SMALL,
+    Code.METRIC_TWICE, Code.FINAL_BETTER_THAN_TRAINING,
 }  # fmt: skip
 INFOS = {Code.TIME_OVER_CAP_BY_ONE_STEP, Code.DUPLICATE_LOG}
 DEFAULTS = {code: WARNING if code in WARNINGS else INFO if code in INFOS else ERROR for code in Code}
@@ -89,13 +94,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a check yields. found, expected: parts of one sentence; do: a sentence on its own, what to do about it."""
+    """What a check yields. found, expected: parts of one sentence; do: a sentence on its own, what to do about it.
+
+    severity: where it is not the usual one of its code.
+    """
 
     code: Code
     at: Place
     found: str
     expected: str | None = None
     do: str
+    severity: Severity | None = None
 
     @property
     def message(self) -> str:
@@ -121,7 +130,7 @@ def graded(raised: Iterable[Found], severities: Mapping[str, str]) -> list[Findi
     findings = {
         Finding(code=one.code, severity=severity, file=one.at.file, line=one.at.line, message=one.message)
         for one in raised
-        if (severity := Severity(severities.get(one.code, DEFAULTS[one.code]))) is not OFF
+        if (severity := Severity(severities.get(one.code, one.severity or DEFAULTS[one.code]))) is not OFF
     }
     return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.file, f.line, f.code, f.message))
 
