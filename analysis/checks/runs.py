@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.checks.alike import check_alike
-from analysis.checks.consistent import NEWLINE_BYTES, check_consistent
+from analysis.checks.consistent import NEWLINE_BYTES, Trace, check_consistent
+from analysis.checks.fingerprints import check_fingerprints
 from analysis.checks.seeds import check_seeds
 from analysis.reading.source import cannot_print, does_not_compile
 from analysis.record.folder import file_seed
@@ -36,9 +37,12 @@ def check_runs(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
         yield from _seed(one, rules)
         yield from _machine(one, rules)
         yield from _caps(one, rules)
-        yield from check_consistent(one)
     yield from _sources(claimed, rules)
-    yield from check_seeds(claimed, rules)
+    traces = [Trace.of(one) for one in claimed]
+    for trace in traces:
+        yield from check_consistent(trace)
+    yield from check_seeds(traces, rules)
+    yield from check_fingerprints(traces, rules)
     yield from check_alike(claimed, rules)
 
 

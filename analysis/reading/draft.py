@@ -25,6 +25,7 @@ PRINTED_ONCE = (
     "train_shards",
     "val_tokens",
     "dataset",
+    "train_files",
     "tokenizer",
     "complete_config",
     "source",
@@ -76,8 +77,9 @@ class Draft:
     def freeze(self, log: Path) -> Run:
         """Return the finished record."""
         end = end_of_curve(self.curve)
-        if self.ended.train_time_ms is not None:
-            end.train_time_ms = self.ended.train_time_ms
+        if (stopped := self.ended.train_time_ms) is not None:
+            logged = end.train_time_ms or 0.0
+            end.train_time_ms = logged if logged > 1.01 * stopped + 1000 else stopped  # the larger, if they contradict
         if self.ended.last_step is not None:
             end.last_step, end.total_steps = self.ended.last_step, self.ended.total_steps
         self._settle_sizes()
@@ -171,6 +173,11 @@ class Draft:
         if stopped[3]:
             self.ended.last_step, self.ended.total_steps = int(stopped[3]), int(stopped[4])
         return True
+
+    def take_eval_time(self, line: bytes) -> None:
+        """Read how long an evaluation took, and keep the longest."""
+        for time in grammar.read_eval_times(line):
+            self.facts["eval_time_ms"] = max(time, self.facts.get("eval_time_ms", 0.0))
 
     def take_size(self, line: bytes, position: int) -> None:
         """Read the size of the code, of the model or of the submission."""

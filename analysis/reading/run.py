@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class Run:
     - `metrics` are all final-metric lines. `finals` are those that count: no diagnostics, and not a metric whose
       `_exact` twin prints more decimals.
     - `validation` is the last validation in training, at step `validated_step`.
+    - `eval_time_ms` is the longest evaluation after training, diagnostics aside.
     - `unpacked_code_bytes` is printed by scripts that ship themselves compressed.
     - `totals` are all submission sizes that the run prints, each with its codec. `artifact_bytes` is the one that
       counts: the last with a codec's name, else model plus code.
@@ -35,6 +37,7 @@ class Run:
     last_step: int | None = None
     total_steps: int | None = None
     train_time_ms: float | None = None
+    eval_time_ms: float | None = None
     code_bytes: int | None = None
     unpacked_code_bytes: int | None = None
     model_bytes: int | None = None
@@ -49,6 +52,7 @@ class Run:
     train_shards: int | None = None
     val_tokens: int | None = None
     dataset: str | None = None
+    train_files: str | None = None
     tokenizer: str | None = None
     hyperparameters: dict[str, str] = field(default_factory=dict)
     complete_config: bool = False
@@ -64,4 +68,9 @@ class Run:
     @property
     def steps(self) -> list[Step]:
         """Return the logged steps in the order of their lines."""
-        return [step for first, text in self.curve for step in grammar.read_steps(first, text)]
+        return list(self.read_steps())
+
+    def read_steps(self) -> Iterator[Step]:
+        """Yield the logged steps in the order of their lines."""
+        for first, text in self.curve:
+            yield from grammar.read_steps(first, text)

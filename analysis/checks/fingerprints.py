@@ -1,0 +1,167 @@
+"""What edited numbers look like: values of all claimed runs that no training gives, and lines that one log lacks.
+
+The thresholds were measured on honest runs of public Parameter Golf records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from analysis.checks.consistent import Trace
+from analysis.record.selection import Claimed
+from analysis.rules.findings import ERROR, Code, Found, Raised
+from analysis.rules.ruleset import LABELLED, Ruleset
+from analysis.stats.fixed import Sample
+from analysis.stats.spread import ALARM, Spread, chance_of_less
+
+FIELD = {  # how far honest runs scatter
+    "val_bpb": Spread(0.00073318, 44),  # 20 records of Parameter Golf
+    "val_loss": Spread(0.0013, math.inf),  # the speedrun's track 3, in nats
+}
+GAPS_APART = 0.0025  # bpb between the seeds' gaps; of 32 honest folders at most 0.0019
+LARGEST_GAP = 0.1  # bpb that an evaluation can gain
+GRID_STEPS = 5  # logged steps from which on a log has a grid
+
+
+def check_fingerprints(traces: Sequence[Trace], rules: Ruleset) -> Raised:
+    """Check the claimed runs of one arm."""
+    claimed = [trace.one for trace in traces]
+    yield from _fixed_column(claimed)
+    yield from _spread(claimed, rules)
+    if rules.final == LABELLED:
+        yield from _gaps(claimed)
+    yield from _grid(traces)
+
+
+# -- the final metrics -------------------------------------------------------------------------------------------------
+
+
+def _fixed_column(claimed: Sequence[Claimed]) -> Raised:
+    """Check that val_loss and val_bpb move together: they are one number in two units."""
+    known = [one for one in claimed if _is_finite(one.metric.val_bpb) and _is_finite(one.metric.val_loss)]
+    for name, other in (("val_loss", "val_bpb"), ("val_bpb", "val_loss")):
+        half = 0.5 * 10.0 ** -min((_decimals(getattr(one.metric, name)) for one in known), default=0)
+        for one, two in combinations(known, 2):
+            a, b = one.metric, two.metric
+            ratio = getattr(a, other) / getattr(a, name) if getattr(a, name) else 0.0
+            rounding = 2.1 * (half * abs(ratio) + 0.5 * 10.0 ** -min(a.decimals, b.decimals))
+            if getattr(a, name) == getattr(b, name) and abs(getattr(a, other) - getattr(b, other)) > rounding:
+                yield Found(
+                    code=Code.BYTES_PER_TOKEN_UNEXPECTED,
+                    at=two.at(b.line),
+                    found=f"the {name} of {one.log}, {getattr(b, name)}, with another {other}, {getattr(b, other)}",
+                    expected=f"{getattr(a, other)}, as there",
+                    do="One of the two numbers is wrong: rerun the seed.",
+                    severity=ERROR,
+                )
+                return
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _decimals(value: float) -> int:
+    """Return the decimals that a number is printed with, as far as they are not zeros."""
+    return len(repr(value).partition(".")[2]) if "e" not in repr(value) else 0
+
+
+def _spread(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
+    """Check that the runs scatter as honest ones do, as far as their printed decimals can show it."""
+    values = [value for one in claimed if (value := getattr(one.metric, rules.metric)) is not None]
+    usual = FIELD.get(rules.metric)
+    if usual is None or len(values) < 2 or not all(map(math.isfinite, values)):
+        return
+    sd = Sample.of(values, spread_is_known=True).sd
+    rounding = 10.0 ** -min(one.metric.decimals for one in claimed) / math.sqrt(12)
+    if chance_of_less(math.hypot(sd, rounding), len(values), usual) < ALARM:
+        yield Found(
+            code=Code.SPREAD_TOO_SMALL,
+            at=claimed[0].at(claimed[0].metric.line),
+            found=f"an sd of {sd:.2g} in {len(values)} runs",
+            expected=f"one like that of public records, {usual.sd:.2g}; so small a spread has a chance below {ALARM:g}",
+            do="Copied logs and the best of many runs have it: ask for every run that was made.",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gap:
+    """How far a run's final metric is above its last validation in training, in bpb. Below 0 it is better."""
+
+    one: Claimed
+    bpb: float
+
+    def found(self, expected: str) -> Found:
+        """Say that the gap does not fit."""
+        validation = self.one.training.validation
+        line = validation.line if validation is not None else 1
+        return Found(
+            code=Code.FINAL_BETTER_THAN_TRAINING,
+            at=self.one.at(self.one.metric.line),
+            found=f"a final metric {-self.bpb:.4f} bpb better than the last validation in training (line {line})",
+            expected=expected,
+            do="Say what the evaluation does, and rerun it from the checkpoint.",
+        )
+
+
+def _gaps(claimed: Sequence[Claimed]) -> Raised:
+    """Check that the evaluation gains in every run about the same over the last validation in training."""
+    gaps = [_Gap(one=one, bpb=gap) for one in claimed if (gap := _gap(one)) is not None]
+    large = [gap for gap in gaps if gap.bpb < -LARGEST_GAP]
+    yield from (gap.found(f"at most {LARGEST_GAP:g}, which no evaluation gains") for gap in large)
+    if large or len({gap.one.metric.label for gap in gaps}) != 1:
+        return
+    best, worst = min(gaps, key=lambda gap: gap.bpb), max(gaps, key=lambda gap: gap.bpb)
+    if worst.bpb - best.bpb > GAPS_APART:
+        yield best.found(f"about {-worst.bpb:.4f}, as in {worst.one.log}")
+
+
+def _gap(one: Claimed) -> float | None:
+    run, final = one.training, one.metric
+    last = run.validation
+    if last is None or run.validated_step != run.last_step or not last.val_loss or not final.val_bpb:
+        return None
+    if last.val_bpb is None and not final.val_loss:
+        return None
+    trained = last.val_bpb if last.val_bpb is not None else last.val_loss * final.val_bpb / (final.val_loss or 1.0)
+    gap = final.val_bpb - trained
+    return gap if math.isfinite(gap) else None
+
+
+# -- the logged steps --------------------------------------------------------------------------------------------------
+
+
+def _grid(traces: Sequence[Trace]) -> Raised:
+    """Check that runs of one program log the same steps, up to the last one that all of them reach."""
+    for same in _programs(traces):
+        logged = {id(trace): {step.step for step in trace.steps} for trace in same}
+        end = min(map(max, logged.values()))
+        for trace in same:
+            own = {step for step in logged[id(trace)] if step < end}
+            others = [{step for step in logged[id(other)] if step < end} for other in same if other is not trace]
+            lacking = sorted(set.intersection(*others) - own)
+            if lacking:
+                steps = f"step {lacking[0]}" + (f" and {len(lacking) - 1} more" if len(lacking) > 1 else "")
+                yield Found(
+                    code=Code.LOG_CLOBBERED,
+                    at=trace.one.at(
+                        next((s.line for s in trace.steps if s.step > lacking[0]), trace.one.training.line)
+                    ),
+                    found=f"no line of {steps}",
+                    expected="the steps that the logs of the other seeds have",
+                    do="Lines were lost or taken out: show the whole log.",
+                )
+
+
+def _programs(traces: Sequence[Trace]) -> Iterator[Sequence[Trace]]:
+    """Yield the runs of each program whose logs have a grid of steps, where these are several."""
+    groups: dict[object, list[Trace]] = {}
+    for trace in traces:
+        run = trace.one.training
+        if len(trace.steps) >= GRID_STEPS and run.clobbered_at is None:
+            program = run.source.text if run.source is not None else None
+            groups.setdefault((program, run.code_bytes, run.total_steps), []).append(trace)
+    yield from (group for group in groups.values() if len(group) > 1)
