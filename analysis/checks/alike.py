@@ -11,6 +11,7 @@ from operator import attrgetter
 from statistics import median
 from typing import Generic, TypeVar
 
+from analysis.reading.run import Run
 from analysis.record.fit import RATIO_TOLERANCE
 from analysis.record.selection import Claimed, with_training
 from analysis.rules.findings import Code, Found, Raised
@@ -177,3 +178,18 @@ def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
 def _ratio(one: Claimed) -> float | None:
     bpb, loss = one.metric.val_bpb, one.metric.val_loss
     return bpb / loss if bpb and loss and math.isfinite(bpb) and math.isfinite(loss) else None
+
+
+# -- two runs ------------------------------------------------------------------------------------------------------------
+
+
+def differing_settings(one: Run, other: Run) -> list[str]:
+    """Return the hyper-parameters that two runs print with different values, by name."""
+    return sorted(
+        name
+        for name, value in one.hyperparameters.items()
+        if name in other.hyperparameters
+        and not _UNIT.search(name)
+        and _shared(name, value)
+        and _without_seed(value, one.seed) != _without_seed(other.hyperparameters[name], other.seed)
+    )

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.checks.caps import check_files, check_stated, check_told
 from analysis.checks.claim import check_claim
 from analysis.checks.consistent import NEWLINE_BYTES
+from analysis.checks.left_out import check_left_out
 from analysis.checks.runs import check_runs
+from analysis.checks.unread import check_unread
 from analysis.reading.run import Run
 from analysis.record.folder import Record
 from analysis.record.selection import Claimed, Selection, with_training
@@ -27,12 +30,17 @@ STUB_BYTES = 200
 def audit(record: Record, selection: Selection, rules: Ruleset) -> list[Finding]:
     """Return every finding on a record folder or on single logs, errors first."""
     raised = _runs_and_logs(record, selection, rules)
+    raised += check_told(selection.claimed, rules)
     if record.base is not None:
+        raised += check_files(record, selection.claimed, rules)
         raised += _shipped(record, selection)
         if rules.submission == "required":
             raised += _submission(record)
+    raised += check_left_out(selection)
+    raised += check_unread(record)
     if record.claim is not None and record.claim.fault is None:
         raised += check_claim(record, record.claim, selection, rules)
+        raised += check_stated(record.claim, rules, record.shown(record.claim.file))
     return graded(raised, rules.findings)
 
 

@@ -118,14 +118,14 @@ def _record(paths: list[Path], rules: Ruleset, metric: str | None, *, of_control
             f"python -m analysis.leaderboard."
         )
     selection = select(record, rules, metric)
+    runs = tuple(Result.of(with_training(one), one.metric, log=record.shown(one.run.log)) for one in selection.claimed)
+    findings = (audit_control if of_control else audit)(record, selection, rules)
     counted = {one.run.seed for one in selection.claimed}
     others = {seed_of(run) for log in selection.aside for run in record.logs.get(log, [])}
     return Gathered(
-        runs=tuple(
-            Result.of(with_training(one), one.metric, log=record.shown(one.run.log)) for one in selection.claimed
-        ),
+        runs=runs,
         left_out=tuple(selection.left_out),
-        findings=tuple((audit_control if of_control else audit)(record, selection, rules)),
+        findings=tuple(findings),
         fault=_fault(record, selection, rules, metric),
         not_counted=tuple(record.shown(log) for log in selection.aside),
         seeds_aside=tuple(sorted(seed for seed in others - counted if seed is not None)),

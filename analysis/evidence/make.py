@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from analysis.checks.data import check_control
 from analysis.checks.plan import Kept, Planned, compare, own_rules
 from analysis.evidence.case import Case
 from analysis.evidence.compared import sample_of
@@ -130,6 +131,8 @@ def _with_control(asked: Asked, case: Case) -> Case:
     if case.control:
         check_results(case.control, str(asked.control or asked.paths[0]), _fewest(case))
         check_one_metric(case.runs + case.control)
+        found = graded(check_control(case.runs, case.control, case.rules), case.rules.findings)
+        case = replace(case, findings=(*case.findings, *found))
     return case
 
 

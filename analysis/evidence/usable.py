@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from analysis.checks.alike import differing_settings
 from analysis.reading.result import Result
 from analysis.untrusted.refusal import EvidenceError
 
@@ -26,6 +28,7 @@ def check_results(results: Sequence[Result], where: str, at_least: int = 2) -> N
             if value is not None and not SMALLEST < value < LARGEST:
                 raise EvidenceError(f"{result.log}, line {result.line}: {name} is {value}, which no run can end with.")
     check_one_metric(results)
+    _check_one_configuration(results)
     _check_independent(results)
     if len(results) < at_least:
         raise EvidenceError(f"{where} holds one run ({results[0].log}): a test needs at least two seeds.")
@@ -39,6 +42,40 @@ def check_one_metric(results: Sequence[Result]) -> None:
         raise EvidenceError(
             f"The runs carry different metrics: {named}. Choose one that all have with --metric of analysis.significance."
         )
+
+
+def _check_one_configuration(results: Sequence[Result]) -> None:
+    """Raise EvidenceError where folders next to each other hold different programs or configurations.
+
+    Each of them is a sample, and together they are none. One odd run among many is a finding, not another sample.
+    """
+    groups: list[list[Result]] = []
+    for result in results:
+        own = next((group for group in groups if _is_alike(result, group[0])), None)
+        groups.append([result]) if own is None else own.append(result)
+    folders = [{str(Path(result.log).parent) for result in group} for group in groups]
+    apart = len({folder for those in folders for folder in those}) == sum(map(len, folders))
+    if len(groups) < 2 or not apart or any(len(group) < 2 for group in groups):
+        return
+    said = [
+        f"{', '.join(sorted(own))} ({_settings(group[0], groups)})" for own, group in zip(folders, groups, strict=True)
+    ]
+    raise EvidenceError(
+        f"The runs are of {len(groups)} configurations: {'; '.join(said)}. Name the folder of one; the other may be the "
+        f"--control."
+    )
+
+
+def _is_alike(one: Result, other: Result) -> bool:
+    same_program = one.program is None or other.program is None or one.program == other.program
+    return same_program and not differing_settings(one.run, other.run)
+
+
+def _settings(one: Result, groups: Sequence[Sequence[Result]]) -> str:
+    """Return what a group has of its own: the settings that differ from another group's, else its program."""
+    names = {name for group in groups for name in differing_settings(one.run, group[0].run)}
+    settings = ", ".join(f"{name} {one.run.hyperparameters[name]}" for name in sorted(names)[:3])
+    return settings or f"program {one.program.sha256[:8] if one.program is not None else 'unknown'}"
 
 
 def _check_independent(results: Sequence[Result]) -> None:

@@ -68,6 +68,10 @@ class Code(StrEnum):
     TIME_OVER_CAP_BY_ONE_STEP = "time-over-cap-by-one-step"
     DUPLICATE_LOG = "duplicate-log"
     RUNS_LEFT_OUT = "runs-left-out"
+    CAP_UNKNOWN = "cap-unknown"
+    EVAL_TIME_OVER_CAP = "eval-time-over-cap"
+    DATA_UNEXPECTED = "data-unexpected"
+    SEED_CONSTANT = "seed-constant"
     RUN_NOT_READ = "run-not-read"
     METRIC_TWICE = "metric-twice"
     FINAL_BETTER_THAN_TRAINING = "final-better-than-training"
@@ -79,6 +83,7 @@ WARNINGS = {
     Code.BYTES_PER_TOKEN_UNEXPECTED, Code.CODE_SIZE_UNMATCHED, Code.SOURCE_NOT_SHIPPED, Code.SUBMISSION_SCHEMA,
     Code.SEED_MISSING, Code.FILE_NOT_READ, Code.RUNS_LEFT_OUT, Code.RUN_NOT_READ, Code.PLAN_NOT_FOLLOWED, Code.SPREAD_TOO_SMALL,
     Code.METRIC_TWICE, Code.FINAL_BETTER_THAN_TRAINING,
+    Code.SEED_CONSTANT,
 }  # fmt: skip
 INFOS = {Code.TIME_OVER_CAP_BY_ONE_STEP, Code.DUPLICATE_LOG}
 DEFAULTS = {code: WARNING if code in WARNINGS else INFO if code in INFOS else ERROR for code in Code}

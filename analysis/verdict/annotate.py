@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from analysis.checks.left_out import kin_of
 from analysis.checks.plan import Planned
 from analysis.evidence.case import Case
 from analysis.reading.result import Result
@@ -12,12 +13,15 @@ from analysis.rules.findings import ERROR, Code, Finding, Found, Place, graded
 from analysis.stats.fixed import Sample
 from analysis.stats.spread import ALARM, chance_of_less
 from analysis.sweepdir.layout import PLAN
-from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, ReadingKind, Verdict
+from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.tested import rules_test
+from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer, Reading, ReadingKind, Verdict
 
 
 def annotate(case: Case, verdict: Verdict) -> Verdict:
     """Return the verdict with the findings that follow from it and the runs that came after it."""
     severities = case.rules.findings
+    verdict = _with_all_runs(case, verdict)
     followed = _up_to_the_verdict(case.plan, verdict)
     later = _after_the_verdict(verdict)
     raised = [one for one in (_deviation(followed), _too_narrow(case, verdict)) if one is not None]
@@ -41,6 +45,35 @@ def as_planned(verdict: Verdict) -> Verdict:
     )
     reason = f"--require-plan asks for runs that are exactly a plan's: {said}. Apart from that: {verdict.reason}"
     return replace(verdict, verdict=NOT_SUPPORTED, reason=reason)
+
+
+def _with_all_runs(case: Case, verdict: Verdict) -> Verdict:
+    """Return the verdict with the test over every complete run of the claimed program and configuration.
+
+    Where the claim does not pass with them, leaving them out is an error. A run without a result counts as a loss.
+    """
+    kin = kin_of([run.run for run in case.runs], case.runs[0].label if case.runs else None, case.left_out)
+    if verdict.test is None or not kin.all:
+        return verdict
+    whole = replace(case, runs=case.runs + kin.complete, looks=None)
+    try:
+        tested = rules_test(whole)
+    except EvidenceError:
+        return verdict
+    reading = Reading.of(
+        whole,
+        ReadingKind.ALL_RUNS,
+        reading=f"all {len(whole.runs)} complete runs",
+        assumes="every complete run of the claimed program and configuration counts",
+        verdict=Answer.of(passed=tested.passed),
+        test=tested.test,
+    )
+    fails = verdict.verdict is SUPPORTED and (bool(kin.unfinished) or reading.verdict is not SUPPORTED)
+    findings = tuple(
+        replace(found, severity=ERROR) if fails and found.code is Code.RUNS_LEFT_OUT else found
+        for found in verdict.findings
+    )
+    return replace(verdict, all_runs=reading, also=(reading, *verdict.also), findings=findings)
 
 
 def _up_to_the_verdict(followed: Planned | None, verdict: Verdict) -> Planned | None:

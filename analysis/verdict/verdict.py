@@ -48,6 +48,7 @@ class ReadingKind(StrEnum):
     OPEN_ENDED = "open-ended"
     WELCH_AT_LOOK = "welch at this look"
     ALL_AT_ONCE = "all at once"
+    ALL_RUNS = "all runs"
     AUTHOR_ALONE = "author alone"
     VERIFIER_ALONE = "verifier alone"
 
@@ -121,7 +122,8 @@ class Verdict:
     that no claim is made on; left_out: every run that does not count, and why. sd_low, sd_high: 95 % interval of the
     sd. rerun_at_least: what the mean of a rerun SOTA would have to be, with as many runs of the same spread, for the
     claim to be supported against those runs. level_at_own_sd: what a known-sigma test's level would be if the runs' own
-    sd were the true one. caps: the ruleset's, on a run's artifact_bytes and train_time_s.
+    sd were the true one. all_runs: the test over every complete run of the claimed program and configuration, None where
+    all of them count. caps: the ruleset's, on a run's artifact_bytes and train_time_s.
     """
 
     rules: str
@@ -151,6 +153,7 @@ class Verdict:
     runs: tuple[Result, ...] = ()
     control: tuple[Result, ...] = ()
     also: tuple[Reading, ...] = ()
+    all_runs: Reading | None = None
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     not_counted: tuple[str, ...] = ()

@@ -152,6 +152,14 @@ CASES: dict[str, tuple[Change, Change]] = {  # code: (raises it, a near miss)
     ),
     "time-over-cap": (swap("train_time:6042ms", "train_time:601001ms"), swap("train_time:6042ms", "train_time:601000ms")),
     "world-size": (swap("world_size:8", "world_size:4"), swap("world_size:8 ", "")),
+    "runs-left-out": (
+        both(write("train_seed9.log", make_log(9, 1.25)), claim(seeds=[1337, 42, 7])),
+        both(write("train_seed9.log", make_log(9, 1.25, SOURCE + "# another\n")), claim(seeds=[1337, 42, 7])),
+    ),
+    "run-not-read": (
+        write("train_seed9.log.bak", make_log(9, 1.25)),
+        write("notes.md", "\n".join(make_log(9, 1.25).splitlines()[-3:])),
+    ),
     "source-differs": (reseeded(42, SOURCE + "# another\n"), all_with(SOURCE + "# another\n")),
     "code-size-differs": (reseeded(42, SOURCE + "# another\n"), all_with(SOURCE + "# another\n")),
     "config-differs": (

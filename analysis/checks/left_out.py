@@ -1,0 +1,83 @@
+"""Runs of the claimed program and configuration that the claim leaves out: a mean rests on every run that was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from analysis.checks.alike import differing_settings
+from analysis.reading.result import Result
+from analysis.reading.run import Run
+from analysis.record.selection import LeftOut, Selection, Why
+from analysis.rules.findings import Code, Found, Place, Raised
+
+COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.DEEPER)
+MOST_NAMED = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kin:
+    """Runs left out that nothing printed tells from the claimed ones. unfinished: they trained and have no result."""
+
+    complete: tuple[Result, ...]
+    unfinished: tuple[Result, ...]
+
+    @property
+    def all(self) -> tuple[Result, ...]:
+        return self.complete + self.unfinished
+
+
+def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut]) -> Kin:
+    """Find the runs of the claimed program and configuration among those left out.
+
+    label: the metric that counts. What a log does not print is no difference. A run without a result may embed another program than the claimed ones:
+    its last line may have been respelled.
+    """
+    complete: list[Result] = []
+    unfinished: list[Result] = []
+    for one in left_out if claimed else ():
+        result = one.result
+        labelled = result.metric is not None and result.label == label
+        if one.why in COULD_COUNT and labelled and _is_kin(result.run, claimed, same_program=True):
+            complete.append(result)
+        elif one.why is Why.NO_RESULT and result.run.curve and _is_kin(result.run, claimed, same_program=False):
+            unfinished.append(result)
+    return Kin(complete=tuple(complete), unfinished=tuple(unfinished))
+
+
+def _is_kin(run: Run, claimed: Sequence[Run], *, same_program: bool) -> bool:
+    return any(
+        not differing_settings(run, one)
+        and _agree(run.total_steps, one.total_steps)
+        and _agree(run.code_bytes, one.code_bytes)
+        and (not same_program or _agree(_program(run), _program(one)))
+        for one in claimed
+    )
+
+
+def _agree(one: object, other: object) -> bool:
+    return one is None or other is None or one == other
+
+
+def _program(run: Run) -> bytes | None:
+    return run.source.text if run.source is not None else None
+
+
+def check_left_out(selection: Selection) -> Raised:
+    """Check that the claim leaves out no run of its program and configuration; the verdict says what they would change."""
+    claimed = selection.claimed
+    kin = kin_of([one.run for one in claimed], claimed[0].metric.label if claimed else None, selection.left_out)
+    if not kin.all:
+        return
+    first = kin.all[0]
+    named = [f"{run.log} ({run.metric.val_bpb or run.metric.val_loss:.6g})" for run in kin.complete if run.metric]
+    named += [f"{run.log} (no result)" for run in kin.unfinished]
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    yield Found(
+        code=Code.RUNS_LEFT_OUT,
+        at=Place(first.log, first.line or first.run.line),
+        found=f"{len(named)} runs of the claimed program and configuration that are not counted: "
+        f"{', '.join(named[:MOST_NAMED])}{more}",
+        expected="every run that was made",
+        do="Count them, or say what makes them other runs.",
+    )

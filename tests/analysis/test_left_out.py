@@ -1,0 +1,111 @@
+"""Every complete run counts or is explained: runs left out, other configurations, files that are not read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.evidence.options import Options
+from analysis.rules.findings import Code, Severity
+from analysis.verdict.judge import judge
+from analysis.verdict.verdict import Verdict
+from tests.conftest import SOURCE, make_log
+
+Folder = Callable[..., Path]
+GOOD = {1: 1.200, 2: 1.201, 3: 1.202}
+SOTA = 1.2161
+
+
+def judged(folder: Path, sota: float = SOTA) -> Verdict:
+    return judge([folder], Options(sota=sota))
+
+
+def severity(verdict: Verdict, code: Code) -> Severity | None:
+    return next((found.severity for found in verdict.findings if found.code is code), None)
+
+
+def claiming(folder: Path, seeds: list[int], more: dict[str, str]) -> Path:
+    """Return the folder with further logs, and a JSON that names some seeds."""
+    claim = json.loads((folder / "submission.json").read_text())
+    (folder / "submission.json").write_text(json.dumps(claim | {"seeds": seeds}))
+    for name, text in more.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "passes"),
+    [({4: 1.23, 5: 1.235}, Severity.ERROR, False), ({4: 1.2005, 5: 1.2015}, Severity.WARNING, True)],
+)
+def test_poor_runs_next_to_the_claim_refuse_it_and_good_ones_are_named(
+    record: Folder, values: dict[int, float], expected: Severity, passes: bool
+) -> None:
+    more = {f"train_seed{seed}.log": make_log(seed, value) for seed, value in values.items()}
+    verdict = judged(claiming(record(GOOD), list(GOOD), more))
+    assert verdict.verdict == "supported"
+    assert verdict.n == 3
+    assert severity(verdict, Code.RUNS_LEFT_OUT) is expected
+    assert verdict.all_runs is not None
+    assert (verdict.all_runs.verdict == "supported") is passes
+    assert verdict.all_runs.test.df == 4
+    assert verdict.to_json()["all_runs"]["verdict"] == verdict.all_runs.verdict
+
+
+def test_where_every_run_counts_there_is_no_other_reading(record: Folder) -> None:
+    verdict = judged(record(GOOD))
+    assert verdict.all_runs is None
+    assert severity(verdict, Code.RUNS_LEFT_OUT) is None
+
+
+def test_runs_that_ended_without_a_result_are_losses(record: Folder) -> None:
+    cut = make_log(9, 1.3).split("stopping_early")[0].split("peak")[0]
+    verdict = judged(claiming(record(GOOD), list(GOOD), {"train_seed9.log": cut}))
+    assert severity(verdict, Code.RUNS_LEFT_OUT) is Severity.ERROR
+
+
+def test_a_poor_run_before_the_good_one_in_a_log_is_left_out(record: Folder) -> None:
+    folder = record(GOOD)
+    for seed, value in GOOD.items():
+        (folder / f"train_seed{seed}.log").write_text(make_log(seed, value + 0.05) + make_log(seed, value))
+    assert severity(judged(folder), Code.RUNS_LEFT_OUT) is Severity.ERROR
+
+
+def test_another_program_or_configuration_is_not_the_claims(record: Folder) -> None:
+    other_program = make_log(9, 1.3, SOURCE + "# another\n")
+    setting = "Hyperparameters:\n  matrix_lr: {}\nval_bpb:enabled"
+    folder = record(GOOD)
+    for seed, value in GOOD.items():
+        log = make_log(seed, value).replace("val_bpb:enabled", setting.format(0.03))
+        (folder / f"train_seed{seed}.log").write_text(log)
+    other_setting = make_log(8, 1.3).replace("val_bpb:enabled", setting.format(0.026))
+    more = {"train_seed9.log": other_program, "train_seed8.log": other_setting}
+    assert severity(judged(claiming(folder, list(GOOD), more)), Code.RUNS_LEFT_OUT) is None
+
+
+def test_two_configurations_in_folders_are_named_and_not_pooled(tmp_path: Path) -> None:
+    for name, rate in (("lr03", 0.03), ("lr026", 0.026)):
+        (tmp_path / name).mkdir()
+        for seed, value in GOOD.items():
+            text = make_log(seed, value + rate).replace(
+                "val_bpb:enabled", f"Hyperparameters:\n  lr: {rate}\nval_bpb:enabled"
+            )
+            (tmp_path / name / f"train_seed{seed}.log").write_text(text)
+    verdict = judged(tmp_path)
+    assert verdict.verdict == "unusable"
+    for word in ("2 configurations", "lr03", "lr026", "0.026"):
+        assert word in verdict.reason
+
+
+def test_hidden_renamed_and_compressed_runs_are_named(record: Folder) -> None:
+    folder = record(GOOD)
+    (folder / ".old").mkdir()
+    (folder / ".old" / "train_seed7.log").write_text(make_log(7, 1.3))
+    (folder / "train_seed8.log.gz").write_bytes(gzip.compress(make_log(8, 1.3).encode()))
+    (folder / "weights.bin").write_bytes(b"\0" * 5000 + make_log(9, 1.3).encode())
+    named = {found.file for found in judged(folder).findings if found.code is Code.RUN_NOT_READ}
+    assert named == {".old/train_seed7.log", "train_seed8.log.gz"}
