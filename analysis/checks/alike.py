@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -12,8 +11,8 @@ from statistics import median
 from typing import Generic, TypeVar
 
 from analysis.reading.run import Run
-from analysis.record.fit import RATIO_TOLERANCE
 from analysis.record.selection import Claimed, with_training
+from analysis.rules.data import Data
 from analysis.rules.findings import Code, Found, Raised
 from analysis.rules.ruleset import Ruleset
 
@@ -155,7 +154,8 @@ def _shared(name: str, value: str) -> bool:
 
 def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     """Check val_bpb / val_loss, the tokenizer's tokens per byte / ln 2: one number for one tokenizer and validation set."""
-    ratios = {id(one): ratio for one in claimed if (ratio := _ratio(one)) is not None}
+    within = Data.of(rules.data).bpb_per_nat_within
+    ratios = {id(one): ratio for one in claimed if (ratio := one.metric.ratio) is not None}
     if not ratios:
         return
     usual = median(ratios.values())
@@ -163,7 +163,7 @@ def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
         tokenizer = one.run.tokenizer
         known = rules.bpb_per_nat.get(tokenizer) if tokenizer is not None else None
         expected = usual if known is None else known
-        if id(one) not in ratios or not abs(ratios[id(one)] - expected) > RATIO_TOLERANCE:
+        if id(one) not in ratios or not abs(ratios[id(one)] - expected) > within + one.metric.ratio_rounding:
             continue
         whose = "as in the other runs" if known is None else f"as {tokenizer} has it"
         yield Found(
@@ -173,11 +173,6 @@ def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
             expected=f"{expected:.6f} {whose}",
             do="Was it another validation set or tokenizer, or are the lines of two evaluations?",
         )
-
-
-def _ratio(one: Claimed) -> float | None:
-    bpb, loss = one.metric.val_bpb, one.metric.val_loss
-    return bpb / loss if bpb and loss and math.isfinite(bpb) and math.isfinite(loss) else None
 
 
 # -- two runs ------------------------------------------------------------------------------------------------------------

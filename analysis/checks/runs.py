@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.checks.alike import check_alike
+from analysis.checks.caps import ONE_STEP_MS, check_eval_time
 from analysis.checks.consistent import NEWLINE_BYTES, Trace, check_consistent
+from analysis.checks.data import check_data, check_seeding
 from analysis.checks.fingerprints import check_fingerprints
 from analysis.checks.seeds import check_seeds
 from analysis.reading.source import cannot_print, does_not_compile
@@ -19,7 +21,6 @@ from analysis.record.selection import Claimed, with_training
 from analysis.rules.findings import Code, Found, Raised
 from analysis.rules.ruleset import LABELLED, Ruleset
 
-ONE_STEP_MS = 1000.0
 SHOW = "Show the program that ran."
 
 
@@ -37,6 +38,7 @@ def check_runs(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
         yield from _seed(one, rules)
         yield from _machine(one, rules)
         yield from _caps(one, rules)
+        yield from check_eval_time(one, rules)
     yield from _sources(claimed, rules)
     traces = [Trace.of(one) for one in claimed]
     for trace in traces:
@@ -44,6 +46,8 @@ def check_runs(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     yield from check_seeds(traces, rules)
     yield from check_fingerprints(traces, rules)
     yield from check_alike(claimed, rules)
+    yield from check_data(claimed, rules)
+    yield from check_seeding(claimed)
 
 
 def _seed(one: Claimed, rules: Ruleset) -> Raised:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from analysis.checks.caps import check_told
 from analysis.checks.folder import several_runs
 from analysis.checks.runs import check_runs
 from analysis.record.sweep import SweepRead
 from analysis.rules.findings import Code, Finding, Found, Place, Raised, graded
 from analysis.rules.ruleset import Ruleset
-from analysis.sweepdir.layout import SCRIPT, SweepError
+from analysis.sweepdir.layout import CANDIDATE, SCRIPT, SweepError
 from analysis.sweepdir.plan import Plan, read_script
 from analysis.untrusted.files import leads_out
 
@@ -18,6 +19,7 @@ from analysis.untrusted.files import leads_out
 def audit_sweep(read: SweepRead, directory: Path, plan: Plan, rules: Ruleset) -> list[Finding]:
     """Check the runs of each arm, their logs, and that the planned script is there; errors first."""
     raised = [found for claimed in read.claimed.values() for found in check_runs(claimed, rules)]
+    raised += check_told(read.claimed.get(CANDIDATE, ()), rules)
     for log, runs in read.logs.items():
         raised += several_runs(str(log.relative_to(directory)), runs)
     raised += _script(directory, plan)

@@ -13,7 +13,7 @@ from analysis.evidence.compared import sample_of
 from analysis.evidence.gather import Gathered, gather
 from analysis.evidence.history import History
 from analysis.evidence.look_plan import LookPlan, asked_looks, planned_looks
-from analysis.evidence.options import Asked, check_design, check_something_to_beat, out_of_range
+from analysis.evidence.options import Asked, check_design, check_something_to_beat, check_unit_of_sota, out_of_range
 from analysis.evidence.usable import check_one_metric, check_results
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut, Why
@@ -35,6 +35,7 @@ def make_case(asked: Asked) -> Case:
             raise EvidenceError(gathered.fault)
         if fault := out_of_range(asked.sota, asked.rules.margin, asked.rules.alpha):
             raise EvidenceError(f"The plan cannot be meant: {fault}")
+        check_unit_of_sota(asked, gathered.runs)
         case = _with_runs(asked, case, gathered)
         case = _with_planned_control(asked, case)
         case = replace(case, plan=_followed(asked, case, gathered.seeds_aside))

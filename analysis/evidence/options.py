@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 from analysis.checks.plan import plan_beside
 from analysis.evidence.history import History, read_history
 from analysis.evidence.usable import LARGEST
-from analysis.rules.ruleset import USUAL, Ruleset, load
+from analysis.reading.result import Result
+from analysis.rules.ruleset import METRIC_UNITS, USUAL, Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.sweepdir.plan import DesignKind, Plan, read_plan
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError
+
+NEAR, FAR = 0.05, 0.2  # shares of a mean: a SOTA within 5 % of one and off the other by 20 % is in the wrong unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,27 @@ def check_something_to_beat(asked: Asked, *, has_control: bool) -> None:
         raise UsageError(
             "What is to be beaten? Give the standing record with --sota X, or its own runs with --control PATH."
         )
+
+
+def check_unit_of_sota(asked: Asked, runs: Sequence[Result]) -> None:
+    """Raise UsageError where the SOTA is near the runs' values in the other unit, and far from those in the metric's."""
+    if asked.sota is None:
+        return
+    other = next(metric for metric in METRIC_UNITS if metric != asked.rules.metric)
+    own, others = (_mean_of(runs, metric) for metric in (asked.rules.metric, other))
+    if own is None or others is None or abs(asked.sota - others) > NEAR * others or abs(asked.sota - own) < FAR * own:
+        return
+    what = f"--sota is {asked.sota:g}" if asked.options.sota is not None else f"The plan's SOTA is {asked.sota:g}"
+    fault = (
+        f"{what}, which is near the runs' {other} (mean {others:.5f}); {asked.rules.name} compares {asked.rules.metric} "
+        f"(mean {own:.5f}). Give it in {METRIC_UNITS[asked.rules.metric]}."
+    )
+    raise UsageError(fault) if asked.options.sota is not None else EvidenceError(fault)
+
+
+def _mean_of(runs: Sequence[Result], metric: str) -> float | None:
+    values = [value for run in runs if (value := run.value(metric)) is not None and math.isfinite(value) and value > 0]
+    return math.fsum(values) / len(values) if values else None
 
 
 def _with_plan(asked: Asked) -> Asked:

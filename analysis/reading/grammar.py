@@ -5,6 +5,7 @@ Every repetition here is bounded or unambiguous, so that no line takes quadratic
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,6 +73,11 @@ NO_TOTAL = re.compile(rb"limit|\bcap\b|budget|remain|before|unpruned|max|allowed
 END_TIME = re.compile(
     rb"stopping_early.{0,200}?train_time\s?:\s*(\d{1,15}(?:\.\d{1,9})?)(ms|s|m)\b(?:.{0,200}?\bstep:\s*(\d{1,12})/(\d{1,12}))?"
 )
+EVAL_TIME = re.compile(
+    rb"(?:^|[^A-Za-z])eval(?:uation)?[_ ]?(?:time|took|elapsed|duration|seconds|secs)(?:_(?:total|in))?(?:_(ms|s|secs?|seconds|min|minutes))?"
+    rb"\s{0,9}[:=]?\s{0,9}(\d{1,15}(?:\.\d{1,9})?)\s?([A-Za-z]{1,12})?",
+    re.IGNORECASE,
+)
 HEADERS = (b"val_bpb:enabled", b"Hyperparameters:", b"train_loader:dataset")  # the first lines of a run
 BLOCK = re.compile(rb"(?:-+\s*)?hyper-?parameters\b[\s:-]*$", re.IGNORECASE)
 BLOCK_ENTRY = re.compile(rb"\s+([A-Za-z_]\w*)\s*[:=]\s?(.*)$")
@@ -90,20 +96,28 @@ FACTS: tuple[tuple[bytes, str, type, re.Pattern[bytes]], ...] = (
     (b"orch", "torch", str, re.compile(rb"(?:Running )?(?:[Pp]y)?[Tt]orch(?:[_ ]version)?[ :=]+(\d[\w.+]*)")),
     (b"device_name", "gpu", str, re.compile(rb".{0,80}?device_name=([\w .-]{1,80}?)(?= with |$|,)")),
     (b"train_loader:", "dataset", str, re.compile(rb"train_loader:dataset:(\S+)")),
+    (b"train_loader:", "train_files", str, re.compile(rb"train_loader:.{0,400}?\bpattern\s?[:=]\s?(\S+)")),
+    (b"train_", "train_files", str, re.compile(rb".{0,400}?\btrain_(?:files?|pattern|glob|bin)\s?[:=]\s?(\S+)")),
     (b"data", "dataset", str, re.compile(rb"\s*(?:datasets_dir|data_path)\s?[:=]\s?(\S+)")),
     (b"tokenizer_path", "tokenizer", str, re.compile(rb".{0,400}?\btokenizer_path\s?[:=]\s?(\S+)")),
 )
 SAYS_SOMETHING = re.compile(
     rb"[Ss](?:eed|ize)|SEED| ws:|_bytes|budget:|artifact|" + b"|".join({word for word, *_ in FACTS})
 )
-MS = {b"ms": 1.0, b"s": 1000.0, b"m": 60_000.0, b"": 1.0}
+MS = {b"ms": 1.0, b"s": 1000.0, b"m": 60_000.0}
+MS_IN_WORDS = MS | {
+    b"milliseconds": 1.0,
+    **dict.fromkeys((b"sec", b"secs", b"second", b"seconds"), 1000.0),
+    **dict.fromkeys((b"min", b"mins", b"minute", b"minutes"), 60_000.0),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One final-metric line. val_loss is in nats per token, val_bpb in bits per byte; either may be NaN or infinite.
 
-    A speedrun's last validation is a Metric too: its label is val_loss, and it has no val_bpb.
+    A speedrun's last validation is a Metric too: its label is val_loss, and it has no val_bpb. `decimals` are those of
+    the more exact number, `fewest_decimals` those of the other one where the line prints both.
     """
 
     label: str
@@ -112,6 +126,19 @@ class Metric:
     decimals: int
     line: int
     diagnostic: bool = False
+    fewest_decimals: int | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Return val_bpb / val_loss: the tokenizer's tokens per byte / ln 2."""
+        bpb, loss = self.val_bpb, self.val_loss
+        return bpb / loss if bpb and loss and math.isfinite(bpb) and math.isfinite(loss) else None
+
+    @property
+    def ratio_rounding(self) -> float:
+        """Return how far rounding of the two printed numbers can move their ratio."""
+        decimals = self.decimals if self.fewest_decimals is None else self.fewest_decimals
+        return 0.51 * 10.0**-decimals * (1 + (self.ratio or 0)) / abs(self.val_loss or 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +208,7 @@ def read_step(line: bytes, number: int) -> Step | None:
     pairs = read_pairs(line[match.end() : LONGEST_METRIC])
     train_loss, val_loss, val_bpb = (next((pairs[n][0] for n in names if n in pairs), None) for names in LOSSES)
     time, average = (
-        next((pairs[n][0] * MS[pairs[n][1].lower()] for n in names if n in pairs), None)
+        next((pairs[n][0] * MS[unit] for n in names if n in pairs and (unit := pairs[n][1].lower()) in MS), None)
         for names in ((b"train_time", b"t"), (b"step_avg", b"avg"))
     )
     return Step(
@@ -193,6 +220,15 @@ def read_step(line: bytes, number: int) -> Step | None:
         train_time_ms=time,
         step_avg_ms=average,
     )
+
+
+def read_eval_times(line: bytes) -> list[float]:
+    """Return in ms how long evaluations took that a line speaks of. A time without a unit is unknown."""
+    units = (
+        (found[2], found[3] or found[1] or (b"s" if b"sec" in found[0].lower() else b""))
+        for found in EVAL_TIME.finditer(line[:LONGEST_METRIC])
+    )
+    return [float(time) * MS_IN_WORDS[unit.lower()] for time, unit in units if unit.lower() in MS_IN_WORDS]
 
 
 def read_metric(line: bytes) -> Metric | None:
@@ -217,6 +253,7 @@ def read_metric(line: bytes) -> Metric | None:
         val_loss=pairs[b"val_loss"][0],
         val_bpb=pairs[b"val_bpb"][0],
         decimals=max(printed, default=0),
+        fewest_decimals=min(printed, default=0),
         line=0,
         diagnostic=not is_final and bool(DIAGNOSTIC.search(between)),
     )

@@ -146,6 +146,8 @@ class _Reader:
             draft.in_block = False
         if b"val_" in line and (metric := grammar.read_metric(line)) is not None:
             draft.add_metric(replace(metric, line=self.lines.at(position)))
+            if not metric.diagnostic:
+                draft.take_eval_time(line)
         elif draft.trained:
             self._take_ending(line, position)
         else:
@@ -160,6 +162,8 @@ class _Reader:
             self.draft.take_fact(line, position)
         elif not draft.take_end_time(line):
             draft.take_size(line, position)
+            if b"val" in line:
+                draft.take_eval_time(line)
 
     # -- steps
 

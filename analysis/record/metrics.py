@@ -62,18 +62,19 @@ def metric_of(run: Run, label: str | None, rules: Ruleset) -> Metric:
     return exact or next((m for m in reversed(own) if same_evaluation(m.label, label)), own[-1])
 
 
-def sized(run: Run, label: str, claimed_codec: str | None) -> Run:
-    """Return the run with one total, if it prints several: that of the codec in the metric's label, else the claimed one.
+def sized(run: Run, label: str) -> Run:
+    """Return the run with one total, if it prints several: of those of the codec in the metric's label, else of all, the largest.
 
-    An artifact's size belongs to the evaluation of that artifact.
+    An artifact's size belongs to the evaluation of that artifact. A claim does not choose among totals.
     """
     words = _words(label)
-    named = {codec: len(words & _words(codec) - {""}) for codec, _ in run.totals}
+    totals = [total for total in run.totals if total[0]]
+    named = {codec: len(words & _words(codec) - {""}) for codec, _ in totals}
     most = max(named.values(), default=0)
-    fitting = [(codec, size) for codec, size in run.totals if named[codec] == most > 0]
-    if claimed_codec is not None and (most == 0 or claimed_codec in dict(fitting)):
-        fitting = [(codec, size) for codec, size in run.totals if codec == claimed_codec]
-    return replace(run, artifact_bytes=fitting[-1][1]) if fitting else run
+    largest = max((size for codec, size in totals if named[codec] == most), default=None)
+    if largest in (None, run.artifact_bytes):
+        return run
+    return replace(run, artifact_bytes=largest, size_line=None)
 
 
 def _words(text: str) -> set[str]:

@@ -152,13 +152,11 @@ def _meant(record: Record, candidates: list[Run], rules: Ruleset) -> Meant:
 
 
 def _claimed(runs: list[Run], label: str | None, record: Record, rules: Ruleset) -> list[Claimed]:
-    """Return the runs with the metric and the size that count: of several totals that of the claimed artifact's codec."""
-    size = record.claim.artifact_bytes if record.claim is not None else None
-    codec = next((codec for run in runs for codec, total in run.totals if total == size), None)
+    """Return the runs with the metric and the size that count."""
     claimed = []
     for run in runs:
         metric = metric_of(run, label, rules)
-        counted = sized(run, metric.label, codec)
+        counted = sized(run, metric.label)
         training = _training(counted, record)
         claimed.append(Claimed(log=record.shown(run.log), run=counted, metric=metric, training=training))
     return claimed

@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from analysis.rules.data import fault_of
 from analysis.rules.findings import OFF, SEVERITIES, Code
 from analysis.untrusted.refusal import SeedproofError, nearest, nearest_path
 
@@ -20,7 +21,7 @@ METRIC_UNITS = {"val_bpb": "bpb", "val_loss": "nats"}
 T_TEST, Z_TEST = "one-sample t", "known-sigma z"
 LABELLED, LAST_VALIDATION = "labelled line", "last validation"
 ALLOWED: dict[str, tuple[Any, ...]] = {
-    "version": (1,),
+    "version": (1, 2),
     "metric": tuple(METRIC_UNITS),
     "unit": tuple(METRIC_UNITS.values()),
     "test": (T_TEST, Z_TEST),
@@ -45,7 +46,8 @@ class Ruleset:
     one, at p < alpha.
     final: what a run's result is, a labelled final line or its last validation.
     seeds: whether logs must print one. submission: whether a folder must hold a submission JSON, README and script.
-    bpb_per_nat: val_bpb / val_loss by the tokenizer's file name. findings: severities that differ from the usual ones.
+    bpb_per_nat: val_bpb / val_loss by the tokenizer's file name. data: what may be trained and validated on
+    (analysis.rules.data). findings: severities that differ from the usual ones.
     """
 
     name: str
@@ -64,9 +66,11 @@ class Ruleset:
     submission: str = "none"
     artifact_bytes: int | None = None
     train_time_s: float | None = None
+    eval_time_s: float | None = None
     world_size: int | None = None
     gpu: str | None = None
     bpb_per_nat: dict[str, float] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
     findings: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -148,6 +152,8 @@ def _fault(key: str, kind: str, value: Any) -> str | None:
         return None if isinstance(value, str) and value else "it must be a text, not empty"
     elif not isinstance(value, dict):
         return "it must be a table"
+    elif key == "data":
+        return fault_of(value)
     elif key == "findings":
         for code, severity in value.items():
             if code not in set(Code):
