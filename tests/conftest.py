@@ -158,7 +158,7 @@ step:2/100 train_loss:{second:.4f} train_time:120ms step_avg:60.00ms
 step:3/100 train_loss:8.{third:04d} train_time:180ms step_avg:60.00ms
 step:4/100 train_loss:6.5 train_time:240ms step_avg:60.00ms
 step:50/100 train_loss:2.5 train_time:3000ms step_avg:60.00ms
-step:100/100 val_loss:2.1 val_bpb:1.25 train_time:60{third:02d}ms step_avg:60.00ms
+step:100/100 val_loss:{trained_loss:.4f} val_bpb:{trained:.4f} train_time:60{third:02d}ms step_avg:60.00ms
 peak memory allocated: 7748 MiB reserved: 8070 MiB
 Serialized model: 67224 bytes
 Code size: {code} bytes
@@ -180,6 +180,8 @@ def make_log(seed: int, bpb: float, source: str = SOURCE) -> str:
         seed=seed,
         bpb=bpb,
         loss=bpb / RATIO,
+        trained=bpb + 0.0486,  # before the evaluation
+        trained_loss=(bpb + 0.0486) / RATIO,
         code=code,
         raw=67224 + code,
         total=15820 + code,

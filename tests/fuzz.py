@@ -51,7 +51,7 @@ def read_a_claim(data: bytes, folder: Path) -> None:
     file = folder / "submission.json"
     file.write_bytes(data)
     claim = read_claim(file)
-    for what in (*list(claim.keys)[:20], *(key for key, _ in claim.schema)):
+    for what in (*list(claim.keys)[:20], *(key for key, *_ in claim.schema)):
         claim.line_of(what)
 
 

@@ -68,14 +68,12 @@ def _twins(one: Claimed) -> Raised:
         twin = next((m for m in one.run.metrics if m.label == label and m.line > rounded.line), None)
         if twin is None:
             continue
-        for name in ("val_bpb", "val_loss"):
-            coarse, fine = getattr(rounded, name), getattr(twin, name)
-            if coarse is None or fine is None or (math.isnan(coarse) and math.isnan(fine)):
-                continue
-            if not abs(coarse - fine) <= 0.51 * 10.0 ** -min(rounded.decimals, twin.decimals):
-                expected = f"{fine} rounded, as line {twin.line} has it"
-                yield _clobbered(one, rounded.line, f"a {name} of {coarse}", expected, ERROR)
-                break
+        coarse, fine = rounded.val_bpb, twin.val_bpb
+        if coarse is None or fine is None or (math.isnan(coarse) and math.isnan(fine)):
+            continue
+        if not abs(coarse - fine) <= 0.51 * 10.0 ** -min(rounded.decimals, twin.decimals):
+            expected = f"{fine} rounded, as line {twin.line} has it"
+            yield _clobbered(one, rounded.line, f"a val_bpb of {coarse}", expected, ERROR)
 
 
 def _twice(trace: Trace) -> Raised:

@@ -22,6 +22,7 @@ FIELD = {  # how far honest runs scatter
     "val_loss": Spread(0.0013, math.inf),  # the speedrun's track 3, in nats
 }
 GAPS_APART = 0.0025  # bpb between the seeds' gaps; of 32 honest folders at most 0.0019
+LARGEST = 1e6  # of a value that is worth a test
 LARGEST_GAP = 0.1  # bpb that an evaluation can gain
 GRID_STEPS = 5  # logged steps from which on a log has a grid
 
@@ -73,7 +74,7 @@ def _spread(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     """Check that the runs scatter as honest ones do, as far as their printed decimals can show it."""
     values = [value for one in claimed if (value := getattr(one.metric, rules.metric)) is not None]
     usual = FIELD.get(rules.metric)
-    if usual is None or len(values) < 2 or not all(map(math.isfinite, values)):
+    if usual is None or len(values) < 2 or not all(0 < value < LARGEST for value in values):
         return
     sd = Sample.of(values, spread_is_known=True).sd
     rounding = 10.0 ** -min(one.metric.decimals for one in claimed) / math.sqrt(12)

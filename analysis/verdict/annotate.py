@@ -25,10 +25,11 @@ def annotate(case: Case, verdict: Verdict) -> Verdict:
     followed = _up_to_the_verdict(case.plan, verdict)
     later = _after_the_verdict(verdict)
     raised = [one for one in (_deviation(followed), _too_narrow(case, verdict)) if one is not None]
+    said = {one.code for one in raised} & {Code.SPREAD_TOO_SMALL}  # the case's own history says it better
     return replace(
         verdict,
         plan=followed,
-        findings=(*verdict.findings, *graded(raised, severities), *_undone(verdict, later)),
+        findings=(*(one for one in verdict.findings if one.code not in said), *graded(raised, severities), *_undone(verdict, later)),
         not_counted=(*verdict.not_counted, *(run.log for run in later)),
         left_out=(*verdict.left_out, *(LeftOut(result=run, why=Why.AFTER_VERDICT) for run in later)),
     )
