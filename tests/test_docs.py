@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from analysis.reading.reader import read_log
 from analysis.rules import ruleset
 from analysis.rules.findings import DEFAULTS, SEVERITIES
-from benchmarks import budget
 from tests import cli_page
 from tests.conftest import ROOT
 
@@ -127,6 +127,13 @@ def test_the_tree_has_every_room_and_every_command() -> None:
                 assert f"{package}/{path.name} " in tree
 
 
+@pytest.mark.parametrize("page", [README, DOCS / "pull-request.md"], ids=lambda page: page.name)
+def test_the_workflow_gives_the_action_inputs_that_it_has(page: Path) -> None:
+    workflow = yaml.safe_load(text_of(page).split("```yaml\n")[1].split("```")[0])
+    *_, step = workflow["jobs"]["seedproof"]["steps"]
+    assert set(step["with"]) <= set(yaml.safe_load(text_of(ROOT / "action.yml"))["inputs"])
+
+
 # -- reference pages ---------------------------------------------------------------------------------------------------
 
 
@@ -154,15 +161,6 @@ def test_the_page_on_statistics_computes_what_it_says() -> None:
     result = doctest.testfile(str(DOCS / "statistics.md"), module_relative=False)
     assert result.failed == 0
     assert result.attempted > 15
-
-
-def test_the_page_on_scaling_holds_the_tables_that_its_script_prints() -> None:
-    text = text_of(DOCS / "scaling.md")
-    found = [text.split(f"<!-- {name} -->")[1].strip() for name in ("budget", "steps")]
-    assert "\n\n".join(found) == "\n".join(budget.tables())
-    assert budget.SEQ4096.params == 17_059_912
-    useful = [part.tflop for part in budget.budget(budget.SEQ4096, budget.SHARE_TOKENS) if part.gigabytes > 0.3]
-    assert sum(useful) * 8 == pytest.approx(84.8, abs=0.1)  # the recipe's own figure for a step of 393,216 tokens
 
 
 def test_every_finding_is_documented_with_an_example() -> None:
