@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -25,15 +23,7 @@ from analysis.verdict.verdict import Verdict
 from orchestration.disk.files import write_whole
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reports:
-    """The verdict of a sweep, and the files that were written."""
-
-    verdict: Verdict
-    files: Sequence[Path]
-
-
-def write_reports(directory: Path, plan: Plan) -> Reports:
+def write_reports(directory: Path, plan: Plan) -> Verdict:
     """Write frame, verdict and reports, and print the verdict."""
     contents: dict[str, bytes | str] = {}
     try:
@@ -53,7 +43,6 @@ def write_reports(directory: Path, plan: Plan) -> Reports:
         click.echo(f"No HTML report: {error}", err=True)
     for name, content in contents.items():
         write_whole(directory / name, content)
-    written = [directory / name for name in contents]
     click.echo(f"\n{text(verdict)}")
-    click.echo(f"Wrote {', '.join(map(str, written))}")
-    return Reports(verdict=verdict, files=written)
+    click.echo(f"Wrote {', '.join(str(directory / name) for name in contents)}")
+    return verdict
