@@ -6,6 +6,7 @@ import ast
 import doctest
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -19,7 +20,7 @@ import yaml
 from analysis.reading.reader import read_log
 from analysis.rules import ruleset
 from analysis.rules.findings import DEFAULTS, SEVERITIES
-from tests import cli_page
+from tests import cli_page, dialects
 from tests.conftest import ROOT
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -130,6 +131,54 @@ def test_the_workflow_gives_the_action_inputs_that_it_has(page: Path) -> None:
     workflow = yaml.safe_load(text_of(page).split("```yaml\n")[1].split("```")[0])
     *_, step = workflow["jobs"]["seedproof"]["steps"]
     assert set(step["with"]) <= set(yaml.safe_load(text_of(ROOT / "action.yml"))["inputs"])
+
+
+# -- transcripts -------------------------------------------------------------------------------------------------------
+
+LOSSES = {
+    "records/2026-04-12_baseline": {42: 2.0531, 1337: 2.0557, 2025: 2.0512},
+    "records/2026-05-03_longer_context": {42: 2.0262, 1337: 2.0287, 2025: 2.0239},
+    "records/2026-05-10_wider": {42: 2.0101, 1337: 2.0123, 2025: 2.0094},
+    "mine": {42: 2.0262, 1337: 2.0287, 2025: 2.0239},
+    "theirs": {7: 2.0270, 8: 2.0246, 9: 2.0291},
+}
+SOURCE = dialects.program("final_int8_zlib_roundtrip", dialects.EXACT)
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the folders that transcripts name the working directory's; `mine` holds nothing but logs."""
+    monkeypatch.chdir(tmp_path)
+    Path("records").mkdir()
+    for name, losses in LOSSES.items():
+        step_ms = 1950 if "wider" in name else 75  # 624 s of training
+        runs = [dialects.Told(source=SOURCE, seed=s, val_loss=loss, step_ms=step_ms) for s, loss in losses.items()]
+        dialects.write_record(Path(name), dialects.root_script, runs, dialects.claim_of(runs))
+    for name in ("README.md", "train_gpt.py", "submission.json"):
+        Path("mine", name).unlink()
+
+
+def complete_mine(claim: str) -> None:
+    """Add to `mine` what a submission needs."""
+    Path("mine/submission.json").write_text(claim)
+    Path("mine/README.md").write_text("# Mine\n")
+    Path("mine/train_gpt.py").write_text(SOURCE)
+
+
+@pytest.mark.usefixtures("examples")
+@pytest.mark.parametrize(
+    "page", [README, *(DOCS / f"{name}.md" for name in ("check", "cluster", "tutorial"))], ids=lambda page: page.name
+)
+def test_transcripts_are_what_the_commands_print(page: Path, command: Run) -> None:
+    blocks = re.findall(r"^```\n(.+?)^```$", text_of(page), re.MULTILINE | re.DOTALL)
+    known = ("records/20", "mine", "plan --sd")
+    for block in blocks:
+        if block.startswith("{"):
+            complete_mine(block)
+        for words, shown in re.findall(r"^\$ python -m (analysis\..+)\n((?:(?!\$).*\n)+)", block, re.MULTILINE):
+            if any(name in words for name in known):
+                found = command(*shlex.split(words)).stdout
+                assert re.fullmatch(re.escape(shown).replace(r"\.\.\.", r".*?"), found, re.DOTALL), f"{words}\n{found}"
 
 
 # -- reference pages ---------------------------------------------------------------------------------------------------
