@@ -131,7 +131,7 @@ def with_options(options: Sequence[Option]) -> Option:
 
 @click.group(cls=Group, context_settings=HELP)
 def main() -> None:
-    """Seed sweeps: one torchrun a seed, scheduled by Ray, ending in a verdict."""
+    """Run seed sweeps: one torchrun a seed, scheduled by Ray, ending in a verdict."""
 
 
 @main.command()
