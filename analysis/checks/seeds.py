@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from analysis.reading.run import Run
 from analysis.record.selection import Claimed
-from analysis.rules.findings import Code, Found, Raised
+from analysis.rules.findings import Code, Raised
 from analysis.rules.ruleset import Ruleset
 
 SAME_LOSS = 0.004  # of one seed at steps 2-4, run twice on one machine
@@ -17,54 +17,41 @@ def check_seeds(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     """Check that no two runs print one seed or trained as one."""
     first: dict[int, Claimed] = {}
     for one in claimed:
-        if one.run.seed is None:
-            continue
-        if one.run.seed in first:
-            yield Found(
-                code=Code.DUPLICATE_SEED,
-                at=one.at(one.run.line),
-                found=f"seed {one.run.seed}, which {first[one.run.seed].log} prints too",
-                expected="another",
-                do="Keep one run for each seed.",
-            )
-        first.setdefault(one.run.seed, one)
+        if one.run.seed is not None and first.setdefault(one.run.seed, one) is not one:
+            found = f"seed {one.run.seed}, which {first[one.run.seed].log} prints too"
+            yield one.at(one.run.line).has(Code.DUPLICATE_SEED, found, expected="another")
     if rules.seeds == "required":
         yield from _same_beginnings(claimed)
     else:  # runs without a seed of their own may well share their first weights
         yield from _same_curves(claimed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
-    """A run and its training losses at steps 1-4."""
-
-    one: Claimed
-    losses: dict[int, float]
-
-    def is_seed_of(self, other: _Begun) -> bool:
-        """Return whether losses at steps 2-4 are one seed's, given that those at step 1 are equal."""
-        common = self.losses.keys() & other.losses.keys() - {1}
-        return len(common) > 1 and all(abs(self.losses[n] - other.losses[n]) <= SAME_LOSS for n in common)
-
-
 def _same_beginnings(claimed: Sequence[Claimed]) -> Raised:
-    begun: dict[float, list[_Begun]] = {}  # by the loss at step 1
+    """Find runs with one seed's losses: equal at step 1, and within SAME_LOSS at all steps 2-4 that both log."""
+    before: list[tuple[Claimed, dict[int, float]]] = []
     for one in claimed:
         losses = _first_losses(one.training)
         if losses is None:
             continue
-        own, before = _Begun(one=one, losses=losses), begun.setdefault(losses[1], [])
-        twin = next((b.one for b in before if b.is_seed_of(own) and b.one.training is not one.training), None)
-        if twin is not None:
+        twins = (other for other, theirs in before if other.training is not one.training and _one_seed(theirs, losses))
+        if (twin := next(twins, None)) is not None:
             shown = ", ".join(f"{losses[step]:g}" for step in sorted(losses))
-            yield Found(
-                code=Code.SAME_TRAJECTORY,
-                at=one.at(one.training.line),
-                found=f"the training losses of {twin.log} at the first steps ({shown})",
+            yield one.at(one.training.line).has(
+                Code.SAME_TRAJECTORY,
+                f"the training losses of {twin.log} at the first steps ({shown})",
                 expected="another seed's",
                 do="One seed was run twice, or one log was made from the other: rerun it.",
             )
-        before.append(own)
+        before.append((one, losses))
+
+
+def _one_seed(losses: dict[int, float], others: dict[int, float]) -> bool:
+    common = losses.keys() & others.keys()
+    return (
+        losses[1] == others[1]
+        and len(common) > 2
+        and all(abs(losses[n] - others[n]) <= SAME_LOSS for n in common - {1})
+    )
 
 
 def _same_curves(claimed: Sequence[Claimed]) -> Raised:
@@ -72,17 +59,10 @@ def _same_curves(claimed: Sequence[Claimed]) -> Raised:
     known: dict[tuple[object, ...], Claimed] = {}
     for one in claimed:
         losses = tuple((step.step, step.train_loss, step.val_loss) for step in one.training.steps)
-        if len(losses) < 3:
-            continue
         twin = known.setdefault(losses, one)
-        if twin.training is not one.training:
-            yield Found(
-                code=Code.SAME_TRAJECTORY,
-                at=one.at(one.training.line),
-                found=f"every logged loss of {twin.log}",
-                expected="another run's",
-                do="One log was made from the other: rerun it.",
-            )
+        if len(losses) > 2 and twin.training is not one.training:
+            found = f"every logged loss of {twin.log}"
+            yield one.at(one.training.line).has(Code.SAME_TRAJECTORY, found, expected="another run's")
 
 
 def _first_losses(run: Run) -> dict[int, float] | None:

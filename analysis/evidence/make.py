@@ -194,7 +194,6 @@ def _own_rules(asked: Asked) -> list[Finding]:
         at=Place(PLAN),
         found=changed,
         expected="a shipped ruleset or the reviewer's own",
-        do="Name the rules to judge by with --rules, or the changed value with its own option.",
     )
     return graded([found], {})
 

@@ -107,5 +107,4 @@ def _too_narrow(case: Case, verdict: Verdict) -> Found | None:
         at=Place(first.log, first.line or 1),
         found=f"an sd of {sd:.8f} in {len(values)} runs",
         expected=f"one like that of {whose}, {usual.sd:.8f}; so small a spread has a chance of {chance:.1g}",
-        do="Copied logs and the best of many runs have it: ask for every run that was made.",
     )
