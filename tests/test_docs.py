@@ -108,11 +108,11 @@ def test_the_exit_codes_are_documented(page: Path) -> None:
     assert re.findall(r"^\| (\d) \|", text_of(page), re.MULTILINE) == ["0", "1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize(
-    "page", [README, ROOT / "CONTRIBUTING.md", DOCS / "architecture.md"], ids=lambda page: page.name
-)
+@each_page
 def test_files_that_a_document_names_exist(page: Path) -> None:
-    for name in re.findall(r"\b((?:trainer|orchestration|analysis|tests)/[\w./-]+\b/?)", text_of(page)):
+    for name in re.findall(
+        r"\b((?:trainer|orchestration|analysis|tests|benchmarks|deploy)/[\w./-]+\b/?)", text_of(page)
+    ):
         assert (ROOT / name).exists() or "NAME" in name, name
 
 
