@@ -7,7 +7,7 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,8 @@ class Command(click.Command):
             said = printable(str(error))
             if error.exit_code == UsageError.exit_code:
                 raise click.UsageError(said, ctx) from None
-            click.echo(f"{'Cannot tell' if error.exit_code == EvidenceError.exit_code else 'Error'}: {said}", err=True)
-            for line in error.lines:
-                click.echo(line, err=True)
+            kind = "Cannot tell" if error.exit_code == EvidenceError.exit_code else "Error"
+            click.echo("\n".join([f"{kind}: {said}", *error.lines]), err=True)
             ctx.exit(error.exit_code)
 
 
@@ -59,9 +58,12 @@ class Group(click.Group):
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
 RULES = click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]")
-OUTPUT = click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout."
-)
+OUTPUT = click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here, not to stdout.")
+
+
+def format_option(*names: str) -> Callable[[Any], Any]:
+    """Return the option `--format`, whose default is the first name."""
+    return click.option("--format", "form", type=click.Choice(names), default=names[0], show_default=True)
 
 
 def tolerate_any_text() -> None:
@@ -97,11 +99,6 @@ def importing_html() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
-
-
-def wants_colour() -> bool:
-    """Return whether stdout is a terminal that wants colours (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def this_command(module: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from analysis.cli import HELP, OUTPUT, PATHS, Command, writing
+from analysis import cli
 from analysis.reading.grammar import Step
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
@@ -27,11 +27,11 @@ STEP_COLUMNS = [column.name for column in fields(Step)]
 CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 
 
-@click.command(cls=Command, context_settings=HELP)
-@PATHS
+@click.command(cls=cli.Command, context_settings=cli.HELP)
+@cli.PATHS
 @click.option("--curves", is_flag=True, help="One row a logged step instead of one a run.")
 @click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
-@OUTPUT
+@cli.OUTPUT
 def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) -> None:
     """Show what was read from the logs, one row a run."""
     from analysis.reading.frame import write_rows
@@ -51,7 +51,7 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
     if not rows:
         where = ", ".join(map(printable_path, paths))
         raise EvidenceError(f"No training log in {where}: no step and no final metric was found.")
-    with writing(output):
+    with cli.writing(output):
         write_rows(rows, CURVE_COLUMNS if curves else list(COLUMNS), form, output)
     if listing.left_aside:
         raise SystemExit(EvidenceError.exit_code)

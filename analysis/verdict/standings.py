@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import stdev
+from typing import Any
 
 from analysis.evidence.case import Case
 from analysis.evidence.gather import Gathered, gather
@@ -58,43 +60,44 @@ class _Entry:
     """A row before it is tested, its runs, and the date that its submission JSON claims."""
 
     row: Row
-    runs: tuple[Result, ...] = ()
-    claimed_date: str | None = None
-
-    @property
-    def order(self) -> list[str]:
-        return [self.row.date or "", self.claimed_date or "", self.row.record]
+    runs: tuple[Result, ...]
+    claimed_date: str | None
 
 
 def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:
     """Return one row a record folder, oldest first. A folder that cannot be read is a row that says why."""
-    entries = sorted(
-        (_read(folder, directory, rules) for folder in record_folders(directory)), key=lambda one: one.order
-    )
+    entries = [_read(folder, directory, rules) for folder in record_folders(directory)]
+    entries.sort(key=lambda one: (one.row.date or "", one.claimed_date or "", one.row.record))
     rows: list[Row] = []
     standing: Row | None = None
     for entry in entries:
-        rows.append(_tested(entry, rules, standing))
-        value = rows[-1].mean
-        if value is not None and (standing is None or standing.mean is None or value < standing.mean):
-            standing = rows[-1]
+        row = entry.row if entry.row.mean is None else replace(entry.row, **_tests(entry, rules, standing))
+        rows.append(row)
+        standing = best_of([row] if standing is None else [standing, row])
     return rows
+
+
+def best_of(rows: Iterable[Row]) -> Row | None:
+    """Return the record with the lowest mean, the earlier one of two; None if no record has a mean."""
+    return min((row for row in rows if row.mean is not None), key=lambda row: row.mean or 0.0, default=None)
 
 
 def _read(folder: Path, directory: Path, rules: Ruleset) -> _Entry:
     name = printable_path(folder.relative_to(directory) if folder != directory else Path(directory.resolve().name))
-    entry = _Entry(row=Row(record=name))
+    row, claimed_date = Row(record=name), None
+    runs: tuple[Result, ...] = ()
     try:
-        entry = replace(entry, claimed_date=_claimed_date(folder))
+        claimed_date = _claimed_date(folder)
         gathered = gather([folder], rules)
-        entry = replace(entry, row=_filled(entry.row, gathered, rules), runs=gathered.runs)
+        row, runs = _row(name, gathered, rules), gathered.runs
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)
-        check_results(gathered.runs, name)
+        check_results(runs, name)
     except (SeedproofError, OSError) as error:
-        entry = replace(entry, row=replace(entry.row, why=str(error)))
-    found = _DATE.match(folder.resolve().name) or _DATE.match(entry.claimed_date or "")
-    return replace(entry, row=replace(entry.row, date="-".join(found.groups()) if found else None))
+        row = replace(row, why=str(error))
+    found = _DATE.match(folder.resolve().name) or _DATE.match(claimed_date or "")
+    row = replace(row, date="-".join(found.groups()) if found else None)
+    return _Entry(row=row, runs=runs, claimed_date=claimed_date)
 
 
 def _claimed_date(folder: Path) -> str | None:
@@ -102,15 +105,15 @@ def _claimed_date(folder: Path) -> str | None:
     return None if file is None or os.path.islink(file) else read_claim(file).date
 
 
-def _filled(row: Row, gathered: Gathered, rules: Ruleset) -> Row:
-    """Return the row with what was read. Runs of different metrics, or broken ones, have no mean."""
+def _row(name: str, gathered: Gathered, rules: Ruleset) -> Row:
+    """Return what was read as a row. Runs of different metrics, or broken ones, have no mean."""
     runs, number = gathered.runs, counts(gathered.findings)
     values = [value for run in runs if (value := run.value(rules.metric)) is not None]
     one_metric = len({run.label for run in runs}) == 1
     usable = bool(values) and one_metric and all(SMALLEST < value < LARGEST for value in values)
     times = [run.run.train_time_ms / 1000 for run in runs if run.run.train_time_ms is not None]
-    return replace(
-        row,
+    return Row(
+        record=name,
         n=len(runs),
         mean=mean(values) if usable else None,
         sd=stdev(values) if usable and len(values) > 1 else None,
@@ -122,37 +125,30 @@ def _filled(row: Row, gathered: Gathered, rules: Ruleset) -> Row:
     )
 
 
-def _tested(entry: _Entry, rules: Ruleset, standing: Row | None) -> Row:
-    """Return the row with its verdicts: against the target, else against the standing record in both units."""
-    row = entry.row
-    if row.mean is None:
-        return row
-    if rules.target is None and standing is None:
-        return replace(row, why=row.why or "the first record: there is nothing to compare it with")
-    units, sota = [METRIC_UNITS[rules.metric]], rules.target
-    if rules.target is None and standing is not None:
-        units, sota = ["bpb", "nats"], standing.mean
-        row = replace(row, predecessor=standing.record)
+def _tests(entry: _Entry, rules: Ruleset, standing: Row | None) -> dict[str, Any]:
+    """Return the columns of a row's tests: against the target, else against the standing record in both units."""
+    row, tested = entry.row, dict[str, Any]()
+    sota, units = rules.target, [METRIC_UNITS[rules.metric]]
+    if sota is None:
+        if standing is None:
+            return {"why": row.why or "the first record: there is nothing to compare it with"}
+        sota, units = standing.mean, ["bpb", "nats"]
+        tested["predecessor"] = standing.record
     for unit in units:
         own = replace(rules, unit=unit)
-        row = _tested_in(unit, row, Case(rules=own, where=row.record, runs=entry.runs, sota=sota, fault=entry.row.why))
-    return row
-
-
-def _tested_in(unit: str, row: Row, case: Case) -> Row:
-    """Return the row with its verdict for a margin in one unit."""
-    verdict = decide(case)
-    said, p = verdict.verdict.replace("_", " "), verdict.test.p_value if verdict.test is not None else None
-    if verdict.verdict is UNUSABLE:
-        said, row = CANNOT_TELL, replace(row, why=verdict.reason)
-    return replace(row, verdict_bpb=said, p_bpb=p) if unit == "bpb" else replace(row, verdict_nats=said, p_nats=p)
+        verdict = decide(Case(rules=own, where=row.record, runs=entry.runs, sota=sota, fault=row.why))
+        said = verdict.verdict.replace("_", " ")
+        if verdict.verdict is UNUSABLE:
+            said, tested["why"] = CANNOT_TELL, verdict.reason
+        tested |= {f"verdict_{unit}": said, f"p_{unit}": verdict.test.p_value if verdict.test is not None else None}
+    return tested
 
 
 # -- statistics of a board ---------------------------------------------------------------------------------------------
 
 
 def sample(row: Row) -> Sample | None:
-    """Return a record's runs as a sample, None where they have no spread."""
+    """Return a record's runs as a sample; None where they have no spread."""
     return None if row.mean is None or not row.sd else Sample(row.n, row.mean, row.sd)
 
 
@@ -165,6 +161,12 @@ def is_tied(row: Row, best: Row, alpha: float) -> bool:
         return False
     p = welch_t(other, one, 0.0).p_value
     return 2 * min(p, 1 - p) >= alpha
+
+
+def tied_for_best(rows: Sequence[Row], alpha: float) -> list[Row]:
+    """Return the best record, then those that are tied with it."""
+    best = best_of(rows)
+    return [] if best is None else [best, *(row for row in rows if row is not best and is_tied(row, best, alpha))]
 
 
 def half_width(row: Row, alpha: float) -> float | None:

@@ -37,7 +37,7 @@ def test_each_runs_line_is_quoted_and_linked(record: Record) -> None:
         line = (folder / run.log).read_text().splitlines()[(run.line or 0) - 1]
         number = re.search(rf'<a href="#line-(\d)">{run.log}:{run.line}</a>', shown)
         assert number is not None
-        quote = f'<dt id="line-{number[1]}">{run.log}:{run.line}</dt><dd class="break"><code>{html.escape(line)}</code>'
+        quote = f'<dt id="line-{number[1]}">{run.log}:{run.line}</dt><dd><code>{html.escape(line)}</code>'
         assert quote in shown
 
 
@@ -105,7 +105,7 @@ def test_no_other_file_is_quoted_than_the_one_that_counted(record: Record, tmp_p
         else:
             decoy.write_text((control / Path(run.log).name).read_text().replace("val_bpb:1.3", "val_bpb:1.9"))
     quoted = quotes(verdict.control)
-    assert [quote.line[-10:] for quote in quoted] == ["1.30000000", "1.30100000", "1.30200000"]
+    assert [line[-10:] for line in quoted.values()] == ["1.30000000", "1.30100000", "1.30200000"]
     assert "SECRET" not in page(replace(verdict, runs=()), "")
 
 
@@ -115,7 +115,7 @@ def test_a_frame_opens_no_file(record: Record, command: Callable[..., Any], tmp_
     assert command("analysis.logs", record(SEEDS), "--output", frame).returncode == 0
     verdict = judge((frame,), Options(sota=1.3))
     assert len(verdict.runs) == 3
-    assert quotes(verdict.runs) == []
+    assert quotes(verdict.runs) == {}
     assert curves(verdict) == []
 
 
