@@ -51,8 +51,6 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands."""
-
     command_class = Command
 
 
@@ -75,10 +73,7 @@ def tolerate_any_text() -> None:
 def write(content: str, output: Path | None) -> None:
     """Write to `--output`, or to stdout where it is None. Raises UsageError."""
     with writing(output):
-        if output is None:
-            sys.stdout.write(content)
-        else:
-            output.write_text(content, encoding="utf-8")
+        sys.stdout.write(content) if output is None else output.write_text(content, encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -92,15 +87,6 @@ def writing(output: Path | None) -> Iterator[None]:
         raise UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
 
 
-@contextlib.contextmanager
-def importing_html() -> Iterator[None]:
-    """Turn a failure to import the HTML pages into a UsageError that names the extra they need."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
-
-
 def this_command(module: str) -> str:
-    """Return the command line of this process, to be shown."""
+    """Return this process's command line."""
     return shlex.join(["python", "-m", module, *sys.argv[1:]])

@@ -35,12 +35,12 @@ def main(directory: Path, rules: str, form: str, output: Path | None) -> None:
     if form in ("csv", "json"):
         with cli.writing(output):
             write_rows([asdict(row) for row in rows], [column.name for column in fields(Row)], form, output)
-    elif form == "markdown":
-        cli.write(markdown(rows, ruleset), output)
-    else:
-        with cli.importing_html():
-            from analysis.report.page import board_page
+    elif form == "html":
+        from analysis.report.page import board_page
+
         cli.write(board_page(rows, ruleset, cli.this_command("analysis.leaderboard")), output)
+    else:
+        cli.write(markdown(rows, ruleset), output)
 
 
 if __name__ == "__main__":

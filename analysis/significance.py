@@ -65,9 +65,21 @@ def main() -> None:
 @cli.OUTPUT
 def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> None:
     """Report in full: runs, statistics, verdict."""
+    from analysis.report.markdown import markdown
+    from analysis.report.text import text
+
     verdict = judged(paths, **asked)
-    shown = rendered(verdict, form)
-    cli.write(coloured(shown) if form == "text" and output is None else shown, output)
+    if form == "html":
+        from analysis.report.page import page
+
+        shown = page(verdict, cli.this_command("analysis.significance"))
+    elif form == "json":
+        shown = json_text(verdict.to_json())
+    elif form == "markdown":
+        shown = markdown(verdict)
+    else:
+        shown = text(verdict) if output is not None else coloured(text(verdict))
+    cli.write(shown, output)
     end(verdict, verdict.exit_code)
 
 
@@ -86,25 +98,10 @@ def check(paths: tuple[Path, ...], **asked: Any) -> None:
 
 
 def judged(paths: tuple[Path, ...], **asked: Any) -> Verdict:
-    """Return the verdict on PATHs, by the shared options as click gives them."""
     from analysis.evidence.options import Options
     from analysis.verdict.judge import judge
 
     return judge(paths, Options(**asked))
-
-
-def rendered(verdict: Verdict, form: str) -> str:
-    """Return the report in one of its formats; html needs the extra seedproof[report]."""
-    from analysis.report.markdown import markdown
-    from analysis.report.text import text
-
-    if form == "html":
-        with cli.importing_html():
-            from analysis.report.page import page
-        return page(verdict, cli.this_command("analysis.significance"))
-    if form == "json":
-        return json_text(verdict.to_json())
-    return markdown(verdict) if form == "markdown" else text(verdict)
 
 
 def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
@@ -112,14 +109,14 @@ def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
     from analysis.report.gate import gate, workflow_commands
     from analysis.report.markdown import markdown
 
-    alone = paths[0] if len(paths) == 1 else None
+    where = str(paths[0]) if len(paths) == 1 else ""
     sys.stdout.write(coloured(gate(verdict)))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        sys.stdout.write(workflow_commands(verdict, str(alone) if alone is not None and alone.is_dir() else ""))
+        sys.stdout.write(workflow_commands(verdict, where if os.path.isdir(where) else ""))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(markdown(verdict, str(alone or "")))
+                file.write(markdown(verdict, where))
         except OSError as error:
             click.echo(f"GITHUB_STEP_SUMMARY, {summary}, cannot be written: {error.strerror}.", err=True)
 

@@ -8,7 +8,7 @@ from analysis.report.tables import literal_table, or_dash
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.escape import printable
 from analysis.verdict.numbers import format_p
-from analysis.verdict.standings import Row, any_false, tied_for_best
+from analysis.verdict.standings import Row, tied_for_best
 
 
 def cells(row: Row, rules: Ruleset) -> dict[str, str]:
@@ -43,13 +43,13 @@ def markdown(rows: Sequence[Row], rules: Ruleset) -> str:
 
 
 def sentence_on_chance(rows: Sequence[Row], rules: Ruleset) -> str | None:
-    """Return how likely several tests at one level let a false claim pass; None for fewer than two tests."""
+    """Return how likely several tests let a false claim pass (five at 1 %: 0.049); None for fewer than two tests."""
     tests = sum((row.p_bpb if rules.unit == "bpb" else row.p_nats) is not None for row in rows)
     if tests < 2:
         return None
     return (
         f"{tests} tests at p < {rules.alpha:g}: if no record were better than what it is tested against, at least one "
-        f"would still pass with a probability of {any_false(rules.alpha, tests):.2g}."
+        f"would still pass with a probability of {1 - (1 - rules.alpha) ** tests:.2g}."
     )
 
 

@@ -1,7 +1,4 @@
-"""The HTML pages, of a verdict and of a leaderboard: one file that needs no network and no script.
-
-Needs the extra seedproof[report].
-"""
+"""The HTML pages, of a verdict and of a leaderboard: one file that needs no network and no script."""
 
 from __future__ import annotations
 
@@ -9,11 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
 from analysis.reading.result import Result
-from analysis.report import board, plots
 from analysis.report.findings import alike
 from analysis.report.gate import REFUSED, outcome, word
 from analysis.report.statements import WORDS, assumptions, concerns, facts, rules_in_words
@@ -23,10 +16,18 @@ from analysis.sweepdir.layout import RUN_MANIFEST
 from analysis.sweepdir.manifest import read_manifest
 from analysis.untrusted.escape import printable
 from analysis.untrusted.files import FileError, read_bounded
-from analysis.untrusted.refusal import SeedproofError
+from analysis.untrusted.refusal import SeedproofError, UsageError
 from analysis.verdict.numbers import percent
 from analysis.verdict.standings import Row
 from analysis.verdict.verdict import UNUSABLE, Verdict
+
+try:
+    import jinja2
+    from markupsafe import Markup
+
+    from analysis.report import board, plots
+except ModuleNotFoundError as error:
+    raise UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
@@ -109,8 +110,8 @@ def _manifest_facts(run: Result) -> dict[str, str | bool | int]:
         manifest = read_manifest(path)
     except SeedproofError:
         return {}
-    facts = {f"{part} {name}": manifest.part(part).get(name) for part, name in MANIFEST_FACTS}
-    return {name: value for name, value in facts.items() if isinstance(value, (str, bool, int))}
+    said = {f"{part} {name}": manifest.part(part).get(name) for part, name in MANIFEST_FACTS}
+    return {name: value for name, value in said.items() if isinstance(value, (str, bool, int))}
 
 
 def board_page(rows: Sequence[Row], rules: Ruleset, command: str) -> str:

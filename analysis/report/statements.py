@@ -8,14 +8,9 @@ from analysis.evidence.case import Source
 from analysis.rules.findings import in_words
 from analysis.stats.fixed import Test
 from analysis.verdict.numbers import chance_in_words, format_p, percent
-from analysis.verdict.verdict import Answer, Verdict, Verification
+from analysis.verdict.verdict import UNUSABLE, Answer, Verdict, Verification
 
-WORDS = {
-    Answer.SUPPORTED: "SUPPORTED",
-    Answer.NOT_SUPPORTED: "NOT SUPPORTED",
-    Answer.CONTINUE: "CONTINUE",
-    Answer.UNUSABLE: "CANNOT TELL",
-}
+WORDS = {answer: answer.replace("_", " ").upper() for answer in Answer} | {UNUSABLE: "CANNOT TELL"}
 MOST_NAMED = 6  # logs in a line
 
 
@@ -30,12 +25,16 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
     if verdict.sota is None or verdict.threshold is None:
         return []
     origin = {Source.GIVEN: "SOTA", Source.TARGET: "the target", Source.CONTROL: "the control's mean"}[verdict.sota_is]
-    threshold = (f"threshold ({origin})", f"{verdict.threshold:.8f}")
+    value = f"{verdict.threshold:.8f}"
     if verdict.margin > 0:
-        margin = f"{verdict.sota - verdict.threshold:.8f}"
-        name = f"threshold ({origin} - {verdict.margin:g} {verdict.unit})"
-        threshold = (name, f"{verdict.sota:.8f} - {margin} = {verdict.threshold:.8f}")
-    return [threshold, *_test_facts(verdict), *_look_facts(verdict), *_verification_facts(verdict.verification)]
+        origin += f" - {verdict.margin:g} {verdict.unit}"
+        value = f"{verdict.sota:.8f} - {verdict.sota - verdict.threshold:.8f} = {value}"
+    return [
+        (f"threshold ({origin})", value),
+        *_test_facts(verdict),
+        *_look_facts(verdict),
+        *_verification_facts(verdict.verification),
+    ]
 
 
 def _test_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
@@ -88,24 +87,16 @@ def degrees(test: Test) -> str:
 
 def concerns(verdict: Verdict) -> list[str]:
     """Return what a reader must know besides the verdict: notes, the plan, how much does not fit, what is not counted."""
-    lines = list(verdict.notes)
-    if verdict.plan is not None:
-        lines.append(verdict.plan.sentence())
-    if verdict.findings:
-        fails = "; check fails on the errors" if verdict.errors else ""
-        lines.append(f"findings: {in_words(verdict.findings)}{fails}")
-    return lines + not_counted(verdict)
+    plan = [verdict.plan.sentence()] if verdict.plan is not None else []
+    fails = "; check fails on the errors" if verdict.errors else ""
+    findings = [f"findings: {in_words(verdict.findings)}{fails}"] if verdict.findings else []
+    return [*verdict.notes, *plan, *findings, *not_counted(verdict)]
 
 
 def not_counted(verdict: Verdict) -> list[str]:
     """Return a line that names the logs that are not in the numbers, if there are any."""
-    if not verdict.not_counted:
-        return []
-    more = ", ..." if len(verdict.not_counted) > MOST_NAMED else ""
-    return [f"not counted: {', '.join(verdict.not_counted[:MOST_NAMED])}{more}"]
-
-
-# -- assumptions -------------------------------------------------------------------------------------------------------
+    named = [*verdict.not_counted[:MOST_NAMED], *(["..."] if len(verdict.not_counted) > MOST_NAMED else [])]
+    return [f"not counted: {', '.join(named)}"] if named else []
 
 
 def assumptions(verdict: Verdict) -> list[str]:

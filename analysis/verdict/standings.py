@@ -6,7 +6,6 @@ is read in bpb and in nats. Where the ruleset has a fixed target, each record is
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -55,25 +54,14 @@ class Row:
     why: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """A row before it is tested, its runs, and the date that its submission JSON claims."""
-
-    row: Row
-    runs: tuple[Result, ...]
-    claimed_date: str | None
-
-
 def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:
     """Return one row a record folder, oldest first. A folder that cannot be read is a row that says why."""
-    entries = [_read(folder, directory, rules) for folder in record_folders(directory)]
-    entries.sort(key=lambda one: (one.row.date or "", one.claimed_date or "", one.row.record))
+    folders = {folder: _dated(folder, directory) for folder in record_folders(directory)}
     rows: list[Row] = []
     standing: Row | None = None
-    for entry in entries:
-        row = entry.row if entry.row.mean is None else replace(entry.row, **_tests(entry, rules, standing))
-        rows.append(row)
-        standing = best_of([row] if standing is None else [standing, row])
+    for folder, dated in sorted(folders.items(), key=lambda item: item[1]):
+        rows.append(_row(folder, Row(date=dated[0] or None, record=dated[-1]), rules, standing))
+        standing = best_of(rows)
     return rows
 
 
@@ -82,38 +70,38 @@ def best_of(rows: Iterable[Row]) -> Row | None:
     return min((row for row in rows if row.mean is not None), key=lambda row: row.mean or 0.0, default=None)
 
 
-def _read(folder: Path, directory: Path, rules: Ruleset) -> _Entry:
+def _dated(folder: Path, directory: Path) -> tuple[str, str, str]:
+    """Return what a record is sorted by: the date of its name or else of its claim, the claimed one, and its name."""
+    file = submission_file(folder.iterdir(), folder)
+    claimed = (read_claim(file).date if file is not None and not file.is_symlink() else None) or ""
+    found = _DATE.match(folder.resolve().name) or _DATE.match(claimed)
     name = printable_path(folder.relative_to(directory) if folder != directory else Path(directory.resolve().name))
-    row, claimed_date = Row(record=name), None
+    return "-".join(found.groups()) if found else "", claimed, name
+
+
+def _row(folder: Path, row: Row, rules: Ruleset, standing: Row | None) -> Row:
+    """Return the row with what is in the folder, and tested."""
     runs: tuple[Result, ...] = ()
     try:
-        claimed_date = _claimed_date(folder)
         gathered = gather([folder], rules)
-        row, runs = _row(name, gathered, rules), gathered.runs
+        row, runs = _filled(row, gathered, rules), gathered.runs
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)
-        check_results(runs, name)
+        check_results(runs, row.record)
     except (SeedproofError, OSError) as error:
         row = replace(row, why=str(error))
-    found = _DATE.match(folder.resolve().name) or _DATE.match(claimed_date or "")
-    row = replace(row, date="-".join(found.groups()) if found else None)
-    return _Entry(row=row, runs=runs, claimed_date=claimed_date)
+    return row if row.mean is None else replace(row, **_tests(row, runs, rules, standing))
 
 
-def _claimed_date(folder: Path) -> str | None:
-    file = submission_file([Path(folder, name) for name in os.listdir(folder)], folder)
-    return None if file is None or os.path.islink(file) else read_claim(file).date
-
-
-def _row(name: str, gathered: Gathered, rules: Ruleset) -> Row:
-    """Return what was read as a row. Runs of different metrics, or broken ones, have no mean."""
+def _filled(row: Row, gathered: Gathered, rules: Ruleset) -> Row:
+    """Return the row with what was read. Runs of different metrics, or broken ones, have no mean."""
     runs, number = gathered.runs, counts(gathered.findings)
     values = [value for run in runs if (value := run.value(rules.metric)) is not None]
     one_metric = len({run.label for run in runs}) == 1
     usable = bool(values) and one_metric and all(SMALLEST < value < LARGEST for value in values)
     times = [run.run.train_time_ms / 1000 for run in runs if run.run.train_time_ms is not None]
-    return Row(
-        record=name,
+    return replace(
+        row,
         n=len(runs),
         mean=mean(values) if usable else None,
         sd=stdev(values) if usable and len(values) > 1 else None,
@@ -125,9 +113,9 @@ def _row(name: str, gathered: Gathered, rules: Ruleset) -> Row:
     )
 
 
-def _tests(entry: _Entry, rules: Ruleset, standing: Row | None) -> dict[str, Any]:
+def _tests(row: Row, runs: tuple[Result, ...], rules: Ruleset, standing: Row | None) -> dict[str, Any]:
     """Return the columns of a row's tests: against the target, else against the standing record in both units."""
-    row, tested = entry.row, dict[str, Any]()
+    tested = dict[str, Any]()
     sota, units = rules.target, [METRIC_UNITS[rules.metric]]
     if sota is None:
         if standing is None:
@@ -136,7 +124,7 @@ def _tests(entry: _Entry, rules: Ruleset, standing: Row | None) -> dict[str, Any
         tested["predecessor"] = standing.record
     for unit in units:
         own = replace(rules, unit=unit)
-        verdict = decide(Case(rules=own, where=row.record, runs=entry.runs, sota=sota, fault=row.why))
+        verdict = decide(Case(rules=own, where=row.record, runs=runs, sota=sota, fault=row.why))
         said = verdict.verdict.replace("_", " ")
         if verdict.verdict is UNUSABLE:
             said, tested["why"] = CANNOT_TELL, verdict.reason
@@ -144,37 +132,27 @@ def _tests(entry: _Entry, rules: Ruleset, standing: Row | None) -> dict[str, Any
     return tested
 
 
-# -- statistics of a board ---------------------------------------------------------------------------------------------
-
-
 def sample(row: Row) -> Sample | None:
     """Return a record's runs as a sample; None where they have no spread."""
     return None if row.mean is None or not row.sd else Sample(row.n, row.mean, row.sd)
 
 
-def is_tied(row: Row, best: Row, alpha: float) -> bool:
-    """Return whether a record's mean and the best one's may be the same, by Welch's two-sided test; the best ties with itself."""
-    if row is best:
-        return True
-    one, other = sample(row), sample(best)
-    if one is None or other is None:
-        return False
-    p = welch_t(other, one, 0.0).p_value
-    return 2 * min(p, 1 - p) >= alpha
-
-
 def tied_for_best(rows: Sequence[Row], alpha: float) -> list[Row]:
-    """Return the best record, then those that are tied with it."""
+    """Return the best record, then those whose mean may be the same by Welch's two-sided test."""
     best = best_of(rows)
-    return [] if best is None else [best, *(row for row in rows if row is not best and is_tied(row, best, alpha))]
+    if best is None:
+        return []
+    tied, best_runs = [best], sample(best)
+    for row in rows:
+        runs = sample(row)
+        if row is not best and runs is not None and best_runs is not None:
+            p = welch_t(best_runs, runs, 0.0).p_value
+            if 2 * min(p, 1 - p) >= alpha:
+                tied.append(row)
+    return tied
 
 
 def half_width(row: Row, alpha: float) -> float | None:
     """Return half the width of the two-sided confidence interval at 1 - alpha; None for a single run."""
     known = sample(row)
     return None if known is None else critical_t(known.n - 1, alpha / 2) * known.sd / known.n**0.5
-
-
-def any_false(alpha: float, tests: int) -> float:
-    """Return the chance that one or more of several true null hypotheses are rejected. Five tests at 1 %: 0.0490."""
-    return 1 - (1 - alpha) ** tests

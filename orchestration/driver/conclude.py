@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from analysis.checks.plan import own_rules
-from analysis.cli import importing_html
 from analysis.evidence.options import Options
 from analysis.reading.frame import to_frame
 from analysis.record.sweep import sweep_results
@@ -36,8 +35,8 @@ def write_reports(directory: Path, plan: Plan) -> Verdict:
     if own_rules(plan, ()):  # `report` needs an option to accept such a plan
         again = f"orchestration.sweep resume {shlex.quote(str(directory))}"
     try:
-        with importing_html():
-            from analysis.report.page import page
+        from analysis.report.page import page
+
         contents[REPORT_HTML] = page(verdict, f"python -m {again}")
     except UsageError as error:
         click.echo(f"No HTML report: {error}", err=True)

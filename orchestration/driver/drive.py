@@ -157,7 +157,7 @@ def _run_on_ray(driver: Driver) -> None:
 
 def _load_reports() -> None:
     """Load what the reports need while Ray starts, and not at the end, when somebody waits."""
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError, SeedproofError):
         importlib.import_module("pandas")
         importlib.import_module("analysis.report.page")
 
