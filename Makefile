@@ -1,4 +1,4 @@
-# make demo: from an empty machine to a verdict.  make test: all tests.  Both need only python3 (3.11 or later) and make.
+# make demo: train six small models and judge them.  make test: run all tests.  Both need only make and Python 3.11 or later.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -8,21 +8,21 @@ SWEEP := sweeps/demo
 .DELETE_ON_ERROR:
 
 demo: $(READY)
-	@echo "[1/3] Data: text of this Python's standard library, a tokenizer, token shards."
+	@echo "[1/3] Data: make a tokenizer and token shards from the text of Python's standard library."
 	@$(BIN)/python -m trainer.dataset demo --output data
-	@echo "[2/3] Sweep: three seeds of the candidate and three of the control, one torchrun each, on a local Ray."
+	@echo "[2/3] Sweep: train three seeds of the candidate and three of the control, one torchrun each, on a local Ray."
 	@rm -rf $(SWEEP)
 	@$(BIN)/python -m orchestration.sweep run --script trainer/train_gpt.py \
 		--recipe trainer/recipes/demo-candidate.toml --control trainer/recipes/demo-baseline.toml \
 		--rules trainer/recipes/demo-rules.toml --seeds 1337,1338,1339 --output $(SWEEP)
-	@echo "[3/3] The gate, as a reviewer or a CI job calls it, from the files alone:"
+	@echo "[3/3] Check: judge the sweep from its files alone, as a reviewer or a CI job would."
 	@$(BIN)/python -m analysis.significance check $(SWEEP) --rules trainer/recipes/demo-rules.toml
 	@echo "Open $(SWEEP)/report.html for the full report."
 
 test: $(READY)
 	@echo "Fast tests."
 	@$(BIN)/python -m pytest -n auto -m "not slow" -q
-	@echo "Slow tests: Ray, torchrun, training, simulation, a browser; two at once."
+	@echo "Slow tests (Ray, torchrun, training, simulation, a browser), two at once."
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -q
 
 lint: $(READY)
@@ -32,7 +32,7 @@ lint: $(READY)
 	@$(BIN)/mypy
 
 bench: $(READY)
-	@echo "What people wait for, as ratios, and how often false claims pass; results go to benchmarks/results."
+	@echo "Benchmarks: waiting times as ratios, reading, and how often false claims pass. Results go to benchmarks/results."
 	@$(BIN)/python -m benchmarks.waiting
 	@$(BIN)/python -m benchmarks.reading
 	@$(BIN)/python -m benchmarks.calibration
@@ -44,7 +44,7 @@ clean:
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "seedproof needs Python 3.11 or later; got $$($(PYTHON) --version). Name one with make PYTHON=..."; exit 2; }
-	@echo "Setting up .venv with the exact versions of constraints.txt (a minute or two, once)."
+	@echo "Setting up .venv with the exact versions in constraints.txt. This takes a minute or two, once."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	@touch $(READY)

@@ -41,9 +41,11 @@ class Outcome:
 
 def main() -> NoReturn:
     tolerate_any_text()
+    names = (*OPTIONS, "path", "base")
+    inputs = {name: value for name in names if (value := os.environ.get(f"SEEDPROOF_{name.upper()}"))}
     try:
-        folders = touched(os.environ)
-        options = yardstick(os.environ) if folders else []
+        folders = touched(inputs)
+        options = yardstick(inputs) if folders else []
     except SeedproofError as error:
         finish(refused(error))
     if not folders:
@@ -52,15 +54,12 @@ def main() -> NoReturn:
     finish(max((outcome_of(folder, options) for folder in folders), key=lambda one: one.code))
 
 
-def touched(environment: Mapping[str, str]) -> list[Path]:
-    """Return the record folders to judge: those that a pull request touches, else all below the path.
-
-    Raises ChangeError.
-    """
-    given = {name: environment.get(f"SEEDPROOF_{name.upper()}") or "" for name in ("rules", "control")}
-    files = {name: value for name, value in given.items() if value and not (name == "rules" and value in known())}
-    top, base = environment.get("SEEDPROOF_PATH") or "records", environment.get("SEEDPROOF_BASE", "")
-    found = records_to_check(top, base, files)
+def touched(inputs: Mapping[str, str]) -> list[Path]:
+    """Return the record folders to judge: those that a pull request touches, else all below the path."""
+    files = {name: inputs[name] for name in ("rules", "control") if name in inputs}
+    if files.get("rules") in known():
+        del files["rules"]
+    found = records_to_check(inputs.get("path", "records"), inputs.get("base", ""), files)
     if len(found) > MOST_RECORDS:
         raise ChangeError(
             f"This change touches {len(found)} record folders; at most {MOST_RECORDS} are judged at once."
@@ -68,17 +67,17 @@ def touched(environment: Mapping[str, str]) -> list[Path]:
     return found
 
 
-def yardstick(environment: Mapping[str, str]) -> list[str]:
-    """Return the options of `check` that the workflow gives. Raises ChangeError, RulesError.
+def yardstick(inputs: Mapping[str, str]) -> list[str]:
+    """Return the options of `check` that the workflow gives.
 
     The workflow must say what is to be beaten: without it the plan of a sweep, which is its author's, would.
     """
-    given = {name: value for name in OPTIONS if (value := environment.get(f"SEEDPROOF_{name.upper()}"))}
+    given = {name: inputs[name] for name in OPTIONS if name in inputs}
     if "sota" not in given and "control" not in given:
         target = load(given.get("rules", USUAL)).target
         if target is None:
             raise ChangeError(
-                "What is to be beaten? Give the standing record's metric as sota, or its own runs as control."
+                "What is to be beaten? Give the standing record's metric as sota, or its runs as control."
             )
         given["sota"] = repr(target)
     return [f"--{name}={value}" for name, value in given.items()]

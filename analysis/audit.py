@@ -13,12 +13,12 @@ from pathlib import Path
 
 import click
 
-from analysis.cli import HELP, PATHS, RULES, Command
+from analysis import cli
 
 
-@click.command(cls=Command, context_settings=HELP)
-@PATHS
-@RULES
+@click.command(cls=cli.Command, context_settings=cli.HELP)
+@cli.PATHS
+@cli.RULES
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "github"]), help="[default: text; github when in Actions]"
 )
@@ -28,13 +28,10 @@ def main(paths: tuple[Path, ...], rules: str | None, form: str | None) -> None:
     from analysis.report.audit import as_annotations, as_json, text
     from analysis.rules.findings import errors
 
-    audits = audit_all(list(paths), rules)
+    audits = audit_all(paths, rules)
     form = form or ("github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text")
-    if form == "json":
-        sys.stdout.write(as_json(audits))
-    else:
-        sys.stdout.write("".join(map(text, audits)))
-        sys.stdout.write(as_annotations(audits) if form == "github" else "")
+    sys.stdout.writelines([as_json(audits)] if form == "json" else map(text, audits))
+    sys.stdout.writelines(map(as_annotations, audits) if form == "github" else [])
     if any(errors(one.findings) for one in audits):
         raise SystemExit(1)
 

@@ -7,7 +7,7 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +45,23 @@ class Command(click.Command):
             said = printable(str(error))
             if error.exit_code == UsageError.exit_code:
                 raise click.UsageError(said, ctx) from None
-            click.echo(f"{'Cannot tell' if error.exit_code == EvidenceError.exit_code else 'Error'}: {said}", err=True)
-            for line in error.lines:
-                click.echo(line, err=True)
+            kind = "Cannot tell" if error.exit_code == EvidenceError.exit_code else "Error"
+            click.echo("\n".join([f"{kind}: {said}", *error.lines]), err=True)
             ctx.exit(error.exit_code)
 
 
 class Group(click.Group):
-    """A group of such commands."""
-
     command_class = Command
 
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
 RULES = click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]")
-OUTPUT = click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of to stdout."
-)
+OUTPUT = click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here, not to stdout.")
+
+
+def format_option(*names: str) -> Callable[[Any], Any]:
+    """Return the option `--format`, whose default is the first name."""
+    return click.option("--format", "form", type=click.Choice(names), default=names[0], show_default=True)
 
 
 def tolerate_any_text() -> None:
@@ -73,10 +73,7 @@ def tolerate_any_text() -> None:
 def write(content: str, output: Path | None) -> None:
     """Write to `--output`, or to stdout where it is None. Raises UsageError."""
     with writing(output):
-        if output is None:
-            sys.stdout.write(content)
-        else:
-            output.write_text(content, encoding="utf-8")
+        sys.stdout.write(content) if output is None else output.write_text(content, encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -90,20 +87,6 @@ def writing(output: Path | None) -> Iterator[None]:
         raise UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
 
 
-@contextlib.contextmanager
-def importing_html() -> Iterator[None]:
-    """Turn a failure to import the HTML pages into a UsageError that names the extra they need."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
-
-
-def wants_colour() -> bool:
-    """Return whether stdout is a terminal that wants colours (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
 def this_command(module: str) -> str:
-    """Return the command line of this process, to be shown."""
+    """Return this process's command line."""
     return shlex.join(["python", "-m", module, *sys.argv[1:]])

@@ -12,17 +12,15 @@ from pathlib import Path
 
 import click
 
-from analysis.cli import HELP, OUTPUT, Command, ExistingPath, importing_html, this_command, write, writing
+from analysis import cli
 from analysis.untrusted.refusal import EvidenceError
 
 
-@click.command(cls=Command, context_settings=HELP)
-@click.argument("directory", type=ExistingPath(file_okay=False), metavar="DIR")
+@click.command(cls=cli.Command, context_settings=cli.HELP)
+@click.argument("directory", type=cli.ExistingPath(file_okay=False), metavar="DIR")
 @click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
-@click.option(
-    "--format", "form", type=click.Choice(["markdown", "csv", "json", "html"]), default="markdown", show_default=True
-)
-@OUTPUT
+@cli.format_option("markdown", "csv", "json", "html")
+@cli.OUTPUT
 def main(directory: Path, rules: str, form: str, output: Path | None) -> None:
     """Show every record folder below DIR, one row each, tested against the record that stood before it."""
     from analysis.reading.frame import write_rows
@@ -35,14 +33,14 @@ def main(directory: Path, rules: str, form: str, output: Path | None) -> None:
     if not rows:
         raise EvidenceError(f"No record folder below {directory}: none holds a submission.json or a training log.")
     if form in ("csv", "json"):
-        with writing(output):
+        with cli.writing(output):
             write_rows([asdict(row) for row in rows], [column.name for column in fields(Row)], form, output)
-    elif form == "markdown":
-        write(markdown(rows, ruleset), output)
+    elif form == "html":
+        from analysis.report.page import board_page
+
+        cli.write(board_page(rows, ruleset, cli.this_command("analysis.leaderboard")), output)
     else:
-        with importing_html():
-            from analysis.report.page import board_page
-        write(board_page(rows, ruleset, this_command("analysis.leaderboard")), output)
+        cli.write(markdown(rows, ruleset), output)
 
 
 if __name__ == "__main__":

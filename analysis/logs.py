@@ -14,9 +14,11 @@ from typing import Any
 
 import click
 
-from analysis.cli import HELP, OUTPUT, PATHS, Command, writing
+from analysis import cli
+from analysis.reading.frame import write_rows
 from analysis.reading.grammar import Step
 from analysis.reading.reader import read_log
+from analysis.reading.result import COLUMNS, Result
 from analysis.reading.run import Run
 from analysis.sweepdir.layout import CANDIDATE, CONTROL
 from analysis.untrusted.escape import printable
@@ -27,16 +29,13 @@ STEP_COLUMNS = [column.name for column in fields(Step)]
 CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 
 
-@click.command(cls=Command, context_settings=HELP)
-@PATHS
+@click.command(cls=cli.Command, context_settings=cli.HELP)
+@cli.PATHS
 @click.option("--curves", is_flag=True, help="One row a logged step instead of one a run.")
-@click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
-@OUTPUT
+@cli.format_option("csv", "json", "parquet")
+@cli.OUTPUT
 def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) -> None:
     """Show what was read from the logs, one row a run."""
-    from analysis.reading.frame import write_rows
-    from analysis.reading.result import COLUMNS
-
     if form == "parquet" and output is None:
         raise UsageError("--format parquet is binary: name a file with --output FILE.")
     rows: list[dict[str, Any]] = []
@@ -51,7 +50,7 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
     if not rows:
         where = ", ".join(map(printable_path, paths))
         raise EvidenceError(f"No training log in {where}: no step and no final metric was found.")
-    with writing(output):
+    with cli.writing(output):
         write_rows(rows, CURVE_COLUMNS if curves else list(COLUMNS), form, output)
     if listing.left_aside:
         raise SystemExit(EvidenceError.exit_code)
@@ -61,23 +60,20 @@ def _files(paths: Sequence[Path]) -> Listing:
     """Return the logs of the folders and the files that were named, whatever their suffix."""
     found = Listing()
     for path in paths:
-        listing = files_below(path) if path.is_dir() else Listing([path])
-        found.files += listing.logs if path.is_dir() else listing.files
-        found.left_aside += listing.left_aside
+        below = files_below(path) if path.is_dir() else Listing()
+        found.files += below.logs if path.is_dir() else [path]
+        found.left_aside += below.left_aside
     return found
 
 
 def run_rows(log: Path) -> Iterator[dict[str, Any]]:
     """Yield one row a run: what a frame holds, and every metric and hyper-parameter. Raises FileError."""
-    from analysis.reading.result import Result
-
     shown = printable_path(log)
     arm = CONTROL if CONTROL in Path(shown).parts[:-1] else CANDIDATE
     for run in read_log(log):
         metric = run.finals[-1] if run.finals else run.validation
         result = Result.of(run, metric, log=shown, arm=arm, state="succeeded" if has_result(run) else "failed")
-        metrics = [asdict(metric) for metric in run.metrics]
-        yield result.row() | {"metrics": metrics, "hyperparameters": run.hyperparameters}
+        yield result.row() | {"metrics": [*map(asdict, run.metrics)], "hyperparameters": run.hyperparameters}
 
 
 def has_result(run: Run) -> bool:
@@ -85,12 +81,9 @@ def has_result(run: Run) -> bool:
 
     A speedrun's validations print no val_bpb. Where they do, a final line is expected, and a log without one is cut off.
     """
-    if run.finals:
-        return True
-    last, planned = run.validation, run.total_steps
-    if last is None or last.val_bpb is not None or run.validated_step is None or planned is None:
-        return False
-    return run.validated_step >= planned
+    last, at, planned = run.validation, run.validated_step, run.total_steps
+    at_the_end = at is not None and planned is not None and at >= planned
+    return bool(run.finals) or (last is not None and last.val_bpb is None and at_the_end)
 
 
 def curve_rows(log: Path) -> Iterator[dict[str, Any]]:

@@ -13,33 +13,26 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from analysis.cli import (
-    HELP,
-    OUTPUT,
-    PATHS,
-    RULES,
-    ExistingPath,
-    Group,
-    importing_html,
-    this_command,
-    wants_colour,
-    write,
-)
+from analysis import cli
 from analysis.sweepdir.plan import BOUNDARIES, MOST_LOOKS
 from analysis.untrusted.escape import json_text, printable
+from analysis.untrusted.refusal import EvidenceError
 
 if TYPE_CHECKING:
     from analysis.verdict.verdict import Verdict
 
+TABLE = cli.ExistingPath(dir_okay=False)
 OPTIONS = (
-    PATHS,
-    RULES,
+    cli.PATHS,
+    cli.RULES,
     click.option("--sota", type=float, help="The standing record's metric. There is no default."),
-    click.option("--control", type=ExistingPath(), help="Runs of the standing record: log, folder, sweep or frame."),
+    click.option(
+        "--control", type=cli.ExistingPath(), help="Runs of the standing record: log, folder, sweep or frame."
+    ),
     click.option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
     click.option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
     click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),
@@ -49,14 +42,8 @@ OPTIONS = (
         type=click.Choice(["fixed", "sequential"]),
         help="Test once, or after every seed from 3 to 10.  [default: the plan's, else fixed]",
     ),
-    click.option(
-        "--history",
-        type=ExistingPath(dir_okay=False),
-        help="Earlier records (n, mean, sd) as CSV or JSON, for the usual spread.",
-    ),
-    click.option(
-        "--verify", type=ExistingPath(), metavar="PATH", help="Runs that a second lab made of the same claim."
-    ),
+    click.option("--history", type=TABLE, help="Earlier records (n, mean, sd) as CSV or JSON, for the usual spread."),
+    click.option("--verify", type=cli.ExistingPath(), metavar="PATH", help="A second lab's runs of the same claim."),
     click.option("--require-plan", is_flag=True, help="Pass only runs that are exactly those of a frozen plan."),
 )
 
@@ -67,45 +54,33 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group(cls=Group, context_settings=HELP)
+@click.group(cls=cli.Group, context_settings=cli.HELP | {"show_default": True})
 def main() -> None:
     """Does the evidence support the claim? Exit codes: 0 supported, 1 not supported or not yet, 2 usage, 3 cannot tell."""
 
 
 @main.command()
 @shared_options
-@click.option(
-    "--format", "form", type=click.Choice(["text", "markdown", "json", "html"]), default="text", show_default=True
-)
-@OUTPUT
+@cli.format_option("text", "markdown", "json", "html")
+@cli.OUTPUT
 def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> None:
     """Report in full: runs, statistics, verdict."""
-    verdict = judged(paths, **asked)
-    write(rendered(verdict, form, coloured=output is None and wants_colour()), output)
-    say_why(verdict)
-    raise SystemExit(verdict.exit_code)
-
-
-def judged(paths: tuple[Path, ...], **asked: Any) -> Verdict:
-    """Return the verdict on PATHs, by the shared options as click gives them."""
-    from analysis.evidence.options import Options
-    from analysis.verdict.judge import judge
-
-    return judge(paths, Options(**asked))
-
-
-def rendered(verdict: Verdict, form: str, *, coloured: bool) -> str:
-    """Return the report in one of its formats; html needs the extra seedproof[report]."""
     from analysis.report.markdown import markdown
     from analysis.report.text import text
 
+    verdict = judged(paths, **asked)
     if form == "html":
-        with importing_html():
-            from analysis.report.page import page
-        return page(verdict, this_command("analysis.significance"))
-    if form == "json":
-        return json_text(verdict.to_json())
-    return markdown(verdict) if form == "markdown" else text(verdict, coloured=coloured)
+        from analysis.report.page import page
+
+        shown = page(verdict, cli.this_command("analysis.significance"))
+    elif form == "json":
+        shown = json_text(verdict.to_json())
+    elif form == "markdown":
+        shown = markdown(verdict)
+    else:
+        shown = text(verdict) if output is not None else coloured(text(verdict))
+    cli.write(shown, output)
+    end(verdict, verdict.exit_code)
 
 
 @main.command()
@@ -119,8 +94,14 @@ def check(paths: tuple[Path, ...], **asked: Any) -> None:
 
     verdict = judged(paths, **asked)
     print_gate(verdict, paths)
-    say_why(verdict)
-    raise SystemExit(exit_code(verdict))
+    end(verdict, exit_code(verdict))
+
+
+def judged(paths: tuple[Path, ...], **asked: Any) -> Verdict:
+    from analysis.evidence.options import Options
+    from analysis.verdict.judge import judge
+
+    return judge(paths, Options(**asked))
 
 
 def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
@@ -128,66 +109,58 @@ def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
     from analysis.report.gate import gate, workflow_commands
     from analysis.report.markdown import markdown
 
-    alone = paths[0] if len(paths) == 1 else None
-    sys.stdout.write(gate(verdict, coloured=wants_colour()))
+    where = str(paths[0]) if len(paths) == 1 else ""
+    sys.stdout.write(coloured(gate(verdict)))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        sys.stdout.write(workflow_commands(verdict, str(alone) if alone is not None and alone.is_dir() else ""))
+        sys.stdout.write(workflow_commands(verdict, where if os.path.isdir(where) else ""))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(markdown(verdict, str(alone or "")))
+                file.write(markdown(verdict, where))
         except OSError as error:
             click.echo(f"GITHUB_STEP_SUMMARY, {summary}, cannot be written: {error.strerror}.", err=True)
 
 
-def say_why(verdict: Verdict) -> None:
-    """Say on stderr why the evidence is unusable; a terminal shows it already."""
-    if verdict.exit_code == 3 and not sys.stdout.isatty():
+def coloured(shown: str) -> str:
+    """Colour the word that a view begins with, on a terminal that wants it (https://no-color.org)."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return shown
+    word, colon, rest = shown.partition(":")
+    colour = "red" if word.startswith(("NOT", "REFUSED")) else "green" if word == "SUPPORTED" else "yellow"
+    return click.style(word, fg=colour, bold=True) + colon + rest
+
+
+def end(verdict: Verdict, code: int) -> NoReturn:
+    """Exit. If the evidence is unusable, say why on stderr; a terminal shows it already."""
+    if code == EvidenceError.exit_code and not sys.stdout.isatty():
         click.echo(f"Cannot tell: {printable(verdict.reason)}", err=True)
+    raise SystemExit(code)
 
 
 @main.command()
 @click.option(
-    "--gain",
-    type=float,
-    required=True,
-    help="How much better than the threshold (SOTA - margin) the mean is expected to be.",
+    "--gain", type=float, required=True, help="How far beyond the threshold (SOTA - margin) the mean should be."
 )
 @click.option("--sd", type=float, help="Standard deviation between seeds, in the metric's unit.")
-@click.option("--pilot", type=ExistingPath(), help="Take the sd from these runs: its upper 80% limit.")
-@click.option(
-    "--history",
-    type=ExistingPath(dir_okay=False),
-    help="Take the sd from earlier records (n, mean, sd) as CSV or JSON: pooled.",
-)
-@click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
+@click.option("--pilot", type=cli.ExistingPath(), help="Take the sd from these runs: its upper 80% limit.")
+@click.option("--history", type=TABLE, help="Take the sd from earlier records (n, mean, sd) as CSV or JSON: pooled.")
+@click.option("--rules", default="parameter-golf", help="Ruleset: a name or a TOML file.")
 @click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]")
-@click.option("--power", type=float, default=0.9, show_default=True, help="The chance of passing that is wanted.")
+@click.option("--power", type=float, default=0.9, help="The chance of passing that is wanted.")
+@click.option("--max-seeds", type=click.IntRange(2, MOST_LOOKS), default=10, help="The most seeds that can be paid.")
 @click.option(
-    "--max-seeds",
-    type=click.IntRange(2, MOST_LOOKS),
-    default=10,
-    show_default=True,
-    help="The most seeds that can be paid.",
-)
-@click.option(
-    "--control-seeds",
-    type=click.IntRange(0, 1000),
-    default=0,
-    show_default=True,
-    help="Plan to rerun the SOTA with so many seeds.",
+    "--control-seeds", type=click.IntRange(0, 1000), default=0, help="Also rerun the SOTA with so many seeds."
 )
 @click.option(
     "--boundary",
     type=click.Choice(BOUNDARIES),
     default=BOUNDARIES[0],
-    show_default=True,
-    help="How a sequential design shares its level among the looks.",
+    help="How the looks of a sequential design share its level.",
 )
 @click.option("--gpus", type=click.IntRange(min=1), help="GPUs of one run.  [default: the ruleset's, else 1]")
 @click.option("--minutes", type=float, help="Minutes of one run.  [default: the ruleset's cap, else 10]")
 @click.option("--price", type=float, help="Price of a GPU hour, in any currency.  [default: count GPU hours]")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@cli.format_option("text", "json")
 def plan(form: str, **options: Any) -> None:
     """Before paying: seeds needed, chances and costs, fixed and sequential."""
     from analysis.evidence.question import PlanOptions, question

@@ -1,19 +1,14 @@
 """What a training step must compute and move: computed from the recipe alone, nothing is measured.
 
-    python -m benchmarks.budget        # the tables of docs/scaling.md
-
 Rates are those of one H100 SXM. Its peak is 989 TFLOP/s of dense bfloat16; large matrix products reach about 800, the
 best attention kernels about 500. Its memory moves 3.35 TB/s; a copy reaches about 2.8.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 PEAK_TFLOPS, PRODUCT_TFLOPS, ATTENTION_TFLOPS, MEMORY_TBS = 989.0, 800.0, 500.0, 2.8
-LINK_GBS = {"NVLink": 360.0, "400 Gb/s a GPU": 45.0}  # bus bandwidth that all-reduce reaches, GB/s a GPU
-LATENCY_US = {"NVLink": 3.0, "400 Gb/s a GPU": 8.0}  # of a step of a ring or tree
 SHARE_TOKENS = 49_152
 
 
@@ -118,104 +113,3 @@ def peak_share(parts: list[Part], ms: float) -> float:
     """
     useful = sum(part.tflop for part in parts if part.name in ("products of the blocks", "attention", "head and loss"))
     return useful / (ms / 1000) / PEAK_TFLOPS
-
-
-# -- more GPUs ---------------------------------------------------------------------------------------------------------
-
-
-def ring_ms(gigabytes: float, ranks: int, link: str, passes: int = 2) -> float:
-    """Return the ms of an all-reduce (two passes) or all-gather (one): a rank moves (n - 1) / n of the buffer a pass."""
-    steps = ranks - 1
-    return passes * (steps / ranks * gigabytes / LINK_GBS[link] * 1000 + steps * LATENCY_US[link] / 1000)
-
-
-def collective_ms(gigabytes: float, gpus: int, passes: int = 2) -> float:
-    """Return the ms of a collective: over NVLink in a node, then over the network, an eighth of the buffer a GPU."""
-    inside = min(gpus, 8)
-    total = ring_ms(gigabytes, inside, "NVLink", passes)
-    if gpus > 8:
-        total += ring_ms(gigabytes / 8, gpus // 8, "400 Gb/s a GPU", passes)
-    return total
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A step on `gpus` GPUs in ms: compute, the collectives, and the part of them that compute does not hide."""
-
-    gpus: int
-    tokens: int
-    compute_ms: float
-    gradients_ms: float
-    updates_ms: float
-    exposed_ms: float
-
-    @property
-    def total_ms(self) -> float:
-        return self.compute_ms + self.exposed_ms
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.gpus * self.tokens / self.total_ms * 1000
-
-
-def step(r: Recipe, gpus: int, tokens: int) -> Step:
-    """Play one step through.
-
-    The second half's gradients are sent when its backward pass ends (a third of the compute), while the first half's
-    pass runs. The first half's and the embedding's are sent at the end. Then Muon's updates are gathered.
-    """
-    parts = budget(r, tokens, gpus)
-    compute = sum(part.least_ms for part in parts)
-    fixed = sum(part.least_ms for part in parts[4:])
-    bytes_each = 4 * r.params / 1e9
-    late_share = (r.layers // 2) / r.layers
-    early, late = (1 - late_share) * bytes_each, late_share * bytes_each
-    half_backward = (compute - fixed) / 3
-    early_ms, late_ms = (collective_ms(size, gpus) for size in (early, late))
-    gather_ms = collective_ms(2 * gathered(r, min(gpus, 8)) / 1e9, gpus, passes=1)  # the trainer divides by 8 at most
-    if gpus == 1:
-        return Step(gpus=1, tokens=tokens, compute_ms=compute, gradients_ms=0.0, updates_ms=0.0, exposed_ms=0.0)
-    return Step(
-        gpus=gpus,
-        tokens=tokens,
-        compute_ms=compute,
-        gradients_ms=early_ms + late_ms,
-        updates_ms=gather_ms,
-        exposed_ms=max(early_ms - half_backward, 0.0) + late_ms + gather_ms,
-    )
-
-
-def gathered(r: Recipe, ranks: int) -> int:
-    """Return how many elements of Muon's updates are swapped: a half's share of a shape is rounded up to whole matrices."""
-    halves = (r.layers - r.layers // 2, r.layers // 2)
-    banks = [(layers * count, shape) for layers in halves for shape, count in Counter(r.matrices).items()]
-    return sum(-(-count // ranks) * ranks * rows * columns for count, (rows, columns) in banks)
-
-
-def tables() -> list[str]:
-    """Return the tables as lines of Markdown."""
-    r = SEQ4096
-    parts = budget(r, SHARE_TOKENS)
-    lines = [
-        "| part | TFLOP | GB moved | ms at the least |",
-        "|---|---:|---:|---:|",
-        *(f"| {part.name} | {part.tflop:.2f} | {part.gigabytes:.2f} | {part.least_ms:.2f} |" for part in parts),
-        f"| sum | {sum(p.tflop for p in parts):.2f} | {sum(p.gigabytes for p in parts):.2f} | {sum(p.least_ms for p in parts):.2f} |",
-        "",
-        "| GPUs | tokens a GPU | tokens a step | compute | gradients summed | updates gathered | not hidden | a step | tokens/s | per GPU, to 8 |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    rows = [(gpus, SHARE_TOKENS) for gpus in (1, 8, 64, 512)] + [(64, r.batch_tokens // 64), (512, 4096)]
-    reference = step(r, 8, SHARE_TOKENS)
-    for gpus, tokens in rows:
-        one = step(r, gpus, tokens)
-        efficiency = one.tokens_per_s / gpus / (reference.tokens_per_s / 8)
-        lines.append(
-            f"| {gpus} | {tokens:,} | {gpus * tokens:,} | {one.compute_ms:.2f} ms | {one.gradients_ms:.2f} ms | "
-            f"{one.updates_ms:.2f} ms | {one.exposed_ms:.2f} ms | {one.total_ms:.2f} ms | {one.tokens_per_s / 1e6:.1f} M | {100 * efficiency:.0f} % |"
-        )
-    return lines
-
-
-if __name__ == "__main__":
-    print("\n".join(tables()))

@@ -15,9 +15,9 @@ import importlib.util
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import wraps
+from functools import partial, reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,103 +34,83 @@ if TYPE_CHECKING:
     from analysis.sweepdir.manifest import PlannedRun
     from orchestration.disk.lock import Owner
 
+Option = Callable[[Callable[..., None]], Callable[..., None]]
 WATCH_S = 1.0
 USUAL = Care()
 
 DIRECTORY = click.argument("directory", type=ExistingPath(file_okay=False))
 FILE = click.Path(path_type=Path)
+FROM_1, SECONDS = click.IntRange(min=1), click.FloatRange(min=1)
+option = partial(click.option, show_default=True)
 CARE_OPTIONS = (
-    click.option(
-        "--max-attempts",
-        type=click.IntRange(min=1),
-        default=USUAL.max_attempts,
-        show_default=True,
-        help="How often a seed is started; only a run that was lost to the machine is retried.",
+    option(
+        "--max-attempts", type=FROM_1, default=USUAL.max_attempts, help="Starts of a seed; only lost runs are retried."
     ),
-    click.option(
+    option(
         "--stall-timeout",
-        type=click.FloatRange(min=1),
-        default=USUAL.stall_timeout,
-        show_default=True,
+        type=SECONDS,
         metavar="SECONDS",
+        default=USUAL.stall_timeout,
         help="A run whose log stays silent for so long is hung: it is ended and retried.",
     ),
-    click.option(
+    option(
         "--deadline",
-        type=click.FloatRange(min=1),
+        type=SECONDS,
         metavar="SECONDS",
         help="A run that is not done by then failed.  [default on GPUs: the rules' cap + 2400]",
     ),
-    click.option(
+    option(
         "--wait-for-nodes",
         type=click.FloatRange(min=0),
-        default=USUAL.wait_for_nodes,
-        show_default=True,
         metavar="MINUTES",
+        default=USUAL.wait_for_nodes,
         help="How long to wait for a node that is large enough, where a cluster grows on demand.",
     ),
-    click.option(
+    option(
         "--storage",
         metavar="URL",
-        help="Keep a copy of the sweep directory below s3://..., gs://..., file://...: it survives this machine.",
+        help="Keep a copy of the sweep below s3://, gs://, file://: it survives this machine.",
     ),
-    click.option(
+    option(
         "--parallel",
-        type=click.IntRange(min=1),
-        default=USUAL.parallel,
-        show_default=True,
+        type=FROM_1,
         metavar="SEEDS",
+        default=USUAL.parallel,
         help="Sequential: buy so many seeds at a time after the first look; those that the verdict spares are cancelled.",
     ),
 )
 ASKED_OPTIONS = (
-    click.option(
-        "--script",
-        required=True,
-        type=FILE,
-        help="Any program that torchrun can start; it reads SEED from its environment.",
-    ),
-    click.option("--recipe", type=FILE, help="TOML file with an [env] table for the candidate."),
-    click.option("--control", type=FILE, help="The recipe to beat, run with the same seeds on the same nodes."),
-    click.option(
-        "--seeds", help="1337,1338,1339, or a count of seeds to derive from the plan.  [default: 3; sequential: 10]"
-    ),
-    click.option(
+    option("--script", required=True, type=FILE, help="Any program that torchrun can start; SEED tells it its seed."),
+    option("--recipe", type=FILE, help="TOML file with an [env] table for the candidate."),
+    option("--control", type=FILE, help="The recipe to beat, run with the same seeds on the same nodes."),
+    option("--seeds", help="1337,1338,1339, or how many to derive from the plan.  [default: 3; sequential: 10]"),
+    option(
         "--design",
         type=click.Choice(["fixed", "sequential"]),
         default="fixed",
-        show_default=True,
         help="All seeds and one test, or a look after every seed, from the third on, until the verdict is in.",
     ),
-    click.option(
-        "--max-seeds",
-        type=click.IntRange(3, MOST_LOOKS),
-        help="Sequential: derive this many seeds; as many are run at most.",
+    option(
+        "--max-seeds", type=click.IntRange(3, MOST_LOOKS), help="Sequential: derive so many seeds; not all may be run."
     ),
-    click.option(
+    option(
         "--boundary",
         type=click.Choice(BOUNDARIES),
         help=f"Sequential: how the level is shared among the looks.  [default: {BOUNDARIES[0]}]",
     ),
-    click.option("--sota", type=float, help="The standing record's metric, where it is not rerun as --control."),
-    click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file."),
-    click.option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
-    click.option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
-    click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),
-    click.option("--env", "pairs", multiple=True, metavar="KEY=VALUE", help="Add to both recipes; may be repeated."),
-    click.option(
-        "--gpus-per-run",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="GPUs, and so ranks, of one run; 0 runs on CPUs.",
+    option("--sota", type=float, help="The standing record's metric, where it is not rerun as --control."),
+    option("--rules", default="parameter-golf", help="Ruleset: a name or a TOML file."),
+    option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
+    option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
+    option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),
+    option("--env", "pairs", multiple=True, metavar="KEY=VALUE", help="Add to both recipes; may be repeated."),
+    option(
+        "--gpus-per-run", type=click.IntRange(min=0), default=0, help="GPUs, and ranks, of one run; 0 runs on CPUs."
     ),
-    click.option(
-        "--cpus-per-run",
-        type=click.IntRange(min=1),
-        help="CPUs of one run; without GPUs also its ranks.  [default: one a GPU, else 1]",
+    option(
+        "--cpus-per-run", type=FROM_1, help="CPUs, and without GPUs ranks, of one run.  [default: one a GPU, else 1]"
     ),
-    click.option("--accelerator-type", metavar="H100", help="Only on nodes whose GPUs Ray calls this."),
+    option("--accelerator-type", metavar="H100", help="Only on nodes whose GPUs Ray calls this."),
 )
 
 
@@ -141,24 +121,21 @@ def with_care(command: Callable[..., None]) -> Callable[..., None]:
     def called(**options: Any) -> None:
         command(care=Care(**{one.name: options.pop(one.name) for one in fields(Care)}), **options)
 
-    for option in reversed(CARE_OPTIONS):
-        called = option(called)
-    return called
+    return with_options(CARE_OPTIONS)(called)
 
 
-def asked_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(ASKED_OPTIONS):
-        command = option(command)
-    return command
+def with_options(options: Sequence[Option]) -> Option:
+    """Return a decorator that adds options in this order."""
+    return lambda command: reduce(lambda one, add: add(one), reversed(options), command)
 
 
 @click.group(cls=Group, context_settings=HELP)
 def main() -> None:
-    """Seed sweeps: one torchrun a seed, scheduled by Ray, ending in a verdict."""
+    """Run seed sweeps: one torchrun a seed, scheduled by Ray, ending in a verdict."""
 
 
 @main.command()
-@asked_options
+@with_options(ASKED_OPTIONS)
 @with_care
 @click.option(
     "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The sweep directory to make."

@@ -6,6 +6,7 @@ import ast
 import doctest
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from analysis.reading.reader import read_log
 from analysis.rules import ruleset
 from analysis.rules.findings import DEFAULTS, SEVERITIES
-from benchmarks import budget
-from tests import cli_page
+from tests import cli_page, dialects
 from tests.conftest import ROOT
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -66,10 +67,8 @@ def test_commands_that_a_document_names_exist(page: Path) -> None:
         r"python -m ((?:analysis|orchestration|trainer|benchmarks|tests)\.\w+(?: [a-z]+)?)", text_of(page)
     ):
         module, *verb = line.split()
-        known = cli_page.MODULES.get(module)
-        if known is None:
-            assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists(), line
-        elif verbs := getattr(import_module(module).main, "commands", None):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists(), line
+        if module in cli_page.MODULES and (verbs := getattr(import_module(module).main, "commands", None)):
             assert {*verb} <= {*verbs}, line
 
 
@@ -109,11 +108,11 @@ def test_the_exit_codes_are_documented(page: Path) -> None:
     assert re.findall(r"^\| (\d) \|", text_of(page), re.MULTILINE) == ["0", "1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize(
-    "page", [README, ROOT / "CONTRIBUTING.md", DOCS / "architecture.md"], ids=lambda page: page.name
-)
+@each_page
 def test_files_that_a_document_names_exist(page: Path) -> None:
-    for name in re.findall(r"\b((?:trainer|orchestration|analysis|tests)/[\w./-]+\b/?)", text_of(page)):
+    for name in re.findall(
+        r"\b((?:trainer|orchestration|analysis|tests|benchmarks|deploy)/[\w./-]+\b/?)", text_of(page)
+    ):
         assert (ROOT / name).exists() or "NAME" in name, name
 
 
@@ -125,6 +124,61 @@ def test_the_tree_has_every_room_and_every_command() -> None:
                 assert f"{package}/{path.name}/" in tree
             elif path.suffix == ".py" and path.name != "__init__.py":
                 assert f"{package}/{path.name} " in tree
+
+
+@pytest.mark.parametrize("page", [README, DOCS / "pull-request.md"], ids=lambda page: page.name)
+def test_the_workflow_gives_the_action_inputs_that_it_has(page: Path) -> None:
+    workflow = yaml.safe_load(text_of(page).split("```yaml\n")[1].split("```")[0])
+    *_, step = workflow["jobs"]["seedproof"]["steps"]
+    assert set(step["with"]) <= set(yaml.safe_load(text_of(ROOT / "action.yml"))["inputs"])
+
+
+# -- transcripts -------------------------------------------------------------------------------------------------------
+
+LOSSES = {
+    "records/2026-04-12_baseline": {42: 2.0531, 1337: 2.0557, 2025: 2.0512},
+    "records/2026-05-03_longer_context": {42: 2.0262, 1337: 2.0287, 2025: 2.0239},
+    "records/2026-05-10_wider": {42: 2.0101, 1337: 2.0123, 2025: 2.0094},
+    "mine": {42: 2.0262, 1337: 2.0287, 2025: 2.0239},
+    "theirs": {7: 2.0270, 8: 2.0246, 9: 2.0291},
+}
+SOURCE = dialects.program("final_int8_zlib_roundtrip", dialects.EXACT)
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the folders that transcripts name the working directory's; `mine` holds nothing but logs."""
+    monkeypatch.chdir(tmp_path)
+    Path("records").mkdir()
+    for name, losses in LOSSES.items():
+        step_ms = 1950 if "wider" in name else 75  # 624 s of training
+        runs = [dialects.Told(source=SOURCE, seed=s, val_loss=loss, step_ms=step_ms) for s, loss in losses.items()]
+        dialects.write_record(Path(name), dialects.root_script, runs, dialects.claim_of(runs))
+    for name in ("README.md", "train_gpt.py", "submission.json"):
+        Path("mine", name).unlink()
+
+
+def complete_mine(claim: str) -> None:
+    """Add to `mine` what a submission needs."""
+    Path("mine/submission.json").write_text(claim)
+    Path("mine/README.md").write_text("# Mine\n")
+    Path("mine/train_gpt.py").write_text(SOURCE)
+
+
+@pytest.mark.usefixtures("examples")
+@pytest.mark.parametrize(
+    "page", [README, *(DOCS / f"{name}.md" for name in ("check", "cluster", "tutorial"))], ids=lambda page: page.name
+)
+def test_transcripts_are_what_the_commands_print(page: Path, command: Run) -> None:
+    blocks = re.findall(r"^```\n(.+?)^```$", text_of(page), re.MULTILINE | re.DOTALL)
+    known = ("records/20", "mine", "plan --sd")
+    for block in blocks:
+        if block.startswith("{"):
+            complete_mine(block)
+        for words, shown in re.findall(r"^\$ python -m (analysis\..+)\n((?:(?!\$).*\n)+)", block, re.MULTILINE):
+            if any(name in words for name in known):
+                found = command(*shlex.split(words)).stdout
+                assert re.fullmatch(re.escape(shown).replace(r"\.\.\.", r".*?"), found, re.DOTALL), f"{words}\n{found}"
 
 
 # -- reference pages ---------------------------------------------------------------------------------------------------
@@ -154,15 +208,6 @@ def test_the_page_on_statistics_computes_what_it_says() -> None:
     result = doctest.testfile(str(DOCS / "statistics.md"), module_relative=False)
     assert result.failed == 0
     assert result.attempted > 15
-
-
-def test_the_page_on_scaling_holds_the_tables_that_its_script_prints() -> None:
-    text = text_of(DOCS / "scaling.md")
-    found = [text.split(f"<!-- {name} -->")[1].strip() for name in ("budget", "steps")]
-    assert "\n\n".join(found) == "\n".join(budget.tables())
-    assert budget.SEQ4096.params == 17_059_912
-    useful = [part.tflop for part in budget.budget(budget.SEQ4096, budget.SHARE_TOKENS) if part.gigabytes > 0.3]
-    assert sum(useful) * 8 == pytest.approx(84.8, abs=0.1)  # the recipe's own figure for a step of 393,216 tokens
 
 
 def test_every_finding_is_documented_with_an_example() -> None:

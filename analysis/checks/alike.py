@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from statistics import median
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from analysis.reading.run import Run
 from analysis.record.selection import Claimed, with_training
 from analysis.rules.data import Data
-from analysis.rules.findings import Code, Found, Raised
+from analysis.rules.findings import Code, Raised
 from analysis.rules.ruleset import Ruleset
 
 Config = tuple[tuple[str, str], ...]  # names and values, sorted
@@ -39,22 +38,23 @@ _MEASURED = re.compile(r"-?\d+(?:\.\d+)?(?:ms|s|m|MiB|MB|GB|GiB)")
 
 def check_alike(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     """Check each run's facts against the usual ones."""
-    yield from _programs(claimed)
+    for one, usual, own in _odd(claimed, lambda one: one.training.source.text if one.training.source else None):
+        found = (
+            f"an embedded source of {len(own)} bytes that is not that of the other claimed runs ({len(usual)} bytes)"
+        )
+        yield one.at(one.training.line).has(Code.SOURCE_DIFFERS, found, expected="one program for all seeds")
+    for one, size, own_size in _odd(claimed, lambda one: with_training(one).code_bytes):
+        found, expected = f"a code size of {own_size} bytes", f"{size}, as in the other claimed runs"
+        yield one.at(one.metric.line).has(Code.CODE_SIZE_DIFFERS, found, expected=expected)
     yield from _configurations(claimed)
     for name, (code, word) in FACTS.items():
-        for odd in _odd(claimed, attrgetter(f"run.{name}")):
-            yield Found(
-                code=code,
-                at=odd.one.at(odd.one.run.line),
-                found=f"{word}: {odd.own}",
-                expected=f"{odd.usual}, as in the other claimed runs",
-                do="Run all seeds alike.",
-            )
+        for one, fact, own_fact in _odd(claimed, attrgetter(f"run.{name}")):
+            expected = f"{fact}, as in the other claimed runs"
+            yield one.at(one.run.line).has(code, f"{word}: {own_fact}", expected=expected)
     yield from _ratios(claimed, rules)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Odd(Generic[Fact]):
+class _Odd(NamedTuple, Generic[Fact]):
     """A run whose fact is not the usual one."""
 
     one: Claimed
@@ -65,34 +65,9 @@ class _Odd(Generic[Fact]):
 def _odd(claimed: Sequence[Claimed], fact: Callable[[Claimed], Fact | None]) -> Iterator[_Odd[Fact]]:
     """Yield the runs whose fact is not the usual one. Unknown facts are left out."""
     known = [(one, value) for one in claimed if (value := fact(one)) is not None]
-    if len(known) < 2:
-        return
-    usual = Counter(value for _, value in known).most_common(1)[0][0]
-    yield from (_Odd(one=one, usual=usual, own=value) for one, value in known if value != usual)
-
-
-def _programs(claimed: Sequence[Claimed]) -> Raised:
-    for source in _odd(claimed, _source_of):
-        yield Found(
-            code=Code.SOURCE_DIFFERS,
-            at=source.one.at(source.one.training.line),
-            found=f"an embedded source of {len(source.own)} bytes that is not that of the other claimed runs "
-            f"({len(source.usual)} bytes)",
-            expected="one program for all seeds",
-            do="Rerun it with theirs.",
-        )
-    for size in _odd(claimed, lambda one: with_training(one).code_bytes):
-        yield Found(
-            code=Code.CODE_SIZE_DIFFERS,
-            at=size.one.at(size.one.metric.line),
-            found=f"a code size of {size.own} bytes",
-            expected=f"{size.usual}, as in the other claimed runs",
-            do="Run one program.",
-        )
-
-
-def _source_of(one: Claimed) -> bytes | None:
-    return one.training.source.text if one.training.source is not None else None
+    if len(known) > 1:
+        usual = Counter(value for _, value in known).most_common(1)[0][0]
+        yield from (_Odd(one, usual, value) for one, value in known if value != usual)
 
 
 # -- the configuration -------------------------------------------------------------------------------------------------
@@ -100,21 +75,16 @@ def _source_of(one: Claimed) -> bytes | None:
 
 def _configurations(claimed: Sequence[Claimed]) -> Raised:
     configs = _configs(claimed)
-    for odd in _odd(claimed, lambda one: configs.get(id(one.run))):
-        own, theirs = dict(odd.own), dict(odd.usual)
-        names = [name for name in own | theirs if own.get(name) != theirs.get(name)]
-        said = ", ".join(
+    for one, usual, config in _odd(claimed, lambda one: configs.get(id(one.run))):
+        own, theirs = dict(config), dict(usual)
+        said = [
             f"{name} {own.get(name, 'not printed')} instead of {theirs.get(name, 'not printed')}"
-            for name in names[:MOST_NAMED]
-        )
-        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-        yield Found(
-            code=Code.CONFIG_DIFFERS,
-            at=odd.one.at(odd.one.run.line),
-            found=f"other hyper-parameters than in the other claimed runs: {said}{more}",
-            expected="one configuration for all seeds",
-            do="Rerun it with theirs.",
-        )
+            for name in own | theirs
+            if own.get(name) != theirs.get(name)
+        ]
+        more = f" and {len(said) - MOST_NAMED} more" if len(said) > MOST_NAMED else ""
+        found = f"other hyper-parameters than in the other claimed runs: {', '.join(said[:MOST_NAMED])}{more}"
+        yield one.at(one.run.line).has(Code.CONFIG_DIFFERS, found, expected="one configuration for all seeds")
 
 
 def _configs(claimed: Sequence[Claimed]) -> dict[int, Config]:
@@ -160,19 +130,14 @@ def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
         return
     usual = median(ratios.values())
     for one in claimed:
-        tokenizer = one.run.tokenizer
+        own, tokenizer = ratios.get(id(one)), one.run.tokenizer
         known = rules.bpb_per_nat.get(tokenizer) if tokenizer is not None else None
         expected = usual if known is None else known
-        if id(one) not in ratios or not abs(ratios[id(one)] - expected) > within + one.metric.ratio_rounding:
-            continue
-        whose = "as in the other runs" if known is None else f"as {tokenizer} has it"
-        yield Found(
-            code=Code.BYTES_PER_TOKEN_UNEXPECTED,
-            at=one.at(one.metric.line),
-            found=f"val_bpb / val_loss = {ratios[id(one)]:.6f}",
-            expected=f"{expected:.6f} {whose}",
-            do="Was it another validation set or tokenizer, or are the lines of two evaluations?",
-        )
+        if own is not None and not abs(own - expected) <= within + one.metric.ratio_rounding:
+            whose = "as in the other runs" if known is None else f"as {tokenizer} has it"
+            yield one.at(one.metric.line).has(
+                Code.BYTES_PER_TOKEN_UNEXPECTED, f"val_bpb / val_loss = {own:.6f}", expected=f"{expected:.6f} {whose}"
+            )
 
 
 # -- two runs ------------------------------------------------------------------------------------------------------------

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 
+from analysis.checks.runs import size_over_cap
 from analysis.record.claim import Claim
-from analysis.record.fit import RATIO_TOLERANCE, Fit, Headline, agrees, mean, values_in
+from analysis.record.fit import RATIO_TOLERANCE, Fit, agrees, among, half_a_unit, mean, ratio_of, values_in
 from analysis.record.folder import Record, file_seed, seed_of
 from analysis.record.selection import Claimed, Selection, with_training
-from analysis.rules.findings import Code, Found, Place, Raised
+from analysis.rules.findings import Code, Place, Raised
 from analysis.rules.ruleset import Ruleset
 
 MOST_SHOWN = 10  # values in one sentence
@@ -19,205 +20,113 @@ EXACT = 4  # decimals from which on a seed's value can be told from another's
 
 def check_claim(record: Record, claim: Claim, selection: Selection, rules: Ruleset) -> Raised:
     """Check the JSON against the runs that it claims."""
-    file = record.shown(claim.file)
     for key, what, severity in claim.schema:
-        at = Place(file, claim.line_of(key))
-        yield Found(code=Code.SUBMISSION_SCHEMA, at=at, found=f"that {what}", do="Correct it.", severity=severity)
-    claimed = selection.claimed
-    if claimed:
-        yield from _headline(claim, selection, file)
-        yield from _units(claim, selection, file)
-    yield from _size(claim, claimed, rules, file)
+        at = claim.at(claim.line_of(key))
+        yield replace(at.has(Code.SUBMISSION_SCHEMA, f"that {what}"), severity=severity)
+    if selection.claimed:
+        yield from _headline(claim, selection)
+        yield from _units(claim, selection)
+    yield from _size(claim, selection.claimed, rules)
     held = {seed_of(run) for run in record.runs} | {file_seed(log) for log in record.empty}
-    numbered = set(claim.seeds) in (set(range(1, len(claim.seeds) + 1)), set(range(len(claim.seeds))))
-    if numbered and not held & set(claim.seeds):
+    count = len(claim.seeds)
+    if not held & set(claim.seeds) and set(claim.seeds) in (set(range(count)), set(range(1, count + 1))):
         return  # first, second, third run: no seeds
-    if record.logs and None not in held:
-        yield from _seeds_without_log(claim, sorted(seed for seed in held if seed is not None), file)
+    shown = ", ".join(str(seed) for seed in sorted(seed for seed in held if seed is not None))
     for seed in claim.seeds:
-        at = Place(file, claim.line_of(f"seed {seed}"))
+        at = claim.at(claim.line_of(f"seed {seed}"))
+        if record.logs and None not in held and seed not in held:
+            found = f"seed {seed}, which has no log"
+            yield at.has(Code.CLAIMED_SEED_WITHOUT_LOG, found, expected=f"one of those that have ({shown})")
         yield from _named_log(record, claim, seed, at)
-        yield from _value_of_seed(record, claim, claimed, seed, at)
+        yield from _value_of_seed(record, claim, selection.claimed, seed, at)
 
 
-# -- the headline ------------------------------------------------------------------------------------------------------
-
-
-def _headline(claim: Claim, selection: Selection, file: str) -> Raised:
+def _headline(claim: Claim, selection: Selection) -> Raised:
     headline = selection.headline
     values = values_in(headline.metric, [one.metric for one in selection.claimed]) if headline is not None else []
     if headline is None or not values:
         return
-    at = Place(file, claim.line_of_key(headline.key))
-    said = f"{headline.metric} {headline.value}"
+    at, said = claim.at(claim.line_of_key(headline.key)), f"{headline.metric} {headline.value}"
     shown = ", ".join(f"{value:.8g}" for value in values[:MOST_SHOWN]) + (", ..." if len(values) > MOST_SHOWN else "")
-    there = f"{selection.claimed[0].metric.label}: mean {mean(values):.8f}, runs {shown}"
+    there = f"({selection.claimed[0].metric.label}: mean {mean(values):.8f}, runs {shown})"
     if selection.fit is Fit.UNSUPPORTED:
-        yield Found(
-            code=Code.HEADLINE_UNSUPPORTED,
-            at=at,
-            found=said,
-            expected=f"the mean or one run's value ({there})",
-            do="Correct the number.",
-        )
+        yield at.has(Code.HEADLINE_UNSUPPORTED, said, expected=f"the mean or one run's value {there}")
     elif selection.fit is Fit.IN_TRAINING:
-        yield Found(
-            code=Code.HEADLINE_NOT_FINAL,
-            at=at,
-            found=f"{said}, which the logs print only in training or as a diagnostic",
-            expected=f"a final metric ({there})",
-            do="Claim a final metric.",
-        )
+        found = f"{said}, which the logs print only in training or as a diagnostic"
+        yield at.has(Code.HEADLINE_NOT_FINAL, found, expected=f"a final metric {there}")
     elif selection.fit in (Fit.BEST, Fit.ONE):
         best = selection.fit is Fit.BEST
-        yield Found(
-            code=Code.HEADLINE_IS_BEST_SEED if best else Code.HEADLINE_IS_ONE_SEED,
-            at=at,
-            found=f"{said}, {'the best' if best else 'one'} of {len(values)} runs",
-            expected=f"their mean, {mean(values):.8f}",
-            do="Claim the mean.",
-        )
+        code = Code.HEADLINE_IS_BEST_SEED if best else Code.HEADLINE_IS_ONE_SEED
+        found = f"{said}, {'the best' if best else 'one'} of {len(values)} runs"
+        yield at.has(code, found, expected=f"their mean, {mean(values):.8f}")
 
 
-def _units(claim: Claim, selection: Selection, file: str) -> Raised:
+def _units(claim: Claim, selection: Selection) -> Raised:
     """Check that the JSON's loss is a loss, and that both its numbers are of one line."""
-    pairs = [(one.metric.val_bpb, one.metric.val_loss) for one in selection.claimed]
-    known = [(bpb, loss) for bpb, loss in pairs if bpb and loss and math.isfinite(bpb) and math.isfinite(loss)]
-    if not known or claim.val_loss is None:
+    metrics = [one.metric for one in selection.claimed if ratio_of(one.metric) is not None]
+    loss, headline = claim.val_loss, selection.headline
+    if not metrics or loss is None:
         return
-    at = Place(file, claim.line_of("val_loss"))
-    claimed_bpb = _claimed_bpb(claim, selection.headline)
-    if claimed_bpb is None:
-        if _is_bpb(claim.val_loss, [bpb for bpb, _ in known], [loss for _, loss in known]):
-            yield Found(
-                code=Code.SUBMISSION_UNIT,
-                at=at,
-                found=f"{claim.val_loss} under val_loss, which is the logs' val_bpb",
-                expected="nats",
-                do="Name it val_bpb.",
-            )
+    at = claim.at(claim.line_of("val_loss"))
+    bpb = headline.value if headline is not None and headline.metric == "val_bpb" else claim.val_bpb
+    if bpb is None:
+        bpbs, losses = values_in("val_bpb", metrics), values_in("val_loss", metrics)
+        if among(loss, [*bpbs, mean(bpbs)]) and not among(loss, [*losses, mean(losses)]):
+            found = f"{loss} under val_loss, which is the logs' val_bpb"
+            yield at.has(Code.SUBMISSION_UNIT, found, expected="nats", do="Name it val_bpb.")
         return
-    ratio = mean([bpb / loss for bpb, loss in known])
-    found = float(claimed_bpb) / float(claim.val_loss)
-    rounding = (_half(claimed_bpb) + found * _half(claim.val_loss)) / float(claim.val_loss)
-    if abs(found - ratio) > RATIO_TOLERANCE + rounding:
-        yield Found(
-            code=Code.SUBMISSION_UNIT,
-            at=at,
-            found=f"val_bpb / val_loss = {claimed_bpb} / {claim.val_loss} = {found:.6f}",
-            expected=f"the logs' {ratio:.6f}",
-            do="Take both numbers from one line: bpb under val_bpb, nats under val_loss.",
-        )
+    expected = mean([ratio for metric in metrics if (ratio := ratio_of(metric)) is not None])
+    own = float(bpb) / float(loss)
+    rounding = (half_a_unit(bpb) + own * half_a_unit(loss)) / float(loss)
+    if abs(own - expected) > RATIO_TOLERANCE + rounding:
+        found = f"val_bpb / val_loss = {bpb} / {loss} = {own:.6f}"
+        yield at.has(Code.SUBMISSION_UNIT, found, expected=f"the logs' {expected:.6f}")
 
 
-def _claimed_bpb(claim: Claim, headline: Headline | None) -> Decimal | None:
-    """Return the bpb that is meant, which may be the JSON's second one."""
-    return headline.value if headline is not None and headline.metric == "val_bpb" else claim.val_bpb
-
-
-def _is_bpb(value: Decimal, bpbs: list[float], losses: list[float]) -> bool:
-    among_bpbs = any(agrees(value, one) for one in (*bpbs, mean(bpbs)))
-    return among_bpbs and not any(agrees(value, one) for one in (*losses, mean(losses)))
-
-
-def _half(value: Decimal) -> float:
-    """Return half a unit of a decimal's last printed digit."""
-    exponent = value.as_tuple().exponent
-    return 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
-
-
-# -- the size ----------------------------------------------------------------------------------------------------------
-
-
-def _size(claim: Claim, claimed: Sequence[Claimed], rules: Ruleset, file: str) -> Raised:
-    if claim.artifact_bytes is None:
-        return
-    at = Place(file, claim.line_of("artifact_bytes"))
+def _size(claim: Claim, claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
+    size, at = claim.artifact_bytes, claim.at(claim.line_of("artifact_bytes"))
     runs = [with_training(one) for one in claimed]
     totals = [run.artifact_bytes for run in runs if run.artifact_bytes is not None]
-    if not totals:
-        if rules.artifact_bytes is not None and claim.artifact_bytes > rules.artifact_bytes:
-            yield Found(
-                code=Code.SIZE_OVER_CAP,
-                at=at,
-                found=f"{claim.artifact_bytes} bytes",
-                expected=f"at most {rules.artifact_bytes}",
-                do="Shrink the artifact.",
-            )
+    if not totals:  # else the runs' own sizes are checked
+        yield from size_over_cap(size, rules, at)
         return
-    every = {*totals, *(size for run in runs for _, size in run.totals)}
-    if claim.artifact_bytes not in every and abs(claim.artifact_bytes - mean([float(size) for size in totals])) > 1:
-        shown = ", ".join(map(str, dict.fromkeys(totals[:MOST_SHOWN])))
-        yield Found(
-            code=Code.SIZE_NOT_IN_LOGS,
-            at=at,
-            found=f"{claim.artifact_bytes} bytes in all",
-            expected=f"a run's total ({shown}) or their mean",
-            do="Take the number from the logs: model plus code.",
-        )
-
-
-# -- the seeds ---------------------------------------------------------------------------------------------------------
-
-
-def _seeds_without_log(claim: Claim, held: list[int], file: str) -> Raised:
-    shown, there = ", ".join(map(str, held)), set(held)
-    for seed in claim.seeds:
-        if seed not in there:
-            yield Found(
-                code=Code.CLAIMED_SEED_WITHOUT_LOG,
-                at=Place(file, claim.line_of(f"seed {seed}")),
-                found=f"seed {seed}, which has no log",
-                expected=f"one of those that have ({shown})",
-                do="Add its log, or do not claim it.",
-            )
+    every = {*totals, *(total for run in runs for _, total in run.totals)}
+    if size is not None and size not in every and abs(size - mean([float(total) for total in totals])) > 1:
+        expected = f"a run's total ({', '.join(map(str, dict.fromkeys(totals[:MOST_SHOWN])))}) or their mean"
+        yield at.has(Code.SIZE_NOT_IN_LOGS, f"{size} bytes in all", expected=expected)
 
 
 def _named_log(record: Record, claim: Claim, seed: int, at: Place) -> Raised:
     """Check that the log that the JSON names for a seed prints that seed."""
     name = claim.seeds[seed].log
-    log = next((log for log in record.logs if record.shown(log) == name), None) if name is not None else None
+    log = next((log for log in record.logs if record.shown(log) == name), None)
     printed = {run.seed for run in record.logs[log]} - {None} if log is not None else set()
     if printed and seed not in printed:
-        yield Found(
-            code=Code.SEED_MISMATCH,
-            at=at,
-            found=f"seed {seed} for {name}",
-            expected=f"seed {', '.join(map(str, printed))}, which that log prints",
-            do="Correct one of them.",
-        )
+        expected = f"seed {', '.join(map(str, printed))}, which that log prints"
+        yield at.has(Code.SEED_MISMATCH, f"seed {seed} for {name}", expected=expected, do="Correct one of them.")
 
 
 def _value_of_seed(record: Record, claim: Claim, claimed: Sequence[Claimed], seed: int, at: Place) -> Raised:
     """Check that a seed's log holds the value that the JSON gives it, if that has decimals enough to tell."""
     exact = [value for value in claim.seeds[seed].val_bpbs if int(value.as_tuple().exponent) <= -EXACT]
-    own = [run for run in record.runs if run.seed == seed]
-    if not exact or any(agrees(value, m.val_bpb) for value in exact for run in own for m in run.metrics):
+    own = [metric.val_bpb for run in record.runs if run.seed == seed for metric in run.metrics]
+    if not exact or any(among(value, own) for value in exact):
         return
-    value = exact[0]
+    found = f"{exact[0]} for seed {seed}"
     others = [
         run
         for run in record.runs
         if run.seed not in (None, seed)
-        and any(agrees(value, metric.val_bpb) for metric in run.finals)
-        and not _is_claimed_as(claim, run.seed, value)
+        and among(exact[0], [metric.val_bpb for metric in run.finals])
+        and not _is_claimed_as(claim, run.seed, exact[0])
     ]
     if len(others) == 1:
-        yield Found(
-            code=Code.SEED_MISMATCH,
-            at=at,
-            found=f"{value} for seed {seed}",
-            expected=f"seed {others[0].seed}, which the log with that value prints ({record.shown(others[0].log)})",
-            do="Correct the seed.",
-        )
+        log = record.shown(others[0].log)
+        expected = f"seed {others[0].seed}, which the log with that value prints ({log})"
+        yield at.has(Code.SEED_MISMATCH, found, expected=expected)
     elif ends := [one.metric.val_bpb for one in claimed if one.run.seed == seed]:
-        yield Found(
-            code=Code.SUBMISSION_SCHEMA,
-            at=at,
-            found=f"{value} for seed {seed}",
-            expected=f"{ends[0]}, which its log ends in",
-            do="Correct the number.",
-        )
+        expected = f"{ends[0]}, which its log ends in"
+        yield at.has(Code.SUBMISSION_SCHEMA, found, expected=expected, do="Correct the number.")
 
 
 def _is_claimed_as(claim: Claim, seed: int | None, value: Decimal) -> bool:

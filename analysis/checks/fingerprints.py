@@ -14,15 +14,8 @@ from analysis.checks.consistent import Trace
 from analysis.record.selection import Claimed
 from analysis.rules.findings import ERROR, Code, Found, Raised
 from analysis.rules.ruleset import LABELLED, Ruleset
-from analysis.stats.fixed import Sample
-from analysis.stats.spread import ALARM, Spread, chance_of_less
 
-FIELD = {  # how far honest runs scatter
-    "val_bpb": Spread(0.00073318, 44),  # 20 records of Parameter Golf
-    "val_loss": Spread(0.0013, math.inf),  # the speedrun's track 3, in nats
-}
 GAPS_APART = 0.0025  # bpb between the seeds' gaps; of 32 honest folders at most 0.0019
-LARGEST = 1e6  # of a value that is worth a test
 LARGEST_GAP = 0.1  # bpb that an evaluation can gain
 GRID_STEPS = 5  # logged steps from which on a log has a grid
 
@@ -31,7 +24,6 @@ def check_fingerprints(traces: Sequence[Trace], rules: Ruleset) -> Raised:
     """Check the claimed runs of one arm."""
     claimed = [trace.one for trace in traces]
     yield from _fixed_column(claimed)
-    yield from _spread(claimed, rules)
     if rules.final == LABELLED:
         yield from _gaps(claimed)
     yield from _grid(traces)
@@ -68,24 +60,6 @@ def _is_finite(value: float | None) -> bool:
 def _decimals(value: float) -> int:
     """Return the decimals that a number is printed with, as far as they are not zeros."""
     return len(repr(value).partition(".")[2]) if "e" not in repr(value) else 0
-
-
-def _spread(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
-    """Check that the runs scatter as honest ones do, as far as their printed decimals can show it."""
-    values = [value for one in claimed if (value := getattr(one.metric, rules.metric)) is not None]
-    usual = FIELD.get(rules.metric)
-    if usual is None or len(values) < 2 or not all(0 < value < LARGEST for value in values):
-        return
-    sd = Sample.of(values, spread_is_known=True).sd
-    rounding = 10.0 ** -min(one.metric.decimals for one in claimed) / math.sqrt(12)
-    if chance_of_less(math.hypot(sd, rounding), len(values), usual) < ALARM:
-        yield Found(
-            code=Code.SPREAD_TOO_SMALL,
-            at=claimed[0].at(claimed[0].metric.line),
-            found=f"an sd of {sd:.2g} in {len(values)} runs",
-            expected=f"one like that of public records, {usual.sd:.2g}; so small a spread has a chance below {ALARM:g}",
-            do="Copied logs and the best of many runs have it: ask for every run that was made.",
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 
 from analysis.reading.result import Result
 from analysis.rules.ruleset import RulesError, Ruleset, known, load
-from analysis.sweepdir.layout import CANDIDATE, DONE, PLAN, SweepError, has_plan, is_sweep, seeds_on_disk
+from analysis.sweepdir.layout import CANDIDATE, CONTROL, DONE, PLAN, SweepError, has_plan, is_sweep, seeds_on_disk
 from analysis.sweepdir.manifest import RunManifest, attempts_of
 from analysis.sweepdir.plan import LARGEST_SCRIPT, DesignKind, Plan, SeedsAre, derive_seeds, read_plan
 from analysis.untrusted.files import FileError, leads_out, read_bounded
 
-COMPARED = [key.name for key in fields(Ruleset) if key.name != "name"]
-Attempts = Mapping[tuple[str, int], Sequence[RunManifest]]  # by arm and seed, in order
+Attempts = Mapping[tuple[str, int], Sequence[RunManifest]]  # by arm and seed, each in order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,19 +74,6 @@ class Planned:
         return "; ".join([*seeds, *self.differs])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """The runs that a plan is compared with. seeds_aside: those of a folder's logs that do not count."""
-
-    runs: Sequence[Result]
-    control: Sequence[Result] = ()
-    seeds_aside: Sequence[int] = ()
-
-    @property
-    def all(self) -> list[Result]:
-        return [*self.runs, *self.control]
-
-
 def plan_beside(record: Path) -> Plan | None:
     """Return the plan in a record folder, None if there is none of ours. Raises SweepError for one that was changed."""
     path = record / PLAN
@@ -105,40 +92,41 @@ def plan_beside(record: Path) -> Plan | None:
 
 
 def compare(
-    plan: Plan, directory: Path, kept: Kept, *, rules: Ruleset, sota: float | None, other_control: bool
+    plan: Plan, directory: Path, results: Sequence[Result], seeds_aside: Iterable[int], differs: Iterable[str]
 ) -> Planned:
-    """Compare the runs, and the claim they are tested for, with a plan. Raises SweepError.
+    """Compare the results of both arms, in a sweep or a record, with a plan. Raises SweepError.
 
-    directory: the sweep or the record. other_control: whether the reviewer brought control runs that are not the plan's.
+    seeds_aside: those of a record's logs that do not count. differs: how the claim is not as planned.
     """
     sweep = is_sweep(directory)
-    arms = plan.arms if sweep or kept.control else (CANDIDATE,)
+    arms = plan.arms if sweep or any(run.arm == CONTROL for run in results) else (CANDIDATE,)
+    there = {run.seed for run in results if run.seed is not None} | set(seeds_aside)
     attempts: Attempts = {}
     if sweep:
         attempts = {(arm, seed): attempts_of(directory, arm, seed) for arm in arms for seed in plan.seeds}
-    order = _order(attempts, arms, plan.seeds)
-    differs = _other_claim(plan, rules, sota=sota, other_control=other_control) + _underived(plan)
-    if not order.known:
-        differs.append("a run.json does not say when its run started and ended, so the order is unknown")
-    differs += _other_script(plan, attempts) if sweep else _not_of_the_record(plan, directory, kept.all)
+        there |= {seed for arm in arms for seed in seeds_on_disk(directory, arm)}
+    rerun = {seed for (_, seed), tries in attempts.items() if any(one.state in DONE for one in tries[:-1])}
+    done = {key: tries for key, tries in attempts.items() if tries and tries[-1].state in DONE}
+    others = [*_underived(plan), *_order_unknown(done)]
+    others += _other_script(plan, attempts) if sweep else _not_of_the_record(plan, directory, results)
     return Planned(
         sha256=plan.sha256,
         design=plan.design.kind,
         seeds=list(plan.seeds),
         seeds_are=plan.seeds_are,
-        missing=_missing(plan, kept, arms),
-        extra=sorted(_there(kept, directory, arms if sweep else ()) - set(plan.seeds)),
-        rerun=[seed for seed in plan.seeds if any(_is_rerun(attempts.get((arm, seed), ())) for arm in arms)],
-        out_of_order=order.late,
-        differs=differs,
+        missing=_missing(plan, results, arms),
+        extra=sorted(there - set(plan.seeds)),
+        rerun=[seed for seed in plan.seeds if seed in rerun],
+        out_of_order=_late(done, arms, plan.seeds),
+        differs=[*differs, *others],
     )
 
 
 # -- the seeds ---------------------------------------------------------------------------------------------------------
 
 
-def _missing(plan: Plan, kept: Kept, arms: Sequence[str]) -> list[int]:
-    done = {arm: {run.seed for run in kept.all if run.arm == arm and run.state in DONE} for arm in arms}
+def _missing(plan: Plan, results: Sequence[Result], arms: Sequence[str]) -> list[int]:
+    done = {arm: {run.seed for run in results if run.arm == arm and run.state in DONE} for arm in arms}
     due = plan.seeds
     if plan.design.sequential:
         used = [i for i, seed in enumerate(plan.seeds) if seed in done[CANDIDATE]]
@@ -146,40 +134,25 @@ def _missing(plan: Plan, kept: Kept, arms: Sequence[str]) -> list[int]:
     return [seed for seed in due if any(seed not in done[arm] for arm in arms)]
 
 
-def _there(kept: Kept, directory: Path, arms: Sequence[str]) -> set[int]:
-    """Return every seed that has a run, in the folders of these arms too."""
-    on_disk = {seed for arm in arms for seed in seeds_on_disk(directory, arm)}
-    return on_disk | {run.seed for run in kept.all if run.seed is not None} | set(kept.seeds_aside)
-
-
-def _is_rerun(attempts: Sequence[RunManifest]) -> bool:
-    return any(attempt.state in DONE for attempt in attempts[:-1])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """The seeds that were started when a later one had ended; `known` is whether every run.json says its times."""
-
-    late: list[int]
-    known: bool
-
-
-def _order(attempts: Attempts, arms: Sequence[str], seeds: Sequence[int]) -> _Order:
-    late, times_known = set(), True
+def _late(done: Attempts, arms: Sequence[str], seeds: Sequence[int]) -> list[int]:
+    """Return the seeds that were started when a later one of their arm had ended."""
+    late = set()
     for arm in arms:
         earliest_end: datetime | None = None  # of all later seeds
-        for seed in reversed(seeds):
-            tries = attempts.get((arm, seed), ())
-            if not tries or tries[-1].state not in DONE:
-                continue
+        for seed, tries in ((seed, done[arm, seed]) for seed in reversed(seeds) if (arm, seed) in done):
             started, ended = tries[0].started, tries[-1].ended
             if started is None or ended is None:
-                times_known = False
                 continue
             if earliest_end is not None and earliest_end < started:
                 late.add(seed)
-            earliest_end = ended if earliest_end is None else min(earliest_end, ended)
-    return _Order(late=[seed for seed in seeds if seed in late], known=times_known)
+            earliest_end = min(ended, earliest_end or ended)
+    return [seed for seed in seeds if seed in late]
+
+
+def _order_unknown(done: Attempts) -> list[str]:
+    if all(tries[0].started and tries[-1].ended for tries in done.values()):
+        return []
+    return ["a run.json does not say when its run started and ended, so the order is unknown"]
 
 
 def _underived(plan: Plan) -> list[str]:
@@ -196,8 +169,11 @@ def _underived(plan: Plan) -> list[str]:
 # -- the claim and the script ------------------------------------------------------------------------------------------
 
 
-def _other_claim(plan: Plan, rules: Ruleset, *, sota: float | None, other_control: bool) -> list[str]:
-    """Return how the claim that is tested differs from the planned one."""
+def other_claim(plan: Plan, rules: Ruleset, *, sota: float | None, other_control: bool) -> list[str]:
+    """Return how the claim that is tested differs from the planned one.
+
+    other_control: whether the reviewer brought control runs that are not the plan's.
+    """
     clauses = _other_rules(plan, rules)
     if other_control and sota is None:
         clauses.append("tested against other control runs than the plan's SOTA or control")
@@ -212,12 +188,17 @@ def _other_rules(plan: Plan, rules: Ruleset) -> list[str]:
         planned = plan.rules()
     except RulesError as error:
         return [f"its rules cannot be read ({error})"]
-    keys = [key for key in COMPARED if getattr(rules, key) != getattr(planned, key)]
+    keys = _unequal(rules, planned)
     if rules.name == planned.name:
         return [f"{key} {getattr(rules, key)} instead of the plan's {getattr(planned, key)}" for key in keys]
     if not keys:
         return []
     return [f"judged by the rules {rules.name}, planned by {planned.name}, which differ in {', '.join(keys)}"]
+
+
+def _unequal(rules: Ruleset, others: Ruleset) -> list[str]:
+    names = (key.name for key in fields(Ruleset) if key.name != "name")
+    return [name for name in names if getattr(rules, name) != getattr(others, name)]
 
 
 def _other_script(plan: Plan, attempts: Attempts) -> list[str]:
@@ -245,27 +226,24 @@ def _not_of_the_record(plan: Plan, directory: Path, results: Sequence[Result]) -
 
 def _script_of(directory: Path, digest: str | None) -> bytes | None:
     """Return the script with this SHA-256 in the top folder."""
+    root = os.path.realpath(directory)
     for path in sorted(directory.glob("*.py")):
-        if leads_out(path, os.path.realpath(directory)):
-            continue
-        try:
-            content = read_bounded(path, LARGEST_SCRIPT)
-        except FileError:
-            continue
-        if hashlib.sha256(content).hexdigest() == digest:
-            return content
+        with suppress(FileError):
+            content = None if leads_out(path, root) else read_bounded(path, LARGEST_SCRIPT)
+            if content is not None and hashlib.sha256(content).hexdigest() == digest:
+                return content
     return None
 
 
-def own_rules(plan: Plan, asked: Iterable[str]) -> str | None:
+def own_rules(plan: Plan, asked: Collection[str]) -> str | None:
     """Return how a sweep's rules differ from the shipped ones of their name in what the reviewer did not ask for."""
     planned = plan.rules()
     if planned.name not in known():
         return f"the rules {planned.name!r}, which are not shipped"
-    shipped, given = load(planned.name), set(asked)
+    shipped = load(planned.name)
     changed = [
         f"{key} {str(getattr(planned, key))[:60]} instead of {str(getattr(shipped, key))[:60]}"
-        for key in COMPARED
-        if key not in given and getattr(planned, key) != getattr(shipped, key)
+        for key in _unequal(planned, shipped)
+        if key not in asked
     ]
     return f"the rules {planned.name} with {'; '.join(changed)}" if changed else None

@@ -1,13 +1,11 @@
 """The checks on the claimed runs: each by itself, then all against each other.
 
-One program, one configuration, one data set, distinct seeds; times and sizes under the ruleset's caps; and lines of one log
-that agree with each other. A fact that a log does not print is unknown and never held against it.
+A fact that a log does not print is unknown and never held against it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from analysis.checks.alike import check_alike
 from analysis.checks.caps import ONE_STEP_MS, check_eval_time
@@ -18,21 +16,21 @@ from analysis.checks.seeds import check_seeds
 from analysis.reading.source import cannot_print, does_not_compile
 from analysis.record.folder import file_seed
 from analysis.record.selection import Claimed, with_training
-from analysis.rules.findings import Code, Found, Raised
+from analysis.rules.findings import Code, Place, Raised
 from analysis.rules.ruleset import LABELLED, Ruleset
-
-SHOW = "Show the program that ran."
 
 
 def check_runs(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     """Check the claimed runs of one arm."""
     if claimed and len(claimed) < rules.minimum_runs:
-        yield Found(
-            code=Code.TOO_FEW_SEEDS,
-            at=claimed[0].at(claimed[0].metric.line),
-            found=f"{len(claimed)} run{'s' if len(claimed) > 1 else ''}",
-            expected=f"the {rules.minimum_runs} runs that {rules.name} asks for",
-            do="Run more seeds.",
+        yield (
+            claimed[0]
+            .at(claimed[0].metric.line)
+            .has(
+                Code.TOO_FEW_SEEDS,
+                f"{len(claimed)} run{'s' if len(claimed) > 1 else ''}",
+                expected=f"the {rules.minimum_runs} runs that {rules.name} asks for",
+            )
         )
     for one in claimed:
         yield from _seed(one, rules)
@@ -51,21 +49,13 @@ def check_runs(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
 
 
 def _seed(one: Claimed, rules: Ruleset) -> Raised:
-    seed, named = one.run.seed, file_seed(one.run.log)
-    if seed is None:
-        if rules.seeds == "required":
-            yield Found(
-                code=Code.SEED_MISSING,
-                at=one.at(one.run.line),
-                found="no printed seed",
-                expected="a line such as seed:1337",
-                do="Print it.",
-            )
-    elif named is not None and seed != named:
-        yield Found(
-            code=Code.SEED_MISMATCH,
-            at=one.at(one.run.line),
-            found=f"seed {seed} in the log",
+    seed, named, at = one.run.seed, file_seed(one.run.log), one.at(one.run.line)
+    if seed is None and rules.seeds == "required":
+        yield at.has(Code.SEED_MISSING, "no printed seed", expected="a line such as seed:1337")
+    elif seed is not None and named not in (None, seed):
+        yield at.has(
+            Code.SEED_MISMATCH,
+            f"seed {seed} in the log",
             expected=f"seed {named}, as its file name says",
             do="Correct the name, or put the right log here.",
         )
@@ -73,96 +63,50 @@ def _seed(one: Claimed, rules: Ruleset) -> Raised:
 
 def _machine(one: Claimed, rules: Ruleset) -> Raised:
     run = with_training(one)
+    at = one.at(run.line)
     if rules.world_size is not None and run.world_size not in (None, rules.world_size):
-        yield Found(
-            code=Code.WORLD_SIZE,
-            at=one.at(run.line),
-            found=f"world_size {run.world_size}",
-            expected=f"the {rules.world_size} ranks of {rules.name}",
-            do="Run it on as many.",
-        )
+        expected = f"the {rules.world_size} ranks of {rules.name}"
+        yield at.has(Code.WORLD_SIZE, f"world_size {run.world_size}", expected=expected)
     if rules.gpu is not None and run.gpu is not None and rules.gpu.lower() not in run.gpu.lower():
-        yield Found(
-            code=Code.HARDWARE_UNEXPECTED,
-            at=one.at(run.line),
-            found=run.gpu,
-            expected=rules.gpu,
-            do="Times on different hardware cannot be compared: run it there.",
-        )
+        yield at.has(Code.HARDWARE_UNEXPECTED, run.gpu, expected=rules.gpu)
 
 
 def _caps(one: Claimed, rules: Ruleset) -> Raised:
-    run = with_training(one)
-    if rules.train_time_s is not None and run.train_time_ms is not None:
-        over = run.train_time_ms - 1000 * rules.train_time_s
+    run, at, cap = with_training(one), one.at(one.metric.line), rules.train_time_s
+    if cap is not None and run.train_time_ms is not None:
+        over, said = run.train_time_ms - 1000 * cap, f"{run.train_time_ms:.0f} ms of training"
         if not over <= ONE_STEP_MS:  # a time of NaN is over the cap
-            yield Found(
-                code=Code.TIME_OVER_CAP,
-                at=one.at(one.metric.line),
-                found=f"{run.train_time_ms:.0f} ms of training",
-                expected=f"at most {rules.train_time_s:g} s",
-                do="Stop in time.",
-            )
+            yield at.has(Code.TIME_OVER_CAP, said, expected=f"at most {cap:g} s")
         elif over > 0:
-            yield Found(
-                code=Code.TIME_OVER_CAP_BY_ONE_STEP,
-                at=one.at(one.metric.line),
-                found=f"{run.train_time_ms:.0f} ms of training, {over:.0f} ms over the cap of {rules.train_time_s:g} s",
-                do="The step that was running had to end: nothing to do.",
-            )
-    if (
-        rules.artifact_bytes is not None
-        and run.artifact_bytes is not None
-        and run.artifact_bytes > rules.artifact_bytes
-    ):
-        yield Found(
-            code=Code.SIZE_OVER_CAP,
-            at=one.at(one.training.size_line or one.metric.line),
-            found=f"{run.artifact_bytes} bytes",
-            expected=f"at most {rules.artifact_bytes}",
-            do="Shrink the artifact.",
-        )
+            yield at.has(Code.TIME_OVER_CAP_BY_ONE_STEP, f"{said}, {over:.0f} ms over the cap of {cap:g} s")
+    yield from size_over_cap(run.artifact_bytes, rules, one.at(one.training.size_line or one.metric.line))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
-    """Why an embedded source does not parse, and whether it is unable to print the metric's label."""
-
-    fault: str | None
-    mute: bool
+def size_over_cap(size: int | None, rules: Ruleset, at: Place) -> Raised:
+    """Check the size of an artifact."""
+    if size is not None and rules.artifact_bytes is not None and size > rules.artifact_bytes:
+        yield at.has(Code.SIZE_OVER_CAP, f"{size} bytes", expected=f"at most {rules.artifact_bytes}")
 
 
 def _sources(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     """Check that each embedded source is whole, parses, and can print the metric."""
-    judged: dict[tuple[bytes, str], _Judged] = {}
+    faults: dict[tuple[bytes, str], str | None] = {}  # each source is parsed once
+    mute: dict[tuple[bytes, str], bool] = {}
     for one in claimed:
         run, label = one.training, one.metric.label
         if run.source is None:
             continue
+        at, own = one.at(run.line), run.source.size_bytes
         size = run.code_bytes if run.unpacked_code_bytes is None else run.unpacked_code_bytes
-        if size is not None and abs(run.source.size_bytes - size) > NEWLINE_BYTES:
-            yield Found(
-                code=Code.SOURCE_SIZE_MISMATCH,
-                at=one.at(run.line),
-                found=f"an embedded source of {run.source.size_bytes} bytes and a printed code size of {size}",
-                expected="the two to be equal",
-                do="Show the whole program that ran.",
-            )
+        if size is not None and abs(own - size) > NEWLINE_BYTES:
+            found = f"an embedded source of {own} bytes and a printed code size of {size}"
+            yield at.has(Code.SOURCE_SIZE_MISMATCH, found, expected="the two to be equal")
         key = run.source.text, label
-        if key not in judged:
-            mute = rules.final == LABELLED and cannot_print(run.source, label)
-            judged[key] = _Judged(fault=does_not_compile(run.source, run.python), mute=mute)
-        if judged[key].fault is not None:
-            yield Found(
-                code=Code.SOURCE_DOES_NOT_COMPILE,
-                at=one.at(run.line),
-                found=f"an embedded source that does not parse: {judged[key].fault}",
-                do=SHOW,
-            )
-        if judged[key].mute:
-            yield Found(
-                code=Code.LABEL_NOT_IN_SOURCE,
-                at=one.at(one.metric.line),
-                found=f"the metric {label}, which no text in the embedded source can make",
-                do=SHOW,
-            )
+        if key not in faults:
+            faults[key] = does_not_compile(run.source, run.python)
+            mute[key] = rules.final == LABELLED and cannot_print(run.source, label)
+        if faults[key] is not None:
+            yield at.has(Code.SOURCE_DOES_NOT_COMPILE, f"an embedded source that does not parse: {faults[key]}")
+        if mute[key]:
+            found = f"the metric {label}, which no text in the embedded source can make"
+            yield one.at(one.metric.line).has(Code.LABEL_NOT_IN_SOURCE, found)

@@ -9,7 +9,7 @@ from analysis.checks.caps import check_told
 from analysis.checks.folder import several_runs
 from analysis.checks.runs import check_runs
 from analysis.record.sweep import SweepRead
-from analysis.rules.findings import Code, Finding, Found, Place, Raised, graded
+from analysis.rules.findings import Code, Finding, Place, Raised, graded
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import CANDIDATE, SCRIPT, SweepError
 from analysis.sweepdir.plan import Plan, read_script
@@ -32,10 +32,5 @@ def _script(directory: Path, plan: Plan) -> Raised:
             raise SweepError(f"{SCRIPT} is a link that leads out of the sweep.")
         read_script(directory, plan)
     except SweepError as error:
-        yield Found(
-            code=Code.MISSING_FILE,
-            at=Place(SCRIPT),
-            found=f"that {str(error).rstrip('.')}",
-            expected="the planned script",
-            do="Put it back.",
-        )
+        found = f"that {str(error).rstrip('.')}"
+        yield Place(SCRIPT).has(Code.MISSING_FILE, found, expected="the planned script", do="Put it back.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from analysis.rules.findings import Finding
 from analysis.rules.ruleset import USUAL, RulesError, Ruleset, load
 from analysis.sweepdir.layout import CANDIDATE, SweepError, is_sweep
 from analysis.sweepdir.plan import read_plan
-from analysis.untrusted.files import printable_path
 from analysis.untrusted.refusal import EvidenceError, UsageError
 
 
@@ -33,20 +33,14 @@ class Audit:
     headline: Fit
     findings: tuple[Finding, ...]
 
-    @property
-    def where(self) -> str:
-        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
-        return printable_path(self.paths[0]) + more
 
-
-def audit_all(paths: list[Path], rules: str | None = None) -> list[Audit]:
+def audit_all(paths: Sequence[Path], rules: str | None = None) -> list[Audit]:
     """Audit each folder of the PATHs, then their single logs together. Raises UsageError, RulesError, EvidenceError."""
     files = [path for path in paths if path.is_file()]
-    audits = [audit([path], rules) for path in paths if not path.is_file()]
-    return [*audits, audit(files, rules)] if files else audits
+    return [audit(group, rules) for group in (*([path] for path in paths if not path.is_file()), files) if group]
 
 
-def audit(paths: list[Path], rules: str | None = None) -> Audit:
+def audit(paths: Sequence[Path], rules: str | None = None) -> Audit:
     """Audit a record folder, a sweep or some single logs. Raises UsageError, RulesError, EvidenceError."""
     named = load(rules) if rules else None
     return _of_sweep(paths[0], named) if is_sweep(paths[0]) else _of_record(paths, named or load(USUAL))
@@ -57,16 +51,17 @@ def _of_sweep(path: Path, named: Ruleset | None) -> Audit:
         plan = read_plan(path)
         rules = named or plan.rules()
         read = read_sweep(path, plan, rules)
-        findings = audit_sweep(read, path, plan, rules)
+        findings = tuple(audit_sweep(read, path, plan, rules))
     except (SweepError, RulesError) as error:  # of the plan, which is evidence
         raise EvidenceError(str(error)) from None
     runs = len(read.claimed.get(CANDIDATE, ()))
-    return Audit(paths=(path,), rules=rules.name, runs=runs, headline=Fit.UNCLAIMED, findings=tuple(findings))
+    return Audit(paths=(path,), rules=rules.name, runs=runs, headline=Fit.UNCLAIMED, findings=findings)
 
 
-def _of_record(paths: list[Path], rules: Ruleset) -> Audit:
-    if frames := [path for path in paths if path.is_file() and path.suffix in FRAME_SUFFIXES]:
-        raise UsageError(f"{frames[0]} is a frame: it holds no logs to audit. Name the folder with the logs.")
+def _of_record(paths: Sequence[Path], rules: Ruleset) -> Audit:
+    for path in paths:
+        if path.is_file() and path.suffix in FRAME_SUFFIXES:
+            raise UsageError(f"{path} is a frame: it holds no logs to audit. Name the folder with the logs.")
     record = read_record(paths)
     if inside := records_below(record):
         raise UsageError(
@@ -74,10 +69,6 @@ def _of_record(paths: list[Path], rules: Ruleset) -> Audit:
             f"one, or see all with python -m analysis.leaderboard {paths[0]}."
         )
     selection = select(record, rules)
-    return Audit(
-        paths=tuple(paths),
-        rules=rules.name,
-        runs=len(selection.claimed),
-        headline=selection.fit,
-        findings=tuple(audit_folder(record, selection, rules)),
-    )
+    findings = tuple(audit_folder(record, selection, rules))
+    runs = len(selection.claimed)
+    return Audit(paths=tuple(paths), rules=rules.name, runs=runs, headline=selection.fit, findings=findings)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.checks.data import check_control
-from analysis.checks.plan import Kept, Planned, compare, own_rules
+from analysis.checks.plan import Planned, compare, other_claim, own_rules
 from analysis.evidence.case import Case
 from analysis.evidence.compared import sample_of
 from analysis.evidence.gather import Gathered, gather
@@ -101,8 +101,8 @@ def _followed(asked: Asked, case: Case, seeds_aside: Sequence[int]) -> Planned |
     if asked.plan is None:
         return None
     where = next(path for path in asked.paths if asked.beside is not None or is_sweep(path))
-    kept = Kept(runs=case.runs, control=case.control, seeds_aside=seeds_aside)
-    return compare(asked.plan, where, kept, rules=case.rules, sota=case.sota, other_control=asked.control is not None)
+    differs = other_claim(asked.plan, case.rules, sota=case.sota, other_control=asked.control is not None)
+    return compare(asked.plan, where, case.runs + case.control, seeds_aside, differs)
 
 
 def _in_planned_order(case: Case) -> Case:
@@ -198,7 +198,6 @@ def _own_rules(asked: Asked) -> list[Finding]:
         at=Place(PLAN),
         found=changed,
         expected="a shipped ruleset or the reviewer's own",
-        do="Name the rules to judge by with --rules, or the changed value with its own option.",
     )
     return graded([found], {})
 

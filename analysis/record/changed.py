@@ -26,7 +26,7 @@ def records_to_check(top: str, base: str, measures: Mapping[str, str]) -> list[P
     touches one of these, and where it is unclear what a record holds: links, submodules, records inside records.
     """
     folder = _path_of_checkout("path", top)
-    changed = changed_files(base) if base else []
+    changed = _changed_files(base) if base else []
     for name, value in measures.items():
         measure = _path_of_checkout(name, value)
         if touched := [path for path in changed if path.is_relative_to(measure) or measure.is_relative_to(path)]:
@@ -39,7 +39,7 @@ def records_to_check(top: str, base: str, measures: Mapping[str, str]) -> list[P
             return []  # the change removes it
         raise ChangeError(f"path: {folder} is no folder of this checkout. Name the folder that holds the records.")
     try:
-        return touched_records(changed, folder) if changed else list(record_folders(folder))
+        return _touched_records(changed, folder) if changed else list(record_folders(folder))
     except OSError as error:
         raise ChangeError(f"{error.filename} cannot be read: {error.strerror}.") from None
 
@@ -62,40 +62,40 @@ def _first_link(path: Path) -> Path | None:
 # -- records -----------------------------------------------------------------------------------------------------------
 
 
-def touched_records(changed: list[Path], top: Path) -> list[Path]:
-    """Return the record folders that the changed files belong to, as the leaderboard would find them.
-
-    Raises ChangeError, OSError.
-    """
+def _touched_records(changed: list[Path], top: Path) -> list[Path]:
+    """Return the record folders that the changed files belong to, as the leaderboard would find them."""
     for path in changed:
         if (link := _first_link(path)) and (link.is_relative_to(top) or top.is_relative_to(link)):
             raise ChangeError(f"{link} is a link. A record is judged by files of its own: put them in its place.")
         if path.is_dir() and path.is_relative_to(top):
             raise ChangeError(f"{path} is a submodule. A record is judged by files of its own: put them in its place.")
     found = {_alone(top)} if is_record(top, list(top.iterdir())) else set()
-    by_folder: dict[Path, list[Path]] = {}
     for path in changed:
         if path.is_relative_to(top):
-            by_folder.setdefault(path.parent, []).append(path)
-    for folder, files in by_folder.items():
-        found |= _records_of(folder, files, top)
+            found |= _records_of(path, top)
     return sorted(found)
 
 
-def _records_of(folder: Path, files: list[Path], top: Path) -> set[Path]:
-    """Return the records that changed files of one folder belong to: the one around it, else those below it."""
+def _records_of(path: Path, top: Path) -> set[Path]:
+    """Return the records that a changed file belongs to: the one around it, else those below its folder."""
+    folder = path.parent
     if record := _around(folder, top):
         return {_alone(record)}
     if folder == top:
-        if loose := [path for path in files if path.exists() and _may_be_evidence(path)]:
-            raise ChangeError(f"{loose[0]} is in no record folder. Put it into one.")
+        if path.exists() and _may_be_evidence(path):
+            raise ChangeError(f"{path} is in no record folder. Put it into one.")
         return set()
     if not folder.is_dir():
         return set()
-    below = set(record_folders(folder))
+    below = _below(folder)
     if not below:
         return {folder}  # a folder without any evidence is judged as that
-    return set() if all(path.suffix.lower() == ".md" for path in files) else below
+    return set() if path.suffix.lower() == ".md" else below
+
+
+@cache
+def _below(folder: Path) -> set[Path]:
+    return set(record_folders(folder))
 
 
 @cache
@@ -122,10 +122,8 @@ def _claims_below(folder: Path) -> Iterator[Path]:
     """
     for parent, _, names in os.walk(folder):
         inside = Path(parent)
-        if inside in (folder, folder / CONTROL):
-            continue
         claims = submission_file([inside / name for name in names], inside) is not None
-        if claims or (is_sweep(inside) and not is_sweep(folder)):
+        if inside not in (folder, folder / CONTROL) and (claims or (is_sweep(inside) and not is_sweep(folder))):
             yield inside
 
 
@@ -137,7 +135,7 @@ def _may_be_evidence(path: Path) -> bool:
 # -- git ---------------------------------------------------------------------------------------------------------------
 
 
-def changed_files(base: str) -> list[Path]:
+def _changed_files(base: str) -> list[Path]:
     """Return the files that differ between the checkout and `base`, removed ones too. Raises ChangeError.
 
     If the checkout is GitHub's own merge of the pull request, its first parent is what the change would be merged into.

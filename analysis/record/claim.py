@@ -16,7 +16,6 @@ from analysis.record.keys import (
     ELSEWHERE,
     LARGEST,
     LONGEST_KEY,
-    SEED_KEY,
     SEEDS,
     is_bpb,
     is_loss,
@@ -24,8 +23,8 @@ from analysis.record.keys import (
     normal,
     number,
 )
-from analysis.rules.findings import ERROR, Severity
-from analysis.untrusted.files import FileError, read_bounded
+from analysis.rules.findings import ERROR, Place, Severity
+from analysis.untrusted.files import FileError, printable_path, read_bounded
 
 LIMIT = 2**20  # bytes
 MOST_REPEATED = 10  # keys that are named
@@ -43,10 +42,11 @@ class SchemaFault(NamedTuple):
 
 
 class Stated(NamedTuple):
-    """A number of the JSON and the key it is under."""
+    """A number of the JSON, and the key it is under. Of several the first of the highest rank counts."""
 
     value: Decimal
     key: str
+    rank: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,10 @@ class Claim:
     keys: Mapping[str, str] = field(default_factory=dict)
     schema: Sequence[SchemaFault] = ()
     fault: str | None = None
+
+    def at(self, line: int) -> Place:
+        """Return a line of the JSON as the place of a finding."""
+        return Place(printable_path(Path(self.file.name)), line)
 
     def line_of(self, what: str) -> int:
         """Return the line of a fact, such as val_bpb or `seed 42`, or else of a key of that name."""
@@ -127,15 +131,17 @@ class _Repeated:
 def _claim_of(table: Mapping[str, Any], file: Path, text: str) -> Claim:
     numbers, seeds = _numbers(table), read_seeds(table)
     bpb, size = _chosen(numbers["val_bpb"]), _chosen(numbers["artifact_bytes"])
-    loss = _chosen(numbers["val_loss"]) if bpb is None else _of_one_line(numbers["val_loss"], bpb)
+    loss = _chosen(numbers["val_loss"])
+    if bpb is not None:  # only the loss whose key goes with the bpb's says anything about it
+        partner = normal(bpb.key).replace("bpb", "loss")
+        loss = next((one for one in numbers["val_loss"] if normal(one.key) == partner), None)
     chosen = {"val_bpb": bpb, "val_loss": loss, "artifact_bytes": size}
-    others = [Stated(one.value, one.key) for one in numbers["val_bpb"] if bpb is not None and one.key != bpb.key]
     return Claim(
         file=file,
         text=text,
         val_bpb=bpb.value if bpb is not None else None,
         val_loss=loss.value if loss is not None else None,
-        other_bpbs=others if bpb is not None and bpb.rank == 0 else (),
+        other_bpbs=[one for one in numbers["val_bpb"] if bpb is not None and bpb.rank == 0 and one.key != bpb.key],
         artifact_bytes=int(size.value) if size is not None else None,
         seeds=seeds,
         date=_text(table, "date")[:200] or None,
@@ -153,9 +159,6 @@ def _constant(name: str) -> Decimal:
     return Decimal("NaN") if name == "NaN" else Decimal("Infinity")
 
 
-# -- the headline and the size -----------------------------------------------------------------------------------------
-
-
 class _Leaf(NamedTuple):
     """A value of the JSON: its normal key with those above it, its key as written."""
 
@@ -164,21 +167,13 @@ class _Leaf(NamedTuple):
     value: Any
 
 
-class _Ranked(NamedTuple):
-    """A number that may be the headline or the size; the first of the highest rank is."""
-
-    rank: int
-    value: Decimal
-    key: str
-
-
 def _leaves(table: Mapping[str, Any], depth: int = 0) -> Iterator[_Leaf]:
     """Yield what the JSON says of this submission and of no single seed, the shallow ones first."""
     deeper: list[tuple[str, Mapping[str, Any]]] = []
     for key, value in table.items():
         plain = normal(key)
         of_seeds = "seed" in plain or plain.isdecimal() or (SEEDS.search(plain) and not isinstance(value, dict))
-        if of_seeds or ELSEWHERE.search(plain) or SEED_KEY.search(plain):
+        if of_seeds or ELSEWHERE.search(plain):
             continue
         if isinstance(value, dict):
             deeper.append((plain, value))
@@ -190,36 +185,24 @@ def _leaves(table: Mapping[str, Any], depth: int = 0) -> Iterator[_Leaf]:
                 yield leaf._replace(path=f"{parent}_{leaf.path}"[: 3 * LONGEST_KEY])
 
 
-def _numbers(table: Mapping[str, Any]) -> dict[str, list[_Ranked]]:
+def _numbers(table: Mapping[str, Any]) -> dict[str, list[Stated]]:
     """Return every number that may be the headline bpb, the headline loss or the artifact's size."""
-    found: dict[str, list[_Ranked]] = {"val_bpb": [], "val_loss": [], "artifact_bytes": []}
+    found: dict[str, list[Stated]] = {"val_bpb": [], "val_loss": [], "artifact_bytes": []}
     for path, key, value in _leaves(table):
         one = number(value)
         if one is None:
             continue
         is_mean = re.search(r"(?:^|_)(?:mean|avg|average)(?:_|$)", path) is not None
-        rank = 2 if path in ("val_bpb", "val_loss") else int(is_mean)
-        if is_bpb(path) and one < LARGEST:
-            found["val_bpb"].append(_Ranked(rank, one, key))
-        elif is_loss(path) and one < LARGEST:
-            found["val_loss"].append(_Ranked(rank, one, key))
+        rank = 2 if path in found else int(is_mean)
+        if (is_bpb(path) or is_loss(path)) and one < LARGEST:
+            found["val_bpb" if is_bpb(path) else "val_loss"].append(Stated(one, key, rank))
         elif is_total(path) and one == one.to_integral_value():
-            found["artifact_bytes"].append(_Ranked(int("total" in path), one, key))
+            found["artifact_bytes"].append(Stated(one, key, rank=int("total" in path)))
     return found
 
 
-def _chosen(values: Sequence[_Ranked]) -> _Ranked | None:
-    """Return the first of the highest rank: what the leaderboard shows."""
+def _chosen(values: Sequence[Stated]) -> Stated | None:
     return max(values, key=lambda one: one.rank, default=None)
-
-
-def _of_one_line(losses: Sequence[_Ranked], bpb: _Ranked) -> _Ranked | None:
-    """Return the loss whose key goes with the bpb's: only that loss says anything about the bpb."""
-    partner = normal(bpb.key).replace("bpb", "loss")
-    return next((one for one in losses if normal(one.key) == partner), None)
-
-
-# -- the schema --------------------------------------------------------------------------------------------------------
 
 
 def _schema(table: Mapping[str, Any], *, has_headline: bool) -> list[SchemaFault]:

@@ -8,38 +8,28 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from analysis.record import keys
-from analysis.record.keys import DEEPEST, ELSEWHERE, LARGEST, SEED_KEY, SEEDS, is_bpb, is_loss, normal, number
+from analysis.record.keys import (
+    DEEPEST,
+    ELSEWHERE,
+    LARGEST,
+    SEED_KEY,
+    SEEDS,
+    is_bpb,
+    is_loss,
+    normal,
+    number,
+    seed_number,
+)
 
 MOST_SEEDS = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SeedClaim:
     """What is claimed of one seed: every bpb and every loss that the JSON gives it, in the order of writing.
 
     key: the first key that names it.
     """
-
-    key: str
-    val_bpbs: tuple[Decimal, ...] = ()
-    val_losses: tuple[Decimal, ...] = ()
-    log: str | None = None
-
-
-def read_seeds(table: Mapping[str, Any]) -> dict[int, SeedClaim]:
-    """Return every seed that the JSON names as one of its own, with what it says of it."""
-    reader = _Reader()
-    reader.read(table)
-    return {
-        seed: SeedClaim(key=said.key, val_bpbs=tuple(said.val_bpbs), val_losses=tuple(said.val_losses), log=said.log)
-        for seed, said in reader.said.items()
-    }
-
-
-@dataclass(slots=True, kw_only=True)
-class _Said:
-    """A SeedClaim while the JSON is being read."""
 
     key: str
     val_bpbs: list[Decimal] = field(default_factory=list)
@@ -59,22 +49,28 @@ class _Said:
             self.val_losses.append(found)
 
 
+def read_seeds(table: Mapping[str, Any]) -> dict[int, SeedClaim]:
+    """Return every seed that the JSON names as one of its own, with what it says of it."""
+    reader = _Reader()
+    reader.read(table)
+    return reader.said
+
+
 class _Reader:
     """One pass over one JSON."""
 
     def __init__(self) -> None:
-        self.said: dict[int, _Said] = {}
+        self.said: dict[int, SeedClaim] = {}
 
     def read(self, table: Mapping[str, Any]) -> None:
         for key, value in table.items():
             name = normal(key)
-            if ELSEWHERE.search(name) and not SEED_KEY.search(name):
-                continue
             if match := SEED_KEY.search(name):  # seed_42_val_bpb: 1.08, or seed_42: {...}
                 self.say(int(match[1]), key, value)
+            elif ELSEWHERE.search(name):
+                continue
             elif name == "seed":
-                if (seed := keys.seed(value)) is not None:
-                    self.say(seed, key, None)
+                self.say(seed_number(value), key, None)
             elif SEEDS.search(name) or is_bpb(name) or name in ("metrics", "evaluation", "evidence"):
                 self.walk(name, value, 0)
         for key, value in table.items():  # val_bpbs: [1.08, 1.09] next to seeds: [42, 7]
@@ -90,24 +86,23 @@ class _Reader:
             for item in value[:MOST_SEEDS]:
                 if isinstance(item, dict):
                     self.walk(key, item, depth + 1)
-                elif _of_seeds(key) and not is_bpb(key) and (seed := keys.seed(item)) is not None:
-                    self.say(seed, key, None)
+                elif _of_seeds(key) and not is_bpb(key):
+                    self.say(seed_number(item), key, None)
         elif isinstance(value, dict):
-            if (seed := keys.seed(value.get("seed"))) is not None:
+            if (seed := seed_number(value.get("seed"))) is not None:
                 self.say(seed, key, value)
                 return
             for name, item in value.items():
                 self.walk_item(key, name, item, depth)
 
     def walk_item(self, key: str, name: str, item: Any, depth: int) -> None:
-        """Take one item of a table that is under `key`."""
         plain, of_seeds = normal(name), _of_seeds(key)
         match = re.fullmatch(r"(?:seed_?|s_?)?(\d{1,18})", plain)
         named = match is not None and (of_seeds or plain.startswith("seed"))
         whole = isinstance(item, Decimal) and item == item.to_integral_value()
-        if isinstance(item, dict) and keys.seed(item.get("seed")) is not None:
+        if isinstance(item, dict) and seed_number(item.get("seed")) is not None:
             self.walk(key, item, depth + 1)
-        elif named and whole and (seed := keys.seed(item)) is not None:  # "seed1": 42
+        elif named and whole and (seed := seed_number(item)) is not None:  # "seed1": 42
             self.say(seed, name, None)
         elif named and match and (isinstance(item, dict) or number(item) is not None):
             self.say(int(match[1]), name, item if isinstance(item, dict) else {_metric_under(key): item})
@@ -115,15 +110,12 @@ class _Reader:
             below = plain if SEEDS.search(plain) else key
             self.walk(f"{below}_seed" if of_seeds and not SEEDS.search(plain) else below, item, depth + 1)
 
-    def say(self, seed: int, key: str, value: Any) -> None:
-        """Add what one place says of one seed."""
-        if seed not in self.said and len(self.said) >= MOST_SEEDS:
+    def say(self, seed: int | None, key: str, value: Any) -> None:
+        """Add what one place says of one seed, if it is one."""
+        if seed is None or (seed not in self.said and len(self.said) >= MOST_SEEDS):
             return
-        about = self.said.setdefault(seed, _Said(key=key))
-        if isinstance(value, dict):
-            said = {name: item for name, item in value.items() if not isinstance(item, (dict, list))}
-        else:
-            said = {normal(SEED_KEY.sub("_", key)) or "val_bpb": value}
+        about = self.said.setdefault(seed, SeedClaim(key=key))
+        said = value if isinstance(value, dict) else {normal(SEED_KEY.sub("_", key)) or "val_bpb": value}
         for name, item in said.items():
             about.take(normal(name), item)
 

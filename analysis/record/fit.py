@@ -37,27 +37,30 @@ class Headline:
 
     def is_of(self, metric: Metric) -> bool:
         """Return whether a run ends in this value. A bpb under a loss key counts too; the wrong key is a finding."""
-        return agrees(self.value, getattr(metric, self.metric)) or (
-            self.metric == "val_loss" and agrees(self.value, metric.val_bpb)
-        )
+        return any(agrees(self.value, getattr(metric, what)) for what in self.may_be)
 
-    def is_mean_of(self, values: Sequence[float], better: float = math.inf) -> bool:
-        """Return whether it is their mean; it may be `better` than that by this much at most."""
-        return agrees(self.value, mean(values), better)
-
-    def is_among(self, values: Iterable[float | None], better: float = math.inf) -> bool:
-        return any(agrees(self.value, value, better) for value in values)
+    @property
+    def may_be(self) -> list[str]:
+        """Return the metrics that the value may be of: that of its key, else a bpb."""
+        return list(dict.fromkeys((self.metric, "val_bpb")))
 
 
 def headlines(claim: Claim | None) -> list[Headline]:
     """Return the headline that a JSON gives, then the other values of it that may be meant instead."""
     if claim is None:
         return []
-    for metric, value in (("val_bpb", claim.val_bpb), ("val_loss", claim.val_loss)):
-        if value is not None:
-            first = Headline(metric=metric, value=value, key=claim.keys.get(metric, metric))
-            return [first, *(Headline(metric="val_bpb", value=other, key=key) for other, key in claim.other_bpbs)]
-    return []
+    first = [
+        Headline(metric=metric, value=value, key=claim.keys.get(metric, metric))
+        for metric, value in (("val_bpb", claim.val_bpb), ("val_loss", claim.val_loss))
+        if value is not None
+    ]
+    return first[:1] + [Headline(metric="val_bpb", value=one.value, key=one.key) for one in claim.other_bpbs]
+
+
+def half_a_unit(claimed: Decimal) -> float:
+    """Return half a unit of a decimal's last printed digit."""
+    exponent = claimed.as_tuple().exponent
+    return 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
 
 
 def agrees(claimed: Decimal, value: float | None, better: float = math.inf) -> bool:
@@ -67,10 +70,12 @@ def agrees(claimed: Decimal, value: float | None, better: float = math.inf) -> b
     """
     if value is None or not math.isfinite(value):
         return False
-    exponent = claimed.as_tuple().exponent
-    printed = 0.51 * 10.0**exponent if isinstance(exponent, int) else 0.0
-    most = max(ROUNDING, min(printed, 0.01))
+    most = max(ROUNDING, min(1.02 * half_a_unit(claimed), 0.01))
     return -max(ROUNDING, min(most, better)) <= float(claimed) - value <= most
+
+
+def among(claimed: Decimal, values: Iterable[float | None], better: float = math.inf) -> bool:
+    return any(agrees(claimed, value, better) for value in values)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -81,9 +86,21 @@ def mean(values: Sequence[float]) -> float:
         return math.nan
 
 
+def ratio_of(metric: Metric) -> float | None:
+    """Return val_bpb / val_loss."""
+    bpb, loss = metric.val_bpb, metric.val_loss
+    return bpb / loss if bpb and loss and math.isfinite(bpb) and math.isfinite(loss) else None
+
+
 def values_in(metric: str, metrics: Iterable[Metric]) -> list[float]:
     """Return the values of `val_bpb` or `val_loss` that are there."""
     return [value for one in metrics if (value := getattr(one, metric)) is not None]
+
+
+def is_mean(headline: Headline, what: str, metrics: Sequence[Metric], better: float = math.inf) -> bool:
+    """Return whether a headline is the mean of several runs' values, one for each run."""
+    values = values_in(what, metrics)
+    return len(values) == len(metrics) > 1 and agrees(headline.value, mean(values), better)
 
 
 def fit_of(headline: Headline, metrics: Sequence[Metric], runs: Iterable[Run], margin: float) -> Fit:
@@ -92,16 +109,15 @@ def fit_of(headline: Headline, metrics: Sequence[Metric], runs: Iterable[Run], m
     A headline may be rounded, but not to a number that is better than the runs by more than a tenth of the margin.
     """
     better = margin / 10
-    for what in dict.fromkeys((headline.metric, "val_bpb")):
+    for what in headline.may_be:
         values = values_in(what, metrics)
-        if len(values) == len(metrics) > 1 and headline.is_mean_of(values, better):
+        is_one = among(headline.value, values, better)
+        if is_mean(headline, what, metrics, better) or (len(metrics) == 1 and is_one):
             return Fit.MEAN
-        if headline.is_among(values, better):
-            if len(metrics) == 1:
-                return Fit.MEAN
+        if is_one:
             return Fit.BEST if agrees(headline.value, min(values), better) else Fit.ONE
     for run in runs:
         in_training = [*(metric for metric in run.metrics if metric.diagnostic), *run.steps]
-        if headline.is_among((getattr(one, headline.metric) for one in in_training), better):
+        if among(headline.value, (getattr(one, headline.metric) for one in in_training), better):
             return Fit.IN_TRAINING
     return Fit.UNSUPPORTED

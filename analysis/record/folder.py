@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.reading.reader import read_log
@@ -57,20 +57,47 @@ class Record:
 def read_record(paths: Sequence[Path]) -> Record:
     """Read every log of the PATHs and, if they are one folder, its claim. `listing.left_aside` is what cannot be read."""
     base = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
-    found = _Found()
+    listing = Listing()
+    found: list[Path] = []
     for path in paths:
-        found.take(path)
-    copies = _copies(found.logs)
-    file = submission_file(found.listing.files, base) if base is not None else None
+        below = files_below(path) if path.is_dir() else Listing(files=[path])
+        listing.files += below.files
+        listing.left_aside += below.left_aside
+        found += below.logs if path.is_dir() else [path]
+    empty: list[Path] = []
+    logs = _read(found, listing, empty)
+    copies = _copies(logs)
+    file = submission_file(listing.files, base) if base is not None else None
     return Record(
         base=base,
         paths=paths,
-        listing=found.listing,
-        logs={log: runs for log, runs in found.logs.items() if log not in copies},
+        listing=listing,
+        logs={log: runs for log, runs in logs.items() if log not in copies},
         copies=copies,
-        empty=found.empty,
+        empty=empty,
         claim=read_claim(file) if file is not None else None,
     )
+
+
+def _read(paths: Iterable[Path], listing: Listing, empty: list[Path]) -> dict[Path, list[Run]]:
+    """Return the runs of each log; note what cannot be read in `listing`, and logs without a byte in `empty`."""
+    logs: dict[Path, list[Run]] = {}
+    kept_bytes = 0
+    for log in dict.fromkeys(paths):
+        try:
+            content = read_bounded(log)
+            runs = read_log(log, content)
+            kept_bytes += len(content) if runs else 0
+            if kept_bytes > MOST_BYTES:
+                raise FileError(f"brings the logs of this folder to more than {MOST_BYTES / 2**20:g} MiB")
+        except FileError as error:
+            listing.leave_aside(log, str(error))
+            continue
+        if runs:
+            logs[log] = runs
+        elif not content.strip() and log.name.endswith(".log"):
+            empty.append(log)
+    return logs
 
 
 def records_below(record: Record) -> list[Path]:
@@ -81,45 +108,6 @@ def records_below(record: Record) -> list[Path]:
     for path in record.listing.files:
         folders.setdefault(path.parent, []).append(path)
     return sorted(folder for folder, files in folders.items() if submission_file(files, folder) is not None)
-
-
-@dataclass(slots=True)
-class _Found:
-    """The files of a record while it is being read."""
-
-    listing: Listing = field(default_factory=Listing)
-    logs: dict[Path, list[Run]] = field(default_factory=dict)
-    empty: list[Path] = field(default_factory=list)
-    kept_bytes: int = 0
-
-    def take(self, path: Path) -> None:
-        """Read a log, or all logs below a folder."""
-        if not path.is_dir():
-            self.listing.files.append(path)
-            self._read(path)
-            return
-        below = files_below(path)
-        self.listing.files += below.files
-        self.listing.left_aside += below.left_aside
-        for log in below.logs:
-            self._read(log)
-
-    def _read(self, log: Path) -> None:
-        if log in self.logs:
-            return
-        try:
-            content = read_bounded(log)
-            runs = read_log(log, content)
-            self.kept_bytes += len(content) if runs else 0
-            if self.kept_bytes > MOST_BYTES:
-                raise FileError(f"brings the logs of this folder to more than {MOST_BYTES / 2**20:g} MiB")
-        except FileError as error:
-            self.listing.leave_aside(log, str(error))
-            return
-        if runs:
-            self.logs[log] = runs
-        elif not content.strip() and log.name.endswith(".log"):
-            self.empty.append(log)
 
 
 def _copies(logs: Mapping[Path, Sequence[Run]]) -> dict[Path, Copy]:
@@ -140,11 +128,9 @@ def _copies(logs: Mapping[Path, Sequence[Run]]) -> dict[Path, Copy]:
 def _kept_first(log: Path, runs: Sequence[Run]) -> tuple[object, ...]:
     """Return the sort key of what is kept of two logs of one run: more runs, steps, its seed in its name, more steps."""
     steps = sum(len(text) for run in runs for _, text in run.curve)
-    return -len(runs), steps == 0, not _names_its_seed(log, runs), -steps
-
-
-def _names_its_seed(log: Path, runs: Sequence[Run]) -> bool:
-    return any(run.seed is not None and re.search(rf"(?<!\d){run.seed}(?!\d)", log.name) for run in runs)
+    seeds = [run.seed for run in runs if run.seed is not None]
+    named = any(re.search(rf"(?<!\d){seed}(?!\d)", log.name) for seed in seeds)
+    return -len(runs), steps == 0, not named, -steps
 
 
 def _content_of(run: Run) -> bytes:

@@ -6,11 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
+from analysis.reading.grammar import Metric
 from analysis.reading.run import Run
 from analysis.record.claim import Claim
-from analysis.record.fit import Headline, agrees, values_in
+from analysis.record.claimed_seeds import SeedClaim
+from analysis.record.fit import Headline, agrees, among, is_mean, mean, values_in
 from analysis.record.folder import Record, seed_of
 from analysis.record.metrics import labelled, labels_of, metrics_of, same_evaluation
 from analysis.rules.ruleset import Ruleset
@@ -26,11 +29,15 @@ class Meant:
 
     def makes(self, headline: Headline, rules: Ruleset) -> bool:
         """Return whether the headline is the mean or one value of these runs."""
-        if self.label is None:
-            return False
-        metrics = [metric for run in self.runs if (metric := labelled(run, self.label, rules)) is not None]
-        values = values_in(headline.metric, metrics)
-        return bool(values) and (headline.is_mean_of(values) or headline.is_among(values))
+        values = values_in(headline.metric, _labelled(self.runs, self.label, rules).values())
+        return among(headline.value, [*values, mean(values)] if values else [])
+
+
+def _labelled(runs: list[Run], label: str | None, rules: Ruleset) -> dict[int, Metric]:
+    """Return by the run's id the metric of this label, of the runs that end in one."""
+    if label is None:
+        return {}
+    return {id(run): metric for run in runs if (metric := labelled(run, label, rules)) is not None}
 
 
 def by_seed_values(claim: Claim, candidates: list[Run], rules: Ruleset) -> Meant:
@@ -40,66 +47,46 @@ def by_seed_values(claim: Claim, candidates: list[Run], rules: Ruleset) -> Meant
     """
     best = Meant()
     for label in labels_of(candidates, rules):
-        fitting = _fitting(claim, candidates, label, rules)
-        if len(fitting) <= len(best.runs):
-            continue
-        folders = {run.log.parent for run in fitting.values()}
-        others = set(claim.seeds) - set(fitting)
-        chosen = {id(run) for run in fitting.values()} | {
-            id(run)
-            for run in candidates
-            if seed_of(run) in others and run.log.parent in folders and labelled(run, label, rules) is not None
-        }
-        best = Meant(runs=[run for run in candidates if id(run) in chosen], label=label)
+        metrics = _labelled(candidates, label, rules)
+        fitting: dict[int | None, Run] = {}
+        for run in candidates:
+            said = claim.seeds.get(-1 if (seed := seed_of(run)) is None else seed)
+            if said is not None and id(run) in metrics and _fits(said, metrics[id(run)]):
+                fitting.setdefault(seed, run)
+        if len(fitting) > len(best.runs):
+            known, folders = {id(run) for run in fitting.values()}, {run.log.parent for run in fitting.values()}
+            others = claim.seeds.keys() - fitting.keys()
+            runs = [
+                run
+                for run in candidates
+                if id(run) in known or (id(run) in metrics and seed_of(run) in others and run.log.parent in folders)
+            ]
+            best = Meant(runs=runs, label=label)
     return best
 
 
-def _fitting(claim: Claim, candidates: list[Run], label: str, rules: Ruleset) -> dict[int, Run]:
-    """Return by seed the first run that ends in what is claimed of the seed, under this label."""
-    found: dict[int, Run] = {}
-    for run in candidates:
-        seed, metric = seed_of(run), labelled(run, label, rules)
-        if seed is None or metric is None or seed in found or seed not in claim.seeds:
-            continue
-        about = claim.seeds[seed]
-        bpbs, losses = about.val_bpbs, about.val_losses if not about.val_bpbs else []
-        if any(agrees(value, metric.val_bpb) for value in bpbs) or any(
-            agrees(value, metric.val_loss) for value in losses
-        ):
-            found[seed] = run
-    return found
+def _fits(said: SeedClaim, metric: Metric) -> bool:
+    """Return whether a run ends in what is claimed of its seed: a bpb or, if the JSON gives none, a loss."""
+    claimed, value = (said.val_bpbs, metric.val_bpb) if said.val_bpbs else (said.val_losses, metric.val_loss)
+    return any(agrees(one, value) for one in claimed)
 
 
 def by_headline(headline: Headline, record: Record, candidates: list[Run], rules: Ruleset) -> Meant:
     """Return a group of runs whose mean is the headline; else the group of a run whose value it is."""
     groups = list(_groups(record, candidates))
     labels = labels_of(candidates, rules)
-    for group in groups:
-        for label in labels:
-            having = [run for run in group if labelled(run, label, rules) is not None]
-            if _mean_is(headline, having, label, rules):
-                return Meant(runs=having, label=label, headline=headline)
+    for group, label in product(groups, labels):
+        metrics = _labelled(group, label, rules)
+        if any(is_mean(headline, what, [*metrics.values()]) for what in headline.may_be):
+            return Meant(runs=[run for run in group if id(run) in metrics], label=label, headline=headline)
     in_one_folder = [group for group in groups if len(group) > 1 and len({run.log.parent for run in group}) == 1]
-    for group in [*in_one_folder, *groups]:
-        for label in labels:
-            named = {
-                alike(run.log)
-                for run in group
-                if (metric := labelled(run, label, rules)) is not None and headline.is_of(metric)
-            }
-            if named:
-                kin = [run for run in group if any(same_evaluation(m.label, label) for m in metrics_of(run, rules))]
-                return Meant(runs=_without_older(kin, named), label=label, headline=headline)
+    for group, label in product([*in_one_folder, *groups], labels):
+        metrics = _labelled(group, label, rules)
+        named = {alike(run.log) for run in group if id(run) in metrics and headline.is_of(metrics[id(run)])}
+        if named:
+            kin = [run for run in group if any(same_evaluation(m.label, label) for m in metrics_of(run, rules))]
+            return Meant(runs=_without_older(kin, named), label=label, headline=headline)
     return Meant()
-
-
-def _mean_is(headline: Headline, runs: list[Run], label: str, rules: Ruleset) -> bool:
-    metrics = [metric for run in runs if (metric := labelled(run, label, rules)) is not None]
-    for what in dict.fromkeys((headline.metric, "val_bpb")):
-        values = values_in(what, metrics)
-        if len(values) > 1 and len(values) == len(metrics) and headline.is_mean_of(values):
-            return True
-    return False
 
 
 def _groups(record: Record, candidates: list[Run]) -> Iterator[list[Run]]:
@@ -134,8 +121,6 @@ def _without_older(group: list[Run], named: set[str]) -> list[Run]:
 
 def topmost(record: Record, candidates: list[Run]) -> list[Run]:
     """Return the runs nearest to the top; logs that were given by name are all at the top."""
-    least = min((record.depth(run.log) for run in candidates), default=0)
-    given = [run for run in candidates if run.log in record.paths]
-    return given + [
-        run for run in candidates if run.log not in record.paths and record.depth(run.log) in (0, max(least, 1))
-    ]
+    depths = {id(run): record.depth(run.log) for run in candidates}
+    top = (0, max(1, min(depths.values(), default=0)))
+    return sorted((run for run in candidates if depths[id(run)] in top), key=lambda run: run.log not in record.paths)

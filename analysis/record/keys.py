@@ -70,7 +70,7 @@ def number(value: Any) -> Decimal | None:
     return value if SMALLEST < value < 10**15 else None
 
 
-def seed(value: Any) -> int | None:
+def seed_number(value: Any) -> int | None:
     """Return a whole number, 0 included."""
     found = number(value)
     if found is None and value in (0, Decimal(0), "0") and not isinstance(value, bool):

@@ -110,7 +110,8 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
     fit = Fit.UNCLAIMED
     if meant.headline is not None and claimed:
         fit = fit_of(meant.headline, [one.metric for one in claimed], record.runs, rules.margin)
-    others = _other_logs(record, claimed)
+    used = {log for one in claimed for log in (one.run.log, one.training.log)}
+    others = [log for log in (*record.logs, *record.empty) if log not in used]
     incomplete = _incomplete(record, claimed, others, rules)
     selection = Selection(
         claimed=claimed,
@@ -126,29 +127,28 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
 def _one_run_a_seed(record: Record, rules: Ruleset) -> list[Run]:
     """Return of each log and each seed in it the complete run that the claim fits, else the last complete one."""
     headline = next(iter(headlines(record.claim)), None)
-    chosen = []
-    for runs in record.logs.values():
-        by_seed: dict[int | None, list[Run]] = {}
-        for run in runs:
-            if metrics_of(run, rules):
-                by_seed.setdefault(run.seed, []).append(run)
-        for same in by_seed.values():
-            fitting = [run for run in same if headline is not None and any(map(headline.is_of, metrics_of(run, rules)))]
-            chosen.append((fitting or same)[-1])
-    return chosen
+    chosen: dict[tuple[Path, int | None], Run] = {}
+    fitting = set()
+    for run in record.runs:
+        ends, key = metrics_of(run, rules), (run.log, run.seed)
+        fits = headline is not None and any(map(headline.is_of, ends))
+        if ends and (fits or key not in fitting):
+            chosen[key] = run
+            fitting |= {key} if fits else set()
+    return list(chosen.values())
 
 
 def _meant(record: Record, candidates: list[Run], rules: Ruleset) -> Meant:
     """Return the runs that the claim means: by its values seed by seed if they make its headline, else by the headline."""
     stated = headlines(record.claim)
-    first = stated[0] if stated else None
-    if record.claim is None or not candidates:
-        return Meant(headline=first)
-    by_seed = by_seed_values(record.claim, candidates, rules)
-    if first is None or by_seed.makes(first, rules):
-        return replace(by_seed, headline=first)
-    groups = (by_headline(one, record, candidates, rules) for one in stated)
-    return next((group for group in groups if group.runs), replace(by_seed, headline=first))
+    first = next(iter(stated), None)
+    by_seed = Meant()
+    if record.claim is not None and candidates:
+        by_seed = by_seed_values(record.claim, candidates, rules)
+        if first is not None and not by_seed.makes(first, rules):
+            groups = (by_headline(one, record, candidates, rules) for one in stated)
+            return next((group for group in groups if group.runs), replace(by_seed, headline=first))
+    return replace(by_seed, headline=first)
 
 
 def _claimed(runs: list[Run], label: str | None, record: Record, rules: Ruleset) -> list[Claimed]:
@@ -156,9 +156,8 @@ def _claimed(runs: list[Run], label: str | None, record: Record, rules: Ruleset)
     claimed = []
     for run in runs:
         metric = metric_of(run, label, rules)
-        counted = sized(run, metric.label)
-        training = _training(counted, record)
-        claimed.append(Claimed(log=record.shown(run.log), run=counted, metric=metric, training=training))
+        own = sized(run, metric.label)
+        claimed.append(Claimed(log=record.shown(run.log), run=own, metric=metric, training=_training(own, record)))
     return claimed
 
 
@@ -170,35 +169,18 @@ def _training(run: Run, record: Record) -> Run:
     return trained[0] if len(trained) == 1 else run
 
 
-_OF_TRAINING = (
-    "last_step",
-    "total_steps",
-    "train_time_ms",
-    "code_bytes",
-    "model_bytes",
-    "artifact_bytes",
-    "totals",
-    "model_params",
-    "world_size",
-    "torch",
-    "python",
-    "gpu",
-)
+_OF_TRAINING = ("last_step", "total_steps", "train_time_ms", "model_params", "world_size", "torch", "python", "gpu")
+_OF_ARTIFACT = ("code_bytes", "model_bytes", "artifact_bytes", "totals")
 
 
 def with_training(claimed: Claimed) -> Run:
     """Return the claimed run, with the facts that only its training log prints."""
     run, training = claimed.run, claimed.training
-    unknown = [name for name in _OF_TRAINING if getattr(run, name) in (None, ())]
+    unknown = [name for name in _OF_TRAINING + _OF_ARTIFACT if getattr(run, name) in (None, ())]
     return run if run is training else replace(run, **{name: getattr(training, name) for name in unknown})
 
 
 # -- what is not claimed -----------------------------------------------------------------------------------------------
-
-
-def _other_logs(record: Record, claimed: list[Claimed]) -> list[Path]:
-    used = {log for one in claimed for log in (one.run.log, one.training.log)}
-    return [log for log in (*record.logs, *record.empty) if log not in used]
 
 
 def _incomplete(record: Record, claimed: list[Claimed], others: list[Path], rules: Ruleset) -> list[Incomplete]:

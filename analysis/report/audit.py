@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from analysis.evidence.audit import Audit
 from analysis.record.fit import Fit
-from analysis.report.findings import annotation, finding_lines
+from analysis.report.findings import finding_lines, github_annotations
 from analysis.rules.findings import in_words
 from analysis.untrusted.escape import json_text, printable
 from analysis.untrusted.files import printable_path
@@ -23,12 +23,12 @@ HEADLINES = {
 
 def text(one: Audit) -> str:
     """Return one audit as lines."""
-    claim = [f"{one.runs} claimed run{'' if one.runs == 1 else 's'}"]
+    runs = "1 claimed run" if one.runs == 1 else f"{one.runs} claimed runs"
     if one.headline is not Fit.UNCLAIMED:
         alone = one.runs == 1 and one.headline is Fit.MEAN
-        claim.append(f"headline: {'its value' if alone else HEADLINES[one.headline]}")
-    said = in_words(one.findings) or "clean"
-    head = f"Audit of {printable(one.where)}: {said} ({printable(one.rules)}, {', '.join(claim)})"
+        runs += f", headline: {'its value' if alone else HEADLINES[one.headline]}"
+    where = printable_path(one.paths[0]) + (f" and {len(one.paths) - 1} more" if len(one.paths) > 1 else "")
+    head = printable(f"Audit of {where}: {in_words(one.findings) or 'clean'} ({one.rules}, {runs})")
     return "\n".join([head, *(f"  {line}" for line in finding_lines(one.findings))]) + "\n"
 
 
@@ -39,7 +39,6 @@ def as_json(audits: Sequence[Audit]) -> str:
     return json_text({"schema_version": 1, "rules": audits[0].rules, "findings": findings, "records": records})
 
 
-def as_annotations(audits: Sequence[Audit]) -> str:
+def as_annotations(one: Audit) -> str:
     """Return a workflow command for each finding."""
-    lines = [annotation(f, str(one.paths[0]) if one.paths[0].is_dir() else "") for one in audits for f in one.findings]
-    return "".join(f"{line}\n" for line in lines)
+    return github_annotations(one.findings, str(one.paths[0]) if one.paths[0].is_dir() else "")

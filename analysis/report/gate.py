@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import click
-
-from analysis.report.findings import annotation, finding_lines
+from analysis.report.findings import finding_lines, github_annotations
 from analysis.report.statements import WORDS, not_counted, rules_in_words
-from analysis.report.text import COLOURS
 from analysis.untrusted.escape import printable, workflow_command
-from analysis.verdict.verdict import Answer, Verdict
+from analysis.verdict.verdict import SUPPORTED, Verdict
 
 REFUSED = "refused"
 
 
 def outcome(verdict: Verdict) -> str:
     """Return the verdict's answer, or `refused` where error-level findings overrule one that would pass."""
-    return REFUSED if verdict.verdict == Answer.SUPPORTED and verdict.errors else verdict.verdict
+    return REFUSED if verdict.verdict is SUPPORTED and verdict.errors else verdict.verdict
 
 
 def word(verdict: Verdict) -> str:
@@ -31,21 +28,18 @@ def exit_code(verdict: Verdict) -> int:
     return verdict.exit_code or min(verdict.errors, 1)
 
 
-def gate(verdict: Verdict, *, coloured: bool = False) -> str:
+def gate(verdict: Verdict) -> str:
     """Return the few lines of `check`."""
-    said = word(verdict)
-    if coloured:
-        colour = "red" if verdict.errors else COLOURS.get(verdict.verdict, "yellow")
-        said = click.style(said, fg=colour, bold=True)
-    lines = [f"rules: {rules_in_words(verdict)}", *verdict.notes]
-    if verdict.plan is not None and verdict.plan.exact:  # what does not fit is a finding
-        lines.append(verdict.plan.sentence())
-    lines = [printable(line) for line in [*lines, *not_counted(verdict)]] + finding_lines(verdict.findings)
-    return "\n".join([f"{said}: {printable(verdict.reason)}", *(f"  {line}" for line in lines)]) + "\n"
+    lines = [f"{word(verdict)}: {verdict.reason}", f"  rules: {rules_in_words(verdict)}"]
+    plan = (
+        [verdict.plan.sentence()] if verdict.plan is not None and verdict.plan.exact else []
+    )  # else a finding says it
+    lines += [f"  {line}" for line in (*verdict.notes, *plan, *not_counted(verdict), *finding_lines(verdict.findings))]
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
 def workflow_commands(verdict: Verdict, folder: str) -> str:
     """Return GitHub workflow commands: the verdict, then each finding at its file, a path below `folder`, and line."""
     kind = "error" if exit_code(verdict) else "notice"
     first = workflow_command(kind, f"{word(verdict)}: {verdict.reason}", title="seedproof")
-    return "\n".join([first, *(annotation(finding, folder) for finding in verdict.findings)]) + "\n"
+    return f"{first}\n{github_annotations(verdict.findings, folder)}"

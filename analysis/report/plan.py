@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 
 from analysis.reading.frame import finite_or_null
-from analysis.report.tables import text_table
+from analysis.report.tables import aligned, or_dash, text_table
 from analysis.stats.power import MOST_SEEDS, Question, Row
 from analysis.untrusted.escape import json_text, printable
 from analysis.verdict.numbers import chance_in_words
@@ -19,21 +19,19 @@ def recommendation(asked: Question, rows: list[Row]) -> str:
     if not enough:
         return _none_is_enough(asked, usable)
     best = min(enough, key=lambda row: (row.gpu_hours_expected, len(row.looks)))
-    words = f"Plan {_named(best)}: it passes with a chance of {chance_in_words(best.power)}"
-    if len(best.looks) == 1:
-        words += f" and takes {_at_most(asked, best)}."
-        surer = next((row for row in enough if len(row.looks) > 1 and row.power > best.power), None)
-        if surer is None:
-            return words
-        return (
-            f"{words} {_named(surer).capitalize()} take {_on_average(asked, surer)} on average, {surer.at_most} seeds "
-            f"at most, and pass with a chance of {chance_in_words(surer.power)}."
-        )
-    words += f" and takes {_on_average(asked, best)} on average, {_at_most(asked, best)} at most"
-    fixed = next((row for row in enough if len(row.looks) == 1), None)
-    if fixed is None:
-        return f"{words}; no fixed test of at most {asked.max_seeds} seeds has {asked.power:g}."
-    return f"{words}; a fixed test needs {_at_most(asked, fixed)}."
+    words = f"Plan {_named(best)}: it passes with a chance of {chance_in_words(best.power)} and takes"
+    if len(best.looks) > 1:
+        fixed = [f"a fixed test needs {_at_most(asked, row)}" for row in enough if len(row.looks) == 1]
+        none = f"no fixed test of at most {asked.max_seeds} seeds has {asked.power:g}"
+        return f"{words} {_on_average(asked, best)} on average, {_at_most(asked, best)} at most; {(*fixed, none)[0]}."
+    words += f" {_at_most(asked, best)}."
+    for surer in enough:
+        if len(surer.looks) > 1 and surer.power > best.power:
+            words += (
+                f" {_named(surer).capitalize()} take {_on_average(asked, surer)} on average, {surer.at_most} seeds at "
+                f"most, and pass with a chance of {chance_in_words(surer.power)}."
+            )
+    return words
 
 
 def _none_is_enough(asked: Question, usable: list[Row]) -> str:
@@ -54,28 +52,23 @@ def _named(row: Row) -> str:
 
 
 def _on_average(asked: Question, row: Row) -> str:
-    return f"{_seeds(asked, row.expected_seeds)} ({_price(row.gpu_hours_expected, row.cost_expected)})"
+    return _price(asked, row.expected_seeds, row.gpu_hours_expected, row.cost_expected)
 
 
 def _at_most(asked: Question, row: Row) -> str:
-    return f"{_seeds(asked, row.at_most)} ({_price(row.gpu_hours_at_most, row.cost_at_most)})"
+    return _price(asked, row.at_most, row.gpu_hours_at_most, row.cost_at_most)
 
 
-def _seeds(asked: Question, seeds: float) -> str:
-    words = f"{seeds:.1f}".removesuffix(".0") + " seeds"
-    return f"{words} and the control's" if asked.control_seeds else words
-
-
-def _price(hours: float, cost: float | None) -> str:
-    return f"{hours:.4g} GPU hours" if cost is None else f"{cost:.2f}"
+def _price(asked: Question, seeds: float, hours: float, cost: float | None) -> str:
+    control = " and the control's" if asked.control_seeds else ""
+    price = f"{hours:.4g} GPU hours" if cost is None else f"{cost:.2f}"
+    return f"{f'{seeds:.1f}'.removesuffix('.0')} seeds{control} ({price})"
 
 
 def as_text(asked: Question, rows: list[Row]) -> str:
     """Return the table for people, and what to do."""
-    facts = _facts(asked)
-    width = max(len(name) for name, _ in facts)
-    lines = [f"{name:<{width}}  {value}" for name, value in facts]
-    lines += ["", *_table(asked, rows), "", recommendation(asked, rows)]
+    table = text_table([_cells(asked, row) for row in rows])
+    lines = [*aligned(_facts(asked)), "", *table, "", recommendation(asked, rows)]
     return "\n".join([*lines, *(f"assumes: {one}" for one in assumptions(asked, rows))]) + "\n"
 
 
@@ -94,30 +87,17 @@ def _facts(asked: Question) -> list[tuple[str, str]]:
     ]
 
 
-def _table(asked: Question, rows: list[Row]) -> list[str]:
+def _cells(asked: Question, row: Row) -> dict[str, str]:
     unit = "GPU hours" if asked.gpu_hour is None else "cost"
-    head = (
-        "design",
-        "seeds at most",
-        "chance of passing",
-        "expected seeds",
-        f"{unit} expected",
-        f"{unit} at most",
-        f"smallest gain with chance {asked.power:g}",
-    )
-    return text_table(head, [_cells(row) for row in rows])
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    return (
-        row.design,
-        str(row.at_most),
-        f"{row.power:.4f}",
-        f"{row.expected_seeds:.2f}",
-        f"{row.gpu_hours_expected if row.cost_expected is None else row.cost_expected:.2f}",
-        f"{row.gpu_hours_at_most if row.cost_at_most is None else row.cost_at_most:.2f}",
-        "-" if row.detectable_gain is None else f"{row.detectable_gain:.6f}",
-    )
+    return {
+        "design": row.design,
+        "seeds at most": str(row.at_most),
+        "chance of passing": f"{row.power:.4f}",
+        "expected seeds": f"{row.expected_seeds:.2f}",
+        f"{unit} expected": f"{row.gpu_hours_expected if row.cost_expected is None else row.cost_expected:.2f}",
+        f"{unit} at most": f"{row.gpu_hours_at_most if row.cost_at_most is None else row.cost_at_most:.2f}",
+        f"smallest gain with chance {asked.power:g}": or_dash(row.detectable_gain, "{:.6f}"),
+    }
 
 
 def assumptions(asked: Question, rows: list[Row]) -> list[str]:

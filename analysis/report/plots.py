@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
 
 from analysis.evidence.usable import LARGEST
 from analysis.reading.result import Result
+from analysis.reading.run import Run
+from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import CANDIDATE
 from analysis.verdict.numbers import percent
+from analysis.verdict.standings import Row, half_width, tied_for_best
 from analysis.verdict.verdict import Verdict
 
-CANDIDATE_COLOUR, CONTROL_COLOUR, VERIFIER_COLOUR, THRESHOLD_COLOUR = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-OTHER_COLOUR = "#7F7F7F"
+COLOURS = {
+    "candidate": "#0072B2",
+    "control": "#E69F00",
+    "verifier": "#009E73",
+    "threshold": "#D55E00",
+    "other": "#7F7F7F",
+}
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "seedproof",
@@ -33,6 +37,7 @@ STYLE: Any = {
     "figure.constrained_layout.use": True,
 }
 LEAST_POINTS = 3  # of a curve of the metric: two say less than the training losses
+CAPS = {"training, s": ("train_time_s", 1), "ms per step": ("", 1), "artifact, MB": ("artifact_bytes", 1e6)}
 CURVE_NAMES = {
     "val_bpb": "val_bpb",
     "val_loss": "val_loss (nats per token)",
@@ -40,46 +45,37 @@ CURVE_NAMES = {
 }
 
 
-# -- a verdict's seeds -------------------------------------------------------------------------------------------------
-
-
 def seeds_plot(verdict: Verdict) -> str:
     """Draw every seed's metric against SOTA and threshold, with the mean and its one-sided bound."""
-    rows = [("candidate", verdict.runs, CANDIDATE_COLOUR)]
-    if verdict.control:
-        rows.append(("control", verdict.control, CONTROL_COLOUR))
-    if verdict.verification is not None:
-        rows.append(("verifier", verdict.verification.runs, VERIFIER_COLOUR))
-    with _axes(2.7) as axes:
-        for height, (_, runs, colour) in enumerate(rows):
-            values = [value for run in runs if (value := run.value(verdict.metric)) is not None]
-            axes.plot(values, [height] * len(values), "o", color=colour, alpha=0.75, clip_on=False)
+    second = verdict.verification.runs if verdict.verification is not None else ()
+    arms = {"candidate": verdict.runs, "control": verdict.control, "verifier": second}
+    shown = [arm for arm in arms if arms[arm] or arm == "candidate"]
+    with _figure(2.7) as figure:
+        axes = figure.subplots()
+        for height, arm in enumerate(shown):
+            values = [value for run in arms[arm] if (value := run.value(verdict.metric)) is not None]
+            axes.plot(values, [height] * len(values), "o", color=COLOURS[arm], alpha=0.75, clip_on=False)
         if verdict.mean is not None and verdict.upper_bound is not None:
-            axes.plot([verdict.mean, verdict.upper_bound], [0.3, 0.3], "-|", color=CANDIDATE_COLOUR, linewidth=2)
-            bound = f"mean to {percent(1 - verdict.alpha)} upper bound"
-            axes.annotate(bound, (verdict.mean, 0.34), color=CANDIDATE_COLOUR, fontsize=9, va="bottom")
+            blue, bound = COLOURS["candidate"], f"mean to {percent(1 - verdict.alpha)} upper bound"
+            axes.plot([verdict.mean, verdict.upper_bound], [0.3, 0.3], "-|", color=blue, linewidth=2)
+            axes.annotate(bound, (verdict.mean, 0.34), color=blue, fontsize=9, va="bottom")
         for value, name, style in ((verdict.threshold, "threshold", "-"), (verdict.sota, "to beat", ":")):
             if value is not None:
-                axes.axvline(value, color=THRESHOLD_COLOUR, linestyle=style, label=f"{name} {value:.5f}")
-        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
-        axes.set_ylim(-0.5, len(rows) - 0.2)
-        axes.set_xlabel(f"{verdict.metric} (lower is better)")
+                axes.axvline(value, color=COLOURS["threshold"], linestyle=style, label=f"{name} {value:.5f}")
+        axes.set_yticks(range(len(shown)), shown)
+        axes.set(ylim=(-0.5, len(shown) - 0.2), xlabel=f"{verdict.metric} (lower is better)")
         axes.ticklabel_format(axis="x", useOffset=False)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.25), ncols=2, frameon=False)
-        return _svg(axes, "Every seed's metric against the threshold")
-
-
-# -- curves of training ------------------------------------------------------------------------------------------------
+        return _svg(figure, "Every seed's metric against the threshold")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One run's values of `measure` at its steps."""
+    """One run's values of `measure` by step."""
 
     arm: str
     measure: str
-    steps: list[int]
-    values: list[float]
+    points: Mapping[int, float]
 
 
 def curves(verdict: Verdict) -> list[Curve]:
@@ -89,164 +85,121 @@ def curves(verdict: Verdict) -> list[Curve]:
     """
     runs = [run for run in (*verdict.control, *verdict.runs) if run.run.trained]
     for measure, least in ((verdict.metric, LEAST_POINTS), ("train_loss", 2), ("val_loss", 2)):
-        found = [curve for run in runs if len((curve := _curve(run, measure)).steps) >= least]
-        if found and len(found) == len(runs):
+        found = [_curve(run, measure) for run in runs]
+        if found and all(len(curve.points) >= least for curve in found):
             return found
     return []
 
 
 def _curve(run: Result, measure: str) -> Curve:
-    logged = [(step.step, getattr(step, measure)) for step in run.run.steps]
-    points = [(at, value) for at, value in logged if value is not None and abs(value) < LARGEST]
-    return Curve(arm=run.arm, measure=measure, steps=[at for at, _ in points], values=[value for _, value in points])
+    logged = {step.step: getattr(step, measure) for step in run.run.steps}
+    points = {at: value for at, value in logged.items() if value is not None and abs(value) < LARGEST}
+    return Curve(arm=run.arm, measure=measure, points=points)
 
 
 def curves_plot(curves: Sequence[Curve]) -> str:
     """Draw every run's curve, the control behind the candidate. The first steps, which would flatten the rest, are cut off."""
     measure = curves[0].measure
-    with _axes(3.2) as axes:
-        named = set()
+    with _figure(3.2) as figure:
+        axes = figure.subplots()
+        unnamed = {curve.arm for curve in curves}
         for curve in sorted(curves, key=lambda one: one.arm == CANDIDATE):
-            colour, line = (CANDIDATE_COLOUR, "-") if curve.arm == CANDIDATE else (CONTROL_COLOUR, "--")
-            label = None if curve.arm in named else curve.arm
-            named.add(curve.arm)
-            axes.plot(curve.steps, curve.values, color=colour, linestyle=line, alpha=0.75, linewidth=1.2, label=label)
-        last = max(curve.steps[-1] for curve in curves)
-        settled = [v for curve in curves for step, v in zip(curve.steps, curve.values, strict=True) if step > last / 20]
-        if settled:
+            style: dict[str, Any] = {"color": _colour(curve.arm), "linestyle": "-" if curve.arm == CANDIDATE else "--"}
+            if curve.arm in unnamed:  # in the legend once
+                style["label"] = curve.arm
+            unnamed.discard(curve.arm)
+            axes.plot([*curve.points], [*curve.points.values()], alpha=0.75, linewidth=1.2, **style)
+        last = max(max(curve.points) for curve in curves)
+        if settled := [value for curve in curves for step, value in curve.points.items() if step > last / 20]:
             room = max(0.05 * (max(settled) - min(settled)), 1e-3)
             axes.set_ylim(min(settled) - room, max(settled) + room)
-        axes.set_xlabel("step")
-        axes.set_ylabel(CURVE_NAMES[measure])
+        axes.set(xlabel="step", ylabel=CURVE_NAMES[measure])
         axes.legend(frameon=False)
-        return _svg(axes, f"{measure} of every run by step, in training")
-
-
-# -- time and size -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Measure:
-    """What one panel shows: a value of each run, None where unknown, and the rules' cap on it."""
-
-    name: str
-    values: list[float | None]
-    cap: float | None = None
+        return _svg(figure, f"{measure} of every run by step, in training")
 
 
 def caps_plot(verdict: Verdict) -> str | None:
     """Draw training time, time per step and artifact size of every run against the caps; None if all are unknown."""
     runs = [*verdict.runs, *verdict.control]
-    shown = [measure for measure in _measures(verdict, runs) if any(value is not None for value in measure.values)]
+    costs = [_costs(run.run) for run in runs]
+    shown = [name for name in CAPS if any(cost[name] is not None for cost in costs)]
     if not shown:
         return None
-    with plt.rc_context(STYLE):
-        size = (6.5, 1.1 + 0.24 * len(runs))
-        _, panels = plt.subplots(1, len(shown), figsize=size, sharey=True, squeeze=False)
-        heights = range(len(runs))
-        colours = [CANDIDATE_COLOUR if run.arm == CANDIDATE else CONTROL_COLOUR for run in runs]
-        for axes, measure in zip(panels[0], shown, strict=True):
-            axes.barh(heights, [value or 0.0 for value in measure.values], color=colours, height=0.65)
-            if measure.cap is not None:
-                axes.axvline(measure.cap, color=THRESHOLD_COLOUR)
-                axes.set_title(f"cap {measure.cap:g}", fontsize=10, color=THRESHOLD_COLOUR)
-            axes.set_xlabel(measure.name)
-        first = panels[0][0]
-        first.set_yticks(heights, [_seed_label(run) for run in runs])
-        first.invert_yaxis()
-        return _svg(first, "Training time, time per step and artifact size of every run against their caps")
+    with _figure(1.1 + 0.24 * len(runs)) as figure:
+        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        for axes, name in zip(panels, shown, strict=True):
+            colours = [_colour(run.arm) for run in runs]
+            axes.barh(range(len(runs)), [cost[name] or 0.0 for cost in costs], color=colours, height=0.65)
+            key, unit = CAPS[name]
+            if (cap := verdict.caps.get(key)) is not None:
+                axes.axvline(cap / unit, color=COLOURS["threshold"])
+                axes.set_title(f"cap {cap / unit:g}", fontsize=10, color=COLOURS["threshold"])
+            axes.set_xlabel(name)
+        seeds = ["?" if run.seed is None else str(run.seed) for run in runs]
+        labels = [seed if run.arm == CANDIDATE else f"{run.arm} {seed}" for run, seed in zip(runs, seeds, strict=True)]
+        panels[0].set_yticks(range(len(runs)), labels)
+        panels[0].invert_yaxis()
+        return _svg(figure, "Training time, time per step and artifact size of every run against their caps")
 
 
-def _measures(verdict: Verdict, runs: Sequence[Result]) -> list[_Measure]:
-    time_cap, size_cap = verdict.caps.get("train_time_s"), verdict.caps.get("artifact_bytes")
-    read = [result.run for result in runs]
-    times = [run.train_time_ms for run in read]
-    sizes = [run.artifact_bytes for run in read]
-    per_step = [
-        run.train_time_ms / run.last_step if run.train_time_ms is not None and run.last_step else None for run in read
-    ]
-    return [
-        _Measure(name="training, s", values=[None if t is None else t / 1000 for t in times], cap=time_cap),
-        _Measure(name="ms per step", values=per_step),
-        _Measure(
-            name="artifact, MB",
-            values=[None if size is None else size / 1e6 for size in sizes],
-            cap=None if size_cap is None else size_cap / 1e6,
-        ),
-    ]
+def _costs(run: Run) -> dict[str, float | None]:
+    """Return what the panels show of a run, under the names of CAPS."""
+    time, size = run.train_time_ms, run.artifact_bytes
+    per_step = time / run.last_step if time is not None and run.last_step else None
+    return {"training, s": time and time / 1000, "ms per step": per_step, "artifact, MB": size and size / 1e6}
 
 
-def _seed_label(run: Result) -> str:
-    seed = "?" if run.seed is None else str(run.seed)
-    return seed if run.arm == CANDIDATE else f"{run.arm} {seed}"
+def _colour(arm: str) -> str:
+    return COLOURS["candidate" if arm == CANDIDATE else "control"]
 
 
-# -- the frontier of a leaderboard -------------------------------------------------------------------------------------
+def frontier_plot(rows: Sequence[Row], rules: Ruleset) -> str | None:
+    """Draw the records' means from the oldest at the top to the newest, with intervals, and the best mean so far.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """A record by its number in the table: its mean, and half the width of its interval, None for a single run."""
-
-    number: int
-    mean: float
-    half: float | None
-    ties: bool
-
-
-def frontier_plot(records: Sequence[Point], metric: str) -> str:
-    """Draw the records' means from the oldest at the top to the newest, with intervals, and the best mean so far."""
-    with _axes(1.2 + 0.28 * len(records)) as axes:
-        heights = range(len(records))
-        best = [min(one.mean for one in records[: height + 1]) for height in heights]
-        axes.step(best, heights, where="pre", color=THRESHOLD_COLOUR, linewidth=1.2, label="best so far")
-        _points(axes, records, ties=True, colour=CANDIDATE_COLOUR, name="the best, and ties with it")
-        _points(axes, records, ties=False, colour=OTHER_COLOUR, name="others")
-        axes.set_yticks(heights, [str(one.number) for one in records])
+    Records are named by their number, counted from 1. None if no record has a mean.
+    """
+    means = {number: row.mean for number, row in enumerate(rows, start=1) if row.mean is not None}
+    if not means:
+        return None
+    tied, heights, values = tied_for_best(rows, rules.alpha), range(len(means)), [*means.values()]
+    with _figure(1.2 + 0.28 * len(means)) as figure:
+        axes = figure.subplots()
+        best = [min(values[: height + 1]) for height in heights]
+        axes.step(best, heights, where="pre", color=COLOURS["threshold"], linewidth=1.2, label="best so far")
+        labels = {"candidate": "the best, and ties with it", "other": "others"}
+        for height, (number, value) in enumerate(means.items()):
+            row = rows[number - 1]
+            kind, half = "candidate" if row in tied else "other", half_width(row, rules.alpha)
+            colour, filling = COLOURS[kind], "none" if half is None else COLOURS[kind]
+            style: dict[str, Any] = {
+                "fmt": "o",
+                "color": colour,
+                "markerfacecolor": filling,
+                "label": labels.pop(kind, None),
+            }
+            axes.errorbar(value, height, xerr=half, capsize=3, **style)
+        axes.set_yticks(heights, map(str, means))
         axes.invert_yaxis()
-        low, high = min(one.mean for one in records), max(one.mean for one in records)
-        room = max(0.15 * (high - low), 1e-3)
-        axes.set_xlim(low - room, high + room)  # an interval of two runs may be wider than all records
-        axes.set_xlabel(f"mean {metric} (lower is better)")
-        axes.set_ylabel("record")
+        room = max(0.15 * (max(values) - min(values)), 1e-3)  # an interval of two runs may be wider than all records
+        axes.set_xlim(min(values) - room, max(values) + room)
+        axes.set(xlabel=f"mean {rules.metric} (lower is better)", ylabel="record")
         axes.ticklabel_format(axis="x", useOffset=False)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
-        return _svg(axes, "Every record's mean and interval, oldest first, and the best so far")
-
-
-def _points(axes: Axes, records: Sequence[Point], *, ties: bool, colour: str, name: str) -> None:
-    """Draw those that tie with the best, or the others: filled with an interval, hollow for a single run."""
-    own = [(height, one) for height, one in enumerate(records) if one.ties == ties]
-    for filled in (True, False):
-        points = [(height, one) for height, one in own if (one.half is not None) == filled]
-        if points:
-            means, at = [one.mean for _, one in points], [height for height, _ in points]
-            if filled:
-                halves = [one.half or 0.0 for _, one in points]
-                axes.errorbar(means, at, xerr=halves, fmt="none", ecolor=colour, capsize=3)
-            axes.plot(means, at, "o", color=colour, markerfacecolor=colour if filled else "none", label=name)
-            name = "_"  # in the legend once
-
-
-# -- SVG ---------------------------------------------------------------------------------------------------------------
+        return _svg(figure, "Every record's mean and interval, oldest first, and the best so far")
 
 
 @contextmanager
-def _axes(height: float) -> Iterator[Axes]:
-    """Open one plot of the page's width, in our style."""
-    with plt.rc_context(STYLE):
-        yield plt.subplots(figsize=(6.5, height))[1]
+def _figure(height: float) -> Iterator[Figure]:
+    """Yield a figure of the page's width, in our style."""
+    with matplotlib.rc_context(STYLE):
+        yield Figure(figsize=(6.5, height))
 
 
-def _svg(axes: Axes, title: str) -> str:
+def _svg(figure: Figure, title: str) -> str:
     """Return the figure as an <svg> element with an accessible name, drawn in the page's own text colour."""
-    figure = axes.figure
-    assert isinstance(figure, Figure), "the axes are not those of a subfigure"
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    plt.close(figure)
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = svg.replace("#000000", "currentColor").replace("font: 10px 'DejaVu Sans'", "font: 10px sans-serif")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

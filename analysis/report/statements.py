@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from analysis.evidence.case import Source
-from analysis.reading.result import Result
 from analysis.rules.findings import in_words
 from analysis.stats.fixed import Test
 from analysis.verdict.numbers import chance_in_words, format_p, percent
-from analysis.verdict.verdict import Answer, Looks, Verdict, Verification
+from analysis.verdict.verdict import UNUSABLE, Answer, Verdict, Verification
 
-WORDS = {
-    Answer.SUPPORTED: "SUPPORTED",
-    Answer.NOT_SUPPORTED: "NOT SUPPORTED",
-    Answer.CONTINUE: "CONTINUE",
-    Answer.UNUSABLE: "CANNOT TELL",
-}
+WORDS = {answer: answer.replace("_", " ").upper() for answer in Answer} | {UNUSABLE: "CANNOT TELL"}
 MOST_NAMED = 6  # logs in a line
 
 
@@ -29,55 +25,54 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
     if verdict.sota is None or verdict.threshold is None:
         return []
     origin = {Source.GIVEN: "SOTA", Source.TARGET: "the target", Source.CONTROL: "the control's mean"}[verdict.sota_is]
-    rows = [(f"threshold ({origin})", f"{verdict.threshold:.8f}")]
+    value = f"{verdict.threshold:.8f}"
     if verdict.margin > 0:
-        name = f"threshold ({origin} - {verdict.margin:g} {verdict.unit})"
-        rows = [(name, f"{verdict.sota:.8f} - {verdict.sota - verdict.threshold:.8f} = {verdict.threshold:.8f}")]
-    return rows + _test_facts(verdict) + _look_facts(verdict.sequential) + _verification_facts(verdict.verification)
+        origin += f" - {verdict.margin:g} {verdict.unit}"
+        value = f"{verdict.sota:.8f} - {verdict.sota - verdict.threshold:.8f} = {value}"
+    return [
+        (f"threshold ({origin})", value),
+        *_test_facts(verdict),
+        *_look_facts(verdict),
+        *_verification_facts(verdict.verification),
+    ]
 
 
-def _test_facts(verdict: Verdict) -> list[tuple[str, str]]:
-    if verdict.test is None:
-        return []
+def _test_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    test, looks, runs = verdict.test, verdict.sequential, len(verdict.runs)
+    if test is None:
+        return
     noise = ", the control's noise included" if verdict.sota_is == Source.CONTROL else ""
-    later = len(verdict.runs) - verdict.n if verdict.sequential is not None else 0
-    return [
-        ("test", verdict.test.name),
-        ("n", f"{verdict.n} of {len(verdict.runs)} runs" if later > 0 else str(verdict.n)),
-        ("mean", f"{verdict.mean:.8f}"),
-        ("sd (95% interval)", f"{verdict.sd:.8f} ({verdict.sd_low:.6f} to {verdict.sd_high:.6f})"),
-        ("z" if verdict.test.df is None else "t", f"{verdict.test.statistic:.6f}"),
-        ("df", degrees(verdict.test)),
-        ("p" if verdict.sequential is None else "sequential p", plain_p(verdict.test.p_value)),
-        (f"{percent(1 - verdict.alpha)} upper bound of the mean{noise}", f"{verdict.upper_bound:.8f}"),
-    ]
+    yield "test", test.name
+    yield "n", f"{verdict.n} of {runs} runs" if looks is not None and runs > verdict.n else str(verdict.n)
+    yield "mean", f"{verdict.mean:.8f}"
+    yield "sd (95% interval)", f"{verdict.sd:.8f} ({verdict.sd_low:.6f} to {verdict.sd_high:.6f})"
+    yield "z" if test.df is None else "t", f"{test.statistic:.6f}"
+    yield "df", degrees(test)
+    yield "p" if looks is None else "sequential p", plain_p(test.p_value)
+    yield f"{percent(1 - verdict.alpha)} upper bound of the mean{noise}", f"{verdict.upper_bound:.8f}"
 
 
-def _look_facts(looks: Looks | None) -> list[tuple[str, str]]:
-    """Return how far a sequential test has come, by name."""
+def _look_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    looks = verdict.sequential
     if looks is None:
-        return []
-    planned = f"{looks.looks[0]} to {looks.looks[-1]}" if len(looks.looks) > 5 else ", ".join(map(str, looks.looks))
-    rows = [("looks after", f"{planned} runs, {looks.boundary} boundary")]
+        return
+    last = looks.looks[-1]
+    planned = f"{looks.looks[0]} to {last}" if len(looks.looks) > 5 else ", ".join(map(str, looks.looks))
+    yield "looks after", f"{planned} runs, {looks.boundary} boundary"
     if looks.critical is not None and looks.nominal_p is not None and looks.p_value is not None:
-        rows.append(("nominal p at this look", plain_p(looks.p_value)))
-        rows.append(("it must be below", f"{looks.nominal_p:.7g} (t {looks.critical:.4f})"))
+        yield "nominal p at this look", plain_p(looks.p_value)
+        yield "it must be below", f"{looks.nominal_p:.7g} (t {looks.critical:.4f})"
     if looks.stagewise_p is not None:
-        rows.append(("stage-wise p after stopping here", plain_p(looks.stagewise_p)))
+        yield "stage-wise p after stopping here", plain_p(looks.stagewise_p)
     if looks.chance is not None:
-        rows.append((f"chance of passing by seed {looks.looks[-1]}", chance_in_words(looks.chance)))
-    return rows
+        yield f"chance of passing by seed {last}", chance_in_words(looks.chance)
 
 
-def _verification_facts(second: Verification | None) -> list[tuple[str, str]]:
-    """Return what a second lab measured, by name."""
-    if second is None:
-        return []
-    return [
-        (f"verifier's mean of {second.n} run{'s' if second.n > 1 else ''}", f"{second.mean:.8f}"),
-        (f"author's {percent(second.level)} prediction interval for it", f"{second.low:.8f} to {second.high:.8f}"),
-        ("author against verifier, two-sided p", plain_p(second.test.p_value)),
-    ]
+def _verification_facts(second: Verification | None) -> Iterator[tuple[str, str]]:
+    if second is not None:
+        yield f"verifier's mean of {second.n} run{'s' if second.n > 1 else ''}", f"{second.mean:.8f}"
+        yield f"author's {percent(second.level)} prediction interval for it", f"{second.low:.8f} to {second.high:.8f}"
+        yield "author against verifier, two-sided p", plain_p(second.test.p_value)
 
 
 def plain_p(p: float) -> str:
@@ -92,99 +87,63 @@ def degrees(test: Test) -> str:
 
 def concerns(verdict: Verdict) -> list[str]:
     """Return what a reader must know besides the verdict: notes, the plan, how much does not fit, what is not counted."""
-    lines = list(verdict.notes)
-    if verdict.plan is not None:
-        lines.append(verdict.plan.sentence())
-    if verdict.findings:
-        fails = "; check fails on the errors" if verdict.errors else ""
-        lines.append(f"findings: {in_words(verdict.findings)}{fails}")
-    return lines + not_counted(verdict)
+    plan = [verdict.plan.sentence()] if verdict.plan is not None else []
+    fails = "; check fails on the errors" if verdict.errors else ""
+    findings = [f"findings: {in_words(verdict.findings)}{fails}"] if verdict.findings else []
+    return [*verdict.notes, *plan, *findings, *not_counted(verdict)]
 
 
 def not_counted(verdict: Verdict) -> list[str]:
     """Return a line that names the logs that are not in the numbers, if there are any."""
-    if not verdict.not_counted:
-        return []
-    more = ", ..." if len(verdict.not_counted) > MOST_NAMED else ""
-    return [f"not counted: {', '.join(verdict.not_counted[:MOST_NAMED])}{more}"]
-
-
-def verifiers_runs(verdict: Verdict) -> tuple[Result, ...]:
-    """Return the runs of a second lab, if there is one."""
-    return verdict.verification.runs if verdict.verification is not None else ()
-
-
-# -- assumptions -------------------------------------------------------------------------------------------------------
+    named = [*verdict.not_counted[:MOST_NAMED], *(["..."] if len(verdict.not_counted) > MOST_NAMED else [])]
+    return [f"not counted: {', '.join(named)}"] if named else []
 
 
 def assumptions(verdict: Verdict) -> list[str]:
     """Return what a reader must believe for the numbers to mean what they say."""
-    if verdict.test is None:
-        return []
-    return [
-        "The seeds are independent runs of one program, and were chosen before their results were known.",
-        *_about_the_plan(verdict),
-        *_about_a_known_spread(verdict),
-        *_about_what_is_to_beat(verdict),
-        *_about_a_second_lab(verdict),
-        *_about_the_distribution(verdict),
-    ]
+    return [] if verdict.test is None else [*_assumed(verdict, verdict.test)]
 
 
-def _about_the_plan(verdict: Verdict) -> list[str]:
+def _assumed(verdict: Verdict, test: Test) -> Iterator[str]:
+    yield "The seeds are independent runs of one program, and were chosen before their results were known."
     if verdict.plan is not None:
-        return ["The plan was public before the first run; its hash does not prove a date."]
-    if verdict.sequential is None:
-        return []
-    looks = verdict.sequential.looks
-    return [
-        f"No plan fixes looks and order: all runs are taken at one look, as if looks after each of seeds {looks[0]} to "
-        f"{looks[-1]} had been allowed."
-    ]
-
-
-def _about_a_known_spread(verdict: Verdict) -> list[str]:
-    if verdict.test is None or verdict.test.df is not None:
-        return []
-    level = verdict.level_at_own_sd
-    own = "" if level is None else f"; if that were the true one, the level would be {level:.2g}"
-    return [
-        f"The spread between runs is known. These runs' own sd is {verdict.sd:.6f}{own}.",
-        "A track may round its critical value: very close to the threshold, its rule and the bound may then disagree.",
-    ]
-
-
-def _about_what_is_to_beat(verdict: Verdict) -> list[str]:
-    if verdict.sota_is == Source.TARGET:
-        return ["The target is a fixed number, so it has no noise to count."]
-    if verdict.sota_is == Source.CONTROL:
-        lines = ["The control ran on the same kind of machine as the candidate; its noise counts."]
-        if verdict.sequential is not None:
-            lines.append("Candidate and control have the same spread; if not, the level is somewhat above alpha.")
-        return lines
-    lines = ["The SOTA is taken as an exact number: its own noise and its hardware are ignored."]
-    if verdict.control:
-        lines.append("The readings against the control count both.")
-    elif verdict.rerun_at_least is not None:
-        lines.append(
-            f"A rerun of the SOTA as a control, with {verdict.n} seeds of this spread, would count both. The claim would "
-            f"then be supported only if the rerun's mean were {verdict.rerun_at_least:.8f} or more (assumed now: "
-            f"{verdict.sota:.8f})."
+        yield "The plan was public before the first run; its hash does not prove a date."
+    elif verdict.sequential is not None:
+        looks = verdict.sequential.looks
+        yield (
+            f"No plan fixes looks and order: all runs are taken at one look, as if looks after each of seeds {looks[0]} "
+            f"to {looks[-1]} had been allowed."
         )
-    return lines
+    if test.df is None:
+        level = verdict.level_at_own_sd
+        own = "" if level is None else f"; if that were the true one, the level would be {level:.2g}"
+        yield f"The spread between runs is known. These runs' own sd is {verdict.sd:.6f}{own}."
+        yield "A track may round its critical value: very close to the threshold, its rule and the bound may then disagree."
+    yield from _assumed_of_sota(verdict)
+    if verdict.verification is not None:
+        yield (
+            "A small spread helps a record to pass, so records that passed have small ones: fresh runs fall outside "
+            "their prediction interval more often than it says."
+        )
+    if test.df is not None:
+        few = f" With {verdict.n} seeds the sd is barely known." if verdict.n < 5 else ""
+        yield f"Values are close to normal; a skewed metric lets more false claims pass.{few}"
 
 
-def _about_a_second_lab(verdict: Verdict) -> list[str]:
-    if verdict.verification is None:
-        return []
-    return [
-        "A small spread helps a record to pass, so records that passed have small ones: fresh runs fall outside their "
-        "prediction interval more often than it says."
-    ]
-
-
-def _about_the_distribution(verdict: Verdict) -> list[str]:
-    if verdict.test is None or verdict.test.df is None:
-        return []
-    few = f" With {verdict.n} seeds the sd is barely known." if verdict.n < 5 else ""
-    return [f"Values are close to normal; a skewed metric lets more false claims pass.{few}"]
+def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
+    if verdict.sota_is == Source.TARGET:
+        yield "The target is a fixed number, so it has no noise to count."
+    elif verdict.sota_is == Source.CONTROL:
+        yield "The control ran on the same kind of machine as the candidate; its noise counts."
+        if verdict.sequential is not None:
+            yield "Candidate and control have the same spread; if not, the level is somewhat above alpha."
+    else:
+        yield "The SOTA is taken as an exact number: its own noise and its hardware are ignored."
+        if verdict.control:
+            yield "The readings against the control count both."
+        elif verdict.rerun_at_least is not None:
+            yield (
+                f"A rerun of the SOTA as a control, with {verdict.n} seeds of this spread, would count both. The claim "
+                f"would then be supported only if the rerun's mean were {verdict.rerun_at_least:.8f} or more (assumed "
+                f"now: {verdict.sota:.8f})."
+            )

@@ -1,60 +1,71 @@
-"""Tables as plain text and as Markdown, and the rows of runs and readings in them."""
+"""Tables as plain text and as Markdown, and those of a verdict. A row is its cells by column; all rows have the same."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.reading.result import Result
 from analysis.report.statements import WORDS, degrees, plain_p
 from analysis.untrusted.escape import markdown, printable
-from analysis.verdict.verdict import Reading
+from analysis.verdict.verdict import Verdict
 
-RUN_COLUMNS = ("seed", "val_bpb", "val_loss", "steps", "train time", "artifact", "log")
-READING_COLUMNS = ("reading", "verdict", "statistic", "df", "p", "assumes")
-
-
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table with columns as wide as their widest cell."""
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
-    ]
+Table = Sequence[Mapping[str, str]]
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table. What others wrote must be escaped already: see `markdown_cells`."""
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return lines with columns as wide as their widest cell."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def text_table(table: Table) -> list[str]:
+    return aligned([[*table[0]], *([*row.values()] for row in table)]) if table else []
+
+
+def markdown_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Return the lines of a Markdown table. What others wrote must be escaped already: see `literal_table`."""
+    head = list(head)
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
-def markdown_cells(cells: Sequence[str]) -> list[str]:
-    """Return cells that Markdown shows literally."""
-    return [markdown(cell) for cell in cells]
+def literal_table(table: Table) -> list[str]:
+    """Return the lines of a Markdown table that shows its cells literally."""
+    return markdown_table(table[0], (map(markdown, row.values()) for row in table)) if table else []
 
 
-def run_cells(result: Result) -> list[str]:
-    """Return one run's cells under RUN_COLUMNS."""
+def run_tables(verdict: Verdict) -> dict[str, Table]:
+    """Return the tables of the runs, the control's and a second lab's, without empty ones."""
+    second = verdict.verification.runs if verdict.verification is not None else ()
+    arms = {"runs": verdict.runs, "control": verdict.control, "verifier": second}
+    return {name: [_run_cells(run) for run in runs] for name, runs in arms.items() if runs}
+
+
+def _run_cells(result: Result) -> dict[str, str]:
     run = result.run
-    return [
-        number_or_dash(result.seed, "d"),
-        number_or_dash(result.val_bpb, ".8f") if result.succeeded else result.state,
-        number_or_dash(result.val_loss, ".8f"),
-        number_or_dash(run.last_step, "d"),
-        "-" if run.train_time_ms is None else f"{run.train_time_ms / 1000:.1f} s",
-        "-" if run.artifact_bytes is None else f"{run.artifact_bytes:,} B",
-        place(result),
-    ]
+    return {
+        "seed": or_dash(result.seed),
+        "val_bpb": or_dash(result.val_bpb, "{:.8f}") if result.succeeded else result.state,
+        "val_loss": or_dash(result.val_loss, "{:.8f}"),
+        "steps": or_dash(run.last_step),
+        "train time": or_dash(run.train_time_ms and run.train_time_ms / 1000, "{:.1f} s"),
+        "artifact": or_dash(run.artifact_bytes, "{:,} B"),
+        "log": place(result),
+    }
 
 
-def reading_cells(also: Reading) -> list[str]:
-    """Return the cells of the same question asked in another way, under READING_COLUMNS."""
-    test = also.test
+def sensitivity(verdict: Verdict) -> Table:
+    """Return the table of the same question asked in other ways."""
     return [
-        also.reading,
-        WORDS[also.verdict].lower(),
-        f"{test.statistic:.4f}",
-        degrees(test),
-        plain_p(test.p_value),
-        also.assumes,
+        {
+            "reading": also.reading,
+            "verdict": WORDS[also.verdict].lower(),
+            "statistic": f"{also.test.statistic:.4f}",
+            "df": degrees(also.test),
+            "p": plain_p(also.test.p_value),
+            "assumes": also.assumes,
+        }
+        for also in verdict.also
     ]
 
 
@@ -63,6 +74,5 @@ def place(result: Result) -> str:
     return printable(f"{result.log}:{result.line}" if result.line else result.log)
 
 
-def number_or_dash(value: float | None, form: str) -> str:
-    """Return a number in a format, a dash where it is unknown."""
-    return "-" if value is None else format(value, form)
+def or_dash(value: object, form: str = "{}") -> str:
+    return "-" if value is None else form.format(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class Severity(StrEnum):
@@ -25,68 +26,101 @@ SEVERITIES = (ERROR, WARNING, INFO)
 
 
 class Code(StrEnum):
-    """Every finding, by what is wrong. docs/findings.md has a section on each."""
+    """Every finding: what is wrong, how bad that is unless a ruleset says otherwise, and what to do about it.
 
-    NO_LOGS = "no-logs"
-    NO_FINAL_METRIC = "no-final-metric"
-    MISSING_FILE = "missing-file"
-    DUPLICATE_SEED = "duplicate-seed"
-    SEED_MISMATCH = "seed-mismatch"
-    SAME_TRAJECTORY = "same-trajectory"
-    CLAIMED_SEED_WITHOUT_LOG = "claimed-seed-without-log"
-    HEADLINE_UNSUPPORTED = "headline-unsupported"
-    HEADLINE_NOT_FINAL = "headline-not-final"
-    SUBMISSION_UNIT = "submission-unit"
-    SIZE_OVER_CAP = "size-over-cap"
-    SIZE_NOT_IN_LOGS = "size-not-in-logs"
-    TIME_OVER_CAP = "time-over-cap"
-    WORLD_SIZE = "world-size"
-    SOURCE_DIFFERS = "source-differs"
-    CODE_SIZE_DIFFERS = "code-size-differs"
-    CONFIG_DIFFERS = "config-differs"
-    SOURCE_SIZE_MISMATCH = "source-size-mismatch"
-    SOURCE_DOES_NOT_COMPILE = "source-does-not-compile"
-    LABEL_NOT_IN_SOURCE = "label-not-in-source"
-    SCRIPT_STUB = "script-stub"
-    RULES_CHANGED = "rules-changed"
-    HEADLINE_IS_BEST_SEED = "headline-is-best-seed"
-    HEADLINE_IS_ONE_SEED = "headline-is-one-seed"
-    TOO_FEW_SEEDS = "too-few-seeds"
-    SEVERAL_RUNS_IN_LOG = "several-runs-in-log"
-    LOG_CLOBBERED = "log-clobbered"
-    ENVIRONMENT_DIFFERS = "environment-differs"
-    DATA_DIFFERS = "data-differs"
-    HARDWARE_UNEXPECTED = "hardware-unexpected"
-    BYTES_PER_TOKEN_UNEXPECTED = "bytes-per-token-unexpected"  # noqa: S105 - a code, not a password
-    CODE_SIZE_UNMATCHED = "code-size-unmatched"
-    SOURCE_NOT_SHIPPED = "source-not-shipped"
-    SUBMISSION_SCHEMA = "submission-schema"
-    SEED_MISSING = "seed-missing"
-    FILE_NOT_READ = "file-not-read"
-    PLAN_NOT_FOLLOWED = "plan-not-followed"
-    SPREAD_TOO_SMALL = "spread-too-small"
-    TIME_OVER_CAP_BY_ONE_STEP = "time-over-cap-by-one-step"
-    DUPLICATE_LOG = "duplicate-log"
-    RUNS_LEFT_OUT = "runs-left-out"
-    CAP_UNKNOWN = "cap-unknown"
-    EVAL_TIME_OVER_CAP = "eval-time-over-cap"
-    DATA_UNEXPECTED = "data-unexpected"
-    SEED_CONSTANT = "seed-constant"
-    RUN_NOT_READ = "run-not-read"
-    METRIC_TWICE = "metric-twice"
-    FINAL_BETTER_THAN_TRAINING = "final-better-than-training"
+    docs/findings.md has a section on each.
+    """
+
+    severity: Severity
+    do: str
+
+    def __new__(cls, code: str, severity: Severity, do: str) -> Self:
+        one = str.__new__(cls, code)
+        one._value_, one.severity, one.do = code, severity, do
+        return one
+
+    NO_LOGS = "no-logs", ERROR, "Add them."
+    NO_FINAL_METRIC = "no-final-metric", ERROR, "Let the run finish, or remove the log and say why."
+    MISSING_FILE = "missing-file", ERROR, "Add it."
+    DUPLICATE_SEED = "duplicate-seed", ERROR, "Keep one run for each seed."
+    SEED_MISMATCH = "seed-mismatch", ERROR, "Correct the seed."
+    SAME_TRAJECTORY = "same-trajectory", ERROR, "One log was made from the other: rerun it."
+    CLAIMED_SEED_WITHOUT_LOG = "claimed-seed-without-log", ERROR, "Add its log, or do not claim it."
+    HEADLINE_UNSUPPORTED = "headline-unsupported", ERROR, "Correct the number."
+    HEADLINE_NOT_FINAL = "headline-not-final", ERROR, "Claim a final metric."
+    SUBMISSION_UNIT = (
+        "submission-unit",
+        ERROR,
+        "Take both numbers from one line: bpb under val_bpb, nats under val_loss.",
+    )
+    SIZE_OVER_CAP = "size-over-cap", ERROR, "Shrink the artifact."
+    SIZE_NOT_IN_LOGS = "size-not-in-logs", ERROR, "Take the number from the logs: model plus code."
+    TIME_OVER_CAP = "time-over-cap", ERROR, "Stop in time."
+    WORLD_SIZE = "world-size", ERROR, "Run it on as many."
+    SOURCE_DIFFERS = "source-differs", ERROR, "Rerun it with theirs."
+    CODE_SIZE_DIFFERS = "code-size-differs", ERROR, "Run one program."
+    CONFIG_DIFFERS = "config-differs", ERROR, "Rerun it with theirs."
+    SOURCE_SIZE_MISMATCH = "source-size-mismatch", ERROR, "Show the whole program that ran."
+    SOURCE_DOES_NOT_COMPILE = "source-does-not-compile", ERROR, "Show the program that ran."
+    LABEL_NOT_IN_SOURCE = "label-not-in-source", ERROR, "Show the program that ran."
+    SCRIPT_STUB = "script-stub", ERROR, "Ship it."
+    RULES_CHANGED = "rules-changed", ERROR, "Name the rules with --rules, or the changed value with its own option."
+    HEADLINE_IS_BEST_SEED = "headline-is-best-seed", WARNING, "Claim the mean."
+    HEADLINE_IS_ONE_SEED = "headline-is-one-seed", WARNING, "Claim the mean."
+    TOO_FEW_SEEDS = "too-few-seeds", WARNING, "Run more seeds."
+    SEVERAL_RUNS_IN_LOG = "several-runs-in-log", WARNING, "Keep one log for each run: only one of these counts."
+    LOG_CLOBBERED = "log-clobbered", WARNING, "Two jobs wrote into it, or lines were changed: rerun with its own log."
+    ENVIRONMENT_DIFFERS = "environment-differs", WARNING, "Run all seeds alike."
+    DATA_DIFFERS = "data-differs", WARNING, "Run all seeds alike."
+    HARDWARE_UNEXPECTED = "hardware-unexpected", WARNING, "Times on different hardware do not compare: run it there."
+    BYTES_PER_TOKEN_UNEXPECTED = (
+        "bytes-per-token-unexpected",
+        WARNING,
+        "Was it another validation set or tokenizer, or are the lines of two evaluations?",
+    )
+    CODE_SIZE_UNMATCHED = "code-size-unmatched", WARNING, "Ship the script that ran."
+    SOURCE_NOT_SHIPPED = "source-not-shipped", WARNING, "Ship the script that ran."
+    SUBMISSION_SCHEMA = "submission-schema", WARNING, "Correct it."
+    SEED_MISSING = "seed-missing", WARNING, "Print it."
+    FILE_NOT_READ = "file-not-read", WARNING, "Put the file itself here, or remove the name."
+    PLAN_NOT_FOLLOWED = "plan-not-followed", WARNING, "Run what is missing and explain the rest."
+    SPREAD_TOO_SMALL = "spread-too-small", WARNING, "Copied logs and the best of many runs have it: ask for every run."
+    RUNS_LEFT_OUT = "runs-left-out", WARNING, "Count them, or say what makes them other runs."
+    RUN_NOT_READ = "run-not-read", WARNING, "Name it as a log, or say why it is none of the claim's runs."
+    CAP_UNKNOWN = "cap-unknown", ERROR, "Print it in every log."
+    EVAL_TIME_OVER_CAP = "eval-time-over-cap", ERROR, "Evaluate in time."
+    DATA_UNEXPECTED = "data-unexpected", ERROR, "Train and validate on the published data."
+    SEED_CONSTANT = "seed-constant", WARNING, "Take the seed from the environment, and print it."
+    METRIC_TWICE = "metric-twice", WARNING, "Say which evaluation counts, and give the other a label of its own."
+    FINAL_BETTER_THAN_TRAINING = (
+        "final-better-than-training",
+        WARNING,
+        "Say what the evaluation does that the validation in training does not.",
+    )
+    TIME_OVER_CAP_BY_ONE_STEP = "time-over-cap-by-one-step", INFO, "The running step had to end: nothing to do."
+    DUPLICATE_LOG = "duplicate-log", INFO, "It is counted once: nothing to do."
 
 
-WARNINGS = {
-    Code.HEADLINE_IS_BEST_SEED, Code.HEADLINE_IS_ONE_SEED, Code.TOO_FEW_SEEDS, Code.SEVERAL_RUNS_IN_LOG,
-    Code.LOG_CLOBBERED, Code.ENVIRONMENT_DIFFERS, Code.DATA_DIFFERS, Code.HARDWARE_UNEXPECTED,
-    Code.BYTES_PER_TOKEN_UNEXPECTED, Code.CODE_SIZE_UNMATCHED, Code.SOURCE_NOT_SHIPPED, Code.SUBMISSION_SCHEMA,
-    Code.SEED_MISSING, Code.FILE_NOT_READ, Code.RUNS_LEFT_OUT, Code.RUN_NOT_READ, Code.PLAN_NOT_FOLLOWED, Code.SPREAD_TOO_SMALL,
-    Code.METRIC_TWICE, Code.FINAL_BETTER_THAN_TRAINING,
-    Code.SEED_CONSTANT,
-}  # fmt: skip
-INFOS = {Code.TIME_OVER_CAP_BY_ONE_STEP, Code.DUPLICATE_LOG}
-DEFAULTS = {code: WARNING if code in WARNINGS else INFO if code in INFOS else ERROR for code in Code}
+DEFAULTS = {code: code.severity for code in Code}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a check yields. found, expected: parts of one sentence.
+
+    do, severity: in place of the code's own.
+    """
+
+    code: Code
+    at: Place
+    found: str
+    expected: str | None = None
+    do: str | None = None
+    severity: Severity | None = None
+
+    @property
+    def message(self) -> str:
+        return f"Found {self.found}{f'; expected {self.expected}' if self.expected else ''}. {self.do or self.code.do}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -96,24 +130,9 @@ class Place:
     file: str
     line: int = 1
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a check yields. found, expected: parts of one sentence; do: a sentence on its own, what to do about it.
-
-    severity: where it is not the usual one of its code.
-    """
-
-    code: Code
-    at: Place
-    found: str
-    expected: str | None = None
-    do: str
-    severity: Severity | None = None
-
-    @property
-    def message(self) -> str:
-        return f"Found {self.found}{f'; expected {self.expected}' if self.expected else ''}. {self.do}"
+    def has(self, code: Code, found: str, *, expected: str | None = None, do: str | None = None) -> Found:
+        """Return the finding that something is here."""
+        return Found(code=code, at=self, found=found, expected=expected, do=do)
 
 
 Raised = Iterator[Found]
@@ -135,7 +154,7 @@ def graded(raised: Iterable[Found], severities: Mapping[str, str]) -> list[Findi
     findings = {
         Finding(code=one.code, severity=severity, file=one.at.file, line=one.at.line, message=one.message)
         for one in raised
-        if (severity := Severity(severities.get(one.code, one.severity or DEFAULTS[one.code]))) is not OFF
+        if (severity := Severity(severities.get(one.code, one.severity or one.code.severity))) is not OFF
     }
     return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.file, f.line, f.code, f.message))
 

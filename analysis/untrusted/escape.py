@@ -43,13 +43,9 @@ def markdown(content: str) -> str:
 
 def workflow_command(kind: str, message: str, **properties: object) -> str:
     """Return one of GitHub's workflow commands, such as ::error file=a.log,line=1,title=no-logs::No training log."""
-    said = ",".join(f"{name}={_property(printable(str(value)))}" for name, value in properties.items())
-    return f"::{kind} {said}::{_data(printable(message))}"
+    said = ",".join(f"{name}={_percent(str(value), also=':,')}" for name, value in properties.items())
+    return f"::{kind} {said}::{_percent(message)}"
 
 
-def _data(content: str) -> str:
-    return content.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(content: str) -> str:
-    return _data(content).replace(":", "%3A").replace(",", "%2C")
+def _percent(text: str, also: str = "") -> str:
+    return re.sub(rf"[%\r\n{also}]", lambda match: f"%{ord(match[0]):02X}", printable(text))

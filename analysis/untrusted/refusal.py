@@ -21,8 +21,6 @@ class SeedproofError(ValueError):
 
 
 class UsageError(SeedproofError):
-    """An option or argument that cannot be meant."""
-
     exit_code = 2
 
 
@@ -41,9 +39,9 @@ def nearest_path(path: Path) -> str:
 
     For one that does not exist: a similar name in the deepest folder that exists, else that folder.
     """
-    missing = Path(path)
-    if os.path.isdir(missing):
+    if path.is_dir():
         return " It is a folder; name the file."
+    missing = path
     while not os.path.isdir(missing.parent):
         missing = missing.parent
     try:
@@ -51,7 +49,7 @@ def nearest_path(path: Path) -> str:
     except OSError:
         names = []
     found = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.6)
-    if found and missing == Path(path):
+    if found and missing == path:
         return f" Did you mean {str(missing.parent / found[0])!r}?"
     return f" Only {str(missing.parent)!r} of it exists." if missing.parent not in (Path("."), Path("/")) else ""
 

@@ -6,11 +6,12 @@ is read in bpb and in nats. Where the ruleset has a fixed target, each record is
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import stdev
+from typing import Any
 
 from analysis.evidence.case import Case
 from analysis.evidence.gather import Gathered, gather
@@ -53,53 +54,43 @@ class Row:
     why: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """A row before it is tested, its runs, and the date that its submission JSON claims."""
-
-    row: Row
-    runs: tuple[Result, ...] = ()
-    claimed_date: str | None = None
-
-    @property
-    def order(self) -> list[str]:
-        return [self.row.date or "", self.claimed_date or "", self.row.record]
-
-
 def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:
     """Return one row a record folder, oldest first. A folder that cannot be read is a row that says why."""
-    entries = sorted(
-        (_read(folder, directory, rules) for folder in record_folders(directory)), key=lambda one: one.order
-    )
+    folders = {folder: _dated(folder, directory) for folder in record_folders(directory)}
     rows: list[Row] = []
     standing: Row | None = None
-    for entry in entries:
-        rows.append(_tested(entry, rules, standing))
-        value = rows[-1].mean
-        if value is not None and (standing is None or standing.mean is None or value < standing.mean):
-            standing = rows[-1]
+    for folder, dated in sorted(folders.items(), key=lambda item: item[1]):
+        rows.append(_row(folder, Row(date=dated[0] or None, record=dated[-1]), rules, standing))
+        standing = best_of(rows)
     return rows
 
 
-def _read(folder: Path, directory: Path, rules: Ruleset) -> _Entry:
+def best_of(rows: Iterable[Row]) -> Row | None:
+    """Return the record with the lowest mean, the earlier one of two; None if no record has a mean."""
+    return min((row for row in rows if row.mean is not None), key=lambda row: row.mean or 0.0, default=None)
+
+
+def _dated(folder: Path, directory: Path) -> tuple[str, str, str]:
+    """Return what a record is sorted by: the date of its name or else of its claim, the claimed one, and its name."""
+    file = submission_file(folder.iterdir(), folder)
+    claimed = (read_claim(file).date if file is not None and not file.is_symlink() else None) or ""
+    found = _DATE.match(folder.resolve().name) or _DATE.match(claimed)
     name = printable_path(folder.relative_to(directory) if folder != directory else Path(directory.resolve().name))
-    entry = _Entry(row=Row(record=name))
+    return "-".join(found.groups()) if found else "", claimed, name
+
+
+def _row(folder: Path, row: Row, rules: Ruleset, standing: Row | None) -> Row:
+    """Return the row with what is in the folder, and tested."""
+    runs: tuple[Result, ...] = ()
     try:
-        entry = replace(entry, claimed_date=_claimed_date(folder))
         gathered = gather([folder], rules)
-        entry = replace(entry, row=_filled(entry.row, gathered, rules), runs=gathered.runs)
+        row, runs = _filled(row, gathered, rules), gathered.runs
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)
-        check_results(gathered.runs, name)
+        check_results(runs, row.record)
     except (SeedproofError, OSError) as error:
-        entry = replace(entry, row=replace(entry.row, why=str(error)))
-    found = _DATE.match(folder.resolve().name) or _DATE.match(entry.claimed_date or "")
-    return replace(entry, row=replace(entry.row, date="-".join(found.groups()) if found else None))
-
-
-def _claimed_date(folder: Path) -> str | None:
-    file = submission_file([Path(folder, name) for name in os.listdir(folder)], folder)
-    return None if file is None or os.path.islink(file) else read_claim(file).date
+        row = replace(row, why=str(error))
+    return row if row.mean is None else replace(row, **_tests(row, runs, rules, standing))
 
 
 def _filled(row: Row, gathered: Gathered, rules: Ruleset) -> Row:
@@ -122,57 +113,46 @@ def _filled(row: Row, gathered: Gathered, rules: Ruleset) -> Row:
     )
 
 
-def _tested(entry: _Entry, rules: Ruleset, standing: Row | None) -> Row:
-    """Return the row with its verdicts: against the target, else against the standing record in both units."""
-    row = entry.row
-    if row.mean is None:
-        return row
-    if rules.target is None and standing is None:
-        return replace(row, why=row.why or "the first record: there is nothing to compare it with")
-    units, sota = [METRIC_UNITS[rules.metric]], rules.target
-    if rules.target is None and standing is not None:
-        units, sota = ["bpb", "nats"], standing.mean
-        row = replace(row, predecessor=standing.record)
+def _tests(row: Row, runs: tuple[Result, ...], rules: Ruleset, standing: Row | None) -> dict[str, Any]:
+    """Return the columns of a row's tests: against the target, else against the standing record in both units."""
+    tested = dict[str, Any]()
+    sota, units = rules.target, [METRIC_UNITS[rules.metric]]
+    if sota is None:
+        if standing is None:
+            return {"why": row.why or "the first record: there is nothing to compare it with"}
+        sota, units = standing.mean, ["bpb", "nats"]
+        tested["predecessor"] = standing.record
     for unit in units:
         own = replace(rules, unit=unit)
-        row = _tested_in(unit, row, Case(rules=own, where=row.record, runs=entry.runs, sota=sota, fault=entry.row.why))
-    return row
-
-
-def _tested_in(unit: str, row: Row, case: Case) -> Row:
-    """Return the row with its verdict for a margin in one unit."""
-    verdict = decide(case)
-    said, p = verdict.verdict.replace("_", " "), verdict.test.p_value if verdict.test is not None else None
-    if verdict.verdict is UNUSABLE:
-        said, row = CANNOT_TELL, replace(row, why=verdict.reason)
-    return replace(row, verdict_bpb=said, p_bpb=p) if unit == "bpb" else replace(row, verdict_nats=said, p_nats=p)
-
-
-# -- statistics of a board ---------------------------------------------------------------------------------------------
+        verdict = decide(Case(rules=own, where=row.record, runs=runs, sota=sota, fault=row.why))
+        said = verdict.verdict.replace("_", " ")
+        if verdict.verdict is UNUSABLE:
+            said, tested["why"] = CANNOT_TELL, verdict.reason
+        tested |= {f"verdict_{unit}": said, f"p_{unit}": verdict.test.p_value if verdict.test is not None else None}
+    return tested
 
 
 def sample(row: Row) -> Sample | None:
-    """Return a record's runs as a sample, None where they have no spread."""
+    """Return a record's runs as a sample; None where they have no spread."""
     return None if row.mean is None or not row.sd else Sample(row.n, row.mean, row.sd)
 
 
-def is_tied(row: Row, best: Row, alpha: float) -> bool:
-    """Return whether a record's mean and the best one's may be the same, by Welch's two-sided test; the best ties with itself."""
-    if row is best:
-        return True
-    one, other = sample(row), sample(best)
-    if one is None or other is None:
-        return False
-    p = welch_t(other, one, 0.0).p_value
-    return 2 * min(p, 1 - p) >= alpha
+def tied_for_best(rows: Sequence[Row], alpha: float) -> list[Row]:
+    """Return the best record, then those whose mean may be the same by Welch's two-sided test."""
+    best = best_of(rows)
+    if best is None:
+        return []
+    tied, best_runs = [best], sample(best)
+    for row in rows:
+        runs = sample(row)
+        if row is not best and runs is not None and best_runs is not None:
+            p = welch_t(best_runs, runs, 0.0).p_value
+            if 2 * min(p, 1 - p) >= alpha:
+                tied.append(row)
+    return tied
 
 
 def half_width(row: Row, alpha: float) -> float | None:
     """Return half the width of the two-sided confidence interval at 1 - alpha; None for a single run."""
     known = sample(row)
     return None if known is None else critical_t(known.n - 1, alpha / 2) * known.sd / known.n**0.5
-
-
-def any_false(alpha: float, tests: int) -> float:
-    """Return the chance that one or more of several true null hypotheses are rejected. Five tests at 1 %: 0.0490."""
-    return 1 - (1 - alpha) ** tests

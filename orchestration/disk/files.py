@@ -35,7 +35,7 @@ def write_json(path: Path, content: Mapping[str, Any], *, new: bool = False) -> 
 
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Append one JSON object as a line; it is on disk before this returns."""
+    """Append one JSON object as a line, on disk before this returns."""
     with open(path, "ab") as file:
         file.write(json.dumps(content).encode() + b"\n")
         file.flush()

@@ -74,7 +74,7 @@ class Owner:
 
     @property
     def alive(self) -> bool:
-        """Whether its process exists, as far as this host can tell."""
+        """Return whether its process exists, as far as this host can tell."""
         if self.host != socket.gethostname() or self.space != _space() or self.pid is None:
             return True
         try:
@@ -87,12 +87,12 @@ class Owner:
 
     @property
     def of_this_machine(self) -> bool:
-        """Whether its lock would be seen here; two machines may have one name."""
+        """Return whether its lock would be seen here; two machines may have one name."""
         kernels = {space.partition("pid:")[0] for space in (self.space, _space()) if space}
         return self.host == socket.gethostname() and len(kernels) < 2
 
     def silent(self, age_s: float) -> bool:
-        """Whether it no longer drives, as far as its lock, last touched `age_s` ago, and its process tell."""
+        """Return whether it no longer drives, as its process and the age of its last heartbeat tell."""
         return self.released is not None or age_s >= SILENT_S or not self.alive
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from analysis.checks.plan import own_rules
-from analysis.cli import importing_html
 from analysis.evidence.options import Options
 from analysis.reading.frame import to_frame
 from analysis.record.sweep import sweep_results
@@ -25,15 +22,7 @@ from analysis.verdict.verdict import Verdict
 from orchestration.disk.files import write_whole
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reports:
-    """The verdict of a sweep, and the files that were written."""
-
-    verdict: Verdict
-    files: Sequence[Path]
-
-
-def write_reports(directory: Path, plan: Plan) -> Reports:
+def write_reports(directory: Path, plan: Plan) -> Verdict:
     """Write frame, verdict and reports, and print the verdict."""
     contents: dict[str, bytes | str] = {}
     try:
@@ -46,14 +35,13 @@ def write_reports(directory: Path, plan: Plan) -> Reports:
     if own_rules(plan, ()):  # `report` needs an option to accept such a plan
         again = f"orchestration.sweep resume {shlex.quote(str(directory))}"
     try:
-        with importing_html():
-            from analysis.report.page import page
+        from analysis.report.page import page
+
         contents[REPORT_HTML] = page(verdict, f"python -m {again}")
     except UsageError as error:
         click.echo(f"No HTML report: {error}", err=True)
     for name, content in contents.items():
         write_whole(directory / name, content)
-    written = [directory / name for name in contents]
     click.echo(f"\n{text(verdict)}")
-    click.echo(f"Wrote {', '.join(map(str, written))}")
-    return Reports(verdict=verdict, files=written)
+    click.echo(f"Wrote {', '.join(str(directory / name) for name in contents)}")
+    return verdict

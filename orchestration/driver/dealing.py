@@ -46,13 +46,13 @@ class Listener(Protocol):
     """Hears what becomes of the runs."""
 
     def started(self, order: RunOrder, node: str) -> None:
-        """A run was given to a node."""
+        """Hear that a run was given to a node."""
 
     def arrived(self, order: RunOrder, message: Began | Part) -> None:
-        """A part of a run's files came over."""
+        """Take a part of a run's files."""
 
     def ended(self, order: RunOrder, node: str, end: Ended) -> None:
-        """A run ended, was lost, or was refused by its node."""
+        """Hear that a run ended, was lost, or was refused by its node."""
 
     def say(self, text: str) -> None:
         """Tell a waiting person."""

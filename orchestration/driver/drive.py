@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analysis.sweepdir.layout import PLAN, SweepError
+from analysis.sweepdir.layout import FRAME, PLAN, REPORT_HTML, REPORT_MARKDOWN, VERDICT, SweepError
 from analysis.sweepdir.plan import check_drivable, read_sweep_plan
 from analysis.untrusted.refusal import SeedproofError
 from analysis.verdict.verdict import SUPPORTED
@@ -157,7 +157,7 @@ def _run_on_ray(driver: Driver) -> None:
 
 def _load_reports() -> None:
     """Load what the reports need while Ray starts, and not at the end, when somebody waits."""
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError, SeedproofError):
         importlib.import_module("pandas")
         importlib.import_module("analysis.report.page")
 
@@ -170,9 +170,8 @@ def _stop(number: int, frame: Any) -> None:
 
 def _conclude(driver: Driver) -> int:
     """Write the verdict of a finished sweep, name the runs that count and have no result; return the exit code."""
-    reports = write_reports(driver.directory, driver.plan)
-    driver.copy(*reports.files)
-    verdict, counted = reports.verdict, driver.plan.seeds
+    verdict, counted = write_reports(driver.directory, driver.plan), driver.plan.seeds
+    driver.copy(*(driver.directory / name for name in (FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML)))
     if verdict.sequential is not None and verdict.verdict is SUPPORTED:
         counted = counted[: verdict.sequential.taken]
     bad = [job for job in driver.jobs.values() if job.seed in counted and job.state in ("failed", "lost")]

@@ -121,7 +121,7 @@ class Pool:
 
     @property
     def open(self) -> int:
-        """How many runs have not ended."""
+        """Return how many runs have not ended."""
         return len(self._queue.waiting) + len(self._busy)
 
     def submit(self, order: RunOrder, *, lost_on: str | None = None, first: bool = False) -> None:
@@ -177,7 +177,7 @@ class Pool:
         }
 
     def _look_after_nodes(self) -> None:
-        """After a node's death, ask again for groups and give up runs that Ray says nothing of.
+        """Ask again for groups after a node's death, and give up runs that Ray says nothing of.
 
         Ray moves a group from a dead node once it finds room, which may be never. A run that had not begun would wait for
         that, and so would a run that is to get the group.

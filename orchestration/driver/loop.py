@@ -163,7 +163,7 @@ class Driver:
     # -- the sweep -----------------------------------------------------------------------------------------------------
 
     def is_over(self) -> bool:
-        """Whether no more seeds are needed."""
+        """Return whether no more seeds are needed."""
         return self.looks.over({key: job.state for key, job in self.jobs.items()})
 
     def running(self) -> list[Job]:

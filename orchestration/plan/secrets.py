@@ -1,6 +1,6 @@
 """What must not be published: names that hold secrets, and texts that look like one.
 
-plan.json, run.json, the script and the logs of a record are meant to be read by everybody. A key is known by the form
+plan.json, run.json, the script and the logs of a record are meant to be read by everybody. A key is recognised by the form
 that its maker gave it, or by the name that it is assigned to; one that has neither is not found.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from typing import NamedTuple
 
-# words of a name that make it a secret wherever they stand; the words before TOKEN that make it one of a text; and what
-# ends the name of a file that holds a secret, which is the way to hand one over
+# words that make a name a secret's wherever they are in it; endings that do; words before TOKEN that make it a token of a
+# text; and the ending of the name of a file that holds a secret, which is the way to hand one over
 _ANYWHERE = re.compile(
     r"(?:^|_)(?:API_?KEYS?|ACCESS_?KEYS?|PRIVATE_?KEYS?|ENCRYPTION_?KEY|SIGNING_?KEY|MASTER_?KEY|ACCOUNT_?KEY"
     r"|AUTH_?TOKEN|ACCESS_?TOKEN|BEARER|SECRETS?|PASSPHRASE|CREDENTIALS?|\w{0,10}PASSW(?:OR)?D)(?:_|$)"
@@ -27,8 +28,8 @@ SHORTEST = 16  # characters of a key that a service makes
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 NAMED = "value of a secret name"
-# a name and its value, in code, TOML, JSON, YAML or a shell: quoted, or right behind `NAME=`; with letters and digits, as no
-# word or identifier is
+# a name and its value, in code, TOML, JSON, YAML or a shell: quoted, or right after `NAME=`; with letters and digits, unlike
+# a word or an identifier
 _ASSIGNED = (
     re.compile(r"""(?<![\w-])([A-Za-z][\w-]{2,60})["'\]]{0,3}\s{0,9}[=:,]\s{0,9}["']((?=[^"'\d]{0,99}\d)(?=[^"'A-Za-z]{0,99}[A-Za-z])[\w/+=.~!@#$%^&*-]{16,})["']"""),
     re.compile(r"(?<![\w-])([A-Za-z][\w-]{2,60})=((?=[A-Za-z/+-]{0,99}\d)(?=[\d/+-]{0,99}[A-Za-z])[A-Za-z0-9/+-]{16,}+={0,2})(?![\w.(\[])"),
@@ -58,7 +59,7 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 
 
 def secret_name(name: str, value: str | None = None) -> bool:
-    """Whether a variable of this name holds a secret: HF_TOKEN does; NUM_TOKENS, PAD_TOKEN and HF_TOKEN_PATH do not.
+    """Return whether a variable of this name holds a secret: HF_TOKEN does; NUM_TOKENS, PAD_TOKEN and HF_TOKEN_PATH do not.
 
     A name that only ends like one, such as CLASS_TOKEN, does not when its value is shorter than any key.
     """
@@ -73,29 +74,36 @@ def secret_name(name: str, value: str | None = None) -> bool:
 
 
 def secret_value(text: str) -> str | None:
-    """The kind of the first secret that a text seems to hold, None when it seems to hold none."""
+    """Return the kind of the first secret that a text seems to hold, or None."""
     found = secret_lines(text)
-    return found[0][1] if found else None
+    return found[0].kind if found else None
 
 
-def secret_lines(text: str) -> list[tuple[int, str]]:
-    """(line, kind) of everything in a text that looks like a secret, in order; the first line is 1."""
+class Secret(NamedTuple):
+    """Something that looks like a secret, by its line, from 1, and its kind."""
+
+    line: int
+    kind: str
+
+
+def secret_lines(text: str) -> list[Secret]:
+    """Return everything in a text that looks like a secret, in order."""
     spans = sorted((match.start(1), kind) for kind, form in _FORMS for match in form.finditer(text))
     taken = {start for start, _ in spans}
     named = (match for form in _ASSIGNED for match in form.finditer(text) if secret_name(match[1], match[2]))
     spans = sorted([*spans, *((match.start(2), NAMED) for match in named if match.start(2) not in taken)])
-    lines: list[tuple[int, str]] = []
+    lines: list[Secret] = []
     line, read = 1, 0
     for start, kind in spans:
         line, read = line + text.count("\n", read, start), start
-        lines.append((line, kind))
+        lines.append(Secret(line, kind))
     return lines
 
 
 def redacted(text: str) -> str:
-    """The text with `[secret: KIND]` in place of everything that looks like a secret; the rest as it was.
+    """Return the text with `[secret: KIND]` in place of everything that looks like a secret.
 
-    Redact before cutting to a length: half a key has no form by which it could be known.
+    Redact before cutting to a length: half a key has no recognisable form.
     """
     for kind, form in _FORMS:
         text = form.sub(partial(_without, kind), text)

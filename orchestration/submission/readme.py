@@ -15,9 +15,8 @@ from typing import Any
 
 from analysis.reading.result import Result
 from analysis.report.findings import finding_items
-from analysis.report.markdown import sensitivity_table
 from analysis.report.statements import WORDS, assumptions, facts
-from analysis.report.tables import markdown_table
+from analysis.report.tables import literal_table, markdown_table, or_dash, sensitivity
 from analysis.rules.findings import Finding, errors
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, PLAN, TRAIN_LOG
 from analysis.sweepdir.plan import Plan
@@ -86,16 +85,8 @@ def as_json(one: Submission) -> str:
 
 
 def _of_seed(run: Result) -> dict[str, Any]:
-    return _known(
-        {
-            "val_loss": run.val_loss,
-            "val_bpb": run.val_bpb,
-            "steps": run.run.last_step,
-            "train_time_ms": run.run.train_time_ms,
-            "artifact_bytes": run.run.artifact_bytes,
-            "log": run.log,
-        }
-    )
+    row = run.row()
+    return _known({key: row[key] for key in ("val_loss", "val_bpb", "steps", "train_time_ms", "artifact_bytes", "log")})
 
 
 def _known(table: dict[str, Any]) -> dict[str, Any]:
@@ -123,96 +114,66 @@ def _sd(runs: Sequence[Result], what: str) -> float | None:
 
 def readme(one: Submission, findings: Sequence[Finding]) -> str:
     """Return README.md; `findings` are those that the folder's own check leaves standing."""
-    verdict, kept = one.verdict, one.kept
+    verdict, kept, envs = one.verdict, one.kept, one.plan.envs
     aside = [f"- {escape.markdown(public(line, one.aside.hosts))}" for line in one.aside.sentences]
-    envs = one.plan.envs
-    lines = [
-        *_head(one, findings),
-        "## Runs",
-        "",
-        *_table(kept.runs),
-        "",
-        "## Significance",
-        "",
-        *markdown_table(("", f"rules {escape.markdown(verdict.rules)}"), facts(verdict)),
-        "",
-        *(f"- Assumes: {sentence}" for sentence in assumptions(verdict)),
-        "",
-        *(["Sensitivity:", "", *sensitivity_table(verdict), ""] if verdict.also else []),
-        *(["## Control", "", *_table(kept.control), ""] if kept.control else []),
-        "## What does not count",
-        "",
-        *(aside or ["Nothing: every run had its result at the first attempt."]),
-        "",
-        *_check(one, findings),
-        "## How the runs were made",
-        "",
-        *([f"The {escape.markdown(verdict.plan.sentence())}.", ""] if verdict.plan is not None else []),
-        *_recipe("Each seed was run by itself", one, envs[CANDIDATE]),
-        *(_recipe("The control", one, envs[CONTROL]) if kept.control else []),
-        *_machine(kept),
-        "## Files",
-        "",
-        *_files(one),
-    ]
-    return "\n".join(lines) + "\n"
+    sections = {
+        "Runs": [_table(kept.runs)],
+        "Significance": [
+            markdown_table(("", f"rules {escape.markdown(verdict.rules)}"), facts(verdict)),
+            [f"- Assumes: {sentence}" for sentence in assumptions(verdict)],
+        ],
+        "Sensitivity": [literal_table(sensitivity(verdict))],
+        "Control": [_table(kept.control) if kept.control else []],
+        "What does not count": [aside or ["Nothing: every run had its result at the first attempt."]],
+        "Check it": _check(one, findings),
+        "How the runs were made": [
+            [f"The {escape.markdown(verdict.plan.sentence())}."] if verdict.plan is not None else [],
+            *_recipe("Each seed was run by itself", one, envs[CANDIDATE]),
+            *(_recipe("The control", one, envs[CONTROL]) if kept.control else []),
+            *_machine(kept),
+        ],
+        "Files": [_files(one)],
+    }
+    blocks = _head(one, findings)
+    for name, body in sections.items():
+        blocks += [[f"## {name}"], *body] if any(body) else []
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def _head(one: Submission, findings: Sequence[Finding]) -> list[str]:
+def _head(one: Submission, findings: Sequence[Finding]) -> list[list[str]]:
     asked, verdict = one.asked, one.verdict
     kind = "This is a non-record submission, and its claim is" if asked.non_record else "This claim is"
     but = ", but a check refuses the folder because of the findings below" if errors(findings) else ""
     github = f" (GitHub: {escape.markdown(asked.github_id)})" if asked.github_id else ""
     return [
-        f"# {escape.markdown(asked.name)}",
-        "",
-        f"{kind} **{WORDS[verdict.verdict].lower()}**{but}: {escape.markdown(verdict.reason)}",
-        "",
-        f"By {escape.markdown(asked.author)}{github}, {one.day}.",
-        "",
-        *([escape.markdown(asked.blurb), ""] if asked.blurb else []),
+        [f"# {escape.markdown(asked.name)}"],
+        [f"{kind} **{WORDS[verdict.verdict].lower()}**{but}: {escape.markdown(verdict.reason)}"],
+        [f"By {escape.markdown(asked.author)}{github}, {one.day}."],
+        [escape.markdown(asked.blurb)] if asked.blurb else [],
     ]
 
 
-def _check(one: Submission, findings: Sequence[Finding]) -> list[str]:
+def _check(one: Submission, findings: Sequence[Finding]) -> list[list[str]]:
     fails = "" if one.verdict.verdict is SUPPORTED else " It exits with code 1, because the claim is not supported."
     fails = " It exits with code 1, because of what it finds." if errors(findings) else fails
-    return [
-        "## Check it",
-        "",
-        f"From the folder that holds this one, with seedproof installed.{fails}",
-        "",
-        _code(one.check),
-        "",
-        *(["It finds:", "", *finding_items(findings), ""] if findings else []),
-    ]
+    found = [["It finds:"], finding_items(findings)] if findings else []
+    return [[f"From the folder that holds this one, with seedproof installed.{fails}"], [_code(one.check)], *found]
 
 
 def _table(runs: Sequence[Result]) -> list[str]:
     """Return the runs with their exact numbers, and mean and sd below."""
-
-    def cell(value: object, unit: str = "") -> str:
-        return "-" if value is None else f"{value}{unit}"
-
-    rows = [
-        (
-            cell(run.seed),
-            cell(run.val_loss),
-            cell(run.val_bpb),
-            cell(run.run.last_step),
-            "-" if run.run.train_time_ms is None else f"{run.run.train_time_ms:.12g} ms",
-            cell(run.run.artifact_bytes, " bytes"),
-            f"`{run.log}`, line {run.line}",
-        )
-        for run in runs
-    ]
+    rows = []
+    for one in runs:
+        time = or_dash(one.run.train_time_ms, "{:.12g} ms")
+        values = [or_dash(value) for value in (one.seed, one.val_loss, one.val_bpb, one.run.last_step)]
+        rows.append((*values, time, or_dash(one.run.artifact_bytes, "{} bytes"), f"`{one.log}`, line {one.line}"))
     for name, of in (("mean", _mean), ("sd", _sd)):
-        loss, bpb = (cell(format(v, f".{DECIMALS}f") if v else v) for v in (of(runs, "val_loss"), of(runs, "val_bpb")))
-        rows.append((name, loss, bpb, "", "", "", ""))
+        numbers = [or_dash(of(runs, what), f"{{:.{DECIMALS}f}}") for what in ("val_loss", "val_bpb")]
+        rows.append((name, *numbers, "", "", "", ""))
     return markdown_table(COLUMNS, rows)
 
 
-def _recipe(what: str, one: Submission, env: Mapping[str, Any]) -> list[str]:
+def _recipe(what: str, one: Submission, env: Mapping[str, Any]) -> list[list[str]]:
     """Return the command of one run, with the variables that the recipe sets."""
     ranks = one.plan.gpus_per_run or one.plan.cpus_per_run or 1
     recipe = {name: str(value) for name, value in env.items()}
@@ -220,11 +181,11 @@ def _recipe(what: str, one: Submission, env: Mapping[str, Any]) -> list[str]:
     variables = [f"{name}={shlex.quote(value)}" for name, value in shown.items()]
     command = ["SEED=N", *variables, f"torchrun --standalone --nproc_per_node={ranks} {SCRIPT}"]
     shortened = ", with absolute paths cut to their last part" if shown != recipe else ""
-    return [f"{what}{shortened}:", "", *(_code(f"{part} \\") for part in command[:-1]), _code(command[-1]), ""]
+    return [[f"{what}{shortened}:"], [*(_code(f"{part} \\") for part in command[:-1]), _code(command[-1])]]
 
 
-def _machine(kept: Kept) -> list[str]:
-    """Return what the logs and the manifests say of the machines, if they say anything."""
+def _machine(kept: Kept) -> list[list[str]]:
+    """Return what the logs and the manifests say of the machines."""
     named = {"ranks": "world_size", "GPU": "gpu", "PyTorch": "torch", "Python": "python"}
     found = {
         name: sorted({str(there) for run in kept.runs if (there := getattr(run.run, key))})
@@ -232,10 +193,8 @@ def _machine(kept: Kept) -> list[str]:
     }
     said = [f"{name} {', '.join(values)}" for name, values in found.items() if values]
     made = [f"- {escape.markdown(line)}" for line in kept.made_lines()]
-    return [
-        *([f"The logs say: {escape.markdown('; '.join(said))}.", ""] if said else []),
-        *(["Made on:", "", *made, ""] if made else []),
-    ]
+    logs = [f"The logs say: {escape.markdown('; '.join(said))}."] if said else []
+    return [logs, *([["Made on:"], made] if made else [])]
 
 
 def _files(one: Submission) -> list[str]:

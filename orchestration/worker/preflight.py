@@ -10,8 +10,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from orchestration.worker import supervisor
 
 MARKER = "SEEDPROOF_RUN"  # in the environment of every process of a run: sweep/arm/seed/attempt
 LEAST_FREE_BYTES = 64 * 2**20
@@ -32,8 +34,9 @@ def end_leftovers(sweep: str, arm: str, seed: int, within_s: float = 10.0) -> li
     ended: list[int] = []
     own, deadline = marker(sweep, arm, seed), time.monotonic() + within_s
     while time.monotonic() < deadline:
-        there = _processes(sweep)
-        left = [pid for pid, mark in there.marks.items() if mark.startswith(own) or not there.is_supervised(pid)]
+        parents = supervisor.parents()
+        marks = {pid: mark for pid in parents if pid != os.getpid() and (mark := _mark(pid, sweep))}
+        left = [pid for pid, mark in marks.items() if mark.startswith(own) or not _is_supervised(pid, parents, marks)]
         if not left:
             break
         for pid in left:
@@ -44,39 +47,26 @@ def end_leftovers(sweep: str, arm: str, seed: int, within_s: float = 10.0) -> li
     return ended
 
 
-@dataclass(slots=True)
-class _Processes:
-    """Living processes: the parent of each, the marks of those of one sweep, and which of these are supervisors."""
-
-    parents: dict[int, int] = field(default_factory=dict)
-    marks: dict[int, str] = field(default_factory=dict)
-    supervisors: set[int] = field(default_factory=set)
-
-    def is_supervised(self, pid: int) -> bool:
-        while pid in self.parents and pid not in self.supervisors:
-            pid = self.parents[pid]
-        return pid in self.supervisors
+def _mark(pid: int, sweep: str) -> str | None:
+    """Return what marks a process of the sweep; None for another one's, and for what this user may not see."""
+    wanted = f"{MARKER}={sweep}/".encode()
+    found = next((one for one in _read(pid, "environ").split(b"\0") if one.startswith(wanted)), None)
+    return None if found is None else found.decode("utf-8", "replace").partition("=")[2]
 
 
-def _processes(sweep: str) -> _Processes:
-    found, wanted = _Processes(), f"{MARKER}={sweep}/".encode()
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        pid, folder = int(name), Path("/proc", name)
-        try:
-            state, parent = (folder / "stat").read_bytes().rsplit(b")", 1)[1].split()[:2]
-            if state == b"Z":
-                continue
-            found.parents[pid] = int(parent)
-            environment = (folder / "environ").read_bytes()
-            value = next(v for v in environment.split(b"\0") if v.startswith(wanted))
-            if b"supervisor.py" in (folder / "cmdline").read_bytes():
-                found.supervisors.add(pid)
-        except (OSError, StopIteration, IndexError):
-            continue  # it ended meanwhile, is another user's, or is not the sweep's
-        found.marks[pid] = value.decode("utf-8", "replace").partition("=")[2]
-    return found
+def _is_supervised(pid: int, parents: Mapping[int, int], marks: Mapping[int, str]) -> bool:
+    while pid in parents:
+        if pid in marks and b"supervisor.py" in _read(pid, "cmdline"):
+            return True
+        pid = parents[pid]
+    return False
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:  # it ended meanwhile, or is another user's
+        return b""
 
 
 def no_room(folder: Path) -> str | None:

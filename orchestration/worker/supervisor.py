@@ -50,19 +50,23 @@ def restore_scheduling() -> None:
         file.write("0")
 
 
-def descendants(root: int) -> list[int]:
-    """Return all living processes below `root`, from /proc."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
+def parents() -> dict[int, int]:
+    """Return the parent of every living process, from /proc."""
+    found = {}
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # it may end meanwhile
                 state, parent = file.read().rsplit(b")", 1)[1].split()[:2]
-        except OSError:
-            continue  # it ended meanwhile
-        if state != b"Z":
-            children.setdefault(int(parent), []).append(int(name))
+                if state != b"Z":
+                    found[int(name)] = int(parent)
+    return found
+
+
+def descendants(root: int) -> list[int]:
+    """Return all living processes below `root`."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents().items():
+        children.setdefault(parent, []).append(pid)
     found, todo = [], [root]
     while todo:
         below = children.get(todo.pop(), [])

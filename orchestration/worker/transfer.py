@@ -23,7 +23,7 @@ SUFFIX = ".partial"
 
 
 def shares(directory: Path, driver: str) -> bool:
-    """Whether this node sees the directory that the sweep's driver holds.
+    """Return whether this node sees the directory that the sweep's driver holds.
 
     The same path may be on another disk, or hold an older copy of the sweep, of an earlier driver.
     """

@@ -94,7 +94,7 @@ def test_sizes_and_losses(tmp_path: Path) -> None:
     assert claim.val_loss == Decimal("1.9")
     assert claim.artifact_bytes == 15940380
     claim = read(tmp_path, {"seeds": {"4": {"val_loss": 1.88, "artifact_bytes": 15863278}}, "artifact_bytes_mean": 159})
-    assert claim.seeds[4].val_losses == (Decimal("1.88"),)
+    assert claim.seeds[4].val_losses == [Decimal("1.88")]
     assert claim.artifact_bytes is None
 
 

@@ -37,7 +37,7 @@ def test_each_runs_line_is_quoted_and_linked(record: Record) -> None:
         line = (folder / run.log).read_text().splitlines()[(run.line or 0) - 1]
         number = re.search(rf'<a href="#line-(\d)">{run.log}:{run.line}</a>', shown)
         assert number is not None
-        quote = f'<dt id="line-{number[1]}">{run.log}:{run.line}</dt><dd class="break"><code>{html.escape(line)}</code>'
+        quote = f'<dt id="line-{number[1]}">{run.log}:{run.line}</dt><dd><code>{html.escape(line)}</code>'
         assert quote in shown
 
 
@@ -64,7 +64,7 @@ def test_the_curves_are_validations_where_every_run_has_them(record: Record) -> 
         before, last = log.read_text().rstrip("\n").rsplit("\n", 1)
         log.write_text(f"{before}\n{steps}{last}\n")
     found = curves(judge((folder,), Options(sota=1.3)))
-    assert found == [Curve(arm="candidate", measure="val_bpb", steps=[91, 92, 93], values=[1.91, 1.92, 1.93])] * 3
+    assert found == [Curve(arm="candidate", measure="val_bpb", points={91: 1.91, 92: 1.92, 93: 1.93})] * 3
 
 
 def test_every_log_has_its_own_curve(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_every_log_has_its_own_curve(tmp_path: Path) -> None:
         lines = ("step:0/9 val_loss:10.8 train_time:0ms", f"step:9/9 val_loss:{loss} train_time:{99 + number}ms")
         (tmp_path / f"{number}.txt").write_text("\n".join(lines) + "\n")
     verdict = judge(sorted(tmp_path.glob("*.txt")), Options(rules="nanogpt-track-1"))
-    assert [curve.values[-1] for curve in curves(verdict)] == [3.275, 3.2752]
+    assert [list(curve.points.values())[-1] for curve in curves(verdict)] == [3.275, 3.2752]
 
 
 def test_where_it_ran_is_one_line_where_all_agree(sweep: Callable[..., Path]) -> None:
@@ -105,7 +105,7 @@ def test_no_other_file_is_quoted_than_the_one_that_counted(record: Record, tmp_p
         else:
             decoy.write_text((control / Path(run.log).name).read_text().replace("val_bpb:1.3", "val_bpb:1.9"))
     quoted = quotes(verdict.control)
-    assert [quote.line[-10:] for quote in quoted] == ["1.30000000", "1.30100000", "1.30200000"]
+    assert [line[-10:] for line in quoted.values()] == ["1.30000000", "1.30100000", "1.30200000"]
     assert "SECRET" not in page(replace(verdict, runs=()), "")
 
 
@@ -115,7 +115,7 @@ def test_a_frame_opens_no_file(record: Record, command: Callable[..., Any], tmp_
     assert command("analysis.logs", record(SEEDS), "--output", frame).returncode == 0
     verdict = judge((frame,), Options(sota=1.3))
     assert len(verdict.runs) == 3
-    assert quotes(verdict.runs) == []
+    assert quotes(verdict.runs) == {}
     assert curves(verdict) == []
 
 
@@ -126,5 +126,5 @@ def test_a_loss_that_is_no_number_is_no_point(record: Record) -> None:
     verdict = judge((folder,), Options(sota=1.3))
     found = curves(verdict)
     assert found
-    assert all(math.isfinite(value) for curve in found for value in curve.values)
+    assert all(math.isfinite(value) for curve in found for value in curve.points.values())
     assert "Training" in page(verdict, "")

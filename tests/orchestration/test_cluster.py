@@ -114,8 +114,12 @@ def test_a_node_with_a_disk_of_its_own(cluster: Any, script: Path, tmp_path: Pat
     sweeps, ray = tmp_path / "sweeps", str(Path(sys.executable).with_name("ray"))
     sweeps.mkdir()
     join = f"mount -t tmpfs none {sweeps} && exec {ray} start --address={cluster.address} --num-cpus=1 --block"
-    node = subprocess.Popen(["unshare", "--mount", "sh", "-c", join], env=clean_environment() | cluster.environment,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    node = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", join],
+        env=clean_environment() | cluster.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     log, output = tmp_path / "driver.log", sweeps / "mine"
     more = ("--sota", "1.3", "--seeds", "1,2", "--env", "PAUSE=1", "--wait-for-nodes", "1")
     process = start(sweep_arguments(script, output, *more), cluster.environment, log)

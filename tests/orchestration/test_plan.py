@@ -41,8 +41,9 @@ def test_seeds_are_a_list_or_a_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "word"), [("a,b", "1337,1338"), ("1,1", "twice"), ("1337", "'1337,'"), ("0", "0"), ("-1,2", "negative"), ("", "at least")]
-)  # fmt: skip
+    ("text", "word"),
+    [("a,b", "1337,1338"), ("1,1", "twice"), ("1337", "'1337,'"), ("0", "0"), ("-1,2", "negative"), ("", "at least")],
+)
 def test_bad_seeds(text: str, word: str) -> None:
     with pytest.raises(PlanError, match=word):
         parse_seeds(text)
@@ -71,9 +72,19 @@ def test_the_keys_of_a_plan_keep_their_order_and_so_its_bytes(script: Path, tmp_
     freeze(made, tmp_path / "sweep")
     written = json.loads((tmp_path / "sweep" / "plan.json").read_text())
     assert [*written] == [
-        "version", "script", "arms", "ruleset", "sota", "accelerator_type", "gpus_per_run", "cpus_per_run", "design",
-        "seeds", "seeds_are", "sha256",
-    ]  # fmt: skip
+        "version",
+        "script",
+        "arms",
+        "ruleset",
+        "sota",
+        "accelerator_type",
+        "gpus_per_run",
+        "cpus_per_run",
+        "design",
+        "seeds",
+        "seeds_are",
+        "sha256",
+    ]
     assert written["arms"] == {
         "candidate": {"recipe": None, "env": {}},
         "control": {"recipe": str(tmp_path / "b.toml"), "env": {"B": "1"}},
@@ -106,8 +117,11 @@ def test_recipes_become_environment_variables(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "r.toml"
     path.write_text('[env]\nDATA_PATH = "data/x"\nITERATIONS = 3\nMATRIX_LR = 0.5\nTIE_EMBEDDINGS = true\n')
     assert read_recipe(path) == {
-        "DATA_PATH": str(tmp_path / "data/x"), "ITERATIONS": "3", "MATRIX_LR": "0.5", "TIE_EMBEDDINGS": "1",
-    }  # fmt: skip
+        "DATA_PATH": str(tmp_path / "data/x"),
+        "ITERATIONS": "3",
+        "MATRIX_LR": "0.5",
+        "TIE_EMBEDDINGS": "1",
+    }
 
 
 @pytest.mark.parametrize(
@@ -203,8 +217,17 @@ def test_the_shipped_recipes_are_the_published_ones() -> None:
         name: tomllib.loads((ROOT / "trainer" / "recipes" / f"{name}.toml").read_text())["env"]
         for name in ("seq4096", "seq2048", "baseline")
     }
-    columns = ("TRAIN_SEQ_LEN", "TRAIN_BATCH_TOKENS", "TIED_EMBED_LR", "MATRIX_LR", "SCALAR_LR", "MUON_MOMENTUM",
-               "MUON_MOMENTUM_WARMUP_START", "MUON_MOMENTUM_WARMUP_STEPS", "WARMDOWN_ITERS")  # fmt: skip
+    columns = (
+        "TRAIN_SEQ_LEN",
+        "TRAIN_BATCH_TOKENS",
+        "TIED_EMBED_LR",
+        "MATRIX_LR",
+        "SCALAR_LR",
+        "MUON_MOMENTUM",
+        "MUON_MOMENTUM_WARMUP_START",
+        "MUON_MOMENTUM_WARMUP_STEPS",
+        "WARMDOWN_ITERS",
+    )
     assert [table["seq4096"][c] for c in columns] == [4096, 393216, 0.03, 0.02, 0.02, 0.99, 0.92, 1500, 3000]
     assert [table["seq2048"][c] for c in columns] == [2048, 524288, 0.04, 0.032, 0.032, 0.95, 0.85, 500, 1200]
     assert [table["baseline"][c] for c in columns] == [1024, 524288, 0.05, 0.04, 0.04, 0.95, 0.85, 500, 1200]

@@ -25,9 +25,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's f
 SCRIPT = ROOT / "trainer" / "train_gpt.py"
 # what an 8-GPU node answers, by nvidia-smi's own names
 H100 = {
-    "name": "NVIDIA H100 80GB HBM3", "driver_version": "550.54.15", "memory.total": "81559", "clocks.sm": "345",
-    "clocks.max.sm": "1980", "clocks.mem": "1593", "clocks.max.mem": "2619", "power.limit": "700.00",
-}  # fmt: skip
+    "name": "NVIDIA H100 80GB HBM3",
+    "driver_version": "550.54.15",
+    "memory.total": "81559",
+    "clocks.sm": "345",
+    "clocks.max.sm": "1980",
+    "clocks.mem": "1593",
+    "clocks.max.mem": "2619",
+    "power.limit": "700.00",
+}
 TOPOLOGY = "\t\x1b[4mGPU0\tGPU1\x1b[0m\nGPU0\t X \tNV18\nGPU1\tNV18\t X \n"
 ANSWERING = """#!{python}
 import sys
@@ -89,8 +95,15 @@ def test_this_machine() -> None:
     assert found["versions"]["python"] == platform.python_version()
     assert found["versions"]["numpy"] == __import__("numpy").__version__
     assert list(found) == [
-        "machine", "versions", "gpus", "topology", "container", "git", "data", "unknown",
-    ]  # fmt: skip
+        "machine",
+        "versions",
+        "gpus",
+        "topology",
+        "container",
+        "git",
+        "data",
+        "unknown",
+    ]
 
 
 def test_no_torch_is_imported_and_nobody_waits() -> None:
@@ -135,10 +148,17 @@ def test_eight_gpus(tmp_path: Path) -> None:
     found = run(PATH=nvidia_smi(tmp_path, answering(8)))
     assert len(found["gpus"]) == 8
     assert found["gpus"][7] == {
-        "index": 7, "name": "NVIDIA H100 80GB HBM3", "uuid": "GPU-7", "driver": "550.54.15", "memory_bytes": 81559 * 2**20,
-        "sm_clock_mhz": 345, "sm_clock_max_mhz": 1980, "memory_clock_mhz": 1593, "memory_clock_max_mhz": 2619,
+        "index": 7,
+        "name": "NVIDIA H100 80GB HBM3",
+        "uuid": "GPU-7",
+        "driver": "550.54.15",
+        "memory_bytes": 81559 * 2**20,
+        "sm_clock_mhz": 345,
+        "sm_clock_max_mhz": 1980,
+        "memory_clock_mhz": 1593,
+        "memory_clock_max_mhz": 2619,
         "power_limit_w": 700.0,
-    }  # fmt: skip
+    }
     assert found["versions"]["driver"] == "550.54.15"
     assert found["topology"] == "GPU0\tGPU1\nGPU0\t X \tNV18\nGPU1\tNV18\t X"
     assert not [field for field in found["unknown"] if field.startswith(("gpus", "topology", "versions.driver"))]
@@ -300,11 +320,14 @@ def test_the_data_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "t.model").write_bytes(b"model")
     found = run(DATA_PATH=str(data), TOKENIZER_PATH=str(tmp_path / "t.model"))["data"]
     assert found["tokenizer"] == {"bytes": 5, "sha256": sha256(b"model")}
-    assert found["shards"] == {"count": 3, "digests": [
-        {"name": "more/val.bin", "bytes": 0, "ends_sha256": sha256(b"")},
-        {"name": "train_0.bin", "bytes": 4 * mib + 3, "ends_sha256": sha256(long[:mib] + long[-mib:])},
-        {"name": "train_1.bin", "bytes": 2 * mib, "ends_sha256": sha256(two)},
-    ]}  # fmt: skip
+    assert found["shards"] == {
+        "count": 3,
+        "digests": [
+            {"name": "more/val.bin", "bytes": 0, "ends_sha256": sha256(b"")},
+            {"name": "train_0.bin", "bytes": 4 * mib + 3, "ends_sha256": sha256(long[:mib] + long[-mib:])},
+            {"name": "train_1.bin", "bytes": 2 * mib, "ends_sha256": sha256(two)},
+        ],
+    }
 
 
 @pytest.mark.parametrize("size", [1, 2**20 - 1, 2**20, 2**20 + 1, 2**21 - 1, 2**21])

@@ -121,8 +121,15 @@ def test_a_supported_sweep_becomes_a_folder_that_passes_its_check(finish: Finish
     folder, output = finish(GOOD), tmp_path / "new" / "records" / "mine"
     found = made(folder, output, "--github-id", "author", "--blurb", "Twice the context.")
     files = files_of(output)
-    assert set(files) == {"README.md", "submission.json", "plan.json", "train_gpt.py",
-                          "train.log", "train_seed1338.log", "train_seed1339.log"}  # fmt: skip
+    assert set(files) == {
+        "README.md",
+        "submission.json",
+        "plan.json",
+        "train_gpt.py",
+        "train.log",
+        "train_seed1338.log",
+        "train_seed1339.log",
+    }
     assert files["train_gpt.py"] == SOURCE.encode()
     assert files["plan.json"] == (folder / "plan.json").read_bytes()
     for seed, name in ((1337, "train.log"), (1338, "train_seed1338.log"), (1339, "train_seed1339.log")):
@@ -147,9 +154,13 @@ def test_a_supported_sweep_becomes_a_folder_that_passes_its_check(finish: Finish
         "seeds": [1337, 1338, 1339],
     }
     assert table["seed_results"]["1338"] == {
-        "val_loss": round(1.19945102 / RATIO, 8), "val_bpb": 1.19945102, "steps": 100, "train_time_ms": 6010.0,
-        "artifact_bytes": size, "log": "train_seed1338.log",
-    }  # fmt: skip
+        "val_loss": round(1.19945102 / RATIO, 8),
+        "val_bpb": 1.19945102,
+        "steps": 100,
+        "train_time_ms": 6010.0,
+        "artifact_bytes": size,
+        "log": "train_seed1338.log",
+    }
     claim = read_claim(output / "submission.json")
     assert not claim.schema
     assert {seed: [float(value) for value in said.val_bpbs] for seed, said in claim.seeds.items()} == {
@@ -172,8 +183,14 @@ def test_the_readme_says_it_all_in_numbers_of_the_logs(finish: Finish, tmp_path:
     assert f"| 1338 | 2.02522392 | 1.19945102 | 100 | 6010 ms | {size} bytes | `train_seed1338.log`, line 38 |" in lines
     assert "| mean | 2.02844731 | 1.20136009 |  |  |  |  |" in lines
     assert "| sd | 0.00316271 | 0.00187313 |  |  |  |  |" in lines
-    for row in ("threshold (SOTA - 0.005 bpb) | 1.21613611 - 0.00500000 = 1.21113611", "test | one-sample t", "df | 2",
-                "t | -9.039", "p | 0.006009", "99% upper bound of the mean | 1.208"):  # fmt: skip
+    for row in (
+        "threshold (SOTA - 0.005 bpb) | 1.21613611 - 0.00500000 = 1.21113611",
+        "test | one-sample t",
+        "df | 2",
+        "t | -9.039",
+        "p | 0.006009",
+        "99% upper bound of the mean | 1.208",
+    ):
         assert f"\n| {row}" in text
     assert "Nothing: every run had its result at the first attempt." in lines
     assert re.search(r"^The plan \w{12} \\\(fixed, given seeds\\\): exactly the planned runs\.$", text, re.MULTILINE)
@@ -336,14 +353,17 @@ def test_lost_attempts_are_listed_without_naming_a_machine(finish: Finish, tmp_p
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda folder: append(folder / "candidate/seed-1338/attempt-1/train.log"), ["seed-1338/attempt-1/train.log cannot be shown to be the run's", "SHA-256"]),
+        (
+            lambda folder: append(folder / "candidate/seed-1338/attempt-1/train.log"),
+            ["seed-1338/attempt-1/train.log cannot be shown to be the run's", "SHA-256"],
+        ),
         (lambda folder: append(folder / "script.py"), ["script.py was changed"]),
         (lambda folder: (folder / "script.py").unlink(), ["script.py cannot be read"]),
         (lambda folder: append_key(folder / "plan.json"), ["plan.json was changed after it was frozen"]),
         (lambda folder: shutil.rmtree(folder / "candidate"), ["is not complete"]),
         (lambda folder: (folder / "plan.json").unlink(), ["is not a sweep directory", "sweep run"]),
     ],
-)  # fmt: skip
+)
 def test_what_was_changed_after_the_sweep_is_refused(
     finish: Finish, tmp_path: Path, spoil: Callable[[Path], None], words: list[str]
 ) -> None:
@@ -496,11 +516,17 @@ def test_a_log_of_the_last_validation_and_no_bpb(finish: Finish, tmp_path: Path)
     ("changes", "words"),
     [
         ({"margin": 0.004}, "--rules parameter-golf --margin 0.004 --require-plan"),
-        ({"margin": 0.004, "unit": "nats", "alpha": 0.02}, "--rules parameter-golf --margin 0.004 --unit nats --alpha 0.02 --require-plan"),
-        ({"name": "mine", "gpu": None, "train_time_s": 1e-05 + 99, "findings": {"missing-file": "off"}}, "--rules OUT/rules.toml --require-plan"),
+        (
+            {"margin": 0.004, "unit": "nats", "alpha": 0.02},
+            "--rules parameter-golf --margin 0.004 --unit nats --alpha 0.02 --require-plan",
+        ),
+        (
+            {"name": "mine", "gpu": None, "train_time_s": 1e-05 + 99, "findings": {"missing-file": "off"}},
+            "--rules OUT/rules.toml --require-plan",
+        ),
         ({"gpu": "H100 \"é'"}, "--rules OUT/rules.toml --require-plan"),
     ],
-)  # fmt: skip
+)
 def test_rules_that_are_not_as_shipped(finish: Finish, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     rules, output = asdict(load("parameter-golf")) | changes, tmp_path / "mine"
     options = () if "gpu" not in changes or changes["gpu"] is None else ("--non-record",)

@@ -85,10 +85,13 @@ def test_the_lock_of_the_directory_stays_the_file_that_it_is(sweep: Path, url: s
 @pytest.mark.parametrize(
     ("owner", "held"),
     [
-        ({}, True), ({"released": "now"}, False), ({"host": HOST, "pid": 1, "space": _space()}, True),
-        ({"host": HOST, "pid": 999999999, "space": _space()}, False), ({"host": HOST, "pid": 999999999, "space": "x"}, True),
+        ({}, True),
+        ({"released": "now"}, False),
+        ({"host": HOST, "pid": 1, "space": _space()}, True),
+        ({"host": HOST, "pid": 999999999, "space": _space()}, False),
+        ({"host": HOST, "pid": 999999999, "space": "x"}, True),
     ],
-)  # fmt: skip
+)
 def test_a_living_driver_keeps_its_sweep(
     sweep: Path, url: str, tmp_path: Path, owner: dict[str, object], held: bool
 ) -> None:

@@ -340,9 +340,17 @@ def dashboard(private_ray: dict[str, str]):
     environment = clean_environment() | private_ray
     ray = Path(sys.executable).with_name("ray")
     command = [
-        ray, "start", "--head", "--num-cpus=2", f"--port={ports[0]}", f"--dashboard-port={ports[1]}",
-        f"--dashboard-agent-listen-port={ports[2]}", f"--ray-client-server-port={ports[3]}", "--temp-dir", private_ray["RAY_TMPDIR"],
-    ]  # fmt: skip
+        ray,
+        "start",
+        "--head",
+        "--num-cpus=2",
+        f"--port={ports[0]}",
+        f"--dashboard-port={ports[1]}",
+        f"--dashboard-agent-listen-port={ports[2]}",
+        f"--ray-client-server-port={ports[3]}",
+        "--temp-dir",
+        private_ray["RAY_TMPDIR"],
+    ]
     started = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert started.returncode == 0, started.stdout + started.stderr
     return environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{ports[1]}"}
@@ -411,8 +419,14 @@ def test_a_log_that_is_no_file_is_not_waited_for(command: Run, sweep: Callable[.
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"gpus_per_run": "x"}, {"design": {"name": "fixed", "looks": [3]}}, {"ruleset": {"name": "x"}}, {"seeds_are": None}],
-)  # fmt: skip
+    [
+        {},
+        {"gpus_per_run": "x"},
+        {"design": {"name": "fixed", "looks": [3]}},
+        {"ruleset": {"name": "x"}},
+        {"seeds_are": None},
+    ],
+)
 def test_a_plan_that_cannot_be_driven_is_said(
     command: Run, sweep: Callable[..., Path], changes: dict[str, Any]
 ) -> None:
