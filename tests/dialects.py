@@ -35,7 +35,7 @@ class Told:
     torch: str = "2.9.0+cu128"
     gpu: str = "NVIDIA H100 80GB HBM3"
     train_shards: int = 64
-    val_tokens: int = 61_000_704
+    val_tokens: int = 62_021_632
     dataset: str = "fineweb10B_sp1024"
     tokenizer: str = "fineweb_1024_bpe.model"
     model_params: int = 17_100_200

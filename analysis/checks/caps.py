@@ -94,7 +94,7 @@ _TRAINING = re.compile(
     r"(?:^|_)train(?:ing)?_(?:\w{1,30}_)?(?:time|seconds|secs?|duration|wallclock|runtime|ms)(?:_|$)|^wall_?clock"
 )
 _HARDWARE = re.compile(r"(?:^|_)(?:hardware|gpus?|gpu_type|accelerators?|device|machine)(?:_|$)")
-_GPU = re.compile(r"\b(?:[ABHLTV]\d{1,3}S?|GH200|GB\d{3}|RTX|[2345]0[6789]0|MI\d{3}|TPU)\b", re.IGNORECASE)
+_GPU = re.compile(r"(?:\b|(?<=\dx))(?:[ABHLTV]\d{1,3}S?|GH200|GB\d{3}|RTX|[2345]0[6789]0|MI\d{3}|TPU)\b", re.IGNORECASE)
 _COUNT = re.compile(r"(?<![\w.])(\d{1,4})\s?[xX*]\s?\w")
 _UNIT = re.compile(r"\d\s?(ms|s|secs?|seconds?|m|mins?|minutes?)\b", re.IGNORECASE)
 _MS = {"ms": 1, "s": 1000, "sec": 1000, "second": 1000, "m": 60_000, "min": 60_000, "minute": 60_000}

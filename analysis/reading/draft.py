@@ -187,8 +187,9 @@ class Draft:
         elif model := grammar.MODEL.match(line):
             self.facts["model_bytes"] = grammar.as_integer(model[2])
         elif total := grammar.TOTAL.match(line):
-            codec, size = (total[1].strip(), total[2]) if total[2] else (b"budget", total[3])
-            if grammar.NO_TOTAL.search(codec) and total[2]:
+            codec, size = (total[1].strip(), total[2]) if total[2] else (b"budget", total[4])
+            no_unit = total[2] and not total[3] and b"bytes" not in line[: total.start(2)].lower()
+            if no_unit or (grammar.NO_TOTAL.search(codec) and total[2]):
                 return
             self.totals.append((codec, grammar.as_integer(size), self.lines.at(position)))
 

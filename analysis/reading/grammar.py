@@ -65,7 +65,7 @@ CODE = re.compile(
 )
 MODEL = re.compile(rb"Serialized model ([\w+-]{1,40}+)[^:\n]{0,80}:\s{0,9}(\d[\d,]{0,14})\s?bytes")
 TOTAL = re.compile(
-    rb"(?:(?:total[ _])?(?:submission|artifact)[ _](?:size|bytes)|total (?=[\w+-]{1,40} size))([^:=\n]{0,40})[:=]\s*(\d[\d,_]{4,14})(?:\s?(?:bytes|B)\b|\s|$)"
+    rb"(?:(?:total[ _])?(?:submission|artifact)[ _](?:size|bytes)|total (?=[\w+-]{1,40} size))([^:=\n]{0,40})[:=]\s*(\d[\d,_]{4,14})(?:\s?(bytes|B)\b|\s|$)"
     rb"|budget:(\d{5,12})/\d+",
     re.IGNORECASE,
 )

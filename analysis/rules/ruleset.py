@@ -21,7 +21,7 @@ METRIC_UNITS = {"val_bpb": "bpb", "val_loss": "nats"}
 T_TEST, Z_TEST = "one-sample t", "known-sigma z"
 LABELLED, LAST_VALIDATION = "labelled line", "last validation"
 ALLOWED: dict[str, tuple[Any, ...]] = {
-    "version": (1, 2),
+    "version": (1,),
     "metric": tuple(METRIC_UNITS),
     "unit": tuple(METRIC_UNITS.values()),
     "test": (T_TEST, Z_TEST),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 from collections.abc import Callable
 from operator import itemgetter
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from analysis.checks.folder import audit
+from analysis.reading.seeding import constant_seeds
 from analysis.record.folder import read_record
 from analysis.record.selection import select, with_training
 from analysis.rules.findings import DEFAULTS, Finding
@@ -186,7 +189,17 @@ CASES: dict[str, tuple[Change, Change]] = {  # code: (raises it, a near miss)
     "hardware-unexpected": (swap("NVIDIA H100 80GB HBM3", "NVIDIA A100 80GB"), swap("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe")),
     "bytes-per-token-unexpected": (
         lambda folder: log(folder).write_text(make_log(42, 1.1994).replace(f"{1.1994 / RATIO:.8f}", f"{1.1994 / (RATIO + 4e-4):.8f}")),
-        lambda folder: log(folder).write_text(make_log(42, 1.1994).replace(f"{1.1994 / RATIO:.8f}", f"{1.1994 / (RATIO + 2e-4):.8f}")),
+        lambda folder: log(folder).write_text(make_log(42, 1.1994).replace(f"{1.1994 / RATIO:.8f}", f"{1.1994 / (RATIO + 1e-5):.8f}")),
+    ),
+    "cap-unknown": (
+        both(*(swap("world_size:8 ", "", seed) for seed in VALUES)),
+        both(*(swap("world_size:8 ", "world_size=8 ", seed) for seed in VALUES)),
+    ),
+    "eval-time-over-cap": (swap("eval_time:2107ms", "eval_time:600001ms"), swap("eval_time:2107ms", "eval_time:600000ms")),
+    "data-unexpected": (swap("tokens:62021632", "tokens:1048576"), swap("tokens:62021632", "tokens:61997056")),
+    "seed-constant": (
+        both(all_with(SOURCE + "torch.manual_seed(7)\n"), *(swap(f"\nseed:{seed}\n", "\n", seed) for seed in VALUES)),
+        all_with(SOURCE + "torch.manual_seed(7)\n"),
     ),
     "code-size-unmatched": (write("train_gpt.py", SOURCE + "# one more line\n"), write("train_gpt.py", SOURCE.rstrip("\n"))),
     "source-not-shipped": (write("train_gpt.py", SOURCE.replace("hello", "h").replace("{1}", "{2}")), write("train_gpt.py", SOURCE.replace("\n", "\r\n"))),
@@ -579,3 +592,103 @@ def test_copies_without_seeds_are_seen_by_their_losses(tmp_path: Path) -> None:
     read = read_record([tmp_path])
     found = [f.file for f in audit(read, select(read, rules), rules) if f.code == "same-trajectory"]
     assert found == ["b.log"]
+
+
+# -- facts against the rules -------------------------------------------------------------------------------------------
+
+
+def severities(folder: Path) -> dict[str, str]:
+    return {finding.code: finding.severity for finding in findings(folder)}
+
+
+def everywhere(old: str, new: str) -> Change:
+    return swap(old, new, *VALUES)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "severity"),
+    [
+        (swap("world_size:8 ", ""), "cap-unknown", "warning"),
+        (both(*(lambda folder, seed=seed: log(folder, seed).write_text(
+            re.sub(r"(train_time:\d+)ms", r"\1", log(folder, seed).read_text())) for seed in VALUES)), "cap-unknown", "error"),
+        (both(everywhere("bytes", "things"), claim(bytes_total=None)), "cap-unknown", "error"),
+        (claim(eval_time_s=601), "eval-time-over-cap", "error"),
+        (claim(seed_results={"42": {"eval_time_ms": 601000}}), "eval-time-over-cap", "error"),
+        (claim(eval_time="11 min"), "eval-time-over-cap", "error"),
+        (claim(train_time_s=602), "time-over-cap", "error"),
+        (claim(hardware="8xA100"), "hardware-unexpected", "warning"),
+        (claim(hardware="1x H100 80GB"), "hardware-unexpected", "warning"),
+        (everywhere("train_shards:80", "train_shards:1499"), "data-unexpected", "warning"),
+        (everywhere("dataset:fineweb10B_sp1024", "dataset:my_text"), "data-unexpected", "warning"),
+        (everywhere("dataset:fineweb10B_sp1024", "dataset:fineweb_val"), "data-unexpected", "error"),
+        (everywhere("train_shards:80", "train_files:./data/fineweb_val_*.bin train_shards:80"), "data-unexpected", "error"),
+        (all_with(SOURCE + "train_files = 'data/fineweb_val_*.bin'\n"), "data-unexpected", "error"),
+        (both(everywhere("fineweb_1024_bpe.model", "mine.model"), everywhere("tokens:62021632", "tokens:1048576")), "data-unexpected", "error"),
+        (everywhere("final_int8_zlib_roundtrip val", "Total submission size lzma+int8_zlib: 17000000 bytes\nfinal_int8_zlib_roundtrip val"), "size-over-cap", "error"),
+        (lambda folder: os.truncate(made(folder / "final_model.int8.ptz"), 16_000_001), "size-over-cap", "error"),
+        (lambda folder: os.truncate(made(folder / "final_model.int8.ptz"), TOTAL + 1), "size-not-in-logs", "error"),
+    ],
+)  # fmt: skip
+def test_what_the_rules_do_not_allow(record: Record, change: Change, code: str, severity: str) -> None:
+    folder = record(VALUES)
+    change(folder)
+    assert severities(folder).get(code) == severity
+
+
+def made(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        claim(eval_time_s=600, train_time_s=600.4, hardware="8xH100 80GB SXM"),
+        claim(eval_time=700, max_eval_time_budget_s=700, baseline={"eval_time_s": 700}),
+        both(everywhere("fineweb_1024_bpe.model", "mine.model")),
+        everywhere("eval_time:2107ms", "eval_time:2107000"),
+        lambda folder: os.truncate(made(folder / "final_model.int8.ptz"), 15820),
+        all_with(SOURCE + "train_files = 'data/fineweb_train_*.bin'\nval_files = 'data/fineweb_val_*.bin'\n"),
+    ],
+)
+def test_what_the_rules_allow(record: Record, change: Change) -> None:
+    folder = record(VALUES)
+    change(folder)
+    assert {code for code, severity in severities(folder).items() if severity == "error"} == set()
+    assert not severities(folder).keys() & {"data-unexpected", "cap-unknown", "hardware-unexpected"}
+
+
+@pytest.mark.parametrize(
+    ("program", "seeds"),
+    [
+        ("torch.manual_seed(7)", (7,)),
+        ("SEED = 7\ntorch.manual_seed(SEED + rank)\nrandom.seed(SEED)", (7,)),
+        ("class Args:\n    seed: int = 7\ntorch.manual_seed(args.seed)", (7,)),
+        ("torch.manual_seed(int(os.environ['SEED']))", None),
+        ("SEED = 7\nSEED = int(sys.argv[1])\ntorch.manual_seed(SEED)", None),
+        ("torch.manual_seed(seed)", None),
+        ("g = torch.Generator().manual_seed(7)", None),
+        ("# torch.manual_seed(7)", None),
+    ],
+)
+def test_constant_seeds_of_a_program(program: str, seeds: tuple[int, ...] | None) -> None:
+    assert constant_seeds(program.encode()) == seeds
+
+
+def test_candidate_and_control_are_compared(command: Run, record: Record) -> None:
+    def checked(*changes: Change) -> dict[str, str]:
+        for change in changes:
+            change(control)
+        found = command("analysis.significance", "report", folder, "--control", control, "--format", "json")
+        return {one["code"]: one["severity"] for one in json.loads(found.stdout)["findings"]}
+
+    folder, control = record(VALUES), record({seed: value + 0.02 for seed, value in VALUES.items()}, "control")
+    assert not checked(everywhere("tokens:62021632", "tokens:61997056")).keys() & {"data-differs", "environment-differs"}
+    assert checked(everywhere("PyTorch 2.8.0", "PyTorch 2.7.0"))["environment-differs"] == "warning"
+    assert checked(everywhere("tokens:61997056", "tokens:31010816"))["data-differs"] == "error"
+
+
+def test_a_sota_in_the_wrong_unit_is_refused(command: Run, record: Record) -> None:
+    folder = record(VALUES)
+    for sota, code in ((2.06, 2), (1.3, 0), (1.9, 0)):
+        assert command("analysis.significance", "report", folder, "--sota", str(sota)).returncode == code

@@ -87,7 +87,7 @@ DIALECTS = {
             source=program("quantized", "quantized_sliding_window"),
             tokenizer="fineweb_8192_bpe.model",
             dataset="fineweb10B_sp8192",
-            val_tokens=40_001_536,
+            val_tokens=40_540_160,
         ),
         label="quantized_sliding_window",
         silent=frozenset({"source"}),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.rules.ruleset import RulesError, from_plan, known, load
+from analysis.rules.ruleset import RulesError, from_table, known, load
 
 GOOD = 'version = 1\nmetric = "val_bpb"\nmargin = 0.01\nunit = "nats"\ntest = "one-sample t"\nalpha = 0.05\n'
 
@@ -32,7 +32,8 @@ def test_the_speedruns_rulesets() -> None:
 def test_a_plan_keeps_a_ruleset_whole() -> None:
     for name in known():
         rules = load(name)
-        assert from_plan({"ruleset": json.loads(json.dumps(asdict(rules)))}) == rules
+        table = json.loads(json.dumps(asdict(rules)))
+        assert from_table(table.pop("name"), table, "plan.json") == rules
 
 
 def test_a_ruleset_of_ones_own(tmp_path: Path) -> None:
@@ -65,6 +66,16 @@ def test_a_ruleset_of_ones_own(tmp_path: Path) -> None:
         (("alpha", 'alpha = 0.01\n[findings]\nno-log = "off"'), ["findings", "'no-log'", "no-logs"]),
         (("alpha", 'alpha = 0.01\n[findings]\nno-logs = "bad"'), ["findings", "'bad'", "warning"]),
         (("alpha", 'alpha = 0.01\n[bpb_per_nat]\n"x.model" = -1'), ["bpb_per_nat", "above 0"]),
+        (("alpha", "alpha = 0.01\neval_time_s = -1"), ["eval_time_s", "above 0"]),
+        (("alpha", "alpha = 0.01\ndata = 1"), ["data", "a table"]),
+        (("alpha", "alpha = 0.01\n[data]\nshards = 1"), ["data", "'shards'", "train_shards"]),
+        (("alpha", "alpha = 0.01\n[data]\ntrain_shards = 1.5"), ["data", "train_shards", "1.5", "whole number"]),
+        (("alpha", "alpha = 0.01\n[data]\nval_tokens_within = 2"), ["data", "val_tokens_within", "0.1"]),
+        (("alpha", 'alpha = 0.01\n[data]\ndatasets = "x"'), ["data", "datasets", "list of names"]),
+        (
+            ("alpha", 'alpha = 0.01\n[data.val_tokens]\n"x.model" = [-1]'),
+            ["data", "val_tokens", "list of whole numbers"],
+        ),
     ],
 )
 def test_a_wrong_ruleset_is_refused_with_file_and_key(
