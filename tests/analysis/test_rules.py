@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.rules.ruleset import RulesError, from_plan, known, load
+from analysis.rules.ruleset import RulesError, from_table, known, load
 
 GOOD = 'version = 1\nmetric = "val_bpb"\nmargin = 0.01\nunit = "nats"\ntest = "one-sample t"\nalpha = 0.05\n'
 
@@ -32,7 +32,8 @@ def test_the_speedruns_rulesets() -> None:
 def test_a_plan_keeps_a_ruleset_whole() -> None:
     for name in known():
         rules = load(name)
-        assert from_plan({"ruleset": json.loads(json.dumps(asdict(rules)))}) == rules
+        table = json.loads(json.dumps(asdict(rules)))
+        assert from_table(table.pop("name"), table, "plan.json") == rules
 
 
 def test_a_ruleset_of_ones_own(tmp_path: Path) -> None:
