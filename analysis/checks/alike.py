@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from operator import attrgetter
 from statistics import median
-from typing import Generic, NamedTuple, TypeVar
+from typing import TypeVar
 
 from analysis.reading.run import Run
 from analysis.record.selection import Claimed, with_training
@@ -54,23 +54,12 @@ def check_alike(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     yield from _ratios(claimed, rules)
 
 
-class _Odd(NamedTuple, Generic[Fact]):
-    """A run whose fact is not the usual one."""
-
-    one: Claimed
-    usual: Fact
-    own: Fact
-
-
-def _odd(claimed: Sequence[Claimed], fact: Callable[[Claimed], Fact | None]) -> Iterator[_Odd[Fact]]:
-    """Yield the runs whose fact is not the usual one. Unknown facts are left out."""
+def _odd(claimed: Sequence[Claimed], fact: Callable[[Claimed], Fact | None]) -> Iterator[tuple[Claimed, Fact, Fact]]:
+    """Yield each run whose fact is not the usual one, with the usual one and its own. Unknown facts are left out."""
     known = [(one, value) for one in claimed if (value := fact(one)) is not None]
     if len(known) > 1:
         usual = Counter(value for _, value in known).most_common(1)[0][0]
-        yield from (_Odd(one, usual, value) for one, value in known if value != usual)
-
-
-# -- the configuration -------------------------------------------------------------------------------------------------
+        yield from ((one, usual, value) for one, value in known if value != usual)
 
 
 def _configurations(claimed: Sequence[Claimed]) -> Raised:
@@ -117,9 +106,6 @@ def _without_seed(value: str, seed: int | None) -> str:
 
 def _shared(name: str, value: str) -> bool:
     return not _OWN.search(name.lower()) and "/" not in value and "\\" not in value and not _MEASURED.fullmatch(value)
-
-
-# -- the tokenizer and the validation set ------------------------------------------------------------------------------
 
 
 def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:

@@ -56,7 +56,7 @@ def _logs_and_runs(record: Record, selection: Selection, rules: Ruleset) -> Rais
         found = "no training log (*.log, *.txt with steps or a final metric)"
         at = Place("." if record.base else record.shown(record.paths[0]))
         yield at.has(Code.NO_LOGS, found, expected="one for each seed")
-    for log, line in selection.incomplete:
+    for log, line in selection.incomplete.items():
         at = Place(record.shown(log), line)
         yield at.has(Code.NO_FINAL_METRIC, "no line with a final metric", expected=rules.result_line)
     for aside in record.listing.left_aside:
@@ -76,9 +76,6 @@ def several_runs(log: str, runs: Sequence[Run]) -> Raised:
     if len(trained) > 1:
         at = Place(log, trained[1].line)
         yield at.has(Code.SEVERAL_RUNS_IN_LOG, f"{len(trained)} runs in one log", expected="one")
-
-
-# -- the files of a submission -----------------------------------------------------------------------------------------
 
 
 def _submission(record: Record) -> Raised:

@@ -82,12 +82,10 @@ def plan_beside(record: Path) -> Plan | None:
     try:
         return read_plan(record)
     except SweepError:
-        try:
+        with suppress(FileError):
             content = read_bounded(path)
-        except FileError:
-            return None
-        if b'"sha256"' in content and b'"seeds"' in content:
-            raise
+            if b'"sha256"' in content and b'"seeds"' in content:
+                raise
         return None
 
 
@@ -159,11 +157,10 @@ def _underived(plan: Plan) -> list[str]:
     if plan.seeds_are is not SeedsAre.DERIVED:
         return []
     try:
-        if derive_seeds(plan.table, len(plan.seeds)) != list(plan.seeds):
-            return ["its seeds are called derived, but do not follow from the plan"]
+        follow = derive_seeds(plan.table, len(plan.seeds)) == list(plan.seeds)
     except (KeyError, TypeError, AttributeError):
         return ["its seeds are called derived, but the plan lacks what they are derived from"]
-    return []
+    return [] if follow else ["its seeds are called derived, but do not follow from the plan"]
 
 
 # -- the claim and the script ------------------------------------------------------------------------------------------

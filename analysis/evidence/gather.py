@@ -141,7 +141,7 @@ def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | N
         labels = ", ".join(all_labels(run, rules))
         return f"{record.shown(run.log)} has no final metric {metric!r}; it has {labels}."
     if selection.incomplete:
-        log, _ = selection.incomplete[0]
+        log = next(iter(selection.incomplete))
         what = (
             "is empty: a run that died, or a copy that failed"
             if log in record.empty

@@ -95,7 +95,7 @@ def read_claim(file: Path) -> Claim:
     try:
         text = read_bounded(file, LIMIT).decode("utf-8-sig")
         table = json.loads(
-            text, parse_float=Decimal, parse_int=_whole, parse_constant=_constant, object_pairs_hook=repeated.table
+            text, parse_float=Decimal, parse_int=Decimal, parse_constant=Decimal, object_pairs_hook=repeated.table
         )
     except FileError as error:
         return Claim(file=file, fault=str(error))
@@ -151,24 +151,11 @@ def _claim_of(table: Mapping[str, Any], file: Path, text: str) -> Claim:
     )
 
 
-def _whole(digits: str) -> Decimal:
-    return Decimal(digits) if len(digits) < 40 else Decimal("Infinity")
+def _leaves(table: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str, Any]]:
+    """Yield what the JSON says of this submission and of no single seed, the shallow ones first.
 
-
-def _constant(name: str) -> Decimal:
-    return Decimal("NaN") if name == "NaN" else Decimal("Infinity")
-
-
-class _Leaf(NamedTuple):
-    """A value of the JSON: its normal key with those above it, its key as written."""
-
-    path: str
-    key: str
-    value: Any
-
-
-def _leaves(table: Mapping[str, Any], depth: int = 0) -> Iterator[_Leaf]:
-    """Yield what the JSON says of this submission and of no single seed, the shallow ones first."""
+    Each is a normal key with those above it, the key as written, and the value.
+    """
     deeper: list[tuple[str, Mapping[str, Any]]] = []
     for key, value in table.items():
         plain = normal(key)
@@ -178,11 +165,11 @@ def _leaves(table: Mapping[str, Any], depth: int = 0) -> Iterator[_Leaf]:
         if isinstance(value, dict):
             deeper.append((plain, value))
         else:
-            yield _Leaf(plain, key, value)
+            yield plain, key, value
     if depth < DEEPEST:
         for parent, below in deeper:
-            for leaf in _leaves(below, depth + 1):
-                yield leaf._replace(path=f"{parent}_{leaf.path}"[: 3 * LONGEST_KEY])
+            for path, key, value in _leaves(below, depth + 1):
+                yield f"{parent}_{path}"[: 3 * LONGEST_KEY], key, value
 
 
 def _numbers(table: Mapping[str, Any]) -> dict[str, list[Stated]]:

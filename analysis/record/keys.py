@@ -26,8 +26,8 @@ ELSEWHERE = re.compile(  # of another submission, another stage, or no value at 
     r"|delta|diff|gain|improvement|std|excluded|failed|planned|extra|not_run|parent|merged|leader|beat|naive|upstream|original|pr_?\d+|prequant|unquantized|fp32|bf16|float|ema|swa|train_end|last_step|step|sd|stdev|stddev|var|variance|sem|ci|stderr|error|range|spread|p_value|p|t|df|t_statistic"
     r"|z|max|min|best|worst|limit|cap|budget|notes?|roundtrip|no_ttt|without|pre|ablations?|int8_only|diagnostic|expected)(?:_|$)"
 )
-_BPB = re.compile(r"(?:^|_)bpb(?:_|$)|bits_per_byte")
-_LOSS = re.compile(r"(?:^|_)(?:val|eval|validation|test)_(?:loss|nats)(?:_|$)|^loss$")
+is_bpb = re.compile(r"(?:^|_)bpb(?:_|$)|bits_per_byte").search  # of a normal key
+is_loss = re.compile(r"(?:^|_)(?:val|eval|validation|test)_(?:loss|nats)(?:_|$)|^loss$").search
 _TOTAL = re.compile(r"(?:^|_)(?:total|artifact|submission)(?:_|$).*bytes|bytes_(?:total|artifact|submission)")
 _PART_OF_TOTAL = re.compile(
     r"(?:^|_)(?:code|model|weights?|script|mean|avg|raw|uncompressed|headroom|left|remaining|free|params|val|eval|train|slack|allowed|margin|under|compressed)(?:_|$)"
@@ -40,14 +40,6 @@ def normal(key: str) -> str:
     """Return a key in lower case with underscores: meanValBpb and mean-val-bpb are mean_val_bpb."""
     key = key[:LONGEST_KEY]
     return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower()).strip("_")
-
-
-def is_bpb(key: str) -> bool:
-    return _BPB.search(key) is not None
-
-
-def is_loss(key: str) -> bool:
-    return _LOSS.search(key) is not None
 
 
 def is_total(key: str) -> bool:

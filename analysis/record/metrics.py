@@ -46,11 +46,7 @@ def labels_of(runs: list[Run], rules: Ruleset) -> list[str]:
 
 def same_evaluation(label: str, other: str) -> bool:
     """Return whether two labels differ in names of codecs only: one evaluation of differently packed weights."""
-    return _family(label) == _family(other)
-
-
-def _family(label: str) -> str:
-    return _CODECS.sub("", label).strip("_ ")
+    return _CODECS.sub("", label).strip("_ ") == _CODECS.sub("", other).strip("_ ")
 
 
 def metric_of(run: Run, label: str | None, rules: Ruleset) -> Metric:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
 
 from analysis.reading.grammar import Metric
 from analysis.reading.result import Result
@@ -72,26 +71,19 @@ class LeftOut:
     why: Why
 
 
-class Incomplete(NamedTuple):
-    """A log that the claim lacks: its run has no final metric. `line` is where the run begins."""
-
-    log: Path
-    line: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """The claimed runs, and how the headline fits them.
 
     headline: the number of the JSON that the runs were chosen by, which may be its second. incomplete: logs that the claim
-    lacks; aside: those it does not speak of. lacking: runs without the metric that was asked for. left_out: every run that
-    is not claimed.
+    lacks, each with the line where its run begins; aside: logs that it does not speak of. lacking: runs without the metric
+    that was asked for. left_out: every run that is not claimed.
     """
 
     claimed: list[Claimed] = field(default_factory=list)
     headline: Headline | None = None
     fit: Fit = Fit.UNCLAIMED
-    incomplete: list[Incomplete] = field(default_factory=list)
+    incomplete: dict[Path, int] = field(default_factory=dict)
     aside: list[Path] = field(default_factory=list)
     lacking: list[Run] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
@@ -118,7 +110,7 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
         headline=meant.headline,
         fit=fit,
         incomplete=incomplete,
-        aside=[log for log in others if log not in {one.log for one in incomplete}],
+        aside=[log for log in others if log not in incomplete],
         lacking=lacking,
     )
     return replace(selection, left_out=_left_out(selection, replace(meant, runs=runs), record, rules))
@@ -183,14 +175,14 @@ def with_training(claimed: Claimed) -> Run:
 # -- what is not claimed -----------------------------------------------------------------------------------------------
 
 
-def _incomplete(record: Record, claimed: list[Claimed], others: list[Path], rules: Ruleset) -> list[Incomplete]:
+def _incomplete(record: Record, claimed: list[Claimed], others: list[Path], rules: Ruleset) -> dict[Path, int]:
     """Return the logs that the claim lacks: runs without a final metric, of a seed or a name that it speaks of."""
     logs = {one.run.log for one in claimed}
     seeds = {seed_of(one.run) for one in claimed} - {None}
     names = {alike(log) for log in logs}
     deepest = max(map(record.depth, logs), default=10**6)
     said = set(record.claim.seeds) if record.claim is not None else set()
-    found = []
+    found = {}
     for log in others:
         runs = record.logs.get(log, [])
         own = {seed_of(run) for run in runs} or {file_seed(log)}
@@ -198,7 +190,7 @@ def _incomplete(record: Record, claimed: list[Claimed], others: list[Path], rule
             continue
         meant = record.claim is None or (not said and alike(log) in names)
         if own & said or ((meant or not logs) and record.depth(log) <= deepest):
-            found.append(Incomplete(log, runs[-1].line if runs else 1))
+            found[log] = runs[-1].line if runs else 1
     return found
 
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analysis.reading.grammar import Metric
 from analysis.reading.reader import read_log
 from analysis.reading.result import Result
 from analysis.reading.run import Run
-from analysis.record.metrics import metrics_of
+from analysis.record.metrics import all_labels, metric_of, metrics_of
 from analysis.record.selection import Claimed, LeftOut, Why
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import DONE, TRAIN_LOG, of_a_record
@@ -59,7 +58,9 @@ def read_sweep(directory: Path, plan: Plan, rules: Ruleset, label: str | None = 
             continue
         logs[log] = _runs_of(log, directory)
         run = _complete(log, logs[log], planned.seed, rules)
-        one = Claimed(log=shown, run=run, metric=_metric(run, rules, label), training=run)
+        if label is not None and label not in (labels := all_labels(run, rules)):
+            raise EvidenceError(f"{run.log} has no final metric {label!r}; it has {', '.join(labels)}.")
+        one = Claimed(log=shown, run=run, metric=metric_of(run, label, rules), training=run)
         claimed.setdefault(planned.arm, []).append(one)
         results.append(Result.of(run, one.metric, log=shown, arm=planned.arm))
     return SweepRead(results=results, claimed=claimed, logs=logs)
@@ -82,16 +83,6 @@ def _complete(log: Path, runs: Sequence[Run], seed: int, rules: Ruleset) -> Run:
     if found[-1].seed not in (None, seed):
         raise EvidenceError(f"{log} prints seed {found[-1].seed}, the plan says {seed}.")
     return replace(found[-1], seed=seed)
-
-
-def _metric(run: Run, rules: Ruleset, label: str | None) -> Metric:
-    """Return the metric of that label, else the last one."""
-    if label is None:
-        return metrics_of(run, rules)[-1]
-    metrics = {metric.label: metric for metric in (*run.metrics, *metrics_of(run, rules))}
-    if label not in metrics:
-        raise EvidenceError(f"{run.log} has no final metric {label!r}; it has {', '.join(metrics)}.")
-    return metrics[label]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

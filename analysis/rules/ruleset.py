@@ -127,10 +127,9 @@ def from_table(name: str, table: dict[str, Any], path: str) -> Ruleset:
             raise RulesError(f"{path}: {key} is {value!r}; {fault}.")
     if given["test"] == Z_TEST and "sigma" not in given:
         raise RulesError(f"{path}: the test {Z_TEST!r} needs sigma, the known spread between seeds.")
-    if given["test"] != Z_TEST and "sigma" in given:
-        raise RulesError(f"{path}: sigma belongs to the test {Z_TEST!r} and to no other; test is {given['test']!r}.")
-    if "scaled_gain" in given and given["test"] != Z_TEST:
-        raise RulesError(f"{path}: scaled_gain belongs to the test {Z_TEST!r}; test is {given['test']!r}.")
+    for key in ("sigma", "scaled_gain"):
+        if key in given and given["test"] != Z_TEST:
+            raise RulesError(f"{path}: {key} belongs to the test {Z_TEST!r}; test is {given['test']!r}.")
     return Ruleset(name=name, **given)
 
 

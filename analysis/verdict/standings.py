@@ -6,6 +6,7 @@ is read in bpb and in nats. Where the ruleset has a fixed target, each record is
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -72,7 +73,8 @@ def best_of(rows: Iterable[Row]) -> Row | None:
 
 def _dated(folder: Path, directory: Path) -> tuple[str, str, str]:
     """Return what a record is sorted by: the date of its name or else of its claim, the claimed one, and its name."""
-    file = submission_file(folder.iterdir(), folder)
+    entries = list(folder.iterdir()) if os.access(folder, os.R_OK) and folder.is_dir() else []  # the row says why
+    file = submission_file(entries, folder)
     claimed = (read_claim(file).date if file is not None and not file.is_symlink() else None) or ""
     found = _DATE.match(folder.resolve().name) or _DATE.match(claimed)
     name = printable_path(folder.relative_to(directory) if folder != directory else Path(directory.resolve().name))

@@ -15,7 +15,7 @@ class Attempt(NamedTuple):
 
     arm: str
     seed: int
-    number: int
+    attempt: int
 
 
 class Journal:
@@ -41,17 +41,8 @@ class Journal:
                 continue
 
     def write(self, attempt: Attempt, state: str, reason: str | None = None, node: str | None = None) -> None:
-        arm, seed, number = attempt
-        event = {
-            "time": now(),
-            "arm": arm,
-            "seed": seed,
-            "attempt": number,
-            "state": state,
-            "reason": reason,
-            "node": node,
-        }
-        append_line(self.path, event)
+        told = {"state": state, "reason": reason, "node": node}
+        append_line(self.path, {"time": now(), **attempt._asdict(), **told})
         self._note(attempt, state)
 
     def _note(self, attempt: Attempt, state: str) -> None:

@@ -28,9 +28,7 @@ def begin(order: RunOrder, command: list[str], environment: Mapping[str, str], n
     table = {
         "state": "running",
         "reason": None,
-        "arm": order.arm,
-        "seed": order.seed,
-        "attempt": order.attempt,
+        **order.key._asdict(),
         "started": now(),
         "host": socket.gethostname(),
         "ray_node_id": node_id,
@@ -77,7 +75,7 @@ def give_up(order: RunOrder, state: str, reason: str | None) -> RunManifest:
     written = order.manifest()
     if written is not None and written.state not in ("pending", "running"):
         return written
-    unknown = {"arm": order.arm, "seed": order.seed, "attempt": order.attempt, "started": now()}
+    unknown = {**order.key._asdict(), "started": now()}
     table = {"state": state, **(unknown if written is None else written.table), "ended": now()}
     return _write(order.folder / RUN_MANIFEST, table | {"state": state, "reason": reason})
 
