@@ -15,8 +15,10 @@ from analysis.reading.run import Run
 from analysis.record.folder import Record
 from analysis.record.selection import LeftOut, Selection, Why
 from analysis.rules.findings import Code, Found, Place, Raised
+from analysis.sweepdir.layout import CONTROL
 from analysis.untrusted.files import LIMIT, FileError, read_bounded
 
+OWN_CONTROL = f"{CONTROL}/"  # the control runs of a record of ours
 COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.DEEPER)
 MOST_NAMED = 6
 LEAST_STEPS = 5  # of a run: a README that quotes a log shows fewer
@@ -47,6 +49,8 @@ def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut
     unfinished: list[Result] = []
     for one in left_out if claimed else ():
         result = one.result
+        if result.log.startswith(OWN_CONTROL):
+            continue
         labelled = result.metric is not None and result.label == label
         if one.why in COULD_COUNT and labelled and _is_kin(result.run, claimed, same_program=True):
             complete.append(result)
@@ -127,23 +131,18 @@ def _others(record: Record) -> Iterator[Path]:
 
 
 def _hidden(record: Record) -> Iterator[Path]:
-    """Yield the first files of hidden folders, which are not searched for logs. Git's own folder is none of them."""
-    found = 0
-    for folder, folders, names in os.walk(record.base) if record.base is not None else ():
-        folders[:] = [name for name in folders if name != ".git"]
-        if not any(part.startswith(".") for part in Path(folder).relative_to(record.base or folder).parts):
-            continue
-        for name in sorted(names):
-            found += 1
-            if found > MOST_HIDDEN:
-                return
-            yield Path(folder, name)
+    """Yield the files of hidden folders next to what was read. They are not searched for logs."""
+    for folder in dict.fromkeys(path.parent for path in record.listing.files) if record.base is not None else ():
+        names = sorted(os.listdir(folder))[:MOST_HIDDEN] if os.access(folder, os.R_OK) else []
+        for hidden in (Path(folder, name) for name in names if name.startswith(".") and name != ".git"):
+            if os.path.isdir(hidden) and not os.path.islink(hidden) and os.access(hidden, os.R_OK):
+                yield from (Path(hidden, name) for name in sorted(os.listdir(hidden))[:MOST_HIDDEN])
 
 
 def _text_of(path: Path, most: int) -> bytes:
     """Return a file's content if it is text, unpacked if gzip packed it; empty otherwise."""
     try:
-        if not path.is_file() or path.is_symlink():
+        if not os.path.isfile(path) or os.path.islink(path):
             return b""
         content = read_bounded(path, max(most, 0))
         if content.startswith(b"\x1f\x8b"):

@@ -5,9 +5,7 @@ A fact that a log does not print is unknown and never held against it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import median
 
 from analysis.checks.alike import check_alike
 from analysis.checks.caps import ONE_STEP_MS, check_eval_time
@@ -15,7 +13,6 @@ from analysis.checks.consistent import NEWLINE_BYTES, Trace, check_consistent
 from analysis.checks.data import check_data, check_seeding
 from analysis.checks.fingerprints import check_fingerprints
 from analysis.checks.seeds import check_seeds
-from analysis.reading.run import Run
 from analysis.reading.source import cannot_print, does_not_compile
 from analysis.record.folder import file_seed
 from analysis.record.selection import Claimed, with_training

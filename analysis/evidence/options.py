@@ -164,7 +164,7 @@ def check_unit_of_sota(asked: Asked, runs: Sequence[Result]) -> None:
 
 def _mean_of(runs: Sequence[Result], metric: str) -> float | None:
     values = [value for run in runs if (value := run.value(metric)) is not None and math.isfinite(value) and value > 0]
-    return math.fsum(values) / len(values) if values else None
+    return math.fsum(value / len(values) for value in values) if values else None
 
 
 def _with_plan(asked: Asked) -> Asked:

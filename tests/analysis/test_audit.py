@@ -683,7 +683,10 @@ def test_candidate_and_control_are_compared(command: Run, record: Record) -> Non
         return {one["code"]: one["severity"] for one in json.loads(found.stdout)["findings"]}
 
     folder, control = record(VALUES), record({seed: value + 0.02 for seed, value in VALUES.items()}, "control")
-    assert not checked(everywhere("tokens:62021632", "tokens:61997056")).keys() & {"data-differs", "environment-differs"}
+    assert not checked(everywhere("tokens:62021632", "tokens:61997056")).keys() & {
+        "data-differs",
+        "environment-differs",
+    }
     assert checked(everywhere("PyTorch 2.8.0", "PyTorch 2.7.0"))["environment-differs"] == "warning"
     assert checked(everywhere("tokens:61997056", "tokens:31010816"))["data-differs"] == "error"
 
