@@ -8,7 +8,7 @@ SWEEP := sweeps/demo
 .DELETE_ON_ERROR:
 
 demo: $(READY)
-	@echo "[1/3] Data: make a tokenizer and token shards from the text of Python's standard library."
+	@echo "[1/3] Data: build a tokenizer and token shards from the text of Python's standard library."
 	@$(BIN)/python -m trainer.dataset demo --output data
 	@echo "[2/3] Sweep: train three seeds of the candidate and three of the control, one torchrun each, on a local Ray."
 	@rm -rf $(SWEEP)

@@ -47,8 +47,19 @@ def test_power_and_seeds_are_as_computed() -> None:
 
 
 def test_a_wrong_rate_would_be_noticed() -> None:
-    assert not Row(OURS, "a test that is twice as liberal", 0.01, 0.02, 100_000).within(z=5)
-    assert not Row(OURS, "a sweep of too many seeds", 0.5, 0.5, 100_000, 6.0, 6.1, 0.01).within(z=5)
+    liberal = Row(whose=OURS, way="twice as liberal", stated=0.01, measured=0.02, sweeps=100_000)
+    slow = Row(
+        whose=OURS,
+        way="too many seeds",
+        stated=0.5,
+        measured=0.5,
+        sweeps=100_000,
+        seeds=6.0,
+        measured_seeds=6.1,
+        seeds_error=0.01,
+    )
+    assert not liberal.within(z=5)
+    assert not slow.within(z=5)
 
 
 def test_a_row_does_not_depend_on_the_others(found: dict[str, Row]) -> None:

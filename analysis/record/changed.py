@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from analysis.record.claim import submission_file
+from analysis.record.claim import is_submission
 from analysis.record.discover import is_record, record_folders
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.untrusted.files import LOG_SUFFIXES
@@ -35,7 +36,7 @@ def records_to_check(top: str, base: str, measures: Mapping[str, str]) -> list[P
                 f"of its own, or look at this one by hand."
             )
     if not folder.is_dir():
-        if base and _git_can("cat-file", "-e", f"{base}:{folder}"):
+        if base and _git_has(f"{base}:{folder}"):
             return []  # the change removes it
         raise ChangeError(f"path: {folder} is no folder of this checkout. Name the folder that holds the records.")
     try:
@@ -109,22 +110,19 @@ def _around(folder: Path, top: Path) -> Path | None:
 
 @cache
 def _alone(record: Path) -> Path:
-    """Return a record folder if no other is inside it. Raises ChangeError."""
-    if inner := next(_claims_below(record), None):
-        raise ChangeError(f"{record} is a record folder and holds {inner}, another one. Put them next to each other.")
-    return record
+    """Return a record folder if none inside it claims to be one too: by a submission JSON, or a sweep's plan.
 
-
-def _claims_below(folder: Path) -> Iterator[Path]:
-    """Yield folders inside a record that claim to be records: with a submission JSON, or a sweep's plan.
-
-    The folder `control`, where our own records keep their control runs, is not one.
+    The folder `control`, where our own records keep their control runs, is not one. Raises ChangeError.
     """
-    for parent, _, names in os.walk(folder):
-        inside = Path(parent)
-        claims = submission_file([inside / name for name in names], inside) is not None
-        if inside not in (folder, folder / CONTROL) and (claims or (is_sweep(inside) and not is_sweep(folder))):
-            yield inside
+    for folder, _, names in os.walk(record):
+        inner = Path(folder)
+        if inner in (record, record / CONTROL):
+            continue
+        if any(map(is_submission, names)) or (is_sweep(inner) and not is_sweep(record)):
+            raise ChangeError(
+                f"{record} is a record folder and holds {inner}, another one. Put them next to each other."
+            )
+    return record
 
 
 def _may_be_evidence(path: Path) -> bool:
@@ -143,31 +141,30 @@ def _changed_files(base: str) -> list[Path]:
     """
     parents = _git("rev-parse", "HEAD^@").split()
     merged = _git("rev-parse", "HEAD").strip() == os.environ.get("GITHUB_SHA") and len(parents) == 2
-    if merged and _git_can("cat-file", "-e", parents[0]):
+    if merged and _git_has(parents[0]):
         base = parents[0]
-    elif not _git_can("cat-file", "-e", f"{base}^{{commit}}"):
+    elif not _git_has(f"{base}^{{commit}}"):
         _git("fetch", "--quiet", "--no-tags", "--depth=1", "origin", base)
     names = _git("diff", "--name-only", "--no-renames", "--ignore-submodules=none", "-z", base, "HEAD", "--")
     return [Path(name) for name in names.split("\0") if name]
 
 
 def _git(*arguments: str) -> str:
-    done = _run_git(*arguments)
-    if done.returncode:
-        lines = os.fsdecode(done.stderr).strip().splitlines() or ["no reason given"]
+    try:
+        done = subprocess.run(["git", "--no-pager", *arguments], capture_output=True, check=True)
+    except OSError as error:
+        raise ChangeError(f"git cannot be started: {error.strerror}.") from None
+    except subprocess.CalledProcessError as error:
+        lines = os.fsdecode(error.stderr).strip().splitlines() or ["no reason given"]
         said = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])
         raise ChangeError(
             f"git {arguments[0]} failed ({said}). Run actions/checkout with fetch-depth: 2 before this action."
-        )
+        ) from None
     return os.fsdecode(done.stdout)
 
 
-def _git_can(*arguments: str) -> bool:
-    return _run_git(*arguments).returncode == 0
-
-
-def _run_git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(["git", "--no-pager", *arguments], capture_output=True, check=False)
-    except OSError as error:
-        raise ChangeError(f"git cannot be started: {error.strerror}.") from None
+def _git_has(thing: str) -> bool:
+    with suppress(ChangeError):
+        _git("cat-file", "-e", thing)
+        return True
+    return False

@@ -83,9 +83,13 @@ class Claim:
         return self.text.count("\n", 0, found.start()) + 1 if found else 1
 
 
+def is_submission(name: str) -> bool:
+    return re.fullmatch(r"submission.*\.json", name) is not None
+
+
 def submission_file(files: Iterable[Path], folder: Path) -> Path | None:
     """Return the submission JSON at the top of a folder: submission.json, else the first submission*.json."""
-    found = [path for path in files if path.parent == folder and re.fullmatch(r"submission.*\.json", path.name)]
+    found = [path for path in files if path.parent == folder and is_submission(path.name)]
     return min(found, key=lambda path: (path.name != "submission.json", path.name), default=None)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
-from analysis.record.claim import Claim, read_claim, submission_file
+from analysis.record.claim import Claim, is_submission, read_claim, submission_file
 from analysis.untrusted.files import FileError, Listing, files_below, printable_path, read_bounded
 
 EXACT_DECIMALS = 6
@@ -104,10 +104,7 @@ def records_below(record: Record) -> list[Path]:
     """Return the record folders inside a folder that is not one itself: they hold a submission JSON and it does not."""
     if record.base is None or record.claim is not None:
         return []
-    folders: dict[Path, list[Path]] = {}
-    for path in record.listing.files:
-        folders.setdefault(path.parent, []).append(path)
-    return sorted(folder for folder, files in folders.items() if submission_file(files, folder) is not None)
+    return sorted({path.parent for path in record.listing.files if is_submission(path.name)})
 
 
 def _copies(logs: Mapping[Path, Sequence[Run]]) -> dict[Path, Copy]:

@@ -49,6 +49,7 @@ class Storage:
         self._changed = threading.Condition()
         self._copying = self._closing = self._doubtful = False
         self._copier: threading.Thread | None = None
+        self._heart: threading.Thread | None = None
         self._over = threading.Event()
         self._lock = b""
         self._dead: str | None = None  # the driver that was there before and is gone
@@ -98,7 +99,8 @@ class Storage:
     def beat(self, lock: bytes) -> None:
         """Start to show there that the driver of this lock lives."""
         self._lock = lock
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._heart.start()
 
     def put(self, *paths: Path) -> str | None:
         """Queue files, and all files below folders, to be copied; return why earlier ones failed, once for each trouble."""
@@ -125,6 +127,8 @@ class Storage:
                 self._changed.wait(0.2)
             behind = len(self._due) + self._copying + len(self._never) if self._copier is not None else 0
             why = f" {self._trouble}." if self._trouble else ""
+        if self._heart is not None:
+            self._heart.join(LAST_S)  # a heartbeat under way must not write over the release
         if not self.taken:
             last = threading.Thread(target=self._show, args=(released,), daemon=True)
             last.start()
