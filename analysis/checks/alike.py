@@ -108,6 +108,11 @@ def _shared(name: str, value: str) -> bool:
     return not _OWN.search(name.lower()) and "/" not in value and "\\" not in value and not _MEASURED.fullmatch(value)
 
 
+def prints_settings(run: Run) -> bool:
+    """Return whether a run prints a hyper-parameter that all seeds must share."""
+    return any(_shared(name, value) for name, value in run.hyperparameters.items())
+
+
 def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     """Check val_bpb / val_loss, the tokenizer's tokens per byte / ln 2: one number for one tokenizer and validation set."""
     within = Data.of(rules.data).bpb_per_nat_within

@@ -26,7 +26,7 @@ MOST_NAMED = 5  # logs in one sentence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Cap:
+class Cap:
     """A key of a ruleset, the word for what it caps, the run's own value and how a log prints it."""
 
     key: str
@@ -36,14 +36,14 @@ class _Cap:
 
 
 CAPS = (
-    _Cap(key="train_time_s", word="training time", used=lambda run: run.train_time_ms, printed="train_time:599912ms"),
-    _Cap(
+    Cap(key="train_time_s", word="training time", used=lambda run: run.train_time_ms, printed="train_time:599912ms"),
+    Cap(
         key="artifact_bytes",
         word="size of code and model",
         used=lambda run: run.artifact_bytes,
         printed="Total submission size int8+zlib: 15863489 bytes",
     ),
-    _Cap(key="world_size", word="number of ranks", used=lambda run: run.world_size, printed="world_size:8"),
+    Cap(key="world_size", word="number of ranks", used=lambda run: run.world_size, printed="world_size:8"),
 )
 
 

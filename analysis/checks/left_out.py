@@ -42,8 +42,8 @@ class Kin:
 def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut]) -> Kin:
     """Find the runs of the claimed program and configuration among those left out.
 
-    label: the metric that counts. What a log does not print is no difference. A run without a result may embed another program than the claimed ones:
-    its last line may have been respelled.
+    label: the metric that counts. What a log does not print is no difference. A run without a result may embed another
+    program than the claimed ones: its last line may have been respelled.
     """
     complete: list[Result] = []
     unfinished: list[Result] = []
@@ -80,7 +80,8 @@ def _program(run: Run) -> bytes | None:
 def check_left_out(selection: Selection) -> Raised:
     """Check that the claim leaves out no run of its program and configuration; the verdict says what they would change."""
     claimed = selection.claimed
-    kin = kin_of([one.run for one in claimed], claimed[0].metric.label if claimed else None, selection.left_out)
+    unsaid = (one for one in selection.left_out if one.result.run.log not in selection.incomplete)
+    kin = kin_of([one.run for one in claimed], claimed[0].metric.label if claimed else None, unsaid)
     if not kin.all:
         return
     first = kin.all[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analysis.checks.folder import audit as audit_folder
 from analysis.checks.sweep import audit_sweep
+from analysis.evidence.checked import NotChecked, checked
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
 from analysis.record.fit import Fit
 from analysis.record.folder import read_record, records_below
@@ -24,7 +25,8 @@ from analysis.untrusted.refusal import EvidenceError, UsageError
 class Audit:
     """The findings on one folder, one sweep or the single logs of a call.
 
-    runs: how many are claimed. headline: how the claimed number fits them.
+    runs: how many are claimed. headline: how the claimed number fits them. checks: how many the rules ask for;
+    not_checked: those that could not be made.
     """
 
     paths: tuple[Path, ...]
@@ -32,6 +34,8 @@ class Audit:
     runs: int
     headline: Fit
     findings: tuple[Finding, ...]
+    checks: int
+    not_checked: tuple[NotChecked, ...]
 
 
 def audit_all(paths: Sequence[Path], rules: str | None = None) -> list[Audit]:
@@ -54,8 +58,17 @@ def _of_sweep(path: Path, named: Ruleset | None) -> Audit:
         findings = tuple(audit_sweep(read, path, plan, rules))
     except (SweepError, RulesError) as error:  # of the plan, which is evidence
         raise EvidenceError(str(error)) from None
-    runs = len(read.claimed.get(CANDIDATE, ()))
-    return Audit(paths=(path,), rules=rules.name, runs=runs, headline=Fit.UNCLAIMED, findings=findings)
+    claimed = read.claimed.get(CANDIDATE, ())
+    made = checked(claimed, rules)
+    return Audit(
+        paths=(path,),
+        rules=rules.name,
+        runs=len(claimed),
+        headline=Fit.UNCLAIMED,
+        findings=findings,
+        checks=made.asked,
+        not_checked=made.not_made,
+    )
 
 
 def _of_record(paths: Sequence[Path], rules: Ruleset) -> Audit:
@@ -69,6 +82,13 @@ def _of_record(paths: Sequence[Path], rules: Ruleset) -> Audit:
             f"one, or see all with python -m analysis.leaderboard {paths[0]}."
         )
     selection = select(record, rules)
-    findings = tuple(audit_folder(record, selection, rules))
-    runs = len(selection.claimed)
-    return Audit(paths=tuple(paths), rules=rules.name, runs=runs, headline=selection.fit, findings=findings)
+    made = checked(selection.claimed, rules, record)
+    return Audit(
+        paths=tuple(paths),
+        rules=rules.name,
+        runs=len(selection.claimed),
+        headline=selection.fit,
+        findings=tuple(audit_folder(record, selection, rules)),
+        checks=made.asked,
+        not_checked=made.not_made,
+    )

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from analysis.checks.plan import Planned
+from analysis.evidence.checked import NONE, Checked
 from analysis.evidence.compared import Compared, margin_in_metric, metric_per_unit, sample_of
 from analysis.evidence.history import History
 from analysis.evidence.look_plan import LookPlan
@@ -33,8 +34,8 @@ class Case:
 
     runs, control: those that count. left_out: every other run, with the reason. sota: the number to beat, in the
     metric's unit; None where the control's runs or the rules' target are to be beaten. looks: when a sequential test
-    looks, None for a fixed one. plan: how the runs keep to a plan. second: a second lab's Case. not_counted: logs that
-    the claim does not speak of. fault: why no verdict can rest on the runs.
+    looks, None for a fixed one. plan: how the runs keep to a plan. second: a second lab's Case. checked: which checks
+    could be made. not_counted: logs that the claim does not speak of. fault: why no verdict can rest on the runs.
     """
 
     rules: Ruleset
@@ -49,6 +50,7 @@ class Case:
     history: History | None = None
     second: Case | None = None
     findings: tuple[Finding, ...] = ()
+    checked: Checked = NONE
     not_counted: tuple[str, ...] = ()
     fault: str | None = None
 

@@ -7,11 +7,12 @@ is decided in analysis/record (selection.py for folders, sweep.py for sweeps), w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.checks.folder import audit, audit_control
 from analysis.checks.sweep import audit_sweep
+from analysis.evidence.checked import NONE, Checked, checked
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
 from analysis.reading.frame import read_frame
 from analysis.reading.result import Result
@@ -31,7 +32,8 @@ class Gathered:
     """What the PATHs hold. runs and control count; `left_out` is every other run, with the reason.
 
     fault: why no verdict can rest on them, where the folder and not a number shows it. not_counted: logs that the claim
-    does not speak of; seeds_aside: the seeds of their runs. readable: false where `fault` is all that is known.
+    does not speak of; seeds_aside: the seeds of their runs. checked: which checks could be made. readable: false where
+    `fault` is all that is known.
     """
 
     runs: tuple[Result, ...] = ()
@@ -41,6 +43,7 @@ class Gathered:
     fault: str | None = None
     not_counted: tuple[str, ...] = ()
     seeds_aside: tuple[int, ...] = ()
+    checked: Checked = NONE
     readable: bool = True
 
 
@@ -74,6 +77,7 @@ def _joined(parts: list[Gathered]) -> Gathered:
         fault=next((part.fault for part in parts if part.fault is not None), None),
         not_counted=tuple(log for part in parts for log in part.not_counted),
         seeds_aside=tuple(seed for part in parts for seed in part.seeds_aside),
+        checked=sum((part.checked for part in parts), NONE),
     )
 
 
@@ -84,7 +88,7 @@ def _sweep(path: Path, rules: Ruleset, metric: str | None) -> Gathered:
         findings = audit_sweep(read, path, plan, rules)
     except SweepError as error:
         raise EvidenceError(str(error)) from None
-    return _by_arm(read.results, findings)
+    return replace(_by_arm(read.results, findings), checked=checked(read.claimed.get(CANDIDATE, ()), rules))
 
 
 def _frame(path: Path, rules: Ruleset, metric: str | None) -> Gathered:
@@ -126,6 +130,7 @@ def _record(paths: list[Path], rules: Ruleset, metric: str | None, *, of_control
         runs=runs,
         left_out=tuple(selection.left_out),
         findings=tuple(findings),
+        checked=checked(selection.claimed, rules, record),
         fault=_fault(record, selection, rules, metric),
         not_counted=tuple(record.shown(log) for log in selection.aside),
         seeds_aside=tuple(sorted(seed for seed in others - counted if seed is not None)),

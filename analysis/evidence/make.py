@@ -9,6 +9,7 @@ from pathlib import Path
 from analysis.checks.data import check_control
 from analysis.checks.plan import Planned, compare, other_claim, own_rules
 from analysis.evidence.case import Case
+from analysis.evidence.checked import checked_control
 from analysis.evidence.compared import sample_of
 from analysis.evidence.gather import Gathered, gather
 from analysis.evidence.history import History
@@ -79,6 +80,7 @@ def _with_runs(asked: Asked, case: Case, gathered: Gathered) -> Case:
         left_out=gathered.left_out,
         findings=(*gathered.findings, *_own_rules(asked)),
         not_counted=gathered.not_counted,
+        checked=gathered.checked,
     )
 
 
@@ -133,7 +135,8 @@ def _with_control(asked: Asked, case: Case) -> Case:
         check_results(case.control, str(asked.control or asked.paths[0]), _fewest(case))
         check_one_metric(case.runs + case.control)
         found = graded(check_control(case.runs, case.control, case.rules), case.rules.findings)
-        case = replace(case, findings=(*case.findings, *found))
+        checks = case.checked + checked_control(case.runs, case.control)
+        case = replace(case, findings=(*case.findings, *found), checked=checks)
     return case
 
 

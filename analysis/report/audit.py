@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from analysis.evidence.audit import Audit
 from analysis.record.fit import Fit
-from analysis.report.findings import finding_lines, github_annotations
+from analysis.report.findings import checks_made, finding_lines, github_annotations
 from analysis.rules.findings import in_words
 from analysis.untrusted.escape import json_text, printable
 from analysis.untrusted.files import printable_path
@@ -28,8 +28,9 @@ def text(one: Audit) -> str:
         alone = one.runs == 1 and one.headline is Fit.MEAN
         runs += f", headline: {'its value' if alone else HEADLINES[one.headline]}"
     where = printable_path(one.paths[0]) + (f" and {len(one.paths) - 1} more" if len(one.paths) > 1 else "")
-    head = printable(f"Audit of {where}: {in_words(one.findings) or 'clean'} ({one.rules}, {runs})")
-    return "\n".join([head, *(f"  {line}" for line in finding_lines(one.findings))]) + "\n"
+    head = printable(f"Audit of {where}: {in_words(one.findings) or 'nothing found'} ({one.rules}, {runs})")
+    said = (*finding_lines(one.findings), *map(printable, checks_made(one.checks, one.not_checked)))
+    return "\n".join([head, *(f"  {line}" for line in said)]) + "\n"
 
 
 def as_json(audits: Sequence[Audit]) -> str:

@@ -1,12 +1,15 @@
-"""Findings as plain lines, as a Markdown list and as GitHub annotations."""
+"""Findings as plain lines, as a Markdown list and as GitHub annotations, and which checks were made."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from analysis.evidence.checked import NotChecked
 from analysis.rules.findings import ERROR, WARNING, Finding
 from analysis.untrusted.escape import markdown, printable, workflow_command
+
+CHECKS_NAMED = 6  # in a line
 
 
 def alike(findings: Iterable[Finding]) -> list[dict[str, str]]:
@@ -45,3 +48,11 @@ def annotation(finding: Finding, folder: str) -> str:
     of_control = os.path.lexists(finding.file) and not os.path.lexists(below)  # named from the working directory
     place = os.path.normpath(finding.file if of_control else below)
     return workflow_command(kind, finding.message, file=place, line=finding.line, title=finding.code)
+
+
+def checks_made(checks: int, not_checked: Sequence[NotChecked]) -> list[str]:
+    """Return a line that says how many checks were made, and why the others could not be."""
+    lacking = "; ".join(f"{one.check} ({one.why})" for one in not_checked[:CHECKS_NAMED])
+    lacking += f"; and {len(not_checked) - CHECKS_NAMED} more" if len(not_checked) > CHECKS_NAMED else ""
+    made = f"{checks - len(not_checked)} of {checks} checks were made"
+    return [f"{made}; not checked: {lacking}" if lacking else made] if checks else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.report.findings import finding_lines, github_annotations
+from analysis.report.findings import checks_made, finding_lines, github_annotations
 from analysis.report.statements import WORDS, not_counted, rules_in_words
 from analysis.untrusted.escape import printable, workflow_command
 from analysis.verdict.verdict import SUPPORTED, Verdict
@@ -34,8 +34,18 @@ def gate(verdict: Verdict) -> str:
     plan = (
         [verdict.plan.sentence()] if verdict.plan is not None and verdict.plan.exact else []
     )  # else a finding says it
-    lines += [f"  {line}" for line in (*verdict.notes, *plan, *not_counted(verdict), *finding_lines(verdict.findings))]
+    said = (*verdict.notes, *plan, *not_counted(verdict), *finding_lines(verdict.findings))
+    lines += [f"  {line}" for line in (*said, *checks_made(verdict.checks, verdict.not_checked), *_not_proven(verdict))]
     return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def _not_proven(verdict: Verdict) -> list[str]:
+    unknown = verdict.test is None or verdict.verification is not None
+    return (
+        []
+        if unknown
+        else ["not proven: that real runs printed these logs, and no others; only a rerun shows it (--verify)"]
+    )
 
 
 def workflow_commands(verdict: Verdict, folder: str) -> str:

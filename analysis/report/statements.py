@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analysis.evidence.case import Source
+from analysis.report.findings import checks_made
 from analysis.rules.findings import in_words
 from analysis.stats.fixed import Test
 from analysis.verdict.numbers import chance_in_words, format_p, percent
@@ -12,6 +13,7 @@ from analysis.verdict.verdict import UNUSABLE, Answer, Verdict, Verification
 
 WORDS = {answer: answer.replace("_", " ").upper() for answer in Answer} | {UNUSABLE: "CANNOT TELL"}
 MOST_NAMED = 6  # logs in a line
+NOT_PROVEN = "The logs are what real runs printed, and all that were made: no check of files proves that, only a rerun (--verify)."
 
 
 def rules_in_words(verdict: Verdict) -> str:
@@ -90,7 +92,7 @@ def concerns(verdict: Verdict) -> list[str]:
     plan = [verdict.plan.sentence()] if verdict.plan is not None else []
     fails = "; check fails on the errors" if verdict.errors else ""
     findings = [f"findings: {in_words(verdict.findings)}{fails}"] if verdict.findings else []
-    return [*verdict.notes, *plan, *findings, *not_counted(verdict)]
+    return [*verdict.notes, *plan, *findings, *not_counted(verdict), *checks_made(verdict.checks, verdict.not_checked)]
 
 
 def not_counted(verdict: Verdict) -> list[str]:
@@ -105,6 +107,8 @@ def assumptions(verdict: Verdict) -> list[str]:
 
 
 def _assumed(verdict: Verdict, test: Test) -> Iterator[str]:
+    if verdict.verification is None:
+        yield NOT_PROVEN
     yield "The seeds are independent runs of one program, and were chosen before their results were known."
     if verdict.plan is not None:
         yield "The plan was public before the first run; its hash does not prove a date."

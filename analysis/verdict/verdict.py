@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.checks.plan import Planned
 from analysis.evidence.case import Case, Source
+from analysis.evidence.checked import NotChecked
 from analysis.evidence.options import Change
 from analysis.reading.frame import finite_or_null
 from analysis.reading.result import Result
@@ -123,7 +124,7 @@ class Verdict:
     sd. rerun_at_least: what the mean of a rerun SOTA would have to be, with as many runs of the same spread, for the
     claim to be supported against those runs. level_at_own_sd: what a known-sigma test's level would be if the runs' own
     sd were the true one. all_runs: the test over every complete run of the claimed program and configuration, None where
-    all of them count. caps: the ruleset's, on a run's artifact_bytes and train_time_s.
+    all of them count. checks: how many the rules ask for; not_checked: those that could not be made. caps: the ruleset's, on a run's artifact_bytes and train_time_s.
     """
 
     rules: str
@@ -156,6 +157,8 @@ class Verdict:
     all_runs: Reading | None = None
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    checks: int = 0
+    not_checked: tuple[NotChecked, ...] = ()
     not_counted: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     caps: Mapping[str, float] = field(default_factory=dict)
@@ -177,6 +180,8 @@ class Verdict:
             "runs": case.runs,
             "control": case.control,
             "findings": case.findings,
+            "checks": case.checked.asked,
+            "not_checked": case.checked.not_made,
             "not_counted": case.not_counted,
             "left_out": case.left_out,
             "caps": rules.caps,
@@ -212,7 +217,7 @@ def _plain(value: Any) -> Any:
         return value.row()
     if isinstance(value, Verification):
         return {key.name: _plain(getattr(value, key.name)) for key in fields(value)}
-    if isinstance(value, (Test, Reading, Looks, Finding, Planned, Spread, Change)):
+    if isinstance(value, (Test, Reading, Looks, Finding, Planned, Spread, Change, NotChecked)):
         return asdict(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from analysis.evidence.options import Options
 from analysis.rules.ruleset import Ruleset, known, load
@@ -57,9 +59,22 @@ def as_toml(rules: Ruleset) -> str:
         for key in fields(rules)
         if key.name != "name" and (value := getattr(rules, key.name)) is not None
     }
-    tables = {name: table for name, table in own.items() if isinstance(table, dict)}
-    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in own.items() if name not in tables]
-    for name, table in tables.items():
-        pairs = (f"{json.dumps(key, ensure_ascii=False)} = {json.dumps(value)}" for key, value in table.items())
-        lines += ["", f"[{name}]", *pairs] if table else []
-    return "\n".join(lines) + "\n"
+    return "\n".join(_table(own)) + "\n"
+
+
+def _table(table: Mapping[str, Any], name: str = "") -> list[str]:
+    """Return the lines of a TOML table: its own values, then the tables in it."""
+    inner = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if key not in inner]
+    for key, value in inner.items():
+        full = f"{name}{_key(key)}"
+        lines += ["", f"[{full}]", *_table(value, f"{full}.")] if value else []
+    return lines
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else _value(name)
+
+
+def _value(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -56,7 +56,10 @@ def test_the_last_run_of_a_log_counts_and_is_said(record: Record) -> None:
     (folder / "train_seed2.log").write_text(make_log(2, 1.5) + make_log(2, 1.22))
     evidence = gather([folder])
     assert evidence.runs[1].val_bpb == 1.22
-    assert [(f.code, f.severity) for f in evidence.findings] == [("several-runs-in-log", "warning")]
+    assert [(f.code, f.severity) for f in evidence.findings] == [
+        ("runs-left-out", "warning"),
+        ("several-runs-in-log", "warning"),
+    ]
 
 
 def test_one_log_may_hold_several_seeds(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ SOTA = 1.21613611
 CONTROLS = {1337: 1.2251, 1338: 1.2242, 1339: 1.2263}
 FIRST_LOOK = {11: 1.2101, 12: 1.2102, 13: 1.2103}  # not enough at three seeds of at most six
 LONG = [11, 12, 13, 14, 15, 16]
-FOREIGN_SOURCE = "import os\n\n" + "# somebody else's trainer, which prints neither its seed nor its size\n" * 4
+FOREIGN_SOURCE = "import os\n\n" + "# somebody else's trainer, which does not print its seed\n" * 4
 Finish = Callable[..., Path]
 
 
@@ -441,13 +441,14 @@ def test_a_sweep_that_is_driven_now_is_left_alone(finish: Finish, tmp_path: Path
 
 
 def foreign(finish: Finish, **options: Any) -> Path:
-    """A sweep of a script that prints two steps and a final line of its own, and nothing of itself."""
+    """A sweep of a script that prints a step, a final line of its own and what the rules cap."""
     folder = finish(GOOD, source=FOREIGN_SOURCE, **options)
     values = {arm: GOOD if arm == "candidate" else CONTROLS for arm in ("candidate", "control")}
     for log in folder.glob("*/*/attempt-1/train.log"):
         bpb = values[log.parts[-4]][int(log.parts[-3].removeprefix("seed-"))]
         log.write_text(
-            f"step:1/3 train_loss:{bpb + 1:.4f}\nmy_final_score val_loss: {bpb / 0.6:.8f} val_bpb: {bpb:.8f}\n"
+            f"world_size:8\nstep:1/3 train_loss:{bpb + 1:.4f} train_time:99ms\nTotal submission size: 12000000 bytes\n"
+            f"my_final_score val_loss: {bpb / 0.6:.8f} val_bpb: {bpb:.8f}\n"
         )
         seal(log.with_name("run.json"))
     return folder
@@ -462,7 +463,7 @@ def test_a_foreign_script_that_prints_no_seed(finish: Finish, tmp_path: Path, co
     assert "warning: seed-missing: train.log:1" in found.stderr
     assert "\n- **warning** `seed-missing`" in (output / "README.md").read_text()
     table = json.loads((output / "submission.json").read_text())
-    assert "bytes_total" not in table
+    assert table["bytes_total"] == 12_000_000
     assert table["bytes_code"] == len(FOREIGN_SOURCE)
     assert table["seeds"] == list(GOOD)
     assert "seed_results" not in table  # whose values they are could not be told
@@ -653,7 +654,7 @@ def test_a_script_of_several_files_is_no_record(finish: Finish, tmp_path: Path) 
 
 
 def test_the_readings_against_the_control_are_not_left_out(finish: Finish, tmp_path: Path) -> None:
-    folder = finish(GOOD, sota=1.21613611, control=dict.fromkeys(CONTROLS, 1.2) | {1337: 1.2036})
+    folder = finish(GOOD, sota=1.21613611, control={1337: 1.2036, 1338: 1.2, 1339: 1.20001})
     found = made(folder, tmp_path / "mine")
     assert found.exit_code == 0
     text = (tmp_path / "mine/README.md").read_text()
