@@ -126,7 +126,13 @@ def coloured(shown: str) -> str:
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return shown
     word, colon, rest = shown.partition(":")
-    colour = "red" if word.startswith(("NOT", "REFUSED")) else "green" if word == "SUPPORTED" else "yellow"
+    colour = (
+        "red"
+        if word.startswith(("NOT", "REFUSED", "EVIDENCE DOES NOT"))
+        else "green"
+        if word in ("SUPPORTED", "EVIDENCE FITS")
+        else "yellow"
+    )
     return click.style(word, fg=colour, bold=True) + colon + rest
 
 

@@ -91,7 +91,7 @@ def check_left_out(selection: Selection) -> Raised:
     yield Found(
         code=Code.RUNS_LEFT_OUT,
         at=Place(first.log, first.line or first.run.line),
-        found=f"{len(named)} runs of the claimed program and configuration that are not counted: "
+        found=f"runs of the claimed program and configuration that are not counted, {len(named)} in all: "
         f"{', '.join(named[:MOST_NAMED])}{more}",
         expected="every run that was made",
         do="Count them, or say what makes them other runs.",

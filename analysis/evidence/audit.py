@@ -9,13 +9,14 @@ from pathlib import Path
 from analysis.checks.folder import audit as audit_folder
 from analysis.checks.sweep import audit_sweep
 from analysis.evidence.checked import NotChecked, checked
+from analysis.evidence.track import track_of
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
 from analysis.record.fit import Fit
 from analysis.record.folder import read_record, records_below
 from analysis.record.selection import select
 from analysis.record.sweep import read_sweep
 from analysis.rules.findings import Finding
-from analysis.rules.ruleset import USUAL, RulesError, Ruleset, load
+from analysis.rules.ruleset import RulesError, Ruleset, load
 from analysis.sweepdir.layout import CANDIDATE, SweepError, is_sweep
 from analysis.sweepdir.plan import read_plan
 from analysis.untrusted.refusal import EvidenceError, UsageError
@@ -31,6 +32,7 @@ class Audit:
 
     paths: tuple[Path, ...]
     rules: str
+    rules_because: str | None
     runs: int
     headline: Fit
     findings: tuple[Finding, ...]
@@ -47,7 +49,7 @@ def audit_all(paths: Sequence[Path], rules: str | None = None) -> list[Audit]:
 def audit(paths: Sequence[Path], rules: str | None = None) -> Audit:
     """Audit a record folder, a sweep or some single logs. Raises UsageError, RulesError, EvidenceError."""
     named = load(rules) if rules else None
-    return _of_sweep(paths[0], named) if is_sweep(paths[0]) else _of_record(paths, named or load(USUAL))
+    return _of_sweep(paths[0], named) if is_sweep(paths[0]) else _of_record(paths, named)
 
 
 def _of_sweep(path: Path, named: Ruleset | None) -> Audit:
@@ -63,6 +65,7 @@ def _of_sweep(path: Path, named: Ruleset | None) -> Audit:
     return Audit(
         paths=(path,),
         rules=rules.name,
+        rules_because=None,
         runs=len(claimed),
         headline=Fit.UNCLAIMED,
         findings=findings,
@@ -71,7 +74,9 @@ def _of_sweep(path: Path, named: Ruleset | None) -> Audit:
     )
 
 
-def _of_record(paths: Sequence[Path], rules: Ruleset) -> Audit:
+def _of_record(paths: Sequence[Path], named: Ruleset | None) -> Audit:
+    track = track_of(paths, asks_for_a_test=False)
+    rules = named or load(track.rules)
     for path in paths:
         if path.is_file() and path.suffix in FRAME_SUFFIXES:
             raise UsageError(f"{path} is a frame: it holds no logs to audit. Name the folder with the logs.")
@@ -86,6 +91,7 @@ def _of_record(paths: Sequence[Path], rules: Ruleset) -> Audit:
     return Audit(
         paths=tuple(paths),
         rules=rules.name,
+        rules_because=track.because if named is None else None,
         runs=len(selection.claimed),
         headline=selection.fit,
         findings=tuple(audit_folder(record, selection, rules)),

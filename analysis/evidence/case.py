@@ -30,7 +30,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Every run that was found, the rules as they apply, and what must be beaten.
+    """Every run that was found, the rules as they apply with what chose them, and what must be beaten.
 
     runs, control: those that count. left_out: every other run, with the reason. sota: the number to beat, in the
     metric's unit; None where the control's runs or the rules' target are to be beaten. looks: when a sequential test
@@ -41,6 +41,7 @@ class Case:
     rules: Ruleset
     where: str
     runs: tuple[Result, ...] = ()
+    rules_because: str | None = None
     rules_changed: Mapping[str, Change] = field(default_factory=dict)
     control: tuple[Result, ...] = ()
     left_out: tuple[LeftOut, ...] = ()

@@ -56,7 +56,7 @@ def checked(claimed: Sequence[Claimed], rules: Ruleset, record: Record | None = 
     """Return which checks of the claimed runs could be made. record: their folder, None for a sweep."""
     if not claimed:
         return Checked()
-    checks = [*_of_each(rules), *(_of_all(rules) if len(claimed) > 1 else ())]
+    checks = [*_of_each(rules), *(_of_all(rules) if len(claimed) > 1 and rules.has_test else ())]
     not_made = [NotChecked(check=check.name, why=why) for check in checks if (why := _lacking(check, claimed))]
     of_the_folder = [] if record is None or record.base is None else list(_of_the_folder(record, rules))
     not_made += [one for one in of_the_folder if one.why]
@@ -141,9 +141,10 @@ def _prints_times(one: Claimed) -> bool:
 
 def _of_the_folder(record: Record, rules: Ruleset) -> Iterator[NotChecked]:
     """Yield the checks of what is next to the logs; one that could be made has no `why`."""
-    if rules.submission == "required":
+    if rules.submission == "required" or not rules.has_test:
         has_claim = bool(headlines(record.claim))
         yield NotChecked(check="the claimed number", why="" if has_claim else "no JSON that claims one")
+    if rules.submission == "required":
         scripts = any(path.suffix == ".py" for path in record.listing.files)
         yield NotChecked(check="the shipped program", why="" if scripts else "no script (*.py) in the folder")
 

@@ -145,6 +145,8 @@ def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | N
     for run in selection.lacking:
         labels = ", ".join(all_labels(run, rules))
         return f"{record.shown(run.log)} has no final metric {metric!r}; it has {labels}."
+    if not rules.has_test and not selection.claimed and record.runs:
+        return f"No JSON claims a number, and {rules.name} asks nothing but that the evidence fits it."
     if selection.incomplete:
         log = next(iter(selection.incomplete))
         what = (

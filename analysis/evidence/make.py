@@ -26,7 +26,13 @@ from analysis.untrusted.refusal import EvidenceError
 
 def make_case(asked: Asked) -> Case:
     """Make the Case that was asked for; what no verdict can rest on is its `fault`. Raises UsageError, HistoryError."""
-    case = Case(rules=asked.rules, rules_changed=asked.rules_changed, where=asked.where, sota=asked.sota)
+    case = Case(
+        rules=asked.rules,
+        rules_because=asked.rules_because,
+        rules_changed=asked.rules_changed,
+        where=asked.where,
+        sota=asked.sota,
+    )
     try:
         if asked.fault is not None:
             raise EvidenceError(asked.fault)
@@ -43,8 +49,9 @@ def make_case(asked: Asked) -> Case:
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)
         case = _in_planned_order(case)
-        check_results(case.runs, case.where, _fewest(case))
-        case = _with_control(asked, case)
+        if case.rules.has_test or not case.runs:
+            check_results(case.runs, case.where, _fewest(case))
+        case = _with_control(asked, case) if case.rules.has_test else replace(case, sota=None)
         case = replace(case, history=_history(asked, case))
         return replace(case, second=_second_lab(asked, case))
     except EvidenceError as error:  # what was read before stays in the Case
@@ -69,7 +76,7 @@ def _looks(asked: Asked, gathered: Gathered) -> LookPlan | None:
 
 
 def _fewest(case: Case) -> int:
-    return 2 if case.looks is None else 0
+    return 0 if case.looks is not None else 2 if case.rules.has_test else 1
 
 
 def _with_runs(asked: Asked, case: Case, gathered: Gathered) -> Case:

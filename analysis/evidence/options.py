@@ -10,9 +10,10 @@ from typing import Any
 
 from analysis.checks.plan import plan_beside
 from analysis.evidence.history import History, read_history
+from analysis.evidence.track import track_of
 from analysis.evidence.usable import LARGEST
 from analysis.reading.result import Result
-from analysis.rules.ruleset import METRIC_UNITS, USUAL, Ruleset, load
+from analysis.rules.ruleset import METRIC_UNITS, Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.sweepdir.plan import DesignKind, Plan, read_plan
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError
@@ -61,12 +62,13 @@ class Asked:
     """The options against the PATHs: rules as they apply, the plan, what must be beaten.
 
     sweep: the plan of the sweep among the PATHs. beside: the plan in a record folder. control: runs that the reviewer
-    brought; planned_control: the record's own folder `control`, which its plan has. fault: why nothing can be judged.
+    brought; rules_because: what chose the rules, where no option and no plan did. planned_control: the record's own folder `control`, which its plan has. fault: why nothing can be judged.
     """
 
     paths: tuple[Path, ...]
     options: Options
     rules: Ruleset
+    rules_because: str | None = None
     rules_changed: Mapping[str, Change] = field(default_factory=dict)
     sweep: Plan | None = None
     beside: Plan | None = None
@@ -99,10 +101,12 @@ def resolve(paths: Sequence[Path], options: Options) -> Asked:
     """Check the options and resolve them against the PATHs. Raises UsageError; a broken plan is a `fault`."""
     if fault := out_of_range(options.sota, options.margin, options.alpha):
         raise UsageError(fault)
+    track = track_of(paths, asks_for_a_test=options.sota is not None or options.control is not None)
     asked = Asked(
         paths=tuple(paths),
         options=options,
-        rules=load(options.rules or USUAL),
+        rules=load(track.rules if options.rules is None else options.rules),
+        rules_because=track.because if options.rules is None else None,
         sota=options.sota,
         control=options.control,
         history=read_history(options.history) if options.history is not None else None,
@@ -140,7 +144,7 @@ def check_something_to_beat(asked: Asked, *, has_control: bool) -> None:
     """Raise UsageError where neither an option, the plan, the rules nor the PATHs say what is to be beaten."""
     planned = asked.sweep is not None and asked.sweep.has_control
     given = asked.sota is not None or asked.control is not None or asked.planned_control is not None
-    if not (given or asked.rules.target is not None or has_control or planned):
+    if asked.rules.has_test and not (given or asked.rules.target is not None or has_control or planned):
         raise UsageError(
             "What is to be beaten? Give the standing record with --sota X, or its own runs with --control PATH."
         )
@@ -178,7 +182,7 @@ def _with_plan(asked: Asked) -> Asked:
         raise EvidenceError(f"{len(plans)} of the paths are sweep directories; report one sweep at a time.")
     if plans:
         rules = plans[0].rules() if asked.options.rules is None else asked.rules
-        return replace(asked, sweep=plans[0], rules=rules)
+        return replace(asked, sweep=plans[0], rules=rules, rules_because=None)
     alone = len(asked.paths) == 1 and asked.paths[0].is_dir()
     return replace(asked, beside=plan_beside(asked.paths[0]) if alone else None)
 

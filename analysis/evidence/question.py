@@ -46,6 +46,8 @@ def question(options: PlanOptions) -> Question:
     Raises UsageError, RulesError, HistoryError, and EvidenceError for pilot runs that cannot be used.
     """
     rules = load(options.rules)
+    if not rules.has_test:
+        raise UsageError(f"--rules {options.rules}: it has no test, so one run is enough.")
     if not rules.is_t_test:
         raise UsageError(f"--rules {options.rules}: its spread is known ({rules.sigma}); plan is for t-tests.")
     alpha = rules.alpha if options.alpha is None else options.alpha

@@ -49,16 +49,14 @@ def _check_one_configuration(results: Sequence[Result]) -> None:
 
     Each of them is a sample, and together they are none. One odd run among many is a finding, not another sample.
     """
-    groups: list[list[Result]] = []
-    for result in results:
-        own = next((group for group in groups if _is_alike(result, group[0])), None)
-        groups.append([result]) if own is None else own.append(result)
+    groups = configurations(results)
     folders = [{str(Path(result.log).parent) for result in group} for group in groups]
     apart = len({folder for those in folders for folder in those}) == sum(map(len, folders))
     if len(groups) < 2 or not apart or any(len(group) < 2 for group in groups):
         return
     said = [
-        f"{', '.join(sorted(own))} ({_settings(group[0], groups)})" for own, group in zip(folders, groups, strict=True)
+        f"{', '.join(sorted(own))} ({settings_of(group[0], groups)})"
+        for own, group in zip(folders, groups, strict=True)
     ]
     raise EvidenceError(
         f"The runs are of {len(groups)} configurations: {'; '.join(said)}. Name the folder of one; the other may be the "
@@ -66,12 +64,21 @@ def _check_one_configuration(results: Sequence[Result]) -> None:
     )
 
 
+def configurations(results: Sequence[Result]) -> list[list[Result]]:
+    """Return the results by program and settings, in the order of their first ones."""
+    groups: list[list[Result]] = []
+    for result in results:
+        own = next((group for group in groups if _is_alike(result, group[0])), None)
+        groups.append([result]) if own is None else own.append(result)
+    return groups
+
+
 def _is_alike(one: Result, other: Result) -> bool:
     same_program = one.program is None or other.program is None or one.program == other.program
     return same_program and not differing_settings(one.run, other.run)
 
 
-def _settings(one: Result, groups: Sequence[Sequence[Result]]) -> str:
+def settings_of(one: Result, groups: Sequence[Sequence[Result]]) -> str:
     """Return what a group has of its own: the settings that differ from another group's, else its program."""
     names = {name for group in groups for name in differing_settings(one.run, group[0].run)}
     settings = ", ".join(f"{name} {one.run.hyperparameters[name]}" for name in sorted(names)[:3])

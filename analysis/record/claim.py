@@ -65,6 +65,7 @@ class Claim:
     artifact_bytes: int | None = None
     seeds: Mapping[int, SeedClaim] = field(default_factory=dict)
     date: str | None = None
+    track: str | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
     schema: Sequence[SchemaFault] = ()
     fault: str | None = None
@@ -149,6 +150,7 @@ def _claim_of(table: Mapping[str, Any], file: Path, text: str) -> Claim:
         artifact_bytes=int(size.value) if size is not None else None,
         seeds=seeds,
         date=_text(table, "date")[:200] or None,
+        track=_text(table, "track")[:200] or None,
         keys={what: one.key for what, one in chosen.items() if one is not None}
         | {f"seed {seed}": said.key for seed, said in seeds.items()},
         schema=_schema(table, has_headline=bpb is not None or loss is not None),

@@ -83,6 +83,9 @@ def by_headline(headline: Headline, record: Record, candidates: list[Run], rules
     for group, label in product([*in_one_folder, *groups], labels):
         metrics = _labelled(group, label, rules)
         named = {alike(run.log) for run in group if id(run) in metrics and headline.is_of(metrics[id(run)])}
+        if named and not rules.has_test:  # a study: the number is that of one run, and the others are other runs
+            own = [run for run in group if id(run) in metrics and headline.is_of(metrics[id(run)])]
+            return Meant(runs=own[:1], label=label, headline=headline)
         if named:
             kin = [run for run in group if any(same_evaluation(m.label, label) for m in metrics_of(run, rules))]
             return Meant(runs=_without_older(kin, named), label=label, headline=headline)

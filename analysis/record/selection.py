@@ -6,7 +6,8 @@ one uses, groups.py and metrics.py:
 1. Of several runs of one seed in a log, the one that the claim fits counts, else the last complete one.
 2. If the JSON gives values seed by seed, the claimed runs are those that end in these values, under one label.
 3. Else the claimed runs are a folder's runs whose mean is the headline, or the runs next to the one whose value it is.
-4. Without a claim: the complete runs nearest to the top of the folder, each by its last final metric.
+4. Without a claim: the complete runs nearest to the top of the folder, each by its last final metric. Rules without a test
+   have no use for them: there nothing is claimed.
 
 Labels that print the same values are the same metric; the first printed one is named.
 """
@@ -94,7 +95,7 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
     candidates = _one_run_a_seed(record, rules)
     meant = _meant(record, candidates, rules) if label is None else Meant(label=label)
     runs, lacking = meant.runs, []
-    if not runs:
+    if not runs and (rules.has_test or meant.headline is not None or label is not None):
         top = topmost(record, candidates)
         runs = [run for run in top if label is None or label in all_labels(run, rules)]
         lacking = [run for run in top if label is not None and label not in all_labels(run, rules)]

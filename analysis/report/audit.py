@@ -23,12 +23,13 @@ HEADLINES = {
 
 def text(one: Audit) -> str:
     """Return one audit as lines."""
-    runs = "1 claimed run" if one.runs == 1 else f"{one.runs} claimed runs"
+    runs = "1 claimed run" if one.runs == 1 else f"{one.runs or 'no'} claimed runs"
     if one.headline is not Fit.UNCLAIMED:
         alone = one.runs == 1 and one.headline is Fit.MEAN
         runs += f", headline: {'its value' if alone else HEADLINES[one.headline]}"
+    because = f", chosen by {one.rules_because}" if one.rules_because else ""
     where = printable_path(one.paths[0]) + (f" and {len(one.paths) - 1} more" if len(one.paths) > 1 else "")
-    head = printable(f"Audit of {where}: {in_words(one.findings) or 'nothing found'} ({one.rules}, {runs})")
+    head = printable(f"Audit of {where}: {in_words(one.findings) or 'nothing found'} ({one.rules}{because}, {runs})")
     said = (*finding_lines(one.findings), *map(printable, checks_made(one.checks, one.not_checked)))
     return "\n".join([head, *(f"  {line}" for line in said)]) + "\n"
 

@@ -19,7 +19,8 @@ NOT_PROVEN = "The logs are what real runs printed, and all that were made: no ch
 def rules_in_words(verdict: Verdict) -> str:
     """Return the name of the rules, with what options changed: parameter-golf, with alpha 0.3 for 0.01."""
     changed = [f"{key} {change.asked} for {change.ruleset}" for key, change in verdict.rules_changed.items()]
-    return f"{verdict.rules}, with {', '.join(changed)}" if changed else verdict.rules
+    because = f", chosen by {verdict.rules_because}" if verdict.rules_because else ""
+    return f"{verdict.rules}{because}" + (f", with {', '.join(changed)}" if changed else "")
 
 
 def facts(verdict: Verdict) -> list[tuple[str, str]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from analysis.evidence.usable import configurations, settings_of
 from analysis.reading.result import Result
 from analysis.report.statements import WORDS, degrees, plain_p
 from analysis.untrusted.escape import markdown, printable
-from analysis.verdict.verdict import Verdict
+from analysis.verdict.verdict import DOES_NOT_FIT, FITS, Verdict
+
+MOST_VALUES = 4  # in a cell
 
 Table = Sequence[Mapping[str, str]]
 
@@ -38,7 +41,27 @@ def run_tables(verdict: Verdict) -> dict[str, Table]:
     """Return the tables of the runs, the control's and a second lab's, without empty ones."""
     second = verdict.verification.runs if verdict.verification is not None else ()
     arms = {"runs": verdict.runs, "control": verdict.control, "verifier": second}
-    return {name: [_run_cells(run) for run in runs] for name, runs in arms.items() if runs}
+    tables: dict[str, Table] = {name: [_run_cells(run) for run in runs] for name, runs in arms.items() if runs}
+    others = _others(verdict) if verdict.verdict in (FITS, DOES_NOT_FIT) or not verdict.runs else []
+    return tables | ({"other runs, by configuration": others} if others else {})
+
+
+def _others(verdict: Verdict) -> Table:
+    """Return the table of the complete runs that a study has besides the claimed ones."""
+    complete = [one.result for one in verdict.left_out if one.result.value(verdict.metric) is not None]
+    groups = configurations(complete)
+    every = configurations([*verdict.runs, *complete])
+    return [
+        {
+            "configuration": printable(settings_of(group[0], every)) if len(every) > 1 else "as claimed",
+            "runs": str(len(group)),
+            verdict.metric: ", ".join(f"{run.value(verdict.metric):.6f}" for run in group[:MOST_VALUES])
+            + (", ..." if len(group) > MOST_VALUES else ""),
+            "logs": ", ".join(place(run) for run in group[:MOST_VALUES])
+            + (", ..." if len(group) > MOST_VALUES else ""),
+        }
+        for group in groups
+    ]
 
 
 def _run_cells(result: Result) -> dict[str, str]:

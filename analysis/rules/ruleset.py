@@ -18,13 +18,13 @@ from analysis.untrusted.refusal import SeedproofError, nearest, nearest_path
 FOLDER = Path(__file__).with_name("rulesets")
 USUAL = "parameter-golf"  # where neither an option nor a plan names others
 METRIC_UNITS = {"val_bpb": "bpb", "val_loss": "nats"}
-T_TEST, Z_TEST = "one-sample t", "known-sigma z"
+T_TEST, Z_TEST, NO_TEST = "one-sample t", "known-sigma z", "none"
 LABELLED, LAST_VALIDATION = "labelled line", "last validation"
 ALLOWED: dict[str, tuple[Any, ...]] = {
     "version": (1,),
     "metric": tuple(METRIC_UNITS),
     "unit": tuple(METRIC_UNITS.values()),
-    "test": (T_TEST, Z_TEST),
+    "test": (T_TEST, Z_TEST, NO_TEST),
     "final": (LABELLED, LAST_VALIDATION),
     "seeds": ("required", "unprinted"),
     "submission": ("required", "none"),
@@ -41,6 +41,7 @@ class RulesError(SeedproofError):
 class Ruleset:
     """What a claim must show. `margin` is in `unit`: bpb (bits per byte) or nats (per token).
 
+    test: `none` is for submissions that claim no record.
     target: what the mean must beat, where the leaderboard fixes it (else the SOTA is given with each claim).
     sigma, scaled_gain: known-sigma z only; it passes when (target - margin - mean) * sqrt(n) >= scaled_gain or, without
     one, at p < alpha.
@@ -77,6 +78,11 @@ class Ruleset:
     def is_t_test(self) -> bool:
         """Whether the spread between seeds is estimated from the runs; else it is known."""
         return self.test == T_TEST
+
+    @property
+    def has_test(self) -> bool:
+        """Whether a claim is tested at all; else the evidence must fit it, and that is all."""
+        return self.test != NO_TEST
 
     @property
     def result_line(self) -> str:

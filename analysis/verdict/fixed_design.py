@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from analysis.evidence.case import Case
-from analysis.evidence.compared import metric_per_unit
+from analysis.evidence.compared import metric_per_unit, values_of
+from analysis.rules.findings import errors
 from analysis.stats.fixed import scaled_gain
 from analysis.verdict.numbers import format_p, percent
 from analysis.verdict.readings import readings, rerun_at_least
 from analysis.verdict.tested import Tested, numbers, rules_test
-from analysis.verdict.verdict import NOT_SUPPORTED, Answer, Verdict
+from analysis.verdict.verdict import DOES_NOT_FIT, FITS, NOT_SUPPORTED, Answer, Verdict
 
 
 def decide_fixed(case: Case) -> Verdict:
@@ -28,6 +31,18 @@ def decide_fixed(case: Case) -> Verdict:
         rerun_at_least=rerun_at_least(case),
         **numbers(case, tested.test, tested.upper_bound),
     )
+
+
+def decide_untested(case: Case) -> Verdict:
+    """Say whether the evidence fits a claim that rules without a test ask nothing else of."""
+    values = values_of(case.rules, case.runs)
+    mean, wrong = math.fsum(values) / len(values), errors(case.findings)
+    what = f"the mean of {len(values)} runs" if len(values) > 1 else f"the value of {case.runs[0].log}"
+    reason = f"The claimed {case.rules.metric} is {what}, {mean:.8f}, and nothing in the evidence contradicts it."
+    if wrong:
+        reason = f"{wrong} error-level finding{'s contradict' if wrong > 1 else ' contradicts'} the claim."
+    reason += f" {case.rules.name} makes no test."
+    return Verdict.on(case, DOES_NOT_FIT if wrong else FITS, reason, n=len(values), mean=mean)
 
 
 def _lost(case: Case) -> Verdict:

@@ -10,7 +10,7 @@ from analysis.evidence.make import make_case
 from analysis.evidence.options import Options, resolve
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.annotate import annotate, as_planned
-from analysis.verdict.fixed_design import decide_fixed
+from analysis.verdict.fixed_design import decide_fixed, decide_untested
 from analysis.verdict.looks import decide_sequential
 from analysis.verdict.second_lab import after_second_lab
 from analysis.verdict.verdict import Verdict, unusable
@@ -30,6 +30,8 @@ def decide(case: Case) -> Verdict:
     """Decide a Case. Nothing is read here: the same Case has the same verdict."""
     if case.fault is not None:
         return unusable(case, case.fault)
+    if not case.rules.has_test:
+        return decide_untested(case)
     try:
         verdict = decide_fixed(case) if case.looks is None else decide_sequential(case)
         return verdict if case.second is None else after_second_lab(case, verdict)

@@ -25,7 +25,7 @@ from analysis.rules.findings import ERROR, INFO, WARNING, counts
 from analysis.rules.ruleset import METRIC_UNITS, Ruleset
 from analysis.stats.fixed import Sample, critical_t, welch_t
 from analysis.untrusted.files import printable_path
-from analysis.untrusted.refusal import EvidenceError, SeedproofError
+from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError
 from analysis.verdict.judge import decide
 from analysis.verdict.verdict import UNUSABLE
 
@@ -57,6 +57,8 @@ class Row:
 
 def leaderboard(directory: Path, rules: Ruleset) -> list[Row]:
     """Return one row a record folder, oldest first. A folder that cannot be read is a row that says why."""
+    if not rules.has_test:
+        raise UsageError(f"--rules {rules.name} has no test, and a board tests each record. Name rules that have.")
     folders = {folder: _dated(folder, directory) for folder in record_folders(directory)}
     rows: list[Row] = []
     standing: Row | None = None

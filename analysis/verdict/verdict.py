@@ -21,20 +21,25 @@ from analysis.sweepdir.plan import DesignKind
 
 
 class Answer(StrEnum):
-    """What the numbers say of the claim; findings are not part of it."""
+    """What the numbers say of the claim; findings are not part of it.
+
+    Where the rules have no test, whether the evidence fits the claim: then errors among the findings do count.
+    """
 
     SUPPORTED = "supported"
     NOT_SUPPORTED = "not_supported"
     CONTINUE = "continue"
     UNUSABLE = "unusable"
+    FITS = "evidence_fits"
+    DOES_NOT_FIT = "evidence_does_not_fit"
 
     @classmethod
     def of(cls, *, passed: bool) -> Answer:
         return cls.SUPPORTED if passed else cls.NOT_SUPPORTED
 
 
-SUPPORTED, NOT_SUPPORTED, CONTINUE, UNUSABLE = Answer
-EXIT_CODES = {SUPPORTED: 0, NOT_SUPPORTED: 1, CONTINUE: 1, UNUSABLE: 3}
+SUPPORTED, NOT_SUPPORTED, CONTINUE, UNUSABLE, FITS, DOES_NOT_FIT = Answer
+EXIT_CODES = {SUPPORTED: 0, NOT_SUPPORTED: 1, CONTINUE: 1, UNUSABLE: 3, FITS: 0, DOES_NOT_FIT: 1}
 
 
 class ReadingKind(StrEnum):
@@ -128,6 +133,7 @@ class Verdict:
     """
 
     rules: str
+    rules_because: str | None = None
     rules_changed: Mapping[str, Change] = field(default_factory=dict)
     metric: str
     verdict: Answer
@@ -169,6 +175,7 @@ class Verdict:
         rules = case.rules
         of_the_case: dict[str, Any] = {
             "rules": rules.name,
+            "rules_because": case.rules_because,
             "rules_changed": case.rules_changed,
             "metric": rules.metric,
             "alpha": rules.alpha,

@@ -70,6 +70,8 @@ def _rules(asked: Asked) -> Ruleset:
     changed = Options(margin=asked.margin, unit=asked.unit, alpha=asked.alpha).of_the_rules
     rules = replace(load(asked.rules), **changed)
     sequential = asked.design == SEQUENTIAL
+    if not rules.has_test:
+        raise PlanError(f"--rules {asked.rules} has no test, and a sweep ends in one. Name rules that have.")
     if fault := out_of_range(asked.sota, rules.margin, rules.alpha):
         raise PlanError(fault)
     if asked.sota is None and asked.control is None and rules.target is None:

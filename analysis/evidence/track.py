@@ -1,0 +1,44 @@
+"""Which rules apply where the reviewer names none: those of a record, or of a submission that claims none."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.record.claim import read_claim, submission_file
+from analysis.rules.ruleset import USUAL
+from analysis.untrusted.escape import printable
+
+NON_RECORD = "parameter-golf-non-record"
+SHOWN = 40  # characters of a track
+_NON_RECORD = re.compile(r"(?:^|[\W_])non[\W_]?record(?:$|[\W_])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """The name of the rules, and why they and not the usual ones, as the end of "chosen by"."""
+
+    rules: str = USUAL
+    because: str | None = None
+
+
+def track_of(paths: Sequence[Path], *, asks_for_a_test: bool) -> Track:
+    """Return the rules of the PATHs: by the folders that they are in, else by what their JSON calls its track.
+
+    asks_for_a_test: the reviewer gave a number or a control to beat. Then the JSON, which is the claimant's, has no say.
+    """
+    if len(paths) != 1 or not paths[0].is_dir():
+        return Track()
+    for name in reversed(Path(os.path.abspath(paths[0])).parts):
+        if _NON_RECORD.search(name):
+            return Track(rules=NON_RECORD, because=f"the folder {printable(name)}")
+    file = (
+        None if asks_for_a_test else submission_file([path for path in paths[0].iterdir() if path.is_file()], paths[0])
+    )
+    track = read_claim(file).track if file is not None else None
+    if file is None or track is None or not _NON_RECORD.search(track):
+        return Track()
+    return Track(rules=NON_RECORD, because=f"the track {printable(track[:SHOWN])!r} in {printable(file.name)}")
