@@ -13,8 +13,9 @@ from pathlib import Path
 from analysis.checks.caps import check_files, check_stated, check_told
 from analysis.checks.claim import check_claim
 from analysis.checks.consistent import NEWLINE_BYTES
-from analysis.checks.left_out import check_left_out, check_unread
+from analysis.checks.left_out import check_left_out
 from analysis.checks.runs import check_runs
+from analysis.checks.unread import check_unread
 from analysis.reading.run import Run
 from analysis.record.folder import Record
 from analysis.record.selection import Claimed, Selection, with_training

@@ -1,30 +1,20 @@
-"""Runs that a claim leaves out, and files with runs that are not read as logs: a mean rests on every run that was made."""
+"""Runs that a claim leaves out: a mean rests on every run that was made."""
 
 from __future__ import annotations
 
-import os
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from analysis.checks.alike import differing_settings
-from analysis.reading.reader import read_log
+from analysis.checks.among.alike import differing_settings
 from analysis.reading.result import Result
 from analysis.reading.run import Run
-from analysis.record.folder import Record
 from analysis.record.selection import LeftOut, Selection, Why
 from analysis.rules.findings import Code, Found, Place, Raised
 from analysis.sweepdir.layout import CONTROL
-from analysis.untrusted.files import LIMIT, FileError, read_bounded
 
 OWN_CONTROL = f"{CONTROL}/"  # the control runs of a record of ours
 COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.DEEPER)
 MOST_NAMED = 6
-LEAST_STEPS = 5  # of a run: a README that quotes a log shows fewer
-MOST_BYTES = LIMIT  # of all such files of a folder
-MOST_HIDDEN = 500  # files of hidden folders that are looked at
-BEGINNING = 4096  # bytes that must be text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,58 +86,3 @@ def check_left_out(selection: Selection) -> Raised:
         expected="every run that was made",
         do="Count them, or say what makes them other runs.",
     )
-
-
-# -- files that are not read as logs -----------------------------------------------------------------------------------
-
-
-def check_unread(record: Record) -> Raised:
-    """Check that no file but the logs holds a whole run."""
-    left = MOST_BYTES
-    for path in _others(record):
-        content = _text_of(path, left)
-        left -= len(content)
-        for run in read_log(path, content) if content else ():
-            if run.finals and len(run.steps) >= LEAST_STEPS:
-                yield _found(record, path, run)
-                break
-
-
-def _found(record: Record, path: Path, run: Run) -> Found:
-    final = run.finals[-1]
-    return Found(
-        code=Code.RUN_NOT_READ,
-        at=Place(record.shown(path), final.line),
-        found=f"a run in a file that is not read as a log, with {final.label} {final.val_bpb or final.val_loss:.6g}",
-        expected="every run in a log of its own (*.log, *.txt, *.out)",
-        do="Name it as a log, or say why it is none of the claim's runs.",
-    )
-
-
-def _others(record: Record) -> Iterator[Path]:
-    known = {*record.logs, *record.copies, *record.empty}
-    for path in (*record.listing.files, *_hidden(record)):
-        if path not in known and path not in record.listing.logs:
-            yield path
-
-
-def _hidden(record: Record) -> Iterator[Path]:
-    """Yield the files of hidden folders next to what was read. They are not searched for logs."""
-    for folder in dict.fromkeys(path.parent for path in record.listing.files) if record.base is not None else ():
-        names = sorted(os.listdir(folder))[:MOST_HIDDEN] if os.access(folder, os.R_OK) else []
-        for hidden in (Path(folder, name) for name in names if name.startswith(".") and name != ".git"):
-            if os.path.isdir(hidden) and not os.path.islink(hidden) and os.access(hidden, os.R_OK):
-                yield from (Path(hidden, name) for name in sorted(os.listdir(hidden))[:MOST_HIDDEN])
-
-
-def _text_of(path: Path, most: int) -> bytes:
-    """Return a file's content if it is text, unpacked if gzip packed it; empty otherwise."""
-    try:
-        if not os.path.isfile(path) or os.path.islink(path):
-            return b""
-        content = read_bounded(path, max(most, 0))
-        if content.startswith(b"\x1f\x8b"):
-            content = zlib.decompressobj(wbits=31).decompress(content, max(most, 1))
-    except (FileError, zlib.error):
-        return b""
-    return b"" if b"\0" in content[:BEGINNING] else content

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.checks.alike import check_alike
+from analysis.checks.among.alike import check_alike
+from analysis.checks.among.fingerprints import check_fingerprints
+from analysis.checks.among.seeds import check_seeds
 from analysis.checks.caps import ONE_STEP_MS, check_eval_time
 from analysis.checks.consistent import NEWLINE_BYTES, Trace, check_consistent
 from analysis.checks.data import check_data, check_seeding
-from analysis.checks.fingerprints import check_fingerprints
-from analysis.checks.seeds import check_seeds
 from analysis.reading.source import cannot_print, does_not_compile
 from analysis.record.folder import file_seed
 from analysis.record.selection import Claimed, with_training

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from analysis.checks.alike import prints_settings
+from analysis.checks.among.alike import prints_settings
+from analysis.checks.among.seeds import BEGINNING, WARM
 from analysis.checks.caps import CAPS, Cap
-from analysis.checks.seeds import BEGINNING, WARM
 from analysis.reading.result import Result
 from analysis.record.fit import headlines
 from analysis.record.folder import Record

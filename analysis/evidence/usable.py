@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.checks.alike import differing_settings
+from analysis.checks.among.alike import differing_settings
 from analysis.reading.result import Result
 from analysis.untrusted.refusal import EvidenceError
 

@@ -43,10 +43,20 @@ def read_log(path: Path, content: bytes | None = None) -> list[Run]:
 
 def _plain(data: bytes) -> bytes:
     """Return UTF-8 with bare newlines: some shells write UTF-16, a byte order mark or carriage returns."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        data = data.decode("utf-16", "replace").encode("utf-8", "replace")
+    if encoding := _wide(data):
+        data = data.decode(encoding, "replace").encode("utf-8", "replace")
     data = data.removeprefix(b"\xef\xbb\xbf")
     return data.replace(b"\r\n", b"\n") if b"\r" in data else data
+
+
+def _wide(data: bytes) -> str | None:
+    """Return the encoding of UTF-16, which has a mark or, where the text begins with ASCII, every other byte zero."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    even, odd = data[:100:2], data[1:100:2]
+    if not odd or any(even) == any(odd):
+        return None
+    return "utf-16-le" if any(even) else "utf-16-be"
 
 
 @dataclass(slots=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +110,30 @@ def test_hidden_renamed_and_compressed_runs_are_named(record: Folder) -> None:
     (folder / ".old").mkdir()
     (folder / ".old" / "train_seed7.log").write_text(make_log(7, 1.3))
     (folder / "train_seed8.log.gz").write_bytes(gzip.compress(make_log(8, 1.3).encode()))
+    (folder / "train_seed9.log.xz").write_bytes(lzma.compress(make_log(9, 1.3).encode()))
+    (folder / "train_seed10.log.bz2").write_bytes(bz2.compress(make_log(10, 1.3).encode()))
+    (folder / "train_seed11.log.zst").write_bytes(b"\x28\xb5\x2f\xfd\0\0" + bytes(50))
+    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+        archive.writestr("train_seed12.log", make_log(12, 1.3))
+    with tarfile.open(folder / "more.tgz", "w:gz") as archive:
+        archive.add(folder / "train_seed1.log", "again/train_seed1.log")
+    with zipfile.ZipFile(folder / "code.zip", "w") as archive:
+        archive.writestr("train_gpt.py", SOURCE)
     (folder / "weights.bin").write_bytes(b"\0" * 5000 + make_log(9, 1.3).encode())
+    (folder / "requirements.txt.sig").write_bytes(b"sig")
     named = {found.file for found in judged(folder).findings if found.code is Code.RUN_NOT_READ}
-    assert named == {".old/train_seed7.log", "train_seed8.log.gz"}
+    packed = {"train_seed8.log.gz", "train_seed9.log.xz", "train_seed10.log.bz2", "train_seed11.log.zst"}
+    assert named == {".old/train_seed7.log", "more.zip", "more.tgz"} | packed
+
+
+def test_a_log_in_utf_16_is_read(record: Folder) -> None:
+    folder = record(GOOD)
+    for name, encoding in (
+        ("train_seed1.log", "utf-16"),
+        ("train_seed2.log", "utf-16-le"),
+        ("train_seed3.log", "utf-16-be"),
+    ):
+        (folder / name).write_bytes((folder / name).read_text().encode(encoding))
+    verdict = judged(folder)
+    assert verdict.n == 3
+    assert verdict.errors == 0
