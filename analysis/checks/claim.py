@@ -8,14 +8,13 @@ from decimal import Decimal
 
 from analysis.checks.runs import size_over_cap
 from analysis.record.claim import Claim
-from analysis.record.fit import RATIO_TOLERANCE, Fit, agrees, among, half_a_unit, mean, ratio_of, values_in
+from analysis.record.fit import RATIO_TOLERANCE, Fit, agrees, among, half_a_unit, is_exact, mean, ratio_of, values_in
 from analysis.record.folder import Record, file_seed, seed_of
 from analysis.record.selection import Claimed, Selection, with_training
 from analysis.rules.findings import Code, Place, Raised
 from analysis.rules.ruleset import Ruleset
 
 MOST_SHOWN = 10  # values in one sentence
-EXACT = 4  # decimals from which on a seed's value can be told from another's
 
 
 def check_claim(record: Record, claim: Claim, selection: Selection, rules: Ruleset) -> Raised:
@@ -108,7 +107,7 @@ def _named_log(record: Record, claim: Claim, seed: int, at: Place) -> Raised:
 
 def _value_of_seed(record: Record, claim: Claim, claimed: Sequence[Claimed], seed: int, at: Place) -> Raised:
     """Check that a seed's log holds the value that the JSON gives it, if that has decimals enough to tell."""
-    exact = [value for value in claim.seeds[seed].val_bpbs if int(value.as_tuple().exponent) <= -EXACT]
+    exact = [value for value in claim.seeds[seed].val_bpbs if is_exact(value)]
     own = [metric.val_bpb for run in record.runs if run.seed == seed for metric in run.metrics]
     if not exact or any(among(value, own) for value in exact):
         return

@@ -14,6 +14,7 @@ from analysis.record.claim import Claim
 
 ROUNDING = 2e-5  # of a claimed value, at least
 RATIO_TOLERANCE = 3e-4  # of val_bpb / val_loss
+EXACT = 4  # decimals from which on a seed's value can be told from another's
 
 
 class Fit(StrEnum):
@@ -61,6 +62,12 @@ def half_a_unit(claimed: Decimal) -> float:
     """Return half a unit of a decimal's last printed digit."""
     exponent = claimed.as_tuple().exponent
     return 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
+
+
+def is_exact(claimed: Decimal) -> bool:
+    """Return whether a value has the decimals to be told from another seed's."""
+    exponent = claimed.as_tuple().exponent
+    return isinstance(exponent, int) and exponent <= -EXACT
 
 
 def agrees(claimed: Decimal, value: float | None, better: float = math.inf) -> bool:

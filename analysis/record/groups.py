@@ -13,7 +13,7 @@ from analysis.reading.grammar import Metric
 from analysis.reading.run import Run
 from analysis.record.claim import Claim
 from analysis.record.claimed_seeds import SeedClaim
-from analysis.record.fit import Headline, agrees, among, is_mean, mean, values_in
+from analysis.record.fit import Headline, agrees, among, is_exact, is_mean, mean, values_in
 from analysis.record.folder import Record, seed_of
 from analysis.record.metrics import labelled, labels_of, metrics_of, same_evaluation
 from analysis.rules.ruleset import Ruleset
@@ -43,7 +43,8 @@ def _labelled(runs: list[Run], label: str | None, rules: Ruleset) -> dict[int, M
 def by_seed_values(claim: Claim, candidates: list[Run], rules: Ruleset) -> Meant:
     """Return the runs that end in what the JSON says of each seed, under the label that fits most of them.
 
-    A claimed seed whose value fits no run still means its runs in the folders of those that fit.
+    Values come before seed numbers: a claimed seed whose own run ends in another value means the one other run in these
+    folders that ends in it, to four decimals, and that the JSON does not name. Without one it still means its own runs there.
     """
     best = Meant()
     for label in labels_of(candidates, rules):
@@ -55,20 +56,26 @@ def by_seed_values(claim: Claim, candidates: list[Run], rules: Ruleset) -> Meant
                 fitting.setdefault(seed, run)
         if len(fitting) > len(best.runs):
             known, folders = {id(run) for run in fitting.values()}, {run.log.parent for run in fitting.values()}
+            here = [run for run in candidates if id(run) in metrics and run.log.parent in folders]
             others = claim.seeds.keys() - fitting.keys()
-            runs = [
-                run
-                for run in candidates
-                if id(run) in known or (id(run) in metrics and seed_of(run) in others and run.log.parent in folders)
-            ]
-            best = Meant(runs=runs, label=label)
+            for seed in sorted(others):
+                unnamed = [run for run in here if id(run) not in known and seed_of(run) not in claim.seeds]
+                ends_so = [run for run in unnamed if _fits(claim.seeds[seed], metrics[id(run)], exact=True)]
+                if len(ends_so) == 1:
+                    known.add(id(ends_so[0]))
+                    others = others - {seed}
+            known |= {id(run) for run in here if seed_of(run) in others}
+            best = Meant(runs=[run for run in candidates if id(run) in known], label=label)
     return best
 
 
-def _fits(said: SeedClaim, metric: Metric) -> bool:
-    """Return whether a run ends in what is claimed of its seed: a bpb or, if the JSON gives none, a loss."""
+def _fits(said: SeedClaim, metric: Metric, *, exact: bool = False) -> bool:
+    """Return whether a run ends in what is claimed of a seed: a bpb or, if the JSON gives none, a loss.
+
+    exact: ask for enough decimals.
+    """
     claimed, value = (said.val_bpbs, metric.val_bpb) if said.val_bpbs else (said.val_losses, metric.val_loss)
-    return any(agrees(one, value) for one in claimed)
+    return any(agrees(one, value) for one in claimed if is_exact(one) or not exact)
 
 
 def by_headline(headline: Headline, record: Record, candidates: list[Run], rules: Ruleset) -> Meant:

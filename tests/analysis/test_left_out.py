@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -137,3 +138,19 @@ def test_a_log_in_utf_16_is_read(record: Folder) -> None:
     verdict = judged(folder)
     assert verdict.n == 3
     assert verdict.errors == 0
+
+
+def test_values_come_before_seed_numbers(record: Folder) -> None:
+    """One wrong seed number in the JSON does not pull in another configuration's log."""
+    folder = record(GOOD)
+    for seed in GOOD:
+        log = folder / f"train_seed{seed}.log"
+        log.write_text(log.read_text().replace(f"seed:{seed}", f"matrix_lr:0.02 seed:{seed}", 1))
+    (folder / "other_seed4.log").write_text(make_log(4, 1.25).replace("seed:4", "matrix_lr:0.04 seed:4", 1))
+    claim = json.loads((folder / "submission.json").read_text())
+    said = {"1": {"val_bpb": 1.2000}, "2": {"val_bpb": 1.2010}, "4": {"val_bpb": 1.2020}}
+    text = json.dumps(claim | {"seed_results": said})
+    (folder / "submission.json").write_text(re.sub(r"(1\.20\d?)(?=})", lambda match: f"{match[1]:0<6}", text))
+    verdict = judged(folder)
+    assert [run.log for run in verdict.runs] == [f"train_seed{seed}.log" for seed in GOOD]
+    assert [one.code for one in verdict.findings if one.severity == "error"] == ["seed-mismatch"]
