@@ -85,7 +85,11 @@ def _of_each(rules: Ruleset) -> Iterator[_Check]:
     if "train_shards" in rules.data:
         yield _fact("the training data", "its training shards", "train_shards")
     if rules.bpb_per_nat:
-        yield _fact("the bytes per token", "its tokenizer", "tokenizer")
+        yield _Check(
+            name="the bytes per token",
+            needs="a tokenizer that the rules know",
+            told=lambda one: (one.run.tokenizer or one.training.tokenizer) in rules.bpb_per_nat,
+        )
     if rules.final == LABELLED:
         yield _Check(
             name="the final metric against the training",

@@ -18,6 +18,7 @@ from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.tested import rules_test
 from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer, Reading, ReadingKind, Verdict
 
+IMPOSSIBLE = 1e-5  # the chance of a spread that no training has: of three runs one of 2e-6 bpb
 FIELD = {  # how far honest runs scatter
     "val_bpb": Spread(0.00073318, 44),  # 20 records of Parameter Golf
     "val_loss": Spread(0.0013, math.inf),  # the speedrun's track 3, in nats
@@ -151,4 +152,5 @@ def _too_narrow(case: Case, verdict: Verdict) -> Found | None:
         at=Place(first.log, first.line or 1),
         found=f"an sd of {sd:.8f} in {len(values)} runs",
         expected=f"one like that of {whose}, {usual.sd:.8f}; so small a spread has a chance of {chance:.1g}",
+        severity=ERROR if chance < IMPOSSIBLE else None,
     )

@@ -12,7 +12,7 @@ from itertools import combinations
 
 from analysis.checks.consistent import Trace
 from analysis.record.selection import Claimed
-from analysis.rules.findings import ERROR, Code, Found, Raised
+from analysis.rules.findings import ERROR, Code, Found, Raised, Severity
 from analysis.rules.ruleset import LABELLED, Ruleset
 
 GAPS_APART = 0.0025  # bpb between the seeds' gaps; of 32 honest folders at most 0.0019
@@ -69,16 +69,21 @@ class _Gap:
     one: Claimed
     bpb: float
 
-    def found(self, expected: str) -> Found:
+    @property
+    def words(self) -> str:
+        return f"{abs(self.bpb):.4f} bpb {'better' if self.bpb < 0 else 'worse'}"
+
+    def found(self, expected: str, severity: Severity | None = None) -> Found:
         """Say that the gap does not fit."""
         validation = self.one.training.validation
         line = validation.line if validation is not None else 1
         return Found(
             code=Code.FINAL_BETTER_THAN_TRAINING,
             at=self.one.at(self.one.metric.line),
-            found=f"a final metric {-self.bpb:.4f} bpb better than the last validation in training (line {line})",
+            found=f"a final metric {self.words} than the last validation in training (line {line})",
             expected=expected,
             do="Say what the evaluation does, and rerun it from the checkpoint.",
+            severity=severity,
         )
 
 
@@ -86,12 +91,12 @@ def _gaps(claimed: Sequence[Claimed]) -> Raised:
     """Check that the evaluation gains in every run about the same over the last validation in training."""
     gaps = [_Gap(one=one, bpb=gap) for one in claimed if (gap := _gap(one)) is not None]
     large = [gap for gap in gaps if gap.bpb < -LARGEST_GAP]
-    yield from (gap.found(f"at most {LARGEST_GAP:g}, which no evaluation gains") for gap in large)
+    yield from (gap.found(f"at most {LARGEST_GAP:g}: no evaluation gains more", ERROR) for gap in large)
     if large or len({gap.one.metric.label for gap in gaps}) != 1:
         return
     best, worst = min(gaps, key=lambda gap: gap.bpb), max(gaps, key=lambda gap: gap.bpb)
     if worst.bpb - best.bpb > GAPS_APART:
-        yield best.found(f"about {-worst.bpb:.4f}, as in {worst.one.log}")
+        yield best.found(f"about {worst.words}, as in {worst.one.log}")
 
 
 def _gap(one: Claimed) -> float | None:
