@@ -696,3 +696,12 @@ def test_a_sota_in_the_wrong_unit_is_refused(command: Run, record: Record) -> No
     folder = record(VALUES)
     for sota, code in ((2.06, 2), (1.3, 0), (1.9, 0)):
         assert command("analysis.significance", "report", folder, "--sota", str(sota)).returncode == code
+
+
+def test_a_gain_that_no_evaluation_makes_is_an_error(record: Record) -> None:
+    for worse, severity in ((0.1015, "error"), (0.0985, None)):
+        folder = record(VALUES, f"worse by {worse}")
+        for seed, bpb in VALUES.items():
+            swap(f"val_bpb:{bpb + 0.0486:.4f}", f"val_bpb:{bpb + worse:.4f}", seed)(folder)
+        found = {one.severity for one in findings(folder) if one.code == "final-better-than-training"}
+        assert found == (set() if severity is None else {severity})

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.evidence.options import Options
 from analysis.report import statements
 from analysis.rules.ruleset import load
 from analysis.verdict.judge import judge
@@ -98,3 +99,12 @@ def test_a_sweep_needs_its_script_and_one_run_a_log(sweep: Folder) -> None:
     train_log.write_text(make_log(2, 1.3) + make_log(2, 1.201))
     found = {finding.code: finding.severity for finding in judge((folder,)).findings}
     assert found == {"missing-file": "error", "several-runs-in-log": "warning"}
+
+
+@pytest.mark.parametrize(("apart", "severity"), [(1e-6, "error"), (1e-5, "warning"), (5e-4, None)])
+def test_a_spread_that_no_training_has_is_an_error(
+    record: Callable[..., Path], apart: float, severity: str | None
+) -> None:
+    folder = record({1: 1.2, 2: 1.2 + apart, 3: 1.2 + 2 * apart})
+    found = [one.severity for one in judge((folder,), Options(sota=1.3)).findings if one.code == "spread-too-small"]
+    assert found == ([] if severity is None else [severity])
