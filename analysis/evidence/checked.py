@@ -167,7 +167,11 @@ def checked_control(runs: Sequence[Result], control: Sequence[Result]) -> Checke
     for fact, check in facts.items():
         silent = [name for name, arm in (("candidate", runs), ("control", control)) if not _tells(arm, fact)]
         if silent:
-            not_made.append(NotChecked(check=check, why=f"no log of the {' and the '.join(silent)} prints it"))
+            not_made.append(
+                NotChecked(
+                    check=check, why="neither prints it" if len(silent) > 1 else f"the {silent[0]} does not print it"
+                )
+            )
     return Checked(len(facts), tuple(not_made))
 
 

@@ -99,7 +99,7 @@ def test_candidate_and_control_are_compared_where_both_tell(record: Record) -> N
     without(control, LINES["one version of torch"])
     (one,) = judge((first,), Options(control=control)).not_checked
     assert one.check == "torch of candidate and control"
-    assert one.why == "no log of the control prints it"
+    assert one.why == "the control does not print it"
 
 
 def test_check_says_what_no_check_can_prove(record: Record, command: Run) -> None:
