@@ -104,7 +104,7 @@ losses = [{losses}]
 mean {fmean(values):.5f}, std {stdev(values):.5f}{f", p = {test.p_value:.6f}" if test else ""}
 ```
 
-Every run takes 1400 steps of 66 ms.
+Every run takes 700 steps of 66 ms.
 """
 
 

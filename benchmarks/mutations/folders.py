@@ -154,7 +154,7 @@ SEVERAL = (
 LABELS = ("final_int6_roundtrip", "final_int6_sliding_window", "final_int6_ttt", "DIAGNOSTIC post_ema", "ttt_chunk 3/7")
 WORDY = program(*LABELS, *(f"{label}_exact" for label in LABELS[:3]))
 SP8192 = {"tokenizer": "fineweb_8192_bpe.model", "dataset": "fineweb10B_sp8192", "val_tokens": 40_540_160}
-SPEEDRUN = {"last_step": 1400, "total_steps": 1400, "ms_a_step": 66.0, "train_every": 1, "val_every": 125}
+SPEEDRUN = {"last_step": 700, "total_steps": 700, "ms_a_step": 66.0, "train_every": 1, "val_every": 70}
 DIALECTS = (
     Dialect(name="golf", write=dialects.root_script, source=SCRIPT),
     Dialect(name="several finals", write=dialects.final_labels, source=WORDY),
