@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.mutations import harmless, of_facts, of_numbers, of_runs
+from benchmarks.mutations import harmless, of_facts, of_numbers, of_plans, of_runs
 from benchmarks.mutations.__main__ import FRAUDS
 from benchmarks.mutations.folders import DIALECTS, Dialect
 from benchmarks.mutations.study import Kind, Outcome, clean, content, judged, rows
@@ -44,7 +44,9 @@ def test_a_clean_folder_is_supported_and_clean(dialect: Dialect, tmp_path: Path)
     assert (found.answer, found.found.total()) == ("supported", 0)
 
 
-@pytest.mark.parametrize("kinds", [of_runs.KINDS, of_numbers.KINDS, of_facts.KINDS, harmless.KINDS], ids=len)
+@pytest.mark.parametrize(
+    "kinds", [of_runs.KINDS, of_numbers.KINDS, of_facts.KINDS, of_plans.KINDS, harmless.KINDS], ids=len
+)
 def test_every_kind_changes_a_folder(kinds: tuple[Kind, ...], tmp_path: Path) -> None:
     left = list(kinds)
     for name in ("golf", "with control", "sweep", "speedrun"):

@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from benchmarks.mutations import harmless, of_facts, of_numbers, of_runs
+from benchmarks.mutations import harmless, of_facts, of_numbers, of_plans, of_runs
 from benchmarks.mutations.folders import DIALECTS
 from benchmarks.mutations.study import Outcome, Row, rows
 from benchmarks.table import publish
 
 RESULTS = Path(__file__).parents[1] / "results" / "mutations.md"
-FRAUDS = (*of_runs.KINDS, *of_numbers.KINDS, *of_facts.KINDS)
+FRAUDS = (*of_runs.KINDS, *of_numbers.KINDS, *of_facts.KINDS, *of_plans.KINDS)
 
 
 def share(part: float, whole: float) -> str:
