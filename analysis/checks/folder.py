@@ -40,7 +40,7 @@ def _all(record: Record, selection: Selection, rules: Ruleset) -> Raised:
     yield from _logs_and_runs(record, selection, rules)
     yield from check_told(selection.claimed, rules)
     yield from check_left_out(selection)
-    yield from check_unread(record)
+    yield from check_unread(record, rules)
     if record.base is not None:
         yield from check_files(record, selection.claimed, rules)
         yield from _shipped(record, selection)

@@ -17,7 +17,9 @@ from typing import Any
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
 from analysis.record.folder import Record
+from analysis.record.metrics import metrics_of
 from analysis.rules.findings import Code, Found, Place, Raised
+from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import LIMIT, LOG_SUFFIXES, FileError, read_bounded
 
 LEAST_STEPS = 5  # of a run: a README that quotes a log shows fewer
@@ -33,9 +35,13 @@ UNPACKERS: dict[bytes, Callable[[], Any]] = {
 EXPECTED = "every run in a log of its own (*.log, *.txt, *.out)"
 
 
-def check_unread(record: Record) -> Raised:
-    """Check that no file but the logs holds a whole run, and that no log is packed so that it cannot be read."""
+def check_unread(record: Record, rules: Ruleset) -> Raised:
+    """Check that no file but the logs holds a whole run, and that no log is packed so that it cannot be read.
+
+    A log that is packed next to itself holds the same run, and nothing is said of it.
+    """
     left = MOST_BYTES
+    read = {_identity(run, rules) for run in record.runs}
     for path in _others(record):
         content = _content_of(path, left)
         left -= len(content)
@@ -45,9 +51,10 @@ def check_unread(record: Record) -> Raised:
                 at, f"an archive with {members[0]}{f' and {len(members) - 1} more logs' if members[1:] else ''}"
             )
         elif b"\0" not in content[:BEGINNING]:
-            run = next((run for run in read_log(path, content) if _is_whole(run)), None)
+            runs = (run for run in read_log(path, content) if _is_whole(run, rules))
+            run = next((run for run in runs if _identity(run, rules) not in read), None)
             if run is not None:
-                final = run.finals[-1]
+                final = metrics_of(run, rules)[-1]
                 value = final.val_bpb or final.val_loss
                 place = Place(at.file, final.line)
                 yield _found(place, f"a run in a file that is not read as a log, with {final.label} {value:.6g}")
@@ -65,8 +72,14 @@ def _found(at: Place, found: str) -> Found:
     )
 
 
-def _is_whole(run: Run) -> bool:
-    return bool(run.finals) and len(list(islice(run.read_steps(), LEAST_STEPS))) == LEAST_STEPS
+def _identity(run: Run, rules: Ruleset) -> tuple[object, ...]:
+    """Return what two different runs do not share: seed, end of training and results."""
+    results = tuple((metric.label, repr(metric.val_loss), repr(metric.val_bpb)) for metric in metrics_of(run, rules))
+    return run.seed, run.last_step, run.train_time_ms, results
+
+
+def _is_whole(run: Run, rules: Ruleset) -> bool:
+    return bool(metrics_of(run, rules)) and len(list(islice(run.read_steps(), LEAST_STEPS))) == LEAST_STEPS
 
 
 def _others(record: Record) -> Iterator[Path]:

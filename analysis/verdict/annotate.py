@@ -65,8 +65,8 @@ def _with_all_runs(case: Case, verdict: Verdict) -> Verdict:
     whole = replace(case, runs=case.runs + kin.complete, looks=None)
     try:
         tested = rules_test(whole)
-    except EvidenceError:
-        return verdict
+    except EvidenceError:  # a result that is no number is a loss too
+        return _refused_for_left_out(verdict)
     reading = Reading.of(
         whole,
         ReadingKind.ALL_RUNS,
@@ -76,11 +76,16 @@ def _with_all_runs(case: Case, verdict: Verdict) -> Verdict:
         test=tested.test,
     )
     fails = verdict.verdict is SUPPORTED and (bool(kin.unfinished) or reading.verdict is not SUPPORTED)
-    findings = tuple(
-        replace(found, severity=ERROR) if fails and found.code is Code.RUNS_LEFT_OUT else found
-        for found in verdict.findings
+    read = replace(verdict, all_runs=reading, also=(reading, *verdict.also))
+    return _refused_for_left_out(read) if fails else read
+
+
+def _refused_for_left_out(verdict: Verdict) -> Verdict:
+    """Return the verdict with the runs that it leaves out as an error."""
+    findings = (
+        replace(found, severity=ERROR) if found.code is Code.RUNS_LEFT_OUT else found for found in verdict.findings
     )
-    return replace(verdict, all_runs=reading, also=(reading, *verdict.also), findings=findings)
+    return replace(verdict, findings=tuple(findings))
 
 
 def _up_to_the_verdict(followed: Planned | None, verdict: Verdict) -> Planned | None:

@@ -154,3 +154,27 @@ def test_values_come_before_seed_numbers(record: Folder) -> None:
     verdict = judged(folder)
     assert [run.log for run in verdict.runs] == [f"train_seed{seed}.log" for seed in GOOD]
     assert [one.code for one in verdict.findings if one.severity == "error"] == ["seed-mismatch"]
+
+
+def test_a_run_that_ended_in_nan_is_a_loss(record: Folder) -> None:
+    text = make_log(4, 1.2)
+    text = text[: text.rindex("final_int8_zlib_roundtrip val_loss")]
+    for label in ("final_int8_zlib_roundtrip", "final_int8_zlib_roundtrip_exact"):
+        text += f"{label} val_loss:nan val_bpb:nan\n"
+    verdict = judged(claiming(record(GOOD), list(GOOD), {"train_seed4.log": text}))
+    assert severity(verdict, Code.RUNS_LEFT_OUT) is Severity.ERROR
+
+
+def test_a_log_packed_next_to_itself_is_the_same_run(record: Folder) -> None:
+    folder = record(GOOD)
+    (folder / "train_seed1.log.gz").write_bytes(gzip.compress((folder / "train_seed1.log").read_bytes()))
+    assert severity(judged(folder), Code.RUN_NOT_READ) is None
+
+
+def test_a_run_without_a_labelled_result_is_named_where_the_last_validation_counts(tmp_path: Path) -> None:
+    for n, loss in enumerate((3.2761, 3.2769, 3.2764)):
+        steps = [f"step:{step}/9 train_time:{step * (60 + n)}ms step_avg:60.00ms" for step in range(1, 9)]
+        text = "\n".join([*steps, f"step:9/9 val_loss:{loss} train_time:{600 + n}ms step_avg:60.00ms", ""])
+        (tmp_path / f"{n}.{'txt' if n else 'txt.bak'}").write_text(text)
+    verdict = judge([tmp_path], Options(rules="nanogpt-track-1"))
+    assert severity(verdict, Code.RUN_NOT_READ) is not None
