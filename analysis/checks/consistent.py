@@ -9,10 +9,10 @@ from itertools import islice
 from statistics import median
 
 from analysis.reading.grammar import Metric, Step
+from analysis.reading.source import NEWLINE_BYTES
 from analysis.record.selection import Claimed
 from analysis.rules.findings import ERROR, Code, Found, Raised, Severity
 
-NEWLINE_BYTES = 2
 FIRST_TIMED_STEP = 100  # earlier averages are rounded too coarsely
 FEWEST_TIMED = 20
 TIMER_STARTS = 20  # steps after which a script may set its clock to zero
