@@ -22,10 +22,6 @@ from analysis.rules.ruleset import LABELLED, Ruleset
 
 def check_runs(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     """Check the claimed runs of one arm."""
-    yield from each_once(_all(claimed, rules))
-
-
-def _all(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     if claimed and len(claimed) < rules.minimum_runs:
         yield (
             claimed[0]
@@ -36,13 +32,12 @@ def _all(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
                 expected=f"the {rules.minimum_runs} runs that {rules.name} asks for",
             )
         )
+    yield from each_once(found for one in claimed for found in (*_seed(one, rules), *_machine(one, rules)))
     for one in claimed:
-        yield from _seed(one, rules)
-        yield from _machine(one, rules)
         yield from _caps(one, rules)
         yield from check_eval_time(one, rules)
     yield from _by_one_step(claimed, rules)
-    yield from _sources(claimed, rules)
+    yield from each_once(_sources(claimed, rules))
     traces = [Trace.of(one) for one in claimed]
     for trace in traces:
         yield from check_consistent(trace)
