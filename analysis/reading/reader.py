@@ -24,6 +24,7 @@ from pathlib import Path
 
 from analysis.reading import grammar
 from analysis.reading.draft import Draft, Lines
+from analysis.reading.names import with_usual_names
 from analysis.reading.plain import plain
 from analysis.reading.run import Run
 from analysis.reading.source import cut
@@ -39,7 +40,7 @@ def read_log(path: Path, content: bytes | None = None) -> list[Run]:
 
     The list is empty when the file is no training log. Raises FileError when it cannot be read.
     """
-    return _Reader(path, plain(read_bounded(path) if content is None else content)).runs()
+    return _Reader(path, with_usual_names(plain(read_bounded(path) if content is None else content))).runs()
 
 
 @dataclass(slots=True)
