@@ -189,23 +189,28 @@ def cannot_print(source: Source, label: str) -> bool:
 
 def has_size(source: Source, size: int) -> bool:
     """Return whether a printed code size is that of the source, of one of its files, of all of them, or packed."""
-    files = [*source.files, source.text]
-    fits = any(len(file.strip()) <= size <= len(file) + NEWLINE_BYTES for file in files[:-1])
-    together = sum(len(file.strip()) for file in files[:-1]) <= size <= len(source.text)
-    whole = abs(source.size_bytes - size) <= NEWLINE_BYTES
-    return whole or (len(files) > 2 and (fits or together)) or is_packed_size(source.text, size)
+    if abs(source.size_bytes - size) <= NEWLINE_BYTES or _is_packed_size(source.text, size):
+        return True
+    files = source.files
+    if len(files) == 1:
+        return False
+    is_of_one = any(len(file.strip()) <= size <= len(file) + NEWLINE_BYTES for file in files)
+    return is_of_one or sum(len(file.strip()) for file in files) <= size <= source.size_bytes
 
 
-@lru_cache(maxsize=64)
-def is_packed_size(text: bytes, size: int) -> bool:
+def _is_packed_size(text: bytes, size: int) -> bool:
     """Return whether a size is what a script may have once it is compressed, as bytes or as text that unpacks itself.
 
     No packer in use does much better than lzma. The fastest one, in base64 and with a few lines around it, is the worst.
     """
     if not len(text) / MOST_PACKED <= size <= len(text) / 2 or len(text) > LONGEST:
         return False
-    best, worst = len(lzma.compress(text)), len(zlib.compress(text, 1))
-    return 0.8 * best <= size <= 1.4 * worst + WRAPPER_BYTES
+    return 0.8 * _packed(text, "lzma") <= size <= 1.4 * _packed(text, "zlib") + WRAPPER_BYTES
+
+
+@lru_cache(maxsize=64)
+def _packed(text: bytes, codec: str) -> int:
+    return len(lzma.compress(text) if codec == "lzma" else zlib.compress(text, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
