@@ -6,10 +6,13 @@ Most logs use the usual names; what they say is left as it is. So is an embedded
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 
 from analysis.reading.grammar import LONGEST_METRIC
 from analysis.reading.source import cut
 
+MOST_LINES = 50_000  # of a log that are put into other words; a training log has fewer
 TAIL = 2**14  # bytes; the names at the end of a log are those of the whole log
 
 _LOSS = re.compile(rb"\b(?:val(?:id(?:ation)?)?|eval)[ _/](loss|bpb)\b", re.IGNORECASE)
@@ -18,7 +21,7 @@ _TABLE = re.compile(rb"^[ \t]{0,9}\{[ \t]{0,9}[\"'][^\n]{2,%d}\}[ \t,]{0,9}$" % 
 _ENTRY = re.compile(
     rb"""["']([A-Za-z][^"'\n]{0,80})["']\s{0,9}:\s{0,9}(?:["']([^"'\n]{0,200})["']|([-+]?[\w.][-+\w.]{0,40}))"""
 )
-_UNITS = {b"seconds": b"s", b"secs": b"s", b"sec": b"s", b"s": b"s", b"ms": b"ms", b"minutes": b"m", b"min": b"m"}
+_SECONDS = re.compile(rb"(?<=time|_avg)_sec(?:ond)?s?$")
 _LABELLED = re.compile(rb"(\w{1,80}?)_val_(?:loss|bpb)")
 _STEPS = (b"step", b"global_step", b"iter", b"iteration")
 _TOTALS = (b"total_steps", b"max_steps", b"num_steps", b"num_iterations", b"iterations")
@@ -33,38 +36,38 @@ def with_usual_names(data: bytes) -> bytes:
         return data
     parts, position = [], 0
     for stretch in cut(data):
-        lines = _TABLE.sub(_of_table, data[stretch.start : stretch.end])
-        lines = _LOSS.sub(lambda found: b"val_" + found[1].lower(), lines)
-        parts += [data[position : stretch.start], _TRAIN.sub(lambda found: b"train_" + found[1].lower(), lines)]
+        lines = _TABLE.sub(_of_table, data[stretch.start : stretch.end], MOST_LINES)
+        if not has_usual:
+            lines = _LOSS.sub(lambda found: b"val_" + found[1].lower(), lines, MOST_LINES)
+            lines = _TRAIN.sub(lambda found: b"train_" + found[1].lower(), lines, MOST_LINES)
+        parts += [data[position : stretch.start], lines]
         position = stretch.end
     return b"".join(parts)
 
 
-def _of_table(found: re.Match[bytes]) -> bytes:
-    """Return a line of `name:value` for a line of JSON or a dict; the same line if it has no number of ours."""
+def _of_table(line: re.Match[bytes]) -> bytes:
+    """Return a line of `name:value` for a line of JSON or a dict."""
     texts: dict[bytes, bytes] = {}
     numbers: dict[bytes, bytes] = {}
-    for key, text, number in _ENTRY.findall(found[0]):
-        name = re.sub(rb"[ /.-]", b"_", key.strip().lower())
-        if number:
-            numbers.setdefault(name, number)
-        else:
-            texts.setdefault(name, text)
+    for key, text, number in _ENTRY.findall(line[0]):
+        (numbers if number else texts).setdefault(_usual(key), number or text)
     step = next((numbers.pop(name) for name in _STEPS if name in numbers), None)
     total = next((numbers.pop(name) for name in _TOTALS if name in numbers), None) if step else None
-    label = next((texts[name] for name in _LABELS if texts.get(name)), b"")
-    before = {name: of_label[1] for name in numbers if (of_label := _LABELLED.fullmatch(name))}
-    if not label and len(set(before.values())) == 1:  # "quantized_val_loss": 2.02
-        label = min(before.values())
-        numbers = {name.removeprefix(label + b"_"): number for name, number in numbers.items()}
-    said = b" ".join(map(_pair, numbers, numbers.values()))
+    label = next((texts[name] for name in _LABELS if texts.get(name)), b"") or _common_label(numbers)
+    said = b" ".join(name.removeprefix(label + b"_") + b":" + number for name, number in numbers.items())
     if step is None or label.lower().startswith(b"final"):
         return b" ".join(filter(None, (label, said)))
     return b"step:" + step + (b"/" + total if total else b"") + b" " + said
 
 
-def _pair(name: bytes, number: bytes) -> bytes:
-    """Return name:number with the unit at the end of a time's name behind the number."""
-    stem, _, unit = name.rpartition(b"_")
-    is_time = unit in _UNITS and stem.endswith((b"time", b"avg"))
-    return stem + b":" + number + _UNITS[unit] if is_time else _LOSS.sub(rb"val_\1", name) + b":" + number
+def _common_label(names: Iterable[bytes]) -> bytes:
+    """Return what is before val_loss and val_bpb in names such as quantized_val_loss, if that is one label."""
+    labels = {found[1] for name in names if (found := _LABELLED.fullmatch(name))}
+    return min(labels) if len(labels) == 1 else b""
+
+
+@lru_cache(maxsize=1000)
+def _usual(key: bytes) -> bytes:
+    """Return a key in the grammar's words: eval/loss is val_loss, train_time_seconds is train_time_s."""
+    name = re.sub(rb"[ /.-]", b"_", key.strip().lower())
+    return _SECONDS.sub(b"_s", _LOSS.sub(rb"val_\1", name))

@@ -63,7 +63,7 @@ def test_a_json_line_without_a_label_is_no_final_metric() -> None:
 
 
 def test_facts_in_json_lines() -> None:
-    run = read('{"seed": 42, "world_size": 8}\n{"step": 5, "train_loss": 3.3, "train_time_ms": 599}\n')
+    run = read('{"seed": 42, "world_size": 8}\n{"step": 5, "train_loss": 3.3, "train_time_seconds": 0.599}\n')
     assert (run.seed, run.world_size, run.train_time_ms) == (42, 8, 599)
 
 
