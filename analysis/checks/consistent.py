@@ -58,7 +58,8 @@ def check_consistent(trace: Trace) -> Raised:
         yield _clobbered(
             one, line, "a step_avg that is not train_time / steps", "it to be, as it is on the lines around it"
         )
-    model, code, total = run.model_bytes, run.code_bytes, run.artifact_bytes
+    model, code = run.model_bytes, run.code_bytes
+    total = max((size for size in (run.artifact_bytes, *(size for _, size in run.totals)) if size), default=None)
     if model is not None and code is not None and total is not None and total < model + code - NEWLINE_BYTES:
         line = run.size_line or one.metric.line
         yield _clobbered(one, line, f"a total of {total} bytes", f"at least model and code, {model} + {code}")
@@ -85,7 +86,7 @@ def _twins(one: Claimed) -> Raised:
         coarse, fine = rounded.val_bpb, twin.val_bpb
         if coarse is None or fine is None or (math.isnan(coarse) and math.isnan(fine)):
             continue
-        if not abs(coarse - fine) <= 0.51 * 10.0 ** -min(rounded.decimals, twin.decimals):
+        if not abs(coarse - fine) <= _half_a_unit(rounded, twin):
             expected = f"{fine} rounded, as line {twin.line} has it"
             yield _clobbered(one, rounded.line, f"a val_bpb of {coarse}", expected, ERROR)
 
@@ -118,9 +119,14 @@ def _repeated(one: Claimed, line: int, found: str) -> Found:
     )
 
 
+def _half_a_unit(*metrics: Metric) -> float:
+    """Return what rounding can change of the number with the fewest decimals."""
+    return 0.51 * 10.0 ** -min(m.decimals if m.fewest_decimals is None else m.fewest_decimals for m in metrics)
+
+
 def _differ(one: Metric, other: Metric) -> bool:
     """Return whether two metrics are not one value, rounded."""
-    half = 0.51 * 10.0 ** -min(one.decimals, other.decimals)
+    half = _half_a_unit(one, other)
     pairs = ((one.val_bpb, other.val_bpb), (one.val_loss, other.val_loss))
     return any(a is not None and b is not None and not abs(a - b) <= half for a, b in pairs)
 

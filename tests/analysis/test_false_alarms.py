@@ -161,3 +161,23 @@ def test_a_headline_near_a_logged_number_is_not_of_training(record: Record, head
     everywhere("step:50/100", steps + "step:50/100")(folder)
     claim(val_bpb=headline, val_loss=None)(folder)
     assert {one for one in codes(folder) if one.startswith("headline")} == {code}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(swap("val_bpb:1.1994 ", "val_bpb:1.199 "), id="a rounded metric with fewer decimals than its loss"),
+        pytest.param(
+            swap("Serialized model int8", "Serialized model int9+x: 99000 bytes\nTotal submission size int9+x: 99900 bytes\nSerialized model int8"),
+            id="a codec before the one that counts",
+        ),
+        pytest.param(
+            swap("final_int8_zlib_roundtrip val", "Serialized model int9+x: 99000 bytes\nTotal submission size int9+x: 99900 bytes\nfinal_int8_zlib_roundtrip val"),
+            id="a codec after the one that counts",
+        ),
+    ],
+)  # fmt: skip
+def test_lines_that_do_not_contradict_each_other(record: Record, change: Change) -> None:
+    folder = record(VALUES)
+    change(folder)
+    assert codes(folder) == set()
