@@ -116,9 +116,8 @@ def _pattern(prefixes: Sequence[bytes]) -> re.Pattern[bytes]:
     for kind, texts in tokens[:-1]:
         changes = len(texts) > 1 or kind in ("number", "blank") or (has_time and kind == "word")
         parts.append(_ANY[kind] if kind is not None and changes else re.escape(min(texts)))
-    kind, texts = tokens[-1]
-    last = re.escape(min(texts, key=len))  # more blanks are the line's own
-    parts.append(rb"(?:" + last + rb"|[ \t]*$)" if kind == "blank" else last if kind is None else _ANY[kind])
+    last = re.escape(min(tokens[-1][1], key=len))  # more blanks are the line's own
+    parts.append(rb"(?:" + last + rb"|[ \t]*$)" if tokens[-1][0] == "blank" else last)
     return re.compile(rb"^" + b"".join(parts), re.MULTILINE)
 
 
