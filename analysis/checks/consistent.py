@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median
 
-from analysis.reading.grammar import Metric, Step
+from analysis.reading.grammar import MS, Metric, Step
+from analysis.reading.source import NEWLINE_BYTES
 from analysis.record.selection import Claimed
 from analysis.rules.findings import ERROR, Code, Found, Raised, Severity
 
-NEWLINE_BYTES = 2
 FIRST_TIMED_STEP = 100  # earlier averages are rounded too coarsely
 FEWEST_TIMED = 20
 TIMER_STARTS = 20  # steps after which a script may set its clock to zero
+SLACK = 0.02  # of the steps that a line counts: how far it may be off a formula
+_TIME, _AVERAGE = (
+    re.compile(rb"\b(?:" + name + rb")\s{0,9}[:=]\s{0,9}\d{1,15}(?:\.(\d{1,9}))?(ms|s|m)\b", re.IGNORECASE)
+    for name in (rb"train_time|t", rb"step_avg|avg")
+)
+TAIL = 2**12  # bytes of step lines that show how times are printed
+SLACK = 0.02  # of the time that a line counts: how far it may be off a formula
+SHORTEST_MS, LONGEST_MS = 1e-3, 1e12  # of a time that can be compared
+_TIME, _AVERAGE = (
+    re.compile(rb"\b(?:" + name + rb")\s{0,9}[:=]\s{0,9}\d{1,15}(?:\.(\d{1,9}))?(ms|s|m)\b", re.IGNORECASE)
+    for name in (rb"train_time|t", rb"step_avg|avg")
+)
+TAIL = 2**12  # bytes of step lines that show how times are printed
 MOST_STEPS = 20_000  # logged steps of one run that are looked at
 
 
@@ -40,11 +54,12 @@ def check_consistent(trace: Trace) -> Raised:
     yield from _times(trace)
     yield from _twins(one)
     yield from _twice(trace)
-    if (line := _off_the_clock(trace.steps)) is not None:
+    if (line := _off_the_clock(trace)) is not None:
         yield _clobbered(
             one, line, "a step_avg that is not train_time / steps", "it to be, as it is on the lines around it"
         )
-    model, code, total = run.model_bytes, run.code_bytes, run.artifact_bytes
+    model, code = run.model_bytes, run.code_bytes
+    total = max((size for size in (run.artifact_bytes, *(size for _, size in run.totals)) if size), default=None)
     if model is not None and code is not None and total is not None and total < model + code - NEWLINE_BYTES:
         line = run.size_line or one.metric.line
         yield _clobbered(one, line, f"a total of {total} bytes", f"at least model and code, {model} + {code}")
@@ -71,7 +86,7 @@ def _twins(one: Claimed) -> Raised:
         coarse, fine = rounded.val_bpb, twin.val_bpb
         if coarse is None or fine is None or (math.isnan(coarse) and math.isnan(fine)):
             continue
-        if not abs(coarse - fine) <= 0.51 * 10.0 ** -min(rounded.decimals, twin.decimals):
+        if not abs(coarse - fine) <= _half_a_unit(rounded, twin):
             expected = f"{fine} rounded, as line {twin.line} has it"
             yield _clobbered(one, rounded.line, f"a val_bpb of {coarse}", expected, ERROR)
 
@@ -104,9 +119,14 @@ def _repeated(one: Claimed, line: int, found: str) -> Found:
     )
 
 
+def _half_a_unit(*metrics: Metric) -> float:
+    """Return what rounding can change of the number with the fewest decimals."""
+    return 0.51 * 10.0 ** -min(m.decimals if m.fewest_decimals is None else m.fewest_decimals for m in metrics)
+
+
 def _differ(one: Metric, other: Metric) -> bool:
     """Return whether two metrics are not one value, rounded."""
-    half = 0.51 * 10.0 ** -min(one.decimals, other.decimals)
+    half = _half_a_unit(one, other)
     pairs = ((one.val_bpb, other.val_bpb), (one.val_loss, other.val_loss))
     return any(a is not None and b is not None and not abs(a - b) <= half for a, b in pairs)
 
@@ -135,31 +155,104 @@ def _times(trace: Trace) -> Raised:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Timed:
-    """A step with an average: the steps that the average leaves out, and how far rounding alone can move that number."""
+    """A step line with its time and average in ms."""
 
     line: int
     step: int
-    left_out: float
-    rounding: float
+    time: float
+    average: float
 
 
-def _off_the_clock(steps: Sequence[Step]) -> int | None:
-    """Return the first line whose step_avg is off train_time / steps, if nearly all others agree on one count of steps.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Error:
+    """How far a line is off a formula, in ms, over so many steps; `within` is how far rounding may move it."""
 
-    A script may leave its first steps out of the average, so the difference is learned from the log itself.
+    line: int
+    ms: float
+    span_ms: float
+    within: float
+
+
+def _off_the_clock(trace: Trace) -> int | None:
+    """Return the first line whose step_avg does not fit its train_time, though nearly all others fit by one formula.
+
+    Scripts average in several ways. A formula may be theirs if nine lines of ten fit it as well as they are rounded, and
+    rounding is not all that can be seen; of several the one counts that leaves the fewest lines off.
     """
-    timed = [
-        _Timed(
-            line=s.line,
-            step=s.step,
-            left_out=s.step - s.train_time_ms / s.step_avg_ms,
-            rounding=s.step * 0.005 / s.step_avg_ms + 1.0 / s.step_avg_ms,
-        )
-        for s in steps
-        if s.train_time_ms and s.step_avg_ms and math.isfinite(s.step_avg_ms) and s.step > FIRST_TIMED_STEP
+    every = [
+        _Timed(line=s.line, step=s.step, time=s.train_time_ms, average=s.step_avg_ms)
+        for s in trace.steps
+        if s.train_time_ms and s.step_avg_ms
+        if 0 < s.train_time_ms < LONGEST_MS and SHORTEST_MS < s.step_avg_ms < LONGEST_MS
     ]
+    timed = [one for one in every if one.step > FIRST_TIMED_STEP]
     if len(timed) < FEWEST_TIMED:
         return None
-    usual = median(one.left_out for one in timed)
-    off = [one.line for one in timed if abs(one.left_out - usual) > 1.5 + 2 * one.rounding + 0.02 * one.step]
-    return off[0] if off and len(off) <= len(timed) // 10 else None
+    digits, theirs = _last_digits(trace), []
+    for errors in (
+        _since_start(timed, digits),
+        _after_a_start(timed, digits),
+        _since_last_line(every, digits)[-len(timed) :],
+    ):
+        fitting = sum(abs(error.ms) <= error.within for error in errors)
+        is_sharp = 2 * median(e.within for e in errors) <= SLACK * median(e.span_ms for e in errors)
+        if is_sharp and fitting >= 0.9 * len(errors):
+            theirs.append([e.line for e in errors if abs(e.ms) > e.within + SLACK * e.span_ms])
+    fewest = min(theirs, key=len, default=[])
+    return fewest[0] if fewest else None
+
+
+def _last_digits(trace: Trace) -> _Timed:
+    """Return the units of the last printed digits of times and averages, in ms: the coarsest of the last lines."""
+    tail = b"".join(text[-TAIL:] for _, text in trace.one.training.curve[-3:])
+    time, average = (
+        max((MS[unit.lower()] * 10.0 ** -len(decimals) for decimals, unit in name.findall(tail)), default=1.0)
+        for name in (_TIME, _AVERAGE)
+    )
+    return _Timed(line=0, step=0, time=time, average=average)
+
+
+def _errors(timed: Sequence[_Timed], digits: _Timed, off_ms: Sequence[float]) -> list[_Error]:
+    """Return the errors of averages that count from the beginning, where the count may be off by a step."""
+    return [
+        _Error(
+            line=one.line,
+            ms=ms,
+            span_ms=one.step * one.average,
+            within=1.5 * one.average + 2 * digits.time + 0.6 * one.step * digits.average,
+        )
+        for one, ms in zip(timed, off_ms, strict=True)
+    ]
+
+
+def _since_start(timed: Sequence[_Timed], digits: _Timed) -> list[_Error]:
+    """Compare with train_time / steps, where the first steps may be left out of both."""
+    left_out = median(one.step - one.time / one.average for one in timed)
+    return _errors(timed, digits, [one.time - one.average * (one.step - left_out) for one in timed])
+
+
+def _after_a_start(timed: Sequence[_Timed], digits: _Timed) -> list[_Error]:
+    """Compare with (train_time - start) / (steps - left out): warm-up steps that only the average leaves out.
+
+    So train_time - average * steps is a straight line over the average, which the lines themselves tell.
+    """
+    rests = [one.time - one.average * one.step for one in timed]
+    half = len(timed) // 2
+    pairs = zip(timed, timed[half:], rests, rests[half:], strict=False)
+    slope = median((to - rest) / ((b.average - a.average) or math.inf) for a, b, rest, to in pairs)
+    starts = [rest - slope * one.average for one, rest in zip(timed, rests, strict=True)]
+    start = median(starts)
+    return _errors(timed, digits, [own - start for own in starts])
+
+
+def _since_last_line(timed: Sequence[_Timed], digits: _Timed) -> list[_Error]:
+    """Compare with the time of the steps since the last logged one. Two lines of one step have the same before them."""
+    errors = []
+    before = last = timed[0]
+    for one in timed[1:]:
+        before, last = (last if one.step != last.step else before), one
+        span = one.step - before.step
+        ms = one.time - before.time - one.average * span
+        within = 2 * digits.time + 0.6 * span * digits.average
+        errors.append(_Error(line=one.line, ms=ms, span_ms=span * one.average, within=within))
+    return errors

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from analysis.checks.caps import check_files, check_stated, check_told
 from analysis.checks.claim import check_claim
-from analysis.checks.consistent import NEWLINE_BYTES
 from analysis.checks.left_out import check_left_out
 from analysis.checks.runs import check_runs
 from analysis.checks.unread import check_unread
 from analysis.reading.run import Run
+from analysis.reading.source import NEWLINE_BYTES, Source, has_size
 from analysis.record.folder import Record
 from analysis.record.selection import Claimed, Selection, with_training
-from analysis.rules.findings import Code, Finding, Place, Raised, graded
+from analysis.rules.findings import Code, Finding, Place, Raised, each_once, graded
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import FileError, read_bounded
 
 STUB_BYTES = 200
+MOST_SCRIPTS = 20  # shipped ones that a printed code size is compared with in every way
 
 
 def audit(record: Record, selection: Selection, rules: Ruleset) -> list[Finding]:
@@ -43,7 +45,7 @@ def _all(record: Record, selection: Selection, rules: Ruleset) -> Raised:
     yield from check_unread(record, rules)
     if record.base is not None:
         yield from check_files(record, selection.claimed, rules)
-        yield from _shipped(record, selection)
+        yield from each_once(_shipped(record, selection))
         if rules.submission == "required":
             yield from _submission(record)
     if record.claim is not None and record.claim.fault is None:
@@ -110,27 +112,37 @@ def _size(path: Path) -> int | None:
 
 def _shipped(record: Record, selection: Selection) -> Raised:
     """Check printed code sizes and embedded sources against the files of the folder."""
-    scripts = [path for path in record.listing.files if path.suffix == ".py"]
-    if not scripts:
+    contents = []
+    for path in record.listing.files:
+        if path.suffix == ".py":
+            with suppress(FileError):
+                contents.append(read_bounded(path).replace(b"\r\n", b"\n"))  # a checkout may add carriage returns
+    if not any(path.suffix == ".py" for path in record.listing.files):
         return
     sizes = {size for path in record.listing.files if path not in record.logs and (size := _size(path)) is not None}
-    digests = set()
-    for path in scripts:
-        try:
-            content = read_bounded(path).replace(b"\r\n", b"\n")  # a checkout may add carriage returns
-        except FileError:
-            continue
-        sizes.add(len(content))
-        digests.add(hashlib.sha256(content.strip()).digest())
+    sizes |= {len(content) for content in contents} | {sum(map(len, contents))}
+    programs = [Source(content) for content in contents[:MOST_SCRIPTS]]
+    digests = {_digest(content) for content in contents}
     for one in selection.claimed:
-        printed = _code_sizes(one)
-        if printed and not any(abs(size - known) <= NEWLINE_BYTES for size in printed for known in sizes):
-            found = f"a code size of {printed[0]} bytes"
-            yield one.at(one.metric.line).has(Code.CODE_SIZE_UNMATCHED, found, expected="that of a shipped file")
         source = one.run.source
-        if source is not None and hashlib.sha256(source.text.strip()).digest() not in digests:
+        own = [] if source is None else [source]
+        if (
+            source is not None
+            and _digest(source.text) not in digests
+            and not set(map(_digest, source.files)) <= digests
+        ):
             found = f"an embedded source of {source.size_bytes} bytes that is none of the shipped scripts"
             yield one.at(one.run.line).has(Code.SOURCE_NOT_SHIPPED, found, expected="one of them")
+            own = []
+        printed = _code_sizes(one)
+        exact = any(abs(size - known) <= NEWLINE_BYTES for size in printed for known in sizes)
+        if printed and not exact and not any(has_size(program, size) for size in printed for program in own + programs):
+            found = f"a code size of {printed[0]} bytes"
+            yield one.at(one.metric.line).has(Code.CODE_SIZE_UNMATCHED, found, expected="that of a shipped file")
+
+
+def _digest(program: bytes) -> bytes:
+    return hashlib.sha256(program.strip()).digest()
 
 
 def _code_sizes(one: Claimed) -> list[int]:

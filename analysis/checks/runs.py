@@ -11,12 +11,12 @@ from analysis.checks.among.alike import check_alike
 from analysis.checks.among.fingerprints import check_fingerprints
 from analysis.checks.among.seeds import check_seeds
 from analysis.checks.caps import ONE_STEP_MS, check_eval_time
-from analysis.checks.consistent import NEWLINE_BYTES, Trace, check_consistent
+from analysis.checks.consistent import Trace, check_consistent
 from analysis.checks.data import check_data, check_seeding
-from analysis.reading.source import cannot_print, does_not_compile
+from analysis.reading.source import cannot_print, does_not_compile, has_size
 from analysis.record.folder import file_seed
 from analysis.record.selection import Claimed, with_training
-from analysis.rules.findings import Code, Place, Raised
+from analysis.rules.findings import Code, Place, Raised, each_once
 from analysis.rules.ruleset import LABELLED, Ruleset
 
 
@@ -32,12 +32,12 @@ def check_runs(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
                 expected=f"the {rules.minimum_runs} runs that {rules.name} asks for",
             )
         )
+    yield from each_once(found for one in claimed for found in (*_seed(one, rules), *_machine(one, rules)))
     for one in claimed:
-        yield from _seed(one, rules)
-        yield from _machine(one, rules)
         yield from _caps(one, rules)
         yield from check_eval_time(one, rules)
-    yield from _sources(claimed, rules)
+    yield from _by_one_step(claimed, rules)
+    yield from each_once(_sources(claimed, rules))
     traces = [Trace.of(one) for one in claimed]
     for trace in traces:
         yield from check_consistent(trace)
@@ -78,9 +78,18 @@ def _caps(one: Claimed, rules: Ruleset) -> Raised:
         over, said = run.train_time_ms - 1000 * cap, f"{run.train_time_ms:.0f} ms of training"
         if not over <= ONE_STEP_MS:  # a time of NaN is over the cap
             yield at.has(Code.TIME_OVER_CAP, said, expected=f"at most {cap:g} s")
-        elif over > 0:
-            yield at.has(Code.TIME_OVER_CAP_BY_ONE_STEP, f"{said}, {over:.0f} ms over the cap of {cap:g} s")
     yield from size_over_cap(run.artifact_bytes, rules, one.at(one.training.size_line or one.metric.line))
+
+
+def _by_one_step(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
+    """Say once how many runs ended their last step after the cap, and which of them latest."""
+    cap = rules.train_time_s
+    times = [(time, one) for one in claimed if (time := with_training(one).train_time_ms) is not None]
+    over = [(time - 1000 * cap, one) for time, one in times if cap is not None and 0 < time - 1000 * cap <= ONE_STEP_MS]
+    if over:
+        ms, worst = max(over, key=lambda pair: pair[0])
+        found = f"{len(over)} of {len(claimed)} runs over the cap of {cap:g} s, this one the most, by {ms:.0f} ms"
+        yield worst.at(worst.metric.line).has(Code.TIME_OVER_CAP_BY_ONE_STEP, found)
 
 
 def size_over_cap(size: int | None, rules: Ruleset, at: Place) -> Raised:
@@ -97,10 +106,10 @@ def _sources(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
         run, label = one.training, one.metric.label
         if run.source is None:
             continue
-        at, own = one.at(run.line), run.source.size_bytes
+        at = one.at(run.line)
         size = run.code_bytes if run.unpacked_code_bytes is None else run.unpacked_code_bytes
-        if size is not None and abs(own - size) > NEWLINE_BYTES:
-            found = f"an embedded source of {own} bytes and a printed code size of {size}"
+        if size is not None and not has_size(run.source, size):
+            found = f"an embedded source of {run.source.size_bytes} bytes and a printed code size of {size}"
             yield at.has(Code.SOURCE_SIZE_MISMATCH, found, expected="the two to be equal")
         key = run.source.text, label
         if key not in faults:

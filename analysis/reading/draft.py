@@ -64,6 +64,7 @@ class Draft:
     config_is_of_last_run: bool = False
     totals: list[tuple[bytes, int, int]] = field(default_factory=list)
     ended: End = field(default_factory=End)
+    code_is_packed: bool = False
     last_number: int = 0
     in_block: bool = False
 
@@ -100,7 +101,7 @@ class Draft:
         )
 
     def _settle_sizes(self) -> None:
-        """Choose the size that counts: the last total with a codec's name, else model plus code.
+        """Choose the size that counts: the last total with a codec's name, the larger of two of one codec, else model plus code.
 
         A total without a codec's name is that of the raw model where the model's packed size is printed too.
         """
@@ -109,7 +110,8 @@ class Draft:
         if not totals and "model_bytes" not in facts:
             totals = self.totals
         if totals:
-            _, facts["artifact_bytes"], facts["size_line"] = totals[-1]
+            same = [total for total in totals if total[0] == totals[-1][0]]
+            _, facts["artifact_bytes"], facts["size_line"] = max(same, key=lambda total: total[1])
         elif "model_bytes" in facts and "code_bytes" in facts:
             facts["artifact_bytes"] = facts["model_bytes"] + facts["code_bytes"]
         facts["totals"] = tuple((grammar.as_text(codec), size) for codec, size, _ in totals)
@@ -180,18 +182,47 @@ class Draft:
             self.facts["eval_time_ms"] = max(time, self.facts.get("eval_time_ms", 0.0))
 
     def take_size(self, line: bytes, position: int) -> None:
-        """Read the size of the code, of the model or of the submission."""
+        """Read the sizes of the code, of the model or of the submission that a line prints."""
         if code := grammar.CODE.match(line):
-            unpacked = (code[1] or b"").lower() == b"uncompressed"
-            self.facts["unpacked_code_bytes" if unpacked else "code_bytes"] = grammar.as_integer(code[2] or code[3])
+            self._take_code(b" ".join(filter(None, code.group(1, 2, 4))), code[3] or code[5])
         elif model := grammar.MODEL.match(line):
             self.facts["model_bytes"] = grammar.as_integer(model[2])
         elif total := grammar.TOTAL.match(line):
             codec, size = (total[1].strip(), total[2]) if total[2] else (b"budget", total[4])
             no_unit = total[2] and not total[3] and b"bytes" not in line[: total.start(2)].lower()
-            if no_unit or (grammar.NO_TOTAL.search(codec) and total[2]):
-                return
-            self.totals.append((codec, grammar.as_integer(size), self.lines.at(position)))
+            if not no_unit and not (grammar.NO_TOTAL.search(codec) and total[2]):
+                self.totals.append((codec, grammar.as_integer(size), self.lines.at(position)))
+        if line.count(b" bytes") > 1:
+            self._take_more_sizes(line, position)
+
+    def _take_code(self, words: bytes, digits: bytes) -> None:
+        """Keep a code size. That of the packed script is part of the artifact; without such a word it is the largest."""
+        facts, size = self.facts, grammar.as_integer(digits)
+        if grammar.UNPACKED.search(words):
+            facts["unpacked_code_bytes"] = size
+        elif grammar.PACKED.search(words):
+            if "code_bytes" in facts and not self.code_is_packed:
+                facts.setdefault("unpacked_code_bytes", facts["code_bytes"])
+            facts["code_bytes"], self.code_is_packed = size, True
+        elif self.code_is_packed:
+            facts.setdefault("unpacked_code_bytes", size)
+        else:
+            facts["code_bytes"] = max(size, facts.get("code_bytes", 0))
+
+    def _take_more_sizes(self, line: bytes, position: int) -> None:
+        """Read a line of several sizes: those that its beginning does not tell."""
+        first, *others = grammar.SIZES_END.split(line)
+        known = any(pattern.match(first) for pattern in (grammar.CODE, grammar.MODEL, grammar.TOTAL))
+        for part in others if known else [first, *others]:
+            if (size := grammar.SIZE.match(part)) is None or grammar.NO_TOTAL.search(size[4]):
+                continue
+            words = size[4].replace(b"size", b"").strip()
+            if size[1]:
+                self._take_code(part[: size.start(5)], size[5])
+            elif size[2] and words:
+                self.facts["model_bytes"] = grammar.as_integer(size[5])
+            elif size[3]:
+                self.totals.append((words, grammar.as_integer(size[5]), self.lines.at(position)))
 
     def take_fact(self, line: bytes, position: int) -> None:
         """Read a line from before the first step."""

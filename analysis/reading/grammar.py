@@ -26,15 +26,15 @@ PREFIX = re.compile(
 MAY_BE_PREFIXED = frozenset(b"[(\x1b0123456789twm")
 STEPS_FAST = re.compile(rb"(?:step:\d+/[^\n]*+(?:\n|\Z))++")  # the usual shape
 STEPS = re.compile(
-    rb"(?:(?:[Ss]tep[:= \t][ \t]*\d+[/ \t:,|]|\d+/\d+[ \t:,|]+(?:train_|val_)?loss|s:\d+ t[re]l:)[^\n]*+(?:\n|\Z))++"
+    rb"(?:(?:(?:[Ss]tep|[Ii]ter(?:ation)?)[:= \t][ \t]*\d+[/ \t:,|]|\d+/\d+[ \t:,|]+(?:train_|val_)?loss|s:\d+ t[re]l:)[^\n]*+(?:\n|\Z))++"
 )
-STEP = re.compile(rb"(?:[Ss]tep[:= \t][ \t]*|s:)?(\d{1,12})(?:/(\d{1,12}))?(?=[\s:,|]|$)")
-STEP_NUMBERS = re.compile(rb"^(?:[Ss]tep[:= \t][ \t]*|s:)?(\d{1,12})", re.MULTILINE)
+STEP = re.compile(rb"(?:(?:[Ss]tep|[Ii]ter(?:ation)?)[:= \t][ \t]*|s:)?(\d{1,12})(?:/(\d{1,12}))?(?=[\s:,|]|$)")
+STEP_NUMBERS = re.compile(rb"^(?:(?:[Ss]tep|[Ii]ter(?:ation)?)[:= \t][ \t]*|s:)?(\d{1,12})", re.MULTILINE)
 STEP_NUMBERS_FAST = re.compile(rb"step:(\d{1,12})/")
 WARMUP = re.compile(rb"warmup(?:_step)?[:=]\s*1/")
 PAIR = re.compile(
     rb"(?<![\w])([A-Za-z_]\w*+)(?:\s*[:=]\s*|(?<=val_loss)\s+|(?<=val_bpb)\s+|(?<=train_loss)\s+)"
-    rb"(" + NUMBER + rb")(ms|s|m)?(?![\w.])",
+    rb"(" + NUMBER + rb")(?:[ \t]?(ms|s|m)(?![\w.:=]))?(?![\w.])",
     re.IGNORECASE,
 )
 
@@ -61,7 +61,16 @@ SEED_WITHIN = re.compile(rb".{0,200}?(?<![\w-])(?:random_)?seed\s?[:=]\s?(\d{1,1
 SEED_AND_RANKS = re.compile(rb"params:\d+ .{0,400}?\bws:(\d{1,6})\b.{0,400}?\bs:(\d{1,18})\b")
 GPU = re.compile(rb"\|\s+\d+\s+((?:NVIDIA|AMD|Tesla|GeForce)\b[\w .-]*?)\s{2,}")
 CODE = re.compile(
-    rb"Code size(?: \((\w+)\))?\s?:\s{0,9}(\d[\d,]{0,14})\s?bytes|artifact:.{0,400}?\bcode:(\d{1,12})\b", re.IGNORECASE
+    rb"([\w+]{1,40} )?code size([^:=\n]{0,40})[:=]\s{0,9}(\d[\d,]{0,14})\s?bytes(?: \(([^()\n]{1,40})\))?"
+    rb"|artifact:.{0,400}?\bcode:(\d{1,12})\b",
+    re.IGNORECASE,
+)
+UNPACKED = re.compile(rb"un(?:compressed|packed|zipped)|raw|original|plain", re.IGNORECASE)
+PACKED = re.compile(rb"compress|pack|zip|zlib|lzma|zstd|brotli|minif", re.IGNORECASE)
+SIZES_END = re.compile(rb"\s{0,9}[|;]\s{0,9}|,\s{1,9}")  # of one size in a line of several
+SIZE = re.compile(  # in such a line
+    rb"(?:[\w+-]{1,40}[ _]){0,3}?(?:(code|script)|(model|weights)|(total|submission|artifact))\b([^:=\n]{0,60})[:=]\s{0,9}(\d[\d,_]{3,14})\s?(?:bytes|B)\b",
+    re.IGNORECASE,
 )
 MODEL = re.compile(rb"Serialized model ([\w+-]{1,40}+)[^:\n]{0,80}:\s{0,9}(\d[\d,]{0,14})\s?bytes")
 TOTAL = re.compile(
@@ -102,7 +111,7 @@ FACTS: tuple[tuple[bytes, str, type, re.Pattern[bytes]], ...] = (
     (b"tokenizer_path", "tokenizer", str, re.compile(rb".{0,400}?\btokenizer_path\s?[:=]\s?(\S+)")),
 )
 SAYS_SOMETHING = re.compile(
-    rb"[Ss](?:eed|ize)|SEED| ws:|_bytes|budget:|artifact|" + b"|".join({word for word, *_ in FACTS})
+    rb"[Ss](?:eed|ize)|SEED| ws:|_bytes|\d bytes|budget:|artifact|" + b"|".join({word for word, *_ in FACTS})
 )
 MS = {b"ms": 1.0, b"s": 1000.0, b"m": 60_000.0}
 MS_IN_WORDS = MS | {
@@ -192,6 +201,16 @@ LOSSES = (  # the names of a Step's numbers; of several, the first that a line p
 )
 
 
+TIMES = (  # likewise; the unit is behind the number or at the end of the name
+    (b"train_time", b"t", b"train_time_ms", b"train_time_s"),
+    (b"step_avg", b"avg", b"step_avg_ms", b"step_avg_s"),
+)
+
+
+def _unit(name: bytes, printed: bytes) -> bytes:
+    return printed.lower() or name.rpartition(b"_")[2]
+
+
 def read_steps(first: int, text: bytes) -> Iterator[Step]:
     """Yield the steps of lines that begin on line `first`."""
     for number, line in enumerate(text.split(b"\n"), start=first):
@@ -208,8 +227,8 @@ def read_step(line: bytes, number: int) -> Step | None:
     pairs = read_pairs(line[match.end() : LONGEST_METRIC])
     train_loss, val_loss, val_bpb = (next((pairs[n][0] for n in names if n in pairs), None) for names in LOSSES)
     time, average = (
-        next((pairs[n][0] * MS[unit] for n in names if n in pairs and (unit := pairs[n][1].lower()) in MS), None)
-        for names in ((b"train_time", b"t"), (b"step_avg", b"avg"))
+        next((pairs[n][0] * MS[unit] for n in names if n in pairs and (unit := _unit(n, pairs[n][1])) in MS), None)
+        for names in TIMES
     )
     return Step(
         step=int(match[1]),

@@ -6,7 +6,7 @@ The rules, in order:
 2. Split a log into runs: where a new source or header begins, where the warm-up starts again, where another seed is
    printed, where the steps fall back. Steps that fall back again and again with nothing in between show two writers in
    one file.
-3. Take off prefixes (rank, Ray, epoch stamps) and terminal codes. `name:value` and `name=value` mean the same.
+3. Take off prefixes (analysis.reading.plain) and terminal codes. `name:value` and `name=value` mean the same.
 4. A final-metric line is a label with a val_loss and a val_bpb, and no step or progress line. Those marked diagnostic
    or pre-quantization are kept apart.
 5. The seed comes from inside the log.
@@ -24,6 +24,8 @@ from pathlib import Path
 
 from analysis.reading import grammar
 from analysis.reading.draft import Draft, Lines
+from analysis.reading.names import with_usual_names
+from analysis.reading.plain import plain
 from analysis.reading.run import Run
 from analysis.reading.source import cut
 from analysis.untrusted.files import FileError, read_bounded
@@ -38,25 +40,7 @@ def read_log(path: Path, content: bytes | None = None) -> list[Run]:
 
     The list is empty when the file is no training log. Raises FileError when it cannot be read.
     """
-    return _Reader(path, _plain(read_bounded(path) if content is None else content)).runs()
-
-
-def _plain(data: bytes) -> bytes:
-    """Return UTF-8 with bare newlines: some shells write UTF-16, a byte order mark or carriage returns."""
-    if encoding := _wide(data):
-        data = data.decode(encoding, "replace").encode("utf-8", "replace")
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    return data.replace(b"\r\n", b"\n") if b"\r" in data else data
-
-
-def _wide(data: bytes) -> str | None:
-    """Return the encoding of UTF-16, which has a mark or, where the text begins with ASCII, every other byte zero."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    even, odd = data[:100:2], data[1:100:2]
-    if not odd or any(even) == any(odd):
-        return None
-    return "utf-16-le" if any(even) else "utf-16-be"
+    return _Reader(path, with_usual_names(plain(read_bounded(path) if content is None else content))).runs()
 
 
 @dataclass(slots=True)

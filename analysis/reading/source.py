@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import lzma
 import re
 import sys
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -30,6 +32,11 @@ _LAUNCHED = re.compile(
 )
 _HEADER = re.compile(rb"\s*(?:Running |Python |PyTorch |Hyperparameters|[WEI]\d{4} |logs/|\w+:\S|\[)")
 _TEMPLATE = re.compile(r"\{[^{}]*\}|%[-+ #0-9.]*[a-zA-Z]")
+_FILE_RULER = re.compile(rb"^[-=~*]{4,}[^\n]{0,200}\n(?:[^\n]{0,200}\n[-=~*]{4,}[ \t]*(?:\n|\Z))?", re.MULTILINE)
+MOST_FILES = 50  # of one source
+NEWLINE_BYTES = 2
+MOST_PACKED = 20  # how many times shorter a program gets at most
+WRAPPER_BYTES = 300  # of code that unpacks the rest
 LONGEST = 2**18  # bytes; parsing takes some 600 times a script's size in memory, so a longer one is not judged
 MOST_LITERALS = 10_000
 _UNPACKED = re.compile(rb"\b(?:exec|eval)\s*\(")
@@ -48,6 +55,14 @@ class Source:
     @property
     def size_bytes(self) -> int:
         return len(self.text)
+
+    @property
+    def files(self) -> tuple[bytes, ...]:
+        """Return the files of a source. Several stand one after the other, each but the first behind a ruler line.
+
+        A ruler inside a text of the program is none, so a source that parses as it is is one file.
+        """
+        return _files(self.text)
 
 
 # -- where it is -------------------------------------------------------------------------------------------------------
@@ -140,7 +155,9 @@ def does_not_compile(source: Source, python: str | None) -> str | None:
 
     An older Python cannot judge a newer one's syntax, nor a script whose log does not say which Python ran it.
     """
-    return None if python is None or _is_newer(python) else _parsed(source.text).fault
+    if python is None or _is_newer(python):
+        return None
+    return next((fault for file in source.files if (fault := _parsed(file).fault) is not None), None)
 
 
 def cannot_print(source: Source, label: str) -> bool:
@@ -150,8 +167,9 @@ def cannot_print(source: Source, label: str) -> bool:
     literals, of the parts of templates, of names of functions and keywords, of digits and of separators. Only its two
     ends may be inside a literal. A source that unpacks code, or does not parse here, is not judged.
     """
-    literals = _parsed(source.text).literals
-    if literals is None or _UNPACKED.search(source.text):
+    of_files = [_parsed(file).literals for file in source.files]
+    literals = frozenset[str]().union(*(one for one in of_files if one is not None))
+    if None in of_files or len(literals) > MOST_LITERALS or _UNPACKED.search(source.text):
         return False
     label = label.lower()
     if any(label in literal for literal in literals):
@@ -169,6 +187,32 @@ def cannot_print(source: Source, label: str) -> bool:
     return len(label) not in reached
 
 
+def has_size(source: Source, size: int) -> bool:
+    """Return whether a printed code size is that of the source, of one of its files, of all of them, or packed."""
+    if abs(source.size_bytes - size) <= NEWLINE_BYTES or _is_packed_size(source.text, size):
+        return True
+    files = source.files
+    if len(files) == 1:
+        return False
+    is_of_one = any(len(file.strip()) <= size <= len(file) + NEWLINE_BYTES for file in files)
+    return is_of_one or sum(len(file.strip()) for file in files) <= size <= source.size_bytes
+
+
+def _is_packed_size(text: bytes, size: int) -> bool:
+    """Return whether a size is what a script may have once it is compressed, as bytes or as text that unpacks itself.
+
+    No packer in use does much better than lzma. The fastest one, in base64 and with a few lines around it, is the worst.
+    """
+    if not len(text) / MOST_PACKED <= size <= len(text) / 2 or len(text) > LONGEST:
+        return False
+    return 0.8 * _packed(text, "lzma") <= size <= 1.4 * _packed(text, "zlib") + WRAPPER_BYTES
+
+
+@lru_cache(maxsize=64)
+def _packed(text: bytes, codec: str) -> int:
+    return len(lzma.compress(text) if codec == "lzma" else zlib.compress(text, 1))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parsed:
     """Why a script does not parse, and the texts in it that a label may be made of. None: not judged."""
@@ -178,6 +222,14 @@ class _Parsed:
 
 
 @lru_cache(maxsize=8)
+def _files(text: bytes) -> tuple[bytes, ...]:
+    if len(text) > LONGEST or _parsed(text).fault is None:
+        return (text,)
+    files = tuple(part for part in _FILE_RULER.split(text, MOST_FILES) if part.strip())
+    return files if len(files) > 1 else (text,)
+
+
+@lru_cache(maxsize=64)
 def _parsed(text: bytes) -> _Parsed:
     if len(text) > LONGEST:
         return _Parsed()

@@ -7,7 +7,7 @@ docs/findings.md. A test holds the four together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 
@@ -136,6 +136,21 @@ class Place:
 
 
 Raised = Iterator[Found]
+MOST_NAMED = 5  # files in one sentence
+
+
+def each_once(raised: Iterable[Found]) -> Raised:
+    """Yield findings; what is the same in several files is one finding, in the first of them, which names the others."""
+    places: dict[Found, list[Place]] = {}
+    for one in raised:
+        places.setdefault(replace(one, at=Place("")), []).append(one.at)
+    for one, (first, *more) in places.items():
+        others = list(dict.fromkeys(place.file for place in more if place.file != first.file))
+        same = ""
+        if others:
+            named = ", ".join(others[:MOST_NAMED]) + (", ..." if len(others) > MOST_NAMED else "")
+            same = f", and the same in {len(others)} more log{'s' if len(others) > 1 else ''} ({named})"
+        yield replace(one, at=first, found=one.found + same)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,7 +111,6 @@ DIALECTS = {
         silent=NO_SUBMISSION | {"python"},
     ),
 }
-WRONGLY_JUDGED = pytest.mark.xfail(reason="the files of a block are parsed as one: source-does-not-compile")
 each_dialect = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
 
 
@@ -245,13 +244,7 @@ def test_a_claim_is_read_in_every_shape(tmp_path: Path, command: Run, shape: str
 # -- the commands ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "dialect",
-    [
-        pytest.param(dialect, id=name, marks=[WRONGLY_JUDGED] if name == "speedrun of two files" else [])
-        for name, dialect in DIALECTS.items()
-    ],
-)
+@each_dialect
 def test_a_clean_folder_raises_nothing(tmp_path: Path, command: Run, dialect: Dialect) -> None:
     folder = dialect.record(tmp_path / "record")
     found = command("analysis.audit", folder, "--rules", dialect.rules, "--format", "json")
