@@ -22,9 +22,10 @@ from analysis.reading.result import COLUMNS, Result
 from analysis.reading.run import Run
 from analysis.sweepdir.layout import CANDIDATE, CONTROL
 from analysis.untrusted.escape import printable
-from analysis.untrusted.files import FileError, Listing, files_below, printable_path
+from analysis.untrusted.files import FileError, Listing, files_below, one_budget, printable_path, spend
 from analysis.untrusted.refusal import EvidenceError, UsageError
 
+STEP_ROW = 1024  # bytes that a row counts as, of the budget of what is read
 STEP_COLUMNS = [column.name for column in fields(Step)]
 CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 
@@ -40,11 +41,12 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
         raise UsageError("--format parquet is binary: name a file with --output FILE.")
     rows: list[dict[str, Any]] = []
     listing = _files(paths)
-    for log in listing.files:
-        try:
-            rows += (curve_rows if curves else run_rows)(log)
-        except FileError as error:
-            listing.leave_aside(log, str(error))
+    with one_budget():
+        for log in listing.files:
+            try:
+                rows += [*(curve_rows if curves else run_rows)(log)]
+            except FileError as error:
+                listing.leave_aside(log, str(error))
     for aside in listing.left_aside:
         click.echo(f"Not read: {printable(printable_path(aside.path))} {aside.why}.", err=True)
     if not rows:
@@ -90,7 +92,8 @@ def curve_rows(log: Path) -> Iterator[dict[str, Any]]:
     """Yield one row a logged step; `run` counts the runs of a log from 1. Raises FileError."""
     shown = printable_path(log)
     for number, run in enumerate(read_log(log), start=1):
-        for step in run.steps:
+        for step in run.read_steps():
+            spend(STEP_ROW)
             yield {"log": shown, "run": number, "seed": run.seed} | {name: getattr(step, name) for name in STEP_COLUMNS}
 
 

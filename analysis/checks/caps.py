@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from analysis.rules.findings import WARNING, Code, Found, Place, Raised
 from analysis.rules.ruleset import Ruleset
 
 ONE_STEP_MS = 1000.0
+MOST_SAID = 100  # texts of a JSON about hardware that are looked at
 MOST_NAMED = 5  # logs in one sentence
 
 
@@ -117,8 +119,9 @@ def check_stated(claim: Claim, rules: Ruleset, file: str) -> Raised:
                 expected=f"at most {cap_s:g} s",
                 do="Correct the number, or keep the cap.",
             )
-    for one in said:
-        if _HARDWARE.search(normal(one.key)) and isinstance(one.value, str) and _is_other(one.value, rules):
+    texts = (one for one in said if isinstance(one.value, str) and _HARDWARE.search(normal(one.key)))
+    for one in islice(texts, MOST_SAID):
+        if _is_other(one.value, rules):
             yield Found(
                 code=Code.HARDWARE_UNEXPECTED,
                 at=Place(file, claim.line_of_key(one.key)),
@@ -195,7 +198,7 @@ def check_files(record: Record, claimed: Sequence[Claimed], rules: Ruleset) -> R
                 expected=f"at most {rules.artifact_bytes} together",
                 do="Shrink the artifact.",
             )
-        elif path not in scripts and printed is not None and size > printed:
+        elif path.suffix != ".py" and printed is not None and size > printed:
             yield Found(
                 code=Code.SIZE_NOT_IN_LOGS,
                 at=Place(record.shown(path)),

@@ -110,6 +110,8 @@ def _size(claim: Claim, claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
 def _named_log(record: Record, claim: Claim, seed: int, at: Place) -> Raised:
     """Check that the log that the JSON names for a seed prints that seed."""
     name = claim.seeds[seed].log
+    if name is None:
+        return
     log = next((log for log in record.logs if record.shown(log) == name), None)
     printed = {run.seed for run in record.logs[log]} - {None} if log is not None else set()
     if printed and seed not in printed:

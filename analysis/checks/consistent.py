@@ -31,19 +31,40 @@ _TIME, _AVERAGE = (
 )
 TAIL = 2**12  # bytes of step lines that show how times are printed
 MOST_STEPS = 20_000  # logged steps of one run that are looked at
+MOST_STEPS_OF_ALL = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """A claimed run with the logged steps of its training, read once for all checks."""
+    """A claimed run with the logged steps of its training, read once for all checks. is_whole: it has no others."""
 
     one: Claimed
     steps: Sequence[Step]
+    is_whole: bool = True
 
     @classmethod
-    def of(cls, one: Claimed) -> Trace:
-        """Read the steps: MOST_STEPS at most."""
-        return cls(one=one, steps=list(islice(one.training.read_steps(), MOST_STEPS)))
+    def of(cls, one: Claimed, most: int) -> Trace:
+        """Read so many steps at most."""
+        steps = list(islice(one.training.read_steps(), most + 1))
+        return cls(one=one, steps=steps[:most], is_whole=len(steps) <= most)
+
+
+def traces_of(claimed: Sequence[Claimed]) -> list[Trace]:
+    """Return what is looked at of each run: the more runs, the fewer steps of each."""
+    most = min(MOST_STEPS, MOST_STEPS_OF_ALL // max(1, len(claimed)))
+    return [Trace.of(one, most) for one in claimed]
+
+
+def check_whole(traces: Sequence[Trace]) -> Raised:
+    """Say where not all steps were looked at."""
+    if cut := [trace for trace in traces if not trace.is_whole]:
+        yield Found(
+            code=Code.FILE_NOT_READ,
+            at=cut[0].one.at(cut[0].steps[-1].line),
+            found=f"more logged steps than are compared: the first {len(cut[0].steps)} of each of {len(cut)} runs were",
+            expected="fewer lines",
+            do="Look at the rest by hand.",
+        )
 
 
 def check_consistent(trace: Trace) -> Raised:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from analysis.checks.caps import check_files, check_stated, check_told
@@ -115,8 +114,10 @@ def _shipped(record: Record, selection: Selection) -> Raised:
     contents = []
     for path in record.listing.files:
         if path.suffix == ".py":
-            with suppress(FileError):
+            try:
                 contents.append(read_bounded(path).replace(b"\r\n", b"\n"))  # a checkout may add carriage returns
+            except FileError as error:
+                yield Place(record.shown(path)).has(Code.FILE_NOT_READ, f"that it {error}", expected="a script")
     if not any(path.suffix == ".py" for path in record.listing.files):
         return
     sizes = {size for path in record.listing.files if path not in record.logs and (size := _size(path)) is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from analysis.checks.among.alike import differing_settings
+from analysis.checks.among.alike import differing_settings, shared_settings
 from analysis.reading.result import Result
 from analysis.reading.run import Run
 from analysis.record.selection import LeftOut, Selection, Why
@@ -15,6 +15,7 @@ from analysis.sweepdir.layout import CONTROL
 OWN_CONTROL = f"{CONTROL}/"  # the control runs of a record of ours
 COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.DEEPER)
 MOST_NAMED = 6
+MOST_KINDS = 4  # configurations of claimed runs that others are compared with: more than one is an error already
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut
     label: the metric that counts. What a log does not print is no difference. A run without a result may embed another
     program than the claimed ones: its last line may have been respelled.
     """
+    claimed = _kinds(claimed)
     complete: list[Result] = []
     unfinished: list[Result] = []
     for one in left_out if claimed else ():
@@ -57,6 +59,12 @@ def _is_kin(run: Run, claimed: Sequence[Run], *, same_program: bool) -> bool:
         and (not same_program or _agree(_program(run), _program(one)))
         for one in claimed
     )
+
+
+def _kinds(claimed: Sequence[Run]) -> list[Run]:
+    """Return one run of each program and configuration among the claimed ones, of the first few."""
+    kinds = {(shared_settings(run), run.total_steps, run.code_bytes, _program(run)): run for run in claimed}
+    return list(kinds.values())[:MOST_KINDS]
 
 
 def _agree(one: object, other: object) -> bool:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import bz2
 import io
-import lzma
 import os
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
@@ -20,18 +16,14 @@ from analysis.record.folder import Record
 from analysis.record.metrics import metrics_of
 from analysis.rules.findings import Code, Found, Place, Raised
 from analysis.rules.ruleset import Ruleset
-from analysis.untrusted.files import LIMIT, LOG_SUFFIXES, FileError, read_bounded
+from analysis.untrusted.files import LIMIT, LOG_SUFFIXES, FileError, OverBudgetError, beginning_of, read_bounded
+from analysis.untrusted.packed import unpacked, unpacker_of
 
 LEAST_STEPS = 5  # of a run: a README that quotes a log shows fewer
-MOST_BYTES = LIMIT  # of all such files of a folder, unpacked
 MOST_HIDDEN = 500  # files of hidden folders that are looked at
 MOST_MEMBERS = 1000  # of an archive
 BEGINNING = 4096  # bytes that must be text
-UNPACKERS: dict[bytes, Callable[[], Any]] = {
-    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
-    b"BZh": bz2.BZ2Decompressor,
-    b"\xfd7zXZ\0": lzma.LZMADecompressor,
-}
+ZIP, ZIP_MEMBER = b"PK\3\4", b"PK\1\2"
 EXPECTED = "every run in a log of its own (*.log, *.txt, *.out)"
 
 
@@ -40,26 +32,38 @@ def check_unread(record: Record, rules: Ruleset) -> Raised:
 
     A log that is packed next to itself holds the same run, and nothing is said of it.
     """
-    left = MOST_BYTES
     read = {_identity(run, rules) for run in record.runs}
     for path in _others(record):
-        content = _content_of(path, left)
-        left -= len(content)
         at = Place(record.shown(path))
-        if members := _logs_in(content):
-            yield _found(
-                at, f"an archive with {members[0]}{f' and {len(members) - 1} more logs' if members[1:] else ''}"
+        try:
+            if (found := _held_by(path, at, read, rules)) is not None:
+                yield found
+        except FileError as error:
+            is_last = isinstance(error, OverBudgetError)
+            searched = "it and what comes after it were not searched" if is_last else "it was not searched"
+            yield at.has(
+                Code.FILE_NOT_READ, f"that it {error}: {searched} for runs", expected="a file that can be read"
             )
-        elif b"\0" not in content[:BEGINNING]:
-            runs = (run for run in read_log(path, content) if _is_whole(run, rules))
-            run = next((run for run in runs if _identity(run, rules) not in read), None)
-            if run is not None:
-                final = metrics_of(run, rules)[-1]
-                value = final.val_bpb or final.val_loss
-                place = Place(at.file, final.line)
-                yield _found(place, f"a run in a file that is not read as a log, with {final.label} {value:.6g}")
-        elif _log_within(path.name):
-            yield _found(at, "a log that is packed in a way that cannot be read here")
+            if is_last:
+                return
+
+
+def _held_by(path: Path, at: Place, read: set[tuple[object, ...]], rules: Ruleset) -> Found | None:
+    """Return the run or the logs that a file holds, besides runs that were read. Raises FileError."""
+    content = _content_of(path)
+    if members := _logs_in(content):
+        return _found(at, f"an archive with {members[0]}{f' and {len(members) - 1} more logs' if members[1:] else ''}")
+    if b"\0" in content[:BEGINNING]:
+        packed = _log_within(path.name)
+        return _found(at, "a log that is packed in a way that cannot be read here") if packed else None
+    runs = (run for run in read_log(path, content) if _is_whole(run, rules))
+    run = next((run for run in runs if _identity(run, rules) not in read), None)
+    if run is None:
+        return None
+    final = metrics_of(run, rules)[-1]
+    value = final.val_bpb or final.val_loss
+    place = Place(at.file, final.line)
+    return _found(place, f"a run in a file that is not read as a log, with {final.label} {value:.6g}")
 
 
 def _found(at: Place, found: str) -> Found:
@@ -83,9 +87,9 @@ def _is_whole(run: Run, rules: Ruleset) -> bool:
 
 
 def _others(record: Record) -> Iterator[Path]:
-    known = {*record.logs, *record.copies, *record.empty}
+    known = {*record.logs, *record.copies, *record.empty, *record.listing.logs}
     for path in (*record.listing.files, *_hidden(record)):
-        if path not in known and path not in record.listing.logs:
+        if path not in known:
             yield path
 
 
@@ -98,29 +102,36 @@ def _hidden(record: Record) -> Iterator[Path]:
                 yield from (Path(hidden, name) for name in sorted(os.listdir(hidden))[:MOST_HIDDEN])
 
 
-def _content_of(path: Path, most: int) -> bytes:
-    """Return a file's content, unpacked where it is packed alone, up to `most` bytes; empty where it cannot be read."""
-    try:
-        if most <= 0 or not os.path.isfile(path) or os.path.islink(path):
-            return b""
-        content = read_bounded(path, most)
-        unpacker = next((new for magic, new in UNPACKERS.items() if content.startswith(magic)), None)
-        return content if unpacker is None else unpacker().decompress(content, most)
-    except (FileError, zlib.error, OSError, lzma.LZMAError, EOFError):
+def _content_of(path: Path) -> bytes:
+    """Return a file's content, unpacked where it is packed alone; of one without text or logs its beginning.
+
+    Raises FileError.
+    """
+    if not os.path.isfile(path) or os.path.islink(path):
         return b""
+    beginning = beginning_of(path, BEGINNING)
+    if b"\0" in beginning and unpacker_of(beginning) is None and not _is_archive(beginning):
+        return beginning
+    return unpacked(read_bounded(path), LIMIT)
+
+
+def _is_archive(content: bytes) -> bool:
+    return content.startswith(ZIP) or content[257:262] == b"ustar"
 
 
 def _logs_in(content: bytes) -> Sequence[str]:
     """Return the names of logs in a zip or tar archive."""
-    if not content.startswith(b"PK\3\4") and content[257:262] != b"ustar":
+    if not _is_archive(content):
         return []
+    if content.startswith(ZIP) and content.count(ZIP_MEMBER) > MOST_MEMBERS:
+        raise FileError(f"is an archive of more than {MOST_MEMBERS} files")
     try:
-        if content.startswith(b"PK"):
+        if content.startswith(ZIP):
             names = [one.filename for one in zipfile.ZipFile(io.BytesIO(content)).infolist()[:MOST_MEMBERS]]
         else:
             with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
                 names = [one.name for one in islice(archive, MOST_MEMBERS)]
-    except (zipfile.BadZipFile, tarfile.TarError, OSError, ValueError, EOFError, NotImplementedError):
+    except (zipfile.BadZipFile, tarfile.TarError, OSError, ValueError, EOFError, NotImplementedError, RecursionError):
         return []
     return [name for name in names if name.lower().endswith(LOG_SUFFIXES)]
 

@@ -19,6 +19,7 @@ from analysis.rules.findings import Finding
 from analysis.rules.ruleset import RulesError, Ruleset, load
 from analysis.sweepdir.layout import CANDIDATE, SweepError, is_sweep
 from analysis.sweepdir.plan import read_plan
+from analysis.untrusted.files import one_budget
 from analysis.untrusted.refusal import EvidenceError, UsageError
 
 
@@ -49,7 +50,8 @@ def audit_all(paths: Sequence[Path], rules: str | None = None) -> list[Audit]:
 def audit(paths: Sequence[Path], rules: str | None = None) -> Audit:
     """Audit a record folder, a sweep or some single logs. Raises UsageError, RulesError, EvidenceError."""
     named = load(rules) if rules else None
-    return _of_sweep(paths[0], named) if is_sweep(paths[0]) else _of_record(paths, named)
+    with one_budget():
+        return _of_sweep(paths[0], named) if is_sweep(paths[0]) else _of_record(paths, named)
 
 
 def _of_sweep(path: Path, named: Ruleset | None) -> Audit:

@@ -28,11 +28,13 @@ from analysis.reading.names import with_usual_names
 from analysis.reading.plain import plain
 from analysis.reading.run import Run
 from analysis.reading.source import cut
-from analysis.untrusted.files import FileError, read_bounded
+from analysis.untrusted.files import FileError, read_bounded, spend
 
 RESTARTS = 3  # falls of the step within one stretch that show two writers
 MOST_RUNS = 200  # of one log; a training log has fewer
 PIECE = 2**18  # bytes of step lines whose order is checked at once
+# how many bytes these count as, of the budget of their folder (untrusted/files.py): by the time that they take
+STEP_LINE, FALLING_LINE, OTHER_LINE, BYTE_OF_LINE, METRIC_LINE, INHERITED = 32, 128, 1024, 32, 2**14, 256
 
 
 def read_log(path: Path, content: bytes | None = None) -> list[Run]:
@@ -95,10 +97,12 @@ class _Reader:
         """Freeze the run. The next begins on `line`; one of the same program inherits what is printed once."""
         run = self.draft.freeze(self.path)
         self.done.append(run)
+        spend(0, runs=1)
         if len(self.done) > MOST_RUNS:
             raise FileError(f"holds more than {MOST_RUNS} runs, which no training log does")
         self.draft = Draft(self.lines, line)
         if inherit:
+            spend(INHERITED * len(run.hyperparameters))
             self.draft.inherit(run)
 
     # -- lines
@@ -120,6 +124,7 @@ class _Reader:
         self._take_waiting()
 
     def _take_line(self, raw: bytes, position: int) -> None:
+        spend(OTHER_LINE + BYTE_OF_LINE * len(raw))
         draft = self.draft
         if raw[0] in b"|+=":
             if b"NVIDIA" in raw and "gpu" not in draft.facts and (gpu := grammar.GPU.match(raw)):
@@ -139,6 +144,7 @@ class _Reader:
                 return
             draft.in_block = False
         if b"val_" in line and (metric := grammar.read_metric(line)) is not None:
+            spend(METRIC_LINE)
             draft.add_metric(replace(metric, line=self.lines.at(position)))
             if not metric.diagnostic:
                 draft.take_eval_time(line)
@@ -167,6 +173,7 @@ class _Reader:
             return
         waiting, self.waiting = self.waiting, _Waiting()
         text = b"".join(waiting.parts)
+        spend(STEP_LINE * (waiting.following - waiting.first))
         ends = _ends(text, grammar.STEP_NUMBERS_FAST if waiting.fast else grammar.STEP_NUMBERS)
         if ends is None:
             self._take_each(text, waiting.first)
@@ -177,6 +184,7 @@ class _Reader:
 
     def _take_each(self, text: bytes, first: int) -> None:
         """Read step lines whose steps fall back: a new run at each fall or, where falls are many, two writers."""
+        spend(FALLING_LINE * text.count(b"\n"))
         lines = text.split(b"\n")[:-1]
         known = last = self.draft.last_number if self.draft.curve else 0
         numbers = [last := int(match[1]) if (match := grammar.STEP.match(line)) else last for line in lines]

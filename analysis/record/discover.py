@@ -9,7 +9,9 @@ from pathlib import Path
 from analysis.reading.reader import read_log
 from analysis.record.claim import submission_file
 from analysis.sweepdir.layout import is_sweep
-from analysis.untrusted.files import DEEPEST, LOG_SUFFIXES, FileError
+from analysis.untrusted.files import DEEPEST, LOG_SUFFIXES, MOST_WORK, FileError, OverBudgetError, one_budget
+
+LOOKED_AT = MOST_WORK // 8  # of one folder, until it is clear that it is a record
 
 
 def record_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
@@ -33,11 +35,14 @@ def record_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
 def is_record(folder: Path, entries: list[Path]) -> bool:
     """Return whether a folder with these entries holds a submission JSON or a training log, or is a sweep."""
     files = [path for path in entries if os.path.isfile(path) and not os.path.islink(path)]
-    return is_sweep(folder) or submission_file(files, folder) is not None or any(_is_log(path) for path in files)
+    with one_budget(LOOKED_AT):
+        return is_sweep(folder) or submission_file(files, folder) is not None or any(_is_log(path) for path in files)
 
 
 def _is_log(path: Path) -> bool:
     try:
         return path.name.lower().endswith(LOG_SUFFIXES) and bool(read_log(path))
+    except OverBudgetError:
+        return True  # its reader says so
     except FileError:
         return path.name.lower().endswith(".log")

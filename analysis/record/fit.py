@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from itertools import islice
 
 from analysis.reading.grammar import Metric
 from analysis.reading.run import Run
@@ -14,6 +15,7 @@ from analysis.record.claim import Claim
 
 ROUNDING = 2e-5  # of a claimed value, at least
 FOURTH_DECIMAL = 5.1e-5
+MOST_STEPS = 100_000  # that are searched for a headline which no run ends in
 RATIO_TOLERANCE = 3e-4  # of val_bpb / val_loss
 EXACT = 4  # decimals from which on a seed's value can be told from another's
 
@@ -124,18 +126,21 @@ def fit_of(headline: Headline, metrics: Sequence[Metric], runs: Iterable[Run], m
             return Fit.MEAN
         if is_one:
             return Fit.BEST if agrees(headline.value, min(values), better) else Fit.ONE
-    if any(_in_training(headline, run) for run in runs):
+    every = list(runs)
+    if any(_in_training(headline, run, MOST_STEPS // len(every)) for run in every):
         return Fit.IN_TRAINING
     return Fit.UNSUPPORTED
 
 
-def _in_training(headline: Headline, run: Run) -> bool:
+def _in_training(headline: Headline, run: Run, most: int) -> bool:
     """Return whether a run prints the headline as a diagnostic, or as its last or best validation in training.
 
-    To the fourth decimal at least: among many logged numbers some are near to any headline.
+    Of `most` steps. To the fourth decimal at least: among many logged numbers some are near to any headline.
     """
     diagnostics = [getattr(metric, headline.metric) for metric in run.metrics if metric.diagnostic]
-    validations = [value for step in run.steps if (value := getattr(step, headline.metric)) is not None]
+    validations = [
+        value for step in islice(run.read_steps(), most) if (value := getattr(step, headline.metric)) is not None
+    ]
     shown = [*diagnostics, *validations[-1:], *sorted(validations)[:1]]
     within = min(max(ROUNDING, 1.02 * half_a_unit(headline.value)), FOURTH_DECIMAL)
     return any(value is not None and abs(float(headline.value) - value) <= within for value in shown)

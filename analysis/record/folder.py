@@ -14,7 +14,6 @@ from analysis.record.claim import Claim, is_submission, read_claim, submission_f
 from analysis.untrusted.files import FileError, Listing, files_below, printable_path, read_bounded
 
 EXACT_DECIMALS = 6
-MOST_BYTES = 2**29  # of the logs of one folder
 _FILE_SEED = re.compile(r"seed[_=-]?(\d{1,18})(?!\d)", re.IGNORECASE)
 
 
@@ -82,14 +81,10 @@ def read_record(paths: Sequence[Path]) -> Record:
 def _read(paths: Iterable[Path], listing: Listing, empty: list[Path]) -> dict[Path, list[Run]]:
     """Return the runs of each log; note what cannot be read in `listing`, and logs without a byte in `empty`."""
     logs: dict[Path, list[Run]] = {}
-    kept_bytes = 0
     for log in dict.fromkeys(paths):
         try:
             content = read_bounded(log)
             runs = read_log(log, content)
-            kept_bytes += len(content) if runs else 0
-            if kept_bytes > MOST_BYTES:
-                raise FileError(f"brings the logs of this folder to more than {MOST_BYTES / 2**20:g} MiB")
         except FileError as error:
             listing.leave_aside(log, str(error))
             continue

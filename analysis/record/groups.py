@@ -104,8 +104,10 @@ def _groups(record: Record, candidates: list[Run]) -> Iterator[list[Run]]:
     seeds = set(record.claim.seeds) if record.claim else set()
     groups = [topmost(record, candidates)]
     for key in (lambda run: run.log.parent, lambda run: (run.log.parent, alike(run.log))):
-        for kind in dict.fromkeys(map(key, candidates)):
-            groups.append([run for run in candidates if key(run) == kind])
+        kinds: dict[object, list[Run]] = {}
+        for run in candidates:
+            kinds.setdefault(key(run), []).append(run)
+        groups += kinds.values()
     groups.append(candidates)
     for group in groups:
         named = [run for run in group if seed_of(run) in seeds]

@@ -9,7 +9,9 @@ from dataclasses import replace
 from analysis.reading.grammar import Metric
 from analysis.reading.run import Run
 from analysis.rules.ruleset import LABELLED, Ruleset
+from analysis.untrusted.refusal import EvidenceError
 
+MOST_LABELS = 300  # of one folder; a run has at most 250
 _CODECS = re.compile(r"(?:^|(?<=[_ ]))(?:int\d*|fp\d*|zlib|zstd|lzma|brotli|exact|quantized)(?:[_ ]|$)")
 
 
@@ -41,6 +43,10 @@ def labels_of(runs: list[Run], rules: Ruleset) -> list[str]:
         for metric in {metric.label: metric for metric in metrics_of(run, rules)}.values():
             counted[metric.label] = counted.get(metric.label, 0) + 1
             decimals[metric.label] = max(decimals.get(metric.label, 0), metric.decimals)
+    if len(counted) > MOST_LABELS:
+        raise EvidenceError(
+            f"The runs end in {len(counted)} different metrics, more than {MOST_LABELS}: name fewer logs."
+        )
     return sorted(counted, key=lambda label: (-counted[label], -decimals[label]))
 
 

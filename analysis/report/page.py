@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import RUN_MANIFEST
 from analysis.sweepdir.manifest import read_manifest
 from analysis.untrusted.escape import printable
-from analysis.untrusted.files import FileError, read_bounded
+from analysis.untrusted.files import FileError, lines_at, read_bounded
 from analysis.untrusted.refusal import SeedproofError, UsageError
 from analysis.verdict.numbers import percent
 from analysis.verdict.standings import Row
@@ -72,17 +73,20 @@ def page(verdict: Verdict, command: str) -> str:
 
 def quotes(runs: Sequence[Result]) -> dict[str, str]:
     """Return source lines by place, of the runs that were read from logs: a frame's names of logs are not opened."""
-    return {place(run): line for run in runs if run.run.trained and (line := _line(run))}
+    by_log: dict[Path, list[Result]] = {}
+    for run in runs:
+        if run.run.trained and run.line is not None:
+            by_log.setdefault(run.run.log, []).append(run)
+    found: dict[str, str] = {}
+    for log, own in by_log.items():
+        with suppress(FileError):
+            lines = lines_at(read_bounded(log), sorted({run.line for run in own if run.line is not None}))
+            found |= {place(run): _shown(lines[run.line]) for run in own if run.line in lines}
+    return {place(run): found[place(run)] for run in runs if place(run) in found}
 
 
-def _line(run: Result) -> str | None:
-    try:
-        lines = read_bounded(run.run.log).split(b"\n")
-    except FileError:
-        return None
-    if run.line is None or run.line > len(lines):
-        return None
-    return printable(lines[run.line - 1].decode("utf-8", "replace").rstrip("\r"))[:LONGEST_QUOTE]
+def _shown(line: bytes) -> str:
+    return printable(line[: 4 * LONGEST_QUOTE].decode("utf-8", "replace").rstrip("\r"))[:LONGEST_QUOTE]
 
 
 def provenance(runs: Sequence[Result]) -> list[tuple[str, str]]:

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from analysis.evidence.usable import LARGEST
-from analysis.reading.result import Result
+from analysis.reading.grammar import Step
 from analysis.reading.run import Run
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import CANDIDATE
@@ -36,6 +37,7 @@ STYLE: Any = {
     "axes.spines.right": False,
     "figure.constrained_layout.use": True,
 }
+MOST_STEPS = 100_000  # of all runs that one plot draws
 LEAST_POINTS = 3  # of a curve of the metric: two say less than the training losses
 CAPS = {"training, s": ("train_time_s", 1), "ms per step": ("", 1), "artifact, MB": ("artifact_bytes", 1e6)}
 CURVE_NAMES = {
@@ -81,20 +83,27 @@ class Curve:
 def curves(verdict: Verdict) -> list[Curve]:
     """Return the metric as validated in training if every run has a curve of it, else every run's training losses.
 
-    Runs that were read from a frame have no curve, and do not count as lacking one.
+    Runs that were read from a frame have no curve, and do not count as lacking one. More than MOST_STEPS are not drawn.
     """
     runs = [run for run in (*verdict.control, *verdict.runs) if run.run.trained]
+    logged: list[list[Step]] = []
+    left = MOST_STEPS
+    for run in runs:
+        logged.append(list(islice(run.run.read_steps(), left + 1)))
+        left -= len(logged[-1])
+        if left < 0:
+            return []
     for measure, least in ((verdict.metric, LEAST_POINTS), ("train_loss", 2), ("val_loss", 2)):
-        found = [_curve(run, measure) for run in runs]
+        found = [_curve(run.arm, measure, steps) for run, steps in zip(runs, logged, strict=True)]
         if found and all(len(curve.points) >= least for curve in found):
             return found
     return []
 
 
-def _curve(run: Result, measure: str) -> Curve:
-    logged = {step.step: getattr(step, measure) for step in run.run.steps}
+def _curve(arm: str, measure: str, steps: Sequence[Step]) -> Curve:
+    logged = {step.step: getattr(step, measure) for step in steps}
     points = {at: value for at, value in logged.items() if value is not None and abs(value) < LARGEST}
-    return Curve(arm=run.arm, measure=measure, points=points)
+    return Curve(arm=arm, measure=measure, points=points)
 
 
 def curves_plot(curves: Sequence[Curve]) -> str:

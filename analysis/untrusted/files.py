@@ -2,14 +2,18 @@
 
 A file is read once, up to the size it has when it is opened; never more than LIMIT bytes of it are held. Links that
 lead out of the folder, pipes and devices are not opened.
+
+All that a command reads of a folder shares one budget, so that no folder takes more than 10 seconds and a gigabyte.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,11 +22,55 @@ LIMIT = 64 * 2**20
 LONGEST_LINE = 2**20  # bytes; in a file above LIMIT, the rest of a longer line is skipped
 LARGEST_FILE = 2**32  # bytes; nothing of a larger file is read
 DEEPEST = 50  # folders
+MOST_FILES = 50_000  # of one folder
+MOST_WORK = 3 * 2**27  # of one folder, counted in bytes read; slower work counts as more bytes
+MOST_RUNS = 2000  # of one folder; a plan has at most 1000 seeds in each of two arms
 LOG_SUFFIXES = (".log", ".txt", ".out")
 
 
 class FileError(ValueError):
     """A file that cannot be read: a sentence without the file's name, which every caller prints in its own way."""
+
+
+class OverBudgetError(FileError):
+    """A file that is not read because those before it used up what may be read of one folder."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Budget:
+    """What may still be read."""
+
+    work: int
+    runs: int = MOST_RUNS
+
+
+_BUDGET: ContextVar[_Budget | None] = ContextVar("budget", default=None)
+
+
+@contextlib.contextmanager
+def one_budget(work: int = MOST_WORK) -> Iterator[None]:
+    """Let all that is read inside share one budget. Outside of any, only each file by itself is bounded."""
+    before = _BUDGET.set(_Budget(work=work))
+    try:
+        yield
+    finally:
+        _BUDGET.reset(before)
+
+
+def spend(work: int, *, runs: int = 0) -> None:
+    """Take work from the budget, and runs that were found. Raises OverBudgetError where not enough is left."""
+    budget = _BUDGET.get()
+    if budget is None:
+        return
+    budget.work -= work
+    budget.runs -= runs
+    if budget.work < 0:
+        raise OverBudgetError(
+            f"brings this folder to more than what is read of one ({MOST_WORK / 2**20:g} MiB; lines that are no steps "
+            f"count more)"
+        )
+    if budget.runs < 0:
+        raise OverBudgetError(f"brings this folder to more than {MOST_RUNS} runs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +112,9 @@ def files_below(folder: Path) -> Listing:
             continue
         for name in names:
             path = Path(current, name)
+            if len(listing.files) + len(waiting) >= MOST_FILES:
+                listing.leave_aside(path, f"and what comes after it is not looked at: more than {MOST_FILES} files")
+                return listing
             if os.path.islink(path) and (os.path.isdir(path) or leads_out(path, root)):
                 where = "to a folder, which is not followed" if os.path.isdir(path) else "that leads out of the folder"
                 listing.leave_aside(path, f"is a link {where}", is_link=True)
@@ -87,6 +138,47 @@ def read_bounded(path: Path, limit: int = LIMIT) -> bytes:
 
     A file above the limit has its lines cut after LONGEST_LINE bytes, and must then fit; line numbers stay right.
     """
+    with _opened(path) as opened:
+        file, size = opened.file, opened.size
+        if size > LARGEST_FILE:
+            raise FileError(f"holds {size / 2**30:.0f} GiB, which no training log does")
+        if size <= limit:
+            spend(size)
+            return file.read(size)
+        kept = bytearray()
+        for part in _short_lines(file, size):
+            kept += part
+            if len(kept) > limit:
+                raise FileError(f"holds more than {limit / 2**20:g} MiB, which no training log does")
+    return bytes(kept)
+
+
+def read_small(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file that is no log: one above the limit is refused unread. Raises FileError."""
+    with _opened(path) as opened:
+        if opened.size > limit:
+            raise FileError(f"holds more than {limit / 2**20:g} MiB")
+        spend(opened.size)
+        return opened.file.read(opened.size)
+
+
+def beginning_of(path: Path, most: int) -> bytes:
+    """Return the first bytes of a regular file. Raises FileError."""
+    with _opened(path) as opened:
+        return opened.file.read(min(opened.size, most))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A regular file, with the size that it had when it was opened."""
+
+    file: BinaryIO
+    size: int
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[_Opened]:
+    """Open a regular file. Raises FileError, also where it cannot be read inside."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -96,18 +188,9 @@ def read_bounded(path: Path, limit: int = LIMIT) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise FileError("is not a regular file")
         try:
-            if status.st_size > LARGEST_FILE:
-                raise FileError(f"holds {status.st_size / 2**30:.0f} GiB, which no training log does")
-            if status.st_size <= limit:
-                return file.read(status.st_size)
-            kept = bytearray()
-            for part in _short_lines(file, status.st_size):
-                kept += part
-                if len(kept) > limit:
-                    raise FileError(f"holds more than {limit / 2**20:g} MiB, which no training log does")
+            yield _Opened(file=file, size=status.st_size)
         except OSError as error:
             raise FileError(f"cannot be read: {error.strerror}") from None
-    return bytes(kept)
 
 
 def _short_lines(file: BinaryIO, size: int) -> Iterator[bytes]:
@@ -118,10 +201,30 @@ def _short_lines(file: BinaryIO, size: int) -> Iterator[bytes]:
     length = 0  # of the line being read
     while size > 0 and (chunk := file.read(min(LONGEST_LINE, size))):
         size -= len(chunk)
+        spend(len(chunk) // 4)  # even if nothing of it is kept
         newline = chunk.find(b"\n")
         end = len(chunk) if newline < 0 else newline
         yield chunk[: min(end, max(0, LONGEST_LINE - length))] + chunk[end:]
         length = length + len(chunk) if newline < 0 else len(chunk) - 1 - chunk.rfind(b"\n")
+
+
+def lines_at(content: bytes, numbers: Iterable[int]) -> dict[int, bytes]:
+    """Return lines by their numbers, which count from 1 and rise; without those after the last line."""
+    found: dict[int, bytes] = {}
+    line, at = 1, 0  # `at` is in this line
+    for number in numbers:
+        while line < number and at < len(content):
+            newlines = content.count(b"\n", at, at + LONGEST_LINE)
+            if line + newlines < number:
+                line, at = line + newlines, at + LONGEST_LINE
+            else:
+                for _ in range(number - line):
+                    at = content.index(b"\n", at) + 1
+                line = number
+        if at < len(content):
+            end = content.find(b"\n", at)
+            found[number] = content[at : len(content) if end < 0 else end]
+    return found
 
 
 def printable_path(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from analysis.evidence.case import Case
 from analysis.evidence.make import make_case
 from analysis.evidence.options import Options, resolve
+from analysis.untrusted.files import one_budget
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.annotate import annotate, as_planned
 from analysis.verdict.fixed_design import decide_fixed, decide_untested
@@ -21,7 +22,8 @@ NOTHING_ASKED = Options()
 def judge(paths: Sequence[Path], options: Options = NOTHING_ASKED) -> Verdict:
     """Judge the runs of the PATHs; unusable evidence is a verdict too. Raises UsageError, RulesError, HistoryError."""
     asked = resolve(paths, options)
-    case = make_case(asked)
+    with one_budget():
+        case = make_case(asked)
     verdict = annotate(case, decide(case))
     return as_planned(verdict) if options.require_plan else verdict
 

@@ -24,7 +24,7 @@ from analysis.record.fit import mean
 from analysis.rules.findings import ERROR, INFO, WARNING, counts
 from analysis.rules.ruleset import METRIC_UNITS, Ruleset
 from analysis.stats.fixed import Sample, critical_t, welch_t
-from analysis.untrusted.files import printable_path
+from analysis.untrusted.files import one_budget, printable_path
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError
 from analysis.verdict.judge import decide
 from analysis.verdict.verdict import UNUSABLE
@@ -87,7 +87,8 @@ def _row(folder: Path, row: Row, rules: Ruleset, standing: Row | None) -> Row:
     """Return the row with what is in the folder, and tested."""
     runs: tuple[Result, ...] = ()
     try:
-        gathered = gather([folder], rules)
+        with one_budget():
+            gathered = gather([folder], rules)
         row, runs = _filled(row, gathered, rules), gathered.runs
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)

@@ -134,6 +134,15 @@ def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
 # -- two runs ------------------------------------------------------------------------------------------------------------
 
 
+def shared_settings(run: Run) -> frozenset[tuple[str, str]]:
+    """Return the hyper-parameters that seeds of one configuration share, without the run's own seed in them."""
+    return frozenset(
+        (name, _without_seed(value, run.seed))
+        for name, value in run.hyperparameters.items()
+        if not _UNIT.search(name) and _shared(name, value)
+    )
+
+
 def differing_settings(one: Run, other: Run) -> list[str]:
     """Return the hyper-parameters that two runs print with different values, by name."""
     return sorted(

@@ -6,6 +6,7 @@ The thresholds were measured on honest runs of public Parameter Golf records.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -119,10 +120,10 @@ def _grid(traces: Sequence[Trace]) -> Raised:
     for same in _programs(traces):
         logged = {id(trace): {step.step for step in trace.steps} for trace in same}
         end = min(map(max, logged.values()))
+        counted = Counter(step for steps in logged.values() for step in steps if step < end)
+        in_all_but_one = {step for step, count in counted.items() if count == len(same) - 1}
         for trace in same:
-            own = {step for step in logged[id(trace)] if step < end}
-            others = [{step for step in logged[id(other)] if step < end} for other in same if other is not trace]
-            lacking = sorted(set.intersection(*others) - own)
+            lacking = sorted(in_all_but_one - logged[id(trace)])
             if lacking:
                 steps = f"step {lacking[0]}" + (f" and {len(lacking) - 1} more" if len(lacking) > 1 else "")
                 yield Found(
