@@ -14,10 +14,12 @@ from typing import Any
 from analysis.evidence.usable import LARGEST
 from analysis.stats.fixed import Sample
 from analysis.stats.spread import Spread, pooled, prior
-from analysis.untrusted.files import FileError, read_bounded
+from analysis.untrusted.escape import beginning
+from analysis.untrusted.files import FileError, read_small
 from analysis.untrusted.refusal import SeedproofError
 
 SMALLEST, MOST_RUNS = 1e-9, 100_000  # beyond these a number is a mistake
+LARGEST_FILE = 2**22  # bytes
 OTHER_UNIT = 0.25  # a sample this much off the records' means is in another unit than they
 
 
@@ -81,7 +83,7 @@ def read_history(path: Path) -> History:
     Raises HistoryError.
     """
     try:
-        text = read_bounded(path).decode("utf-8-sig")
+        text = read_small(path, LARGEST_FILE).decode("utf-8-sig")
         rows: Any = json.loads(text) if text.lstrip()[:1] in ("[", "{") else list(csv.DictReader(io.StringIO(text)))
     except FileError as error:
         raise HistoryError(f"--history {path} {error}.") from None
@@ -110,7 +112,7 @@ def _record(row: dict[Any, Any], number: int, path: Path) -> Past | None:
         mean = None if row.get("mean") in (None, "") else float(row["mean"])
     except (ValueError, TypeError, OverflowError):
         raise HistoryError(
-            f"--history {path}, record {number}: n {row['n']!r} and sd {row['sd']!r} must be numbers."
+            f"--history {path}, record {number}: n {beginning(row['n'])} and sd {beginning(row['sd'])} must be numbers."
         ) from None
     if n < 2 or sd == 0:
         return None

@@ -6,6 +6,7 @@ does not set is not checked: a missing cap raises no finding.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 from analysis.rules.data import fault_of
 from analysis.rules.findings import OFF, SEVERITIES, Code
+from analysis.untrusted.escape import beginning
+from analysis.untrusted.files import FileError, read_small
 from analysis.untrusted.refusal import SeedproofError, nearest, nearest_path
 
 FOLDER = Path(__file__).with_name("rulesets")
@@ -20,6 +23,7 @@ USUAL = "parameter-golf"  # where neither an option nor a plan names others
 METRIC_UNITS = {"val_bpb": "bpb", "val_loss": "nats"}
 T_TEST, Z_TEST, NO_TEST = "one-sample t", "known-sigma z", "none"
 LABELLED, LAST_VALIDATION = "labelled line", "last validation"
+LARGEST_FILE = 2**16  # bytes
 ALLOWED: dict[str, tuple[Any, ...]] = {
     "version": (1,),
     "metric": tuple(METRIC_UNITS),
@@ -106,14 +110,15 @@ def load(name_or_file: str) -> Ruleset:
     """Read a ruleset by name (`parameter-golf`) or from a TOML file. Raises RulesError."""
     path = FOLDER / f"{name_or_file}.toml" if name_or_file in known() else Path(name_or_file)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        if isinstance(error, (tomllib.TOMLDecodeError, UnicodeDecodeError)):
-            raise RulesError(f"{path} is not TOML: {error}.") from None
+        table = tomllib.loads(read_small(path, LARGEST_FILE).decode("utf-8"))
+    except FileError as error:
+        hint = f" It {error}." if os.path.lexists(path) and not path.is_dir() else ""
         raise RulesError(
             f"{name_or_file!r} is neither a ruleset ({', '.join(known())}) nor a TOML file that can be read."
-            f"{nearest(name_or_file, known()) or nearest_path(path)}"
+            f"{hint or nearest(name_or_file, known()) or nearest_path(path)}"
         ) from None
+    except (ValueError, RecursionError) as error:
+        raise RulesError(f"{path} is not TOML: {error}.") from None
     return from_table(path.stem, table, str(path))
 
 
@@ -124,13 +129,13 @@ def from_table(name: str, table: dict[str, Any], path: str) -> Ruleset:
     given = {key: value for key, value in table.items() if value is not None}  # a plan's JSON says null for "not set"
     for key in table:
         if key not in keys:
-            raise RulesError(f"{path}: unknown key {key!r}; a ruleset has {', '.join(keys)}.")
+            raise RulesError(f"{path}: unknown key {beginning(key)}; a ruleset has {', '.join(keys)}.")
     for key in needed:
         if key not in given:
             raise RulesError(f"{path}: the key {key!r} is missing; a ruleset needs {', '.join(needed)}.")
     for key, value in given.items():
         if fault := _fault(key, str(keys[key].type).split(" |")[0], value):
-            raise RulesError(f"{path}: {key} is {value!r}; {fault}.")
+            raise RulesError(f"{path}: {key} is {beginning(value)}; {fault}.")
     if given["test"] == Z_TEST and "sigma" not in given:
         raise RulesError(f"{path}: the test {Z_TEST!r} needs sigma, the known spread between seeds.")
     for key in ("sigma", "scaled_gain"):
@@ -162,9 +167,9 @@ def _fault(key: str, kind: str, value: Any) -> str | None:
     elif key == "findings":
         for code, severity in value.items():
             if code not in set(Code):
-                return f"there is no finding {code!r}; allowed: {', '.join(Code)}"
+                return f"there is no finding {beginning(code)}; allowed: {', '.join(Code)}"
             if severity not in (*SEVERITIES, OFF):
-                return f"{code} is {severity!r}; allowed: {', '.join((*SEVERITIES, OFF))}"
+                return f"{code} is {beginning(severity)}; allowed: {', '.join((*SEVERITIES, OFF))}"
     elif not all(_is_number(number) and number > 0 for number in value.values()):
         return "it must give a number above 0 for each tokenizer"
     return None

@@ -33,14 +33,6 @@ def read_inside(directory: Path, path: Path) -> dict[str, Any]:
     return read_json(path)
 
 
-def beginning(value: Any) -> str:
-    """Return the beginning of a value, to be named in a sentence."""
-    try:
-        return repr(value)[:80]
-    except ValueError:  # an integer with more digits than Python prints
-        return "a number of very many digits"
-
-
 def of_type(value: Any, kind: type) -> Any:
     """Return a value where it has exactly this type, else None."""
     return value if type(value) is kind else None

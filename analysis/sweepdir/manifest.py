@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.sweepdir.json_files import beginning, of_type, read_inside, read_json, table_of
+from analysis.sweepdir.json_files import of_type, read_inside, read_json, table_of
 from analysis.sweepdir.layout import RUN_MANIFEST, STATES, TRAIN_LOG, SweepError, attempt_folders
 from analysis.sweepdir.plan import Plan
+from analysis.untrusted.escape import beginning
 from analysis.untrusted.files import leads_out
 
 

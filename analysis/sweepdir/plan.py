@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.rules.ruleset import Ruleset, from_table
-from analysis.sweepdir.json_files import beginning, of_type, read_inside
+from analysis.sweepdir.json_files import of_type, read_inside
 from analysis.sweepdir.layout import (
     ARMS,
     CANDIDATE,
@@ -28,6 +28,7 @@ from analysis.sweepdir.layout import (
     SweepError,
     is_sweep,
 )
+from analysis.untrusted.escape import beginning
 from analysis.untrusted.files import FileError, read_bounded
 
 BOUNDARIES = ("flat", "pocock", "obrien-fleming")  # those of analysis.stats.sequential, which loads scipy

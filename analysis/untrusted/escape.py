@@ -21,6 +21,14 @@ def printable(text: str) -> str:
     return _CONTROL_CODES.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
+def beginning(value: object) -> str:
+    """Return the beginning of a value as Python writes it, to be named in a sentence."""
+    try:
+        return repr(value)[:80]
+    except ValueError:  # an integer with more digits than Python prints
+        return "a number of very many digits"
+
+
 def line_start(text: str) -> str:
     """Return printable text that may begin a line: a line that begins with `::` is one of GitHub's workflow commands."""
     return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", printable(text))
