@@ -19,7 +19,7 @@ from analysis.untrusted.files import FileError, read_small
 from analysis.untrusted.refusal import SeedproofError
 
 SMALLEST, MOST_RUNS = 1e-9, 100_000  # beyond these a number is a mistake
-LARGEST_FILE = 2**22  # bytes
+LARGEST_FILE, MOST_RECORDS = 2**22, 10_000  # the first in bytes
 OTHER_UNIT = 0.25  # a sample this much off the records' means is in another unit than they
 
 
@@ -89,8 +89,8 @@ def read_history(path: Path) -> History:
         raise HistoryError(f"--history {path} {error}.") from None
     except (ValueError, csv.Error, RecursionError) as error:
         raise HistoryError(f"--history {path} is neither CSV nor JSON: {str(error).splitlines()[0]}.") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise HistoryError(f"--history {path} must hold a list of records.")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows) or len(rows) > MOST_RECORDS:
+        raise HistoryError(f"--history {path} must hold a list of at most {MOST_RECORDS} records.")
     records = tuple(past for number, row in enumerate(rows, start=1) if (past := _record(row, number, path)))
     if not records:
         raise HistoryError(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,19 @@ from analysis.reading.result import COLUMNS, OF_THE_RUN, Program, Result
 from analysis.reading.run import Run
 from analysis.sweepdir.layout import ARMS, STATES
 from analysis.untrusted.escape import line_start
+from analysis.untrusted.files import FileError, read_small
 from analysis.untrusted.refusal import EvidenceError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".parquet", ".csv", ".json")
+LARGEST_FILE = 2**22  # bytes
+MOST_ROWS = 10_000
+CODECS = {"SNAPPY", "UNCOMPRESSED"}  # of parquet
+LONGEST_TEXT = 2**12  # bytes of one value
+LONGEST_HEAD = 2**14  # bytes of the line with the columns
+TEXTS = [name for name, kind in COLUMNS.items() if kind == "string"]
 
 
 class FrameError(EvidenceError):
@@ -76,19 +84,60 @@ def _unknown(value: Any) -> bool:
 
 def read_frame(path: Path) -> list[Result]:
     """Read results from a .parquet, .csv or .json frame. Raises FrameError where it is not one of ours."""
-    import pandas as pd
-
-    readers: dict[str, Any] = {
-        ".parquet": pd.read_parquet,
-        ".csv": pd.read_csv,
-        ".json": lambda file: pd.DataFrame(json.loads(file.read_text(encoding="utf-8"))),
-    }
+    readers: dict[str, Callable[[bytes], pd.DataFrame]] = {".parquet": _parquet, ".csv": _csv, ".json": _json}
     try:
-        return from_frame(readers[path.suffix](path), str(path))
+        return from_frame(readers[path.suffix](read_small(path, LARGEST_FILE)), str(path))
     except FrameError:
         raise
+    except FileError as error:
+        raise FrameError(f"{path} {error}.") from None
     except Exception as error:  # each reader raises its own kinds
-        raise FrameError(f"{path} cannot be read as a frame of runs: {str(error).splitlines()[0]}") from error
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FrameError(f"{path} cannot be read as a frame of runs: {said}") from error
+
+
+def _csv(content: bytes) -> pd.DataFrame:
+    import pandas as pd
+
+    _check_rows(content.count(b"\n") + content.count(b"\r"))
+    if len(content.partition(b"\n")[0]) > LONGEST_HEAD:
+        raise FileError("has too many columns")
+    return pd.read_csv(io.BytesIO(content), usecols=lambda name: name in COLUMNS)
+
+
+def _json(content: bytes) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = json.loads(content)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise FileError("must hold a list of rows")
+    _check_rows(len(rows))
+    return pd.DataFrame([{name: row[name] for name in COLUMNS if name in row} for row in rows])
+
+
+def _parquet(content: bytes) -> pd.DataFrame:
+    """Read a parquet file whose rows are counted before they are unpacked: a few bytes can say a value a million times."""
+    from pyarrow import BufferReader, compute, parquet
+
+    file = parquet.ParquetFile(BufferReader(content), read_dictionary=TEXTS)
+    _check_rows(file.metadata.num_rows)
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    packed_by = {group.column(i).compression for group in groups for i in range(group.num_columns)}
+    if not packed_by <= CODECS:  # others make gigabytes of a few bytes
+        raise FileError(f"is packed by {', '.join(sorted(packed_by - CODECS))}; allowed: {', '.join(sorted(CODECS))}")
+    table = file.read(columns=[name for name in COLUMNS if name in file.schema_arrow.names])
+    for column in table.columns:
+        for chunk in column.chunks:
+            texts = getattr(chunk, "dictionary", None)
+            if texts is not None and (compute.max(compute.binary_length(texts)).as_py() or 0) > LONGEST_TEXT:
+                raise FileError(f"holds a text of more than {LONGEST_TEXT} bytes")
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _check_rows(count: int) -> None:
+    if count > MOST_ROWS:
+        raise FileError(f"holds {count} rows, more than {MOST_ROWS}")
 
 
 def write_rows(rows: Iterable[dict[str, Any]], columns: list[str], form: str, output: Path | None) -> None:
