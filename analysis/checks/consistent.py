@@ -31,7 +31,7 @@ _TIME, _AVERAGE = (
 )
 TAIL = 2**12  # bytes of step lines that show how times are printed
 MOST_STEPS = 20_000  # logged steps of one run that are looked at
-MOST_STEPS_OF_ALL = 200_000
+MOST_STEPS_OF_ALL = 150_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

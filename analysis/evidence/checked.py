@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from analysis.checks.among.alike import prints_settings
-from analysis.checks.among.seeds import BEGINNING, WARM
+from analysis.checks.among.curves import BEGINNING, WARM
 from analysis.checks.caps import CAPS, Cap
 from analysis.reading.result import Result
 from analysis.record.fit import headlines

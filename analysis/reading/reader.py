@@ -32,6 +32,7 @@ from analysis.untrusted.files import FileError, read_bounded, spend
 
 RESTARTS = 3  # falls of the step within one stretch that show two writers
 MOST_RUNS = 200  # of one log; a training log has fewer
+NEWLINES = re.compile(rb"\n++")
 PIECE = 2**18  # bytes of step lines whose order is checked at once
 # how many bytes these count as, of the budget of their folder (untrusted/files.py): by the time that they take
 STEP_LINE, FALLING_LINE, OTHER_LINE, BYTE_OF_LINE, METRIC_LINE, INHERITED = 32, 128, 1024, 32, 2**14, 256
@@ -120,7 +121,8 @@ class _Reader:
             stop = end if newline < 0 else newline
             if stop > position:
                 self._take_line(data[position : min(stop, position + grammar.LONGEST)], position)
-            position = stop + 1
+            blank = NEWLINES.match(data, stop, end)
+            position = blank.end() if blank else end
         self._take_waiting()
 
     def _take_line(self, raw: bytes, position: int) -> None:

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 
 from analysis.checks.consistent import Trace
 from analysis.record.selection import Claimed
@@ -18,6 +18,7 @@ from analysis.rules.ruleset import LABELLED, Ruleset
 
 GAPS_APART = 0.0025  # bpb between the seeds' gaps; of 32 honest folders at most 0.0019
 LARGEST_GAP = 0.1  # bpb that an evaluation can gain
+MOST_ALIKE = 100  # runs of one value that are compared
 GRID_STEPS = 5  # logged steps from which on a log has a grid
 
 
@@ -38,11 +39,15 @@ def _fixed_column(claimed: Sequence[Claimed]) -> Raised:
     known = [one for one in claimed if _is_finite(one.metric.val_bpb) and _is_finite(one.metric.val_loss)]
     for name, other in (("val_loss", "val_bpb"), ("val_bpb", "val_loss")):
         half = 0.5 * 10.0 ** -min((_decimals(getattr(one.metric, name)) for one in known), default=0)
-        for one, two in combinations(known, 2):
+        alike: dict[float, dict[tuple[float, int], Claimed]] = {}  # by their value, those whose other value differs
+        for one in known:
+            pair = (getattr(one.metric, other), one.metric.decimals)
+            alike.setdefault(getattr(one.metric, name), {}).setdefault(pair, one)
+        for one, two in chain.from_iterable(combinations([*same.values()][:MOST_ALIKE], 2) for same in alike.values()):
             a, b = one.metric, two.metric
             ratio = getattr(a, other) / getattr(a, name) if getattr(a, name) else 0.0
             rounding = 2.1 * (half * abs(ratio) + 0.5 * 10.0 ** -min(a.decimals, b.decimals))
-            if getattr(a, name) == getattr(b, name) and abs(getattr(a, other) - getattr(b, other)) > rounding:
+            if abs(getattr(a, other) - getattr(b, other)) > rounding:
                 yield Found(
                     code=Code.BYTES_PER_TOKEN_UNEXPECTED,
                     at=two.at(b.line),
