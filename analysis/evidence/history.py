@@ -90,7 +90,7 @@ def read_history(path: Path) -> History:
     except (ValueError, csv.Error, RecursionError) as error:
         raise HistoryError(f"--history {path} is neither CSV nor JSON: {str(error).splitlines()[0]}.") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows) or len(rows) > MOST_RECORDS:
-        raise HistoryError(f"--history {path} must hold a list of at most {MOST_RECORDS} records.")
+        raise HistoryError(f"--history {path} must hold a list of records, at most {MOST_RECORDS}.")
     records = tuple(past for number, row in enumerate(rows, start=1) if (past := _record(row, number, path)))
     if not records:
         raise HistoryError(

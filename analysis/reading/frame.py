@@ -19,9 +19,10 @@ from analysis.reading.grammar import Metric
 from analysis.reading.result import COLUMNS, OF_THE_RUN, Program, Result
 from analysis.reading.run import Run
 from analysis.sweepdir.layout import ARMS, STATES
-from analysis.untrusted.escape import line_start
+from analysis.untrusted.escape import cell, json_text
 from analysis.untrusted.files import FileError, read_small
 from analysis.untrusted.refusal import EvidenceError
+from analysis.untrusted.secrets import redacted, redacted_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,21 +157,24 @@ def write_rows(rows: Iterable[dict[str, Any]], columns: list[str], form: str, ou
         if form == "csv":
             writer = csv.DictWriter(target, columns, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows if output is not None else map(_shown, rows))
+            writer.writerows(map(_shown, rows))
         else:
-            json.dump([{key: finite_or_null(value) for key, value in row.items()} for row in rows], target, indent=1)
-            target.write("\n")
+            target.write(json_text([for_json(row) for row in rows]))
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row for a terminal or a CI log: names from outside are shown, not obeyed."""
-    return {name: line_start(value) if isinstance(value, str) else value for name, value in row.items()}
+    """Return the row for a terminal, a CI log or a spreadsheet: texts from outside are shown, not obeyed."""
+    return {name: cell(redacted(value)) if isinstance(value, str) else value for name, value in row.items()}
 
 
-def finite_or_null(value: Any) -> Any:
-    """Return a value as JSON can hold it: null for NaN and infinity, at any depth."""
+def for_json(value: Any) -> Any:
+    """Return a value as JSON can hold it and everybody may read it: null for NaN and infinity, no secret, at any depth."""
+    if isinstance(value, str):
+        return redacted(value)
     if isinstance(value, dict):
-        return {key: finite_or_null(item) for key, item in value.items()}
+        return {
+            key: redacted_value(key, item) if isinstance(item, str) else for_json(item) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [finite_or_null(item) for item in value]
+        return [for_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

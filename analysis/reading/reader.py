@@ -35,7 +35,7 @@ MOST_RUNS = 200  # of one log; a training log has fewer
 NEWLINES = re.compile(rb"\n++")
 PIECE = 2**18  # bytes of step lines whose order is checked at once
 # how many bytes these count as, of the budget of their folder (untrusted/files.py): by the time that they take
-STEP_LINE, FALLING_LINE, OTHER_LINE, BYTE_OF_LINE, METRIC_LINE, INHERITED = 32, 128, 1024, 32, 2**14, 256
+STEP_LINE, FALLING_LINE, OTHER_LINE, BYTE_OF_LINE, METRIC_LINE, INHERITED = 32, 128, 1024, 32, 2**14, 1024
 
 
 def read_log(path: Path, content: bytes | None = None) -> list[Run]:

@@ -18,6 +18,7 @@ from analysis.sweepdir.manifest import read_manifest
 from analysis.untrusted.escape import printable
 from analysis.untrusted.files import FileError, lines_at, read_bounded
 from analysis.untrusted.refusal import SeedproofError, UsageError
+from analysis.untrusted.secrets import redacted
 from analysis.verdict.numbers import percent
 from analysis.verdict.standings import Row
 from analysis.verdict.verdict import UNUSABLE, Verdict
@@ -36,6 +37,7 @@ TEMPLATES = jinja2.Environment(
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else printable(value),
 )
 LONGEST_QUOTE = 300
 RESULT_FACTS = (
@@ -86,7 +88,7 @@ def quotes(runs: Sequence[Result]) -> dict[str, str]:
 
 
 def _shown(line: bytes) -> str:
-    return printable(line[: 4 * LONGEST_QUOTE].decode("utf-8", "replace").rstrip("\r"))[:LONGEST_QUOTE]
+    return printable(redacted(line[: 4 * LONGEST_QUOTE].decode("utf-8", "replace").rstrip("\r")))[:LONGEST_QUOTE]
 
 
 def provenance(runs: Sequence[Result]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 
-from analysis.reading.frame import finite_or_null
+from analysis.reading.frame import for_json
 from analysis.report.tables import aligned, or_dash, text_table
 from analysis.stats.power import MOST_SEEDS, Question, Row
 from analysis.untrusted.escape import json_text, printable
@@ -127,4 +127,4 @@ def as_json(asked: Question, rows: list[Row]) -> str:
         "recommendation": recommendation(asked, rows),
         "assumes": assumptions(asked, rows),
     }
-    return json_text(finite_or_null(table))
+    return json_text(for_json(table))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 
+from analysis.untrusted.secrets import redacted
+
 
 class Severity(StrEnum):
     """How bad a finding is. An error makes `check` and `audit` exit with 1; `off` is for rulesets and is never raised."""
@@ -167,7 +169,7 @@ class Finding:
 def graded(raised: Iterable[Found], severities: Mapping[str, str]) -> list[Finding]:
     """Return findings with the severity that a ruleset gives their codes: errors first, each once, none turned off."""
     findings = {
-        Finding(code=one.code, severity=severity, file=one.at.file, line=one.at.line, message=one.message)
+        Finding(code=one.code, severity=severity, file=one.at.file, line=one.at.line, message=redacted(one.message))
         for one in raised
         if (severity := Severity(severities.get(one.code, one.severity or one.code.severity))) is not OFF
     }

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # what begins one, also in East Asian width
 _CONTROL_CODES = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
     r"\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -35,8 +36,15 @@ def line_start(text: str) -> str:
 
 
 def json_text(table: Any) -> str:
-    """Return JSON that writes `##[` as an escape: the same value to every reader, but no command to GitHub."""
-    return json.dumps(table, indent=1, allow_nan=False).replace("##[", "#\\u0023[") + "\n"
+    """Return JSON that writes control codes and `##[` as escapes: the same values to every reader, but no command."""
+    text = json.dumps(table, indent=1, allow_nan=False)  # which escapes all but ASCII
+    return text.replace("##[", "#\\u0023[").replace("\x7f", "\\u007f") + "\n"
+
+
+def cell(text: str) -> str:
+    """Return text for a cell of a CSV: no command to a terminal or to GitHub, and no formula to a spreadsheet."""
+    shown = line_start(text)
+    return f"'{shown}" if shown.lstrip().startswith(FORMULA) else shown
 
 
 def markdown(content: str) -> str:

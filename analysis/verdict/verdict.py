@@ -11,7 +11,7 @@ from analysis.checks.plan import Planned
 from analysis.evidence.case import Case, Source
 from analysis.evidence.checked import NotChecked
 from analysis.evidence.options import Change
-from analysis.reading.frame import finite_or_null
+from analysis.reading.frame import for_json
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut
 from analysis.rules.findings import Finding, errors
@@ -215,7 +215,7 @@ class Verdict:
         ]
         if self.plan is not None:
             table["plan"]["exact"] = self.plan.exact
-        plain: dict[str, Any] = finite_or_null(table)
+        plain: dict[str, Any] = for_json(table)
         return plain
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from analysis.sweepdir.plan import MOST_SEEDS, DesignKind
 from analysis.untrusted.refusal import SeedproofError, nearest_path
-from orchestration.plan.secrets import redacted, secret_lines, secret_name, secret_value
+from analysis.untrusted.secrets import redacted, secret_lines, secret_name, secret_value
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

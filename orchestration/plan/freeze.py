@@ -29,9 +29,9 @@ from analysis.sweepdir.plan import (
     plan_digest,
 )
 from analysis.untrusted.refusal import nearest_path
+from analysis.untrusted.secrets import secret_value
 from orchestration.disk.files import write_json, write_whole
 from orchestration.plan.asked import Asked, PlanError, parse_env, parse_seeds, read_recipe, refuse_secrets
-from orchestration.plan.secrets import secret_value
 
 FIXED, SEQUENTIAL = DesignKind
 

@@ -20,9 +20,9 @@ from analysis.sweepdir.layout import CONTROL, PLAN, RUN_MANIFEST, TRAIN_LOG, att
 from analysis.sweepdir.manifest import PlannedRun, RunManifest, planned_runs, read_manifest
 from analysis.sweepdir.plan import Plan, read_script
 from analysis.untrusted.refusal import SeedproofError
+from analysis.untrusted.secrets import secret_lines
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE, Verdict
-from orchestration.plan.secrets import secret_lines
 
 SCRIPT = "train_gpt.py"  # in the folder, whatever its author calls it
 EXIT_NOT_SUPPORTED, EXIT_UNUSABLE, EXIT_RUN_FAILED = 1, 3, 4

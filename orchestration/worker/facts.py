@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestration.plan.secrets import redacted
+from analysis.untrusted.secrets import redacted
 
 MOST_REASON, MOST_TEXT = 200, 16384  # characters
 

@@ -17,7 +17,7 @@ from analysis.reading.run import Run
 from analysis.record.metrics import metrics_of
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import FileError
-from orchestration.plan.secrets import redacted
+from analysis.untrusted.secrets import redacted
 from orchestration.worker.preflight import no_room
 
 HINT_BYTES = 16384

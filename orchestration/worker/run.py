@@ -18,8 +18,8 @@ from pathlib import Path
 
 from analysis.sweepdir.layout import RUN_MANIFEST, STACKS, TRAIN_LOG
 from analysis.sweepdir.manifest import RunManifest
+from analysis.untrusted.secrets import secret_name, secret_value
 from orchestration.disk.files import file_digest
-from orchestration.plan.secrets import secret_name, secret_value
 from orchestration.worker import supervisor
 from orchestration.worker.manifest import begin, finish
 from orchestration.worker.order import Began, Ended, Message, RunOrder, Waits

@@ -60,7 +60,7 @@ def test_the_commands_are_named(python: Run, module: str, words: list[str]) -> N
 
 def test_it_loads_nothing_heavy_and_lets_imports_pass(python: Run) -> None:
     found = python(
-        "-c", "import sys, orchestration.plan.secrets, analysis.stats; print(*sys.modules)", "-m", "analysis.stats"
+        "-c", "import sys, orchestration.disk.files, analysis.stats; print(*sys.modules)", "-m", "analysis.stats"
     )
     assert found.returncode == 0
     assert not {"click", "scipy", "numpy", "ray"} & set(found.stdout.split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from statistics import median
 from typing import TypeVar
@@ -14,6 +14,7 @@ from analysis.record.selection import Claimed, with_training
 from analysis.rules.data import Data
 from analysis.rules.findings import Code, Raised
 from analysis.rules.ruleset import Ruleset
+from analysis.untrusted.secrets import redacted_value
 
 Config = tuple[tuple[str, str], ...]  # names and values, sorted
 Fact = TypeVar("Fact", bound=Hashable)
@@ -67,7 +68,7 @@ def _configurations(claimed: Sequence[Claimed]) -> Raised:
     for one, usual, config in _odd(claimed, lambda one: configs.get(id(one.run))):
         own, theirs = dict(config), dict(usual)
         said = [
-            f"{name} {own.get(name, 'not printed')} instead of {theirs.get(name, 'not printed')}"
+            f"{name} {_said(name, own)} instead of {_said(name, theirs)}"
             for name in own | theirs
             if own.get(name) != theirs.get(name)
         ]
@@ -94,6 +95,10 @@ def _configs(claimed: Sequence[Claimed]) -> dict[int, Config]:
         )
         for run in known
     }
+
+
+def _said(name: str, values: Mapping[str, str]) -> str:
+    return redacted_value(name, values[name]) if name in values else "not printed"
 
 
 def _without_seed(value: str, seed: int | None) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.plan.secrets import redacted, secret_lines, secret_name, secret_value
+from analysis.untrusted.secrets import redacted, secret_lines, secret_name, secret_value
 
 # put together here, so that no scanner takes this file for a leak
 RANDOM = "q8Zr2LxP0vT7mK4nB9wJ6sD3fH1gC5yA"

@@ -7,7 +7,8 @@ that its maker gave it, or by the name that it is assigned to; one that has neit
 from __future__ import annotations
 
 import re
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import NamedTuple
 
 # words that make a name a secret's wherever they are in it; endings that do; words before TOKEN that make it a token of a
@@ -28,15 +29,15 @@ SHORTEST = 16  # characters of a key that a service makes
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 NAMED = "value of a secret name"
-# a name and its value, in code, TOML, JSON, YAML or a shell: quoted, or right after `NAME=`; with letters and digits, unlike
-# a word or an identifier
+# a name and its value, in code, TOML, JSON, YAML or a shell: quoted in any way, or right after `NAME=` or `NAME: `; with
+# letters and digits, unlike a word or an identifier
 _ASSIGNED = (
-    re.compile(r"""(?<![\w-])([A-Za-z][\w-]{2,60})["'\]]{0,3}\s{0,9}[=:,]\s{0,9}["']((?=[^"'\d]{0,99}\d)(?=[^"'A-Za-z]{0,99}[A-Za-z])[\w/+=.~!@#$%^&*-]{16,})["']"""),
-    re.compile(r"(?<![\w-])([A-Za-z][\w-]{2,60})=((?=[A-Za-z/+-]{0,99}\d)(?=[\d/+-]{0,99}[A-Za-z])[A-Za-z0-9/+-]{16,}+={0,2})(?![\w.(\[])"),
+    r"""(?<![\w-])(?:--)?([A-Za-z][\w-]{2,60})(?:\\{0,3}["'`\]]){0,3}(?:\s{0,9}(?:=>|[=:,])\s{0,9}[\[({]?|\s)[bBfFrRuU$]{0,2}\\{0,3}(?:["'`\u201c\u2018]{1,3}|&quot;|&#34;|&#39;)"""
+    r"""((?=[^"'`\d\\&]{0,99}\d)(?=[^"'`A-Za-z\\&]{0,99}[A-Za-z])[\w/+=.~!@#$%^*:?-]{6,})(?=\\|["'`\u201d\u2019]|&(?:quot|#3[49]);)""",
+    r"(?<![\w-])(?:--)?([A-Za-z][\w-]{2,60})(?:=|:[ \t]{1,9})((?=[A-Za-z/+-]{0,99}\d)(?=[\d/+-]{0,99}[A-Za-z])[A-Za-z0-9/+-]{16,}+={0,2})(?![\w.(\[])",
+    r"(?<![\w-])--([A-Za-z][\w-]{2,60})[ \t]{1,9}((?=[A-Za-z/+-]{0,99}\d)(?=[\d/+-]{0,99}[A-Za-z])[A-Za-z0-9/+-]{16,}+={0,2})(?![\w.(\[])",
 )  # fmt: skip
-_FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (kind, re.compile(pattern))
-    for kind, pattern in (
+_FORMS = (
         # group 1 is the secret. No two starts of a pattern can read the same text for more than a bounded length, and
         # what is repeated without a bound cannot be split in two ways: the time is linear, whatever the text
         ("private key", r"(-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^-]++|-(?!----))*+(?:-----END [A-Z0-9 ]{1,60}-----)?)"),
@@ -54,8 +55,28 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("W&B API key", r"""(?i:wandb)[^\n"']{0,40}(?i:key|login|api)[^\n"']{0,20}["']?(?<![0-9a-f])([0-9a-f]{40})(?![0-9a-f])"""),
         ("AWS session token", r"(?<![A-Za-z0-9/+])(IQoJ[A-Za-z0-9/+=]{60,})"),
         ("API key of another maker", r"(?<![\w-])((?:rpa|npm|r8|sk_live|rk_live|wandb_v1)_[A-Za-z0-9_]{20,}|pypi-[A-Za-z0-9_-]{30,})"),
-    )
 )  # fmt: skip
+_HINT = re.compile(  # what every form and name has; a text without it needs no look at each
+    r"key|token|secret|passw|pwd|_pass|auth|cred|bearer|://|hf_|api_org|akia|asia|gh[pousr]_|github|glpat|sk-|xox|aiza|eyj|wandb|iqoj"
+    r"|rpa_|npm_|r8_|[sr]k_live|pypi-",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Patterns:
+    """How secrets look: by their form, with their kind, and by the name that they are assigned to."""
+
+    forms: tuple[tuple[str, re.Pattern[str]], ...]
+    assigned: tuple[re.Pattern[str], ...]
+
+
+@cache
+def _patterns() -> _Patterns:
+    """Compile the patterns, which takes longer than most commands need them."""
+    return _Patterns(
+        forms=tuple((kind, re.compile(form)) for kind, form in _FORMS), assigned=tuple(map(re.compile, _ASSIGNED))
+    )
 
 
 def secret_name(name: str, value: str | None = None) -> bool:
@@ -63,7 +84,7 @@ def secret_name(name: str, value: str | None = None) -> bool:
 
     A name that only ends like one, such as CLASS_TOKEN, does not when its value is shorter than any key.
     """
-    words = _CAMEL.sub("_", name[:200]).upper()
+    words = _CAMEL.sub("_", name[:200]).upper().replace("-", "_")
     if _A_FILE.search(words):
         return False
     if _ANYWHERE.search(words):
@@ -88,9 +109,12 @@ class Secret(NamedTuple):
 
 def secret_lines(text: str) -> list[Secret]:
     """Return everything in a text that looks like a secret, in order."""
-    spans = sorted((match.start(1), kind) for kind, form in _FORMS for match in form.finditer(text))
+    if not _HINT.search(text):
+        return []
+    known = _patterns()
+    spans = sorted((match.start(1), kind) for kind, form in known.forms for match in form.finditer(text))
     taken = {start for start, _ in spans}
-    named = (match for form in _ASSIGNED for match in form.finditer(text) if secret_name(match[1], match[2]))
+    named = (match for form in known.assigned for match in form.finditer(text) if secret_name(match[1], match[2]))
     spans = sorted([*spans, *((match.start(2), NAMED) for match in named if match.start(2) not in taken)])
     lines: list[Secret] = []
     line, read = 1, 0
@@ -105,11 +129,19 @@ def redacted(text: str) -> str:
 
     Redact before cutting to a length: half a key has no recognisable form.
     """
-    for kind, form in _FORMS:
+    if not _HINT.search(text):
+        return text
+    known = _patterns()
+    for kind, form in known.forms:
         text = form.sub(partial(_without, kind), text)
-    for form in _ASSIGNED:
+    for form in known.assigned:
         text = form.sub(lambda match: _without(NAMED, match, 2) if secret_name(match[1], match[2]) else match[0], text)
     return text
+
+
+def redacted_value(name: str, value: str) -> str:
+    """Return the value of a name in the same way."""
+    return f"[secret: {NAMED}]" if secret_name(name, value) else redacted(value)
 
 
 def _without(kind: str, match: re.Match[str], group: int = 1) -> str:
