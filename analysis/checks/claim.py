@@ -31,7 +31,8 @@ def check_claim(record: Record, claim: Claim, selection: Selection, rules: Rules
     count = len(claim.seeds)
     if not held & set(claim.seeds) and set(claim.seeds) in (set(range(count)), set(range(1, count + 1))):
         return  # first, second, third run: no seeds
-    shown = ", ".join(str(seed) for seed in sorted(seed for seed in held if seed is not None))
+    seeds = sorted(seed for seed in held if seed is not None)
+    shown = ", ".join(map(str, seeds[:MOST_SHOWN])) + (", ..." if len(seeds) > MOST_SHOWN else "")
     for seed in claim.seeds:
         at = claim.at(claim.line_of(f"seed {seed}"))
         if record.logs and None not in held and seed not in held:

@@ -27,6 +27,7 @@ from analysis.rules.findings import ERROR, Place, Severity
 from analysis.untrusted.files import FileError, printable_path, read_bounded
 
 LIMIT = 2**20  # bytes
+MOST_STATED = 20  # bpbs besides the first that may be the headline
 MOST_REPEATED = 10  # keys that are named
 
 
@@ -146,7 +147,9 @@ def _claim_of(table: Mapping[str, Any], file: Path, text: str) -> Claim:
         text=text,
         val_bpb=bpb.value if bpb is not None else None,
         val_loss=loss.value if loss is not None else None,
-        other_bpbs=[one for one in numbers["val_bpb"] if bpb is not None and bpb.rank == 0 and one.key != bpb.key],
+        other_bpbs=[one for one in numbers["val_bpb"] if bpb is not None and bpb.rank == 0 and one.key != bpb.key][
+            :MOST_STATED
+        ],
         artifact_bytes=int(size.value) if size is not None else None,
         seeds=seeds,
         date=_text(table, "date")[:200] or None,

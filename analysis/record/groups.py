@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 
 from analysis.reading.grammar import Metric
@@ -82,12 +81,12 @@ def by_headline(headline: Headline, record: Record, candidates: list[Run], rules
     """Return a group of runs whose mean is the headline; else the group of a run whose value it is."""
     groups = list(_groups(record, candidates))
     labels = labels_of(candidates, rules)
-    for group, label in product(groups, labels):
+    for group, label in _with_labels(groups, labels, rules):
         metrics = _labelled(group, label, rules)
         if any(is_mean(headline, what, [*metrics.values()]) for what in headline.may_be):
             return Meant(runs=[run for run in group if id(run) in metrics], label=label, headline=headline)
     in_one_folder = [group for group in groups if len(group) > 1 and len({run.log.parent for run in group}) == 1]
-    for group, label in product([*in_one_folder, *groups], labels):
+    for group, label in _with_labels([*in_one_folder, *groups], labels, rules):
         metrics = _labelled(group, label, rules)
         named = {alike(run.log) for run in group if id(run) in metrics and headline.is_of(metrics[id(run)])}
         if named and not rules.has_test:  # a study: the number is that of one run, and the others are other runs
@@ -97,6 +96,13 @@ def by_headline(headline: Headline, record: Record, candidates: list[Run], rules
             kin = [run for run in group if any(same_evaluation(m.label, label) for m in metrics_of(run, rules))]
             return Meant(runs=_without_older(kin, named), label=label, headline=headline)
     return Meant()
+
+
+def _with_labels(groups: list[list[Run]], labels: list[str], rules: Ruleset) -> Iterator[tuple[list[Run], str]]:
+    """Yield each group with each of the labels that its runs end in."""
+    for group in groups:
+        own = {metric.label for run in group for metric in metrics_of(run, rules)}
+        yield from ((group, label) for label in labels if label in own)
 
 
 def _groups(record: Record, candidates: list[Run]) -> Iterator[list[Run]]:

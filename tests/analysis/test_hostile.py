@@ -57,6 +57,8 @@ COMMANDS: dict[str, tuple[click.Command, tuple[str, ...]]] = {
     "report": (significance.main, ("report", "--sota", "1.3")),
     "report markdown": (significance.main, ("report", "--sota", "1.3", "--format", "markdown")),
     "report json": (significance.main, ("report", "--sota", "1.3", "--format", "json")),
+    "report html": (significance.main, ("report", "--sota", "1.3", "--format", "html")),
+    "leaderboard html": (leaderboard.main, ("--format", "html")),
 }
 
 
@@ -487,6 +489,65 @@ def test_no_text_is_a_command_of_the_older_kind(tmp_path: Path) -> None:
     (tmp_path / "a##[stop-commands]b.log").write_text(small_log(7, 1.2))
     for name, printed in run_all(tmp_path).items():
         assert "json" in name or "##[" not in printed
+
+
+FORMATS = [
+    (logs.main, ("--format", "csv")), (logs.main, ("--format", "json")), (logs.main, ("--curves",)), (audit.main, ("--format", "json")),
+    (leaderboard.main, ("--format", "csv")), (leaderboard.main, ("--format", "json")), (leaderboard.main, ("--format", "html")),
+    (significance.main, ("report", "--sota", "1.3", "--format", "json")), (significance.main, ("report", "--sota", "1.3", "--format", "html")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "options"), FORMATS, ids=lambda value: "-".join(value[-1:]) if isinstance(value, tuple) else ""
+)
+@pytest.mark.parametrize("to_file", [False, True])
+def test_files_hold_no_codes_either(
+    tmp_path: Path, command: click.Command, options: tuple[str, ...], to_file: bool
+) -> None:
+    """Somebody prints a file too: control codes, changes of direction, invisible signs and commands are shown in every format."""
+    folder, output = tmp_path / "r##[error]", tmp_path / "output"
+    folder.mkdir()
+    said = "x\x1b[31m\u202e\u200b\x7f##[error]"
+    for seed in (1, 2):
+        log = f"Running Python 3.11\nHyperparameters:\n  lr: {said}\ntokenizer_path=./{said}.model\n{small_log(seed, 1.2 + seed / 100)}"
+        (folder / f"s{seed}\u202e\x1b[31m##[error].log").write_text(log)
+    (folder / "submission.json").write_text(json.dumps({"val_bpb": 1.21, "date": said, "name": said}))
+    where = ["--output", str(output)] if to_file and command is not audit.main else []
+    result = CliRunner().invoke(command, [*options, *where, str(folder)])
+    shown = output.read_text() if where else result.stdout
+    assert shown
+    assert not CONTROL.search(shown)
+    assert "##[" not in shown
+    assert not [line for line in shown.split("\n") if line.lstrip().startswith("::")]
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t=", " =", "\uff1d"])
+def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path, begin: str) -> None:
+    text = f"{begin}HYPERLINK(1)"
+    assert not escape.cell(text).lstrip().startswith(("=", "+", "-", "@", "\uff1d"))
+    for seed in (1, 2):
+        (tmp_path / f"s{seed}.log").write_text(f"tokenizer_path=/{text.strip()}\n{small_log(seed, 1.2)}")
+    shown = CliRunner().invoke(logs.main, [str(tmp_path)]).stdout
+    assert "HYPERLINK" in shown
+    assert f",{text.strip()}" not in shown
+    assert f',"{text.strip()}' not in shown
+
+
+def test_numbers_of_a_csv_stay_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text(small_log(1, "-1.5"))
+    assert ",-1.5," in CliRunner().invoke(logs.main, [str(tmp_path)]).stdout
+
+
+def test_no_command_prints_a_secret(tmp_path: Path) -> None:
+    secret = "hf_" + "q8Zr2LxP0vT7mK4nB9wJ6sD3fH1gC5yA"
+    for seed in (1, 2):
+        block = f"Hyperparameters:\n  HF_TOKEN: {secret}{seed}\n  lr: 0.1\n"
+        log = small_log(seed, 1.2 + seed / 100).rstrip("\n") + f' "HF_TOKEN": "{secret}"\n'
+        (tmp_path / f"s{seed}.log").write_text(block + log)
+    (tmp_path / "submission.json").write_text(json.dumps({"val_bpb": 1.21, "date": secret}))
+    for name, printed in run_all(tmp_path).items():
+        assert secret[3:] not in printed, name
 
 
 @pytest.mark.parametrize("name", ["::error::x", "a\n::error::x", "a\x1b[31m"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.untrusted.secrets import redacted, secret_lines, secret_name, secret_value
+from analysis.untrusted.secrets import redacted, redacted_value, secret_lines, secret_name, secret_value
 
 # put together here, so that no scanner takes this file for a leak
 RANDOM = "q8Zr2LxP0vT7mK4nB9wJ6sD3fH1gC5yA"
@@ -42,6 +42,32 @@ IN_CONTEXT = [
     ("environ({'NEPTUNE_API_TOKEN': '" + RANDOM + "'})", RANDOM, "value of a secret name"),
     ('os.environ.get("STORE_API_KEY", "' + RANDOM + '")', RANDOM, "value of a secret name"),
 ]
+QUOTED = [  # {} is the secret
+    '"HF_TOKEN": "{}"', "token='{}'", 'api_key = "{}"', 'export HF_TOKEN="{}"', "os.environ['HF_TOKEN'] = '{}'", 'HF_TOKEN="""{}"""',
+    '{{\\"HF_TOKEN\\": \\"{}\\"}}', "token=f'{}'", "token=b'{}'", "--token '{}'", '--api-key "{}"', "--token={}", "--hf-token {}", "secret_key=`{}`",
+    "HF_TOKEN=\u201c{}\u201d", "HF_TOKEN => '{}'", "export HF_TOKEN=$'{}'", '"token": ["{}"]', "HF_TOKEN=&quot;{}&quot;", "api_key: {}", "api_key: '{}'",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", QUOTED)
+def test_a_secret_in_any_quotes_is_taken_out(form: str) -> None:
+    text = form.format(RANDOM)
+    assert secret_value(text) == "value of a secret name"
+    assert RANDOM not in redacted(text)
+    assert redacted(redacted(text)) == redacted(text)
+
+
+@pytest.mark.parametrize("text", ['export DB_PASSWORD="hunt3r2"', "'password': 'hunter2!x'", 'api_key="q8Zr2LxP0v"'])
+def test_a_short_password_in_quotes_is_one_too(text: str) -> None:
+    assert "[secret: value of a secret name]" in redacted(text)
+
+
+def test_the_value_of_a_name_is_redacted_by_its_name() -> None:
+    assert redacted_value("HF_TOKEN", RANDOM) == "[secret: value of a secret name]"
+    assert redacted_value("note", SECRETS["Hugging Face token"]) == "[secret: Hugging Face token]"
+    assert redacted_value("lr", "0.1") == "0.1"
+
+
 HARMLESS = [
     "", "step:1/20000 train_loss:6.9357 step_avg:71.5ms", "final_int8_zlib_roundtrip_exact val_loss:2.0286 val_bpb:1.2014",
     "sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "commit a1ba5774b8d12f4c6d7e8f9012345678901234ab",
