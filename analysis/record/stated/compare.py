@@ -32,6 +32,9 @@ _COMPARE: dict[Kind, Callable[[Said, Logs], Statement]] = {
 }
 
 
+_VALUES = (Kind.VALUE, Kind.VALUES)
+
+
 def statements(record: Record, selection: Selection, rules: Ruleset) -> list[Statement]:
     """Return what the JSON and the README of a folder claim, and whether the logs say so.
 
@@ -48,19 +51,20 @@ def statements(record: Record, selection: Selection, rules: Ruleset) -> list[Sta
 
 
 def _of_these_runs(found: Sequence[Statement]) -> list[Statement]:
-    """Return the statements without a README's tables of other seeds.
+    """Return the statements without a README's columns of other seeds.
 
-    A table or list in which no value fits is unknown if there is another one: it may be about other runs.
+    A column or list in which no value fits is unknown if there is another one: it may be about other runs.
     """
     groups: dict[int, list[Statement]] = {}
     for one in found:
         groups.setdefault(one.claim.group, []).append(one)
     kept = groups.pop(0, [])
+    of_values = [group for group in groups.values() if any(one.claim.kind in _VALUES for one in group)]
     for group in groups.values():
         of_seeds = [one for one in group if one.claim.seed is not None]
         if of_seeds and all(one.claim.kind is Kind.SEED for one in of_seeds):
             continue
-        fits = any(one.holds is Holds.YES and one.claim.kind in (Kind.VALUE, Kind.VALUES) for one in group)
-        unsure = not fits and len(groups) > 1
+        fits = any(one.holds is Holds.YES and one.claim.kind in _VALUES for one in group)
+        unsure = group in of_values and not fits and len(of_values) > 1
         kept += [replace(one, holds=Holds.UNKNOWN) for one in group] if unsure else group
     return kept

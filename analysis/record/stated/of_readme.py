@@ -16,7 +16,7 @@ from analysis.record.folder import Record
 from analysis.record.keys import is_bpb, is_loss, is_of_others
 from analysis.record.stated.said import Kind, Said
 from analysis.record.stated.sentences import said_in_sentence, words
-from analysis.record.stated.tables import MOST_ROWS, Cells, said_in_table
+from analysis.record.stated.tables import MOST_COLUMNS, MOST_ROWS, Cells, said_in_table
 from analysis.rules.findings import Place
 from analysis.untrusted.files import FileError, read_bounded
 
@@ -65,7 +65,7 @@ def _all(text: str, shown: str) -> Iterator[Said]:
     while number < len(lines):
         table = _table_at(lines, number)
         if table is not None:
-            group += 1
+            group += MOST_COLUMNS
             if not others[number]:
                 yield from said_in_table(table, shown, group)
             number += table.height

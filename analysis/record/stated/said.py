@@ -54,7 +54,7 @@ class Said:
 
     metric: val_bpb or val_loss, None where nothing says which. unit: of a time, in ms; 0 where none is written. most: the
     number is an upper limit, as in p < 0.01. strict: one that is in no log contradicts them; otherwise it may be about
-    something else. of_json: the JSON says it. group: the table or list of a README that holds it.
+    something else. of_json: the JSON says it. group: the column or list of a README that holds it.
     """
 
     kind: Kind

@@ -11,19 +11,23 @@ from analysis.record.keys import is_of_others
 from analysis.record.stated.said import LONGEST, Kind, Said
 from analysis.rules.findings import Place
 
-_VALUE = r"(\d{1,2}\.\d{3,12})(?![\d.]|\s?[%xX\u00d7])"
-_MEAN = re.compile(rf"\b(?:mean|average|avg)\b([^0-9|;.]{{0,40}}){_VALUE}", re.IGNORECASE)
+_VALUE = r"(\d{1,2}\.\d{3,12})(?!\d|\.\d|\s?[%xX\u00d7])"
+_COUNT = r"(?:\d{1,3}[ -](?:seeds?|runs?)|n\s?=\s?\d{1,3})\b"
+_MEAN = re.compile(
+    rf"\b(?:mean|average|avg)\b((?:[^0-9|;.]{{0,20}}\b{_COUNT})?(?:(?!\bstd|\bsd\b|±)[^0-9|;.]){{0,40}}){_VALUE}",
+    re.IGNORECASE,
+)
 _MEAN_AFTER = re.compile(rf"(?<![\d.]){_VALUE}([^0-9|;.,]{{0,20}}\(?(?:\d{{1,3}}[- ]seeds? )?mean\b)", re.IGNORECASE)
 _SD = re.compile(
-    r"(?:\b(?:std|sd|stdev|stddev|standard deviation|std\.? dev\.?)\b[^0-9|;]{0,12}?|±\s{0,2}|\+/-\s{0,2})(0?\.\d{2,12})(?![\d.])",
+    r"(?:\b(?:std|sd|stdev|stddev|standard deviation|std\.? dev\.?)\b[^0-9|;]{0,12}?|±\s{0,2}|\+/-\s{0,2})(0?\.\d{2,12})(?!\d|\.\d)",
     re.IGNORECASE,
 )
-_N = re.compile(r"\bn\s?=\s?(\d{1,4})\b|\b(\d{1,4})[- ]seeds?\b", re.IGNORECASE)
+_N = re.compile(r"\bn\s?=\s?(\d{1,4})\b|\b(\d{1,4})[- ](?:seeds?|runs)\b", re.IGNORECASE)
 _P = re.compile(
-    r"\bp(?:[- ]?value)?\s{0,2}([=<≈~:])\s{0,2}(\d{0,2}\.\d{1,20}(?:[eE]-?\d{1,3})?|\d[eE]-\d{1,3})(?![\d.])",
+    r"\bp(?:[- ]?value)?\s{0,2}([=<≈~:])\s{0,2}(\d{0,2}\.\d{1,20}(?:[eE]-?\d{1,3})?|\d[eE]-\d{1,3})(?!\d|\.\d)",
     re.IGNORECASE,
 )
-_T = re.compile(r"\bt(?:[- ]stat(?:istic)?)?\s{0,2}[=:]\s{0,2}([-\u2212]?\d{1,4}\.\d{1,12})(?![\d.])", re.IGNORECASE)
+_T = re.compile(r"\bt(?:[- ]stat(?:istic)?)?\s{0,2}[=:]\s{0,2}([-\u2212]?\d{1,4}\.\d{1,12})(?!\d|\.\d)", re.IGNORECASE)
 _METRIC = re.compile(r"bpb|bits[ -]per[ -]byte|seeds?\b|val[_ /]?loss|\bstd\b|\bn\s?=", re.IGNORECASE)
 _TEST = re.compile(r"t-?test|ttest|welch|signific|\bseeds?\b|\bmean\b|^\W{0,12}p\s?[=<]", re.IGNORECASE)
 _COMPARES = re.compile(

@@ -14,6 +14,7 @@ from analysis.record.stated.said import LONGEST, Kind, Of, Said
 from analysis.rules.findings import Place
 
 MOST_ROWS = 200
+MOST_COLUMNS = 50
 _SEED = re.compile(r"\W{0,4}(?:seed\W{0,3})?(\d{1,18})\W{0,4}", re.IGNORECASE)
 _SEEDS = re.compile(r"^(?:random_)?seeds?$")
 _MEAN = re.compile(r"(?:^|_)(?:mean|avg|average)(?:_|$)")
@@ -49,9 +50,9 @@ def _columns_are_seeds(head: Sequence[str]) -> bool:
 
 
 def said_in_table(table: Cells, shown: str, group: int) -> Iterator[Said]:
-    """Yield what the rows of a table claim of each seed, and its mean and sd rows of all."""
+    """Yield what the rows of a table claim of each seed, and its mean and sd rows of all. Every column is a group."""
     turned = table.by_seed()
-    if turned is None:
+    if turned is None or len(turned.rows[0]) > MOST_COLUMNS:
         return
     head = [normal(cell) for cell in turned.rows[0]]
     seeds = next(column for column, cell in enumerate(head) if _SEEDS.search(cell))
@@ -61,14 +62,14 @@ def said_in_table(table: Cells, shown: str, group: int) -> Iterator[Said]:
             continue
         place, label = Place(shown, line), normal(row[seeds]) or next((text for text in texts if text), "")
         seed = _SEED.fullmatch(row[seeds])
-        more: dict[str, Any] = {"at": place, "group": group}
+        more: dict[str, Any] = {"at": place}
         if seed:
             more["seed"] = int(seed[1])
         elif not (_MEAN.search(label) or _SD.search(label)):
             continue
         for column, cell in enumerate(row):
             if column != seeds:
-                yield from _cell(head[column], cell, label, more)
+                yield from _cell(head[column], cell, label, more | {"group": group + column})
 
 
 def _cell(head: str, cell: str, label: str, more: dict[str, Any]) -> Iterator[Said]:
@@ -87,7 +88,7 @@ def _cell(head: str, cell: str, label: str, more: dict[str, Any]) -> Iterator[Sa
             yield Said(kind=Kind.SD, metric=metric, text=spread[1], value=Decimal(spread[1]), **more)
     elif _SD.search(label) or is_of_others(head):
         return
-    elif _SIZE.search(head) and value == value.to_integral_value() and value >= 10**5:
+    elif _SIZE.search(head) and value == value.to_integral_value() and value >= 1000:
         yield Said(kind=Kind.SIZE, of=Of.ANY if of_seed else Of.MEAN, strict=of_seed, **said, **more)
     elif time := _TIME.search(head):
         kind = Kind.TRAIN_TIME if time[1].startswith("train") else Kind.EVAL_TIME

@@ -38,15 +38,17 @@ def value_of_seed(said: Said, logs: Logs) -> Statement:
     ends = logs.ends.get(said.seed, ())
     if not ends:
         return Statement(claim=said) if said.of_json else seed(replace(said, kind=Kind.SEED, text=str(said.seed)), logs)
-    first: tuple[float, End] | None = None
+    others: list[tuple[float, End]] = []
     for end in ends:
         for what in metrics_meant(said):
             value = getattr(end.metric, what)
             if agrees(said.value, value, logs.better):
                 return logs.seen(said, Holds.YES, f"{value:.8f}", end)
-            if value is not None and first is None:
-                first = value, end
-    return Statement(claim=said) if first is None else _differs(said, *first, logs)
+            if value is not None:
+                others.append((value, end))
+    if not others:
+        return Statement(claim=said)
+    return _differs(said, *_meant(said, others), logs)
 
 
 def values(said: Said, logs: Logs) -> Statement:
@@ -124,13 +126,15 @@ def _of_sample(
         if fits(sample.values):
             shown = f"{value_of(sample.values):.8f} ({len(sample.values)} runs)"
             return logs.seen(said, Holds.YES, shown, sample.ends[0])
-    # without a metric's name, the nearest sample is the one that is meant
-    known = [(value, sample) for sample in samples if math.isfinite(value := value_of(sample.values))]
-    if not known or said.value is None:
-        return Statement(claim=said)
+    known = [(value, sample.ends[0]) for sample in samples if math.isfinite(value := value_of(sample.values))]
+    return _differs(said, *_meant(said, known), logs) if known else Statement(claim=said)
+
+
+def _meant(said: Said, known: Sequence[tuple[float, End]]) -> tuple[float, End]:
+    """Return what a claim should have been: of a JSON the number that counts, of a README the nearest one."""
+    assert said.value is not None
     claimed = float(said.value)
-    value, sample = known[0] if said.metric else min(known, key=lambda one: abs(one[0] - claimed))
-    return _differs(said, value, sample.ends[0], logs)
+    return known[0] if said.of_json else min(known, key=lambda one: abs(one[0] - claimed))
 
 
 def _differs(said: Said, value: float, end: End, logs: Logs) -> Statement:
