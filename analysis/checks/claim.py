@@ -180,5 +180,7 @@ def place_of(one: Found | Finding) -> Place:
 
 
 def in_the_logs(one: Statement) -> str:
-    """Return what the logs say instead, and where."""
-    return f"{one.evidence} ({one.log}:{one.log_line})" if one.log is not None else str(one.evidence)
+    """Return what the logs say, and where."""
+    if one.evidence is None:
+        return "a log of it" if one.claim.kind is Kind.SEED else "unknown"
+    return f"{one.evidence} ({one.log}:{one.log_line})" if one.log is not None else one.evidence

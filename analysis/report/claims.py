@@ -16,15 +16,19 @@ def claims_counted(claims: Sequence[Statement]) -> list[str]:
     if not claims:
         return []
     count = {holds: sum(one.holds is holds for one in claims) for holds in Holds}
-    fit = f"{count[Holds.YES]} fit{'s' if count[Holds.YES] == 1 else ''}"
-    do_not = f"{count[Holds.NO]} do{'es' if count[Holds.NO] == 1 else ''} not"
-    return [f"claims of JSON and README: {fit}, {do_not}, {count[Holds.UNKNOWN]} without evidence"]
+    said = {
+        Holds.YES: "fits" if count[Holds.YES] == 1 else "fit",
+        Holds.NO: "does not" if count[Holds.NO] == 1 else "do not",
+        Holds.UNKNOWN: "without evidence",
+    }
+    counted = ", ".join(f"{count[holds]} {words}" for holds, words in said.items() if count[holds])
+    return [f"claims of JSON and README: {counted}"]
 
 
 def claims_that_do_not_fit(claims: Sequence[Statement]) -> list[str]:
     """Return a line for each claim that the logs contradict, with the place on both sides."""
     return [
-        printable(f"{row['place']}: {row['claim']} {row['said']}; the logs: {in_the_logs(one)}")
+        printable(f"{row['place']}: {row['claim']} {row['said']}; expected {in_the_logs(one)}")
         for one, row in zip(claims, claim_table(claims), strict=True)
         if one.holds is Holds.NO
     ]

@@ -26,7 +26,7 @@ def seed(said: Said, logs: Logs) -> Statement:
             claim=said, holds=Holds.YES, evidence=f"seed {said.seed}", log=logs.record.shown(run.log), log_line=run.line
         )
     known = bool(logs.ends) and None not in logs.ends and not (said.of_json and _counted(logs))
-    return Statement(claim=said, holds=Holds.NO if known else Holds.UNKNOWN, evidence="no log of this seed")
+    return Statement(claim=said, holds=Holds.NO if known else Holds.UNKNOWN)
 
 
 def _counted(logs: Logs) -> bool:

@@ -65,11 +65,15 @@ def values(said: Said, logs: Logs) -> Statement:
             missing.append(value)
         else:
             del left[fit]
-    fits = f"{len(said.values) - len(missing)} of {len(said.values)} values are a run's"
     if not missing:
-        return Statement(claim=said, holds=Holds.YES, evidence=fits)
+        return Statement(claim=said, holds=Holds.YES, evidence=f"{len(said.values)} runs end in them")
+    more = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
     near = any(_is_near(missing[0], value) for value in known)
-    return Statement(claim=said, holds=Holds.NO if near else Holds.UNKNOWN, evidence=f"{fits}, {missing[0]} is not")
+    return Statement(
+        claim=said,
+        holds=Holds.NO if near else Holds.UNKNOWN,
+        evidence=f"a run for each; {missing[0]} is in no log{more}",
+    )
 
 
 def mean_of(said: Said, logs: Logs) -> Statement:
