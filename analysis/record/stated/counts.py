@@ -10,7 +10,7 @@ from analysis.reading.run import Run
 from analysis.record.fit import half_a_unit, mean
 from analysis.record.folder import seed_of
 from analysis.record.selection import with_training
-from analysis.record.stated.logs import Logs
+from analysis.record.stated.logs import MOST_ENDS, Logs
 from analysis.record.stated.said import Holds, Kind, Of, Said, Statement
 
 CODE_BYTES = 2  # newlines at the end of a script
@@ -37,7 +37,7 @@ def _counted(logs: Logs) -> bool:
 
 def number_of_runs(said: Said, logs: Logs) -> Statement:
     """Compare n with how many runs count, and with how many there are."""
-    counts = [len(logs.selection.claimed), *map(len, logs.samples)]
+    counts = [len(logs.selection.claimed), *(one.n for one in logs.samples)]
     if said.value in counts:
         return Statement(claim=said, holds=Holds.YES, evidence=f"{said.value} runs")
     holds = Holds.NO if counts[0] else Holds.UNKNOWN
@@ -56,7 +56,9 @@ class _Printed:
 def size(said: Said, logs: Logs) -> Statement:
     """Compare a size in bytes with every total that the claimed runs of its seed print."""
     return _compared(
-        said, _printed(said, logs, lambda run: [run.artifact_bytes, *(total for _, total in run.totals)]), 1
+        said,
+        _printed(said, logs, lambda run: [run.artifact_bytes, *(total for _, total in run.totals[-MOST_ENDS:])]),
+        1,
     )
 
 

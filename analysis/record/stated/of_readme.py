@@ -23,6 +23,7 @@ from analysis.untrusted.files import FileError, read_bounded
 LIMIT = 2**20  # bytes
 LONGEST_LINE = 2000  # characters; a longer one is not read
 MOST = 300  # claims of one file
+MOST_LISTS = 20
 MOST_VALUES = 1000  # of a list
 _HEADING = re.compile(r"\s{0,3}(#{1,6})\s+(.{0,200})")
 _LIST = re.compile(
@@ -125,7 +126,7 @@ class _Items:
 
 def _in_lists(text: str, shown: str, others: list[bool]) -> Iterator[Said]:
     """Yield lists such as losses = [3.2781, 3.2769]."""
-    for group, found in enumerate(islice(_LIST.finditer(text), MOST - 1), start=1):
+    for group, found in enumerate(islice(_LIST.finditer(text), MOST_LISTS), start=1):
         name, line = words(found[1]), text.count("\n", 0, found.start()) + 1
         if not _OF_VALUES.search(name) or "train" in name or is_of_others(name) or others[line - 1]:
             continue

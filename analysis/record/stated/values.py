@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
+from itertools import islice
 
-from analysis.record.fit import agrees, half_a_unit, mean
+from analysis.record.fit import agrees, half_a_unit, reach
 from analysis.record.stated.counts import seed
-from analysis.record.stated.logs import End, Logs, metrics_meant
+from analysis.record.stated.logs import End, Logs, Sample, metrics_meant
 from analysis.record.stated.said import Holds, Kind, Said, Statement
 
 NEAR = 0.2  # of the logs' value: a README's number that is further away is one of something else
-ROUNDED = (3, 4, 5, 6)  # decimals that people round values to before they take a mean or an sd
 
 
 def headline(said: Said, logs: Logs) -> Statement:
     """Compare a headline with the mean of the claimed runs, and with each of them."""
     assert said.metric is not None
     assert said.value is not None
-    counted = logs.samples[:1] if logs.selection.claimed else []
-    for sample in _of_metric(counted, said):
-        for value, end, what in (
-            (mean(sample.values), sample.ends[0], f"mean of {len(sample.values)}"),
-            *((value, end, "one run") for value, end in zip(sample.values, sample.ends, strict=True)),
-        ):
-            if agrees(said.value, value, logs.better):
-                return logs.seen(said, Holds.YES, f"{value:.8f} ({what})", end)
-        return _differs(said, mean(sample.values), sample.ends[0], logs)
-    return Statement(claim=said)
+    counted = next((one for one in logs.samples if one.metric == said.metric), None)
+    if counted is None or not logs.selection.claimed:
+        return Statement(claim=said)
+    if agrees(said.value, counted.mean, logs.better):
+        return logs.seen(said, Holds.YES, f"{counted.mean:.8f} (mean of {counted.n})", counted.ends[0])
+    for end in counted.ends:
+        value = getattr(end.metric, said.metric)
+        if agrees(said.value, value, logs.better):
+            return logs.seen(said, Holds.YES, f"{value:.8f} (one run)", end)
+    return _differs(said, counted.mean, counted.ends[0], logs)
 
 
 def value_of_seed(said: Said, logs: Logs) -> Statement:
@@ -53,22 +54,21 @@ def value_of_seed(said: Said, logs: Logs) -> Statement:
 
 def values(said: Said, logs: Logs) -> Statement:
     """Compare a list of values with what the runs end in, one run for each."""
-    left: dict[int, list[float | None]] = {id(end.run): [] for ends in logs.ends.values() for end in ends}
-    for ends in logs.ends.values():
-        for end in ends:
-            left[id(end.run)] += [getattr(end.metric, what) for what in metrics_meant(said)]
-    known = [value for run in left.values() for value in run if value is not None]
-    missing = []
-    for value in said.values:
-        fit = next((run for run, ends in left.items() if any(agrees(value, one) for one in ends)), None)
-        if fit is None:
-            missing.append(value)
-        else:
-            del left[fit]
+    known = sorted(
+        {
+            (value, str(end.run.log), end.run.line)
+            for ends in logs.ends.values()
+            for end in ends
+            for what in metrics_meant(said)
+            if (value := getattr(end.metric, what)) is not None and math.isfinite(value)
+        }
+    )
+    used: set[tuple[str, int]] = set()
+    missing = [value for value in said.values if not _take(value, known, used)]
     if not missing:
         return Statement(claim=said, holds=Holds.YES, evidence=f"{len(said.values)} runs end in them")
     more = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
-    near = any(_is_near(missing[0], value) for value in known)
+    near = any(_is_near(missing[0], value) for value, *_ in known)
     return Statement(
         claim=said,
         holds=Holds.NO if near else Holds.UNKNOWN,
@@ -76,62 +76,44 @@ def values(said: Said, logs: Logs) -> Statement:
     )
 
 
+def _take(claimed: Decimal, known: Sequence[tuple[float, str, int]], used: set[tuple[str, int]]) -> bool:
+    """Use up a run that ends in a value; return whether there is one."""
+    first = bisect_left(known, (float(claimed) - reach(claimed),))
+    for value, log, line in islice(known, first, None):
+        if float(value) > float(claimed) + reach(claimed):
+            return False
+        if (log, line) not in used:
+            used.add((log, line))
+            return True
+    return False
+
+
 def mean_of(said: Said, logs: Logs) -> Statement:
     """Compare a mean with that of every sample."""
-
-    def fits(found: Sequence[float]) -> bool:
-        return agrees(said.value or Decimal(0), mean(found), logs.better)
-
-    return _of_sample(said, logs, fits, mean)
+    assert said.value is not None
+    samples = _of_metric(said, logs)
+    for one in samples:
+        if agrees(said.value, one.mean, logs.better):
+            return logs.seen(said, Holds.YES, f"{one.mean:.8f} ({one.n} runs)", one.ends[0])
+    known = [(one.mean, one.ends[0]) for one in samples]
+    return _differs(said, *_meant(said, known), logs) if known else Statement(claim=said)
 
 
 def sd_of(said: Said, logs: Logs) -> Statement:
-    """Compare an sd that divides by n - 1 or by n, of values as printed or rounded before."""
+    """Compare an sd with that of every sample: n - 1 or n below, of values as printed or rounded before."""
     assert said.value is not None
     claimed, near = float(said.value), 2.04 * half_a_unit(said.value)
-
-    def fits(found: Sequence[float]) -> bool:
-        tried = (found, *([round(value, digits) for value in found] for digits in ROUNDED))
-        return any(abs(claimed - deviation(one, ddof)) <= near for one in tried for ddof in (0, 1))
-
-    return _of_sample(said, logs, fits, lambda found: deviation(found, 1))
-
-
-def deviation(found: Sequence[float], ddof: int) -> float:
-    """Return the standard deviation; NaN of too few or infinite values."""
-    if len(found) <= max(ddof, 1) or not all(map(math.isfinite, found)):
-        return math.nan
-    middle = mean(found)
-    return math.sqrt(math.fsum((value - middle) ** 2 for value in found) / (len(found) - ddof))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sample:
-    """The values of one metric, and the run of each."""
-
-    values: Sequence[float]
-    ends: Sequence[End]
-
-
-def _of_metric(samples: Sequence[Sequence[End]], said: Said) -> Iterator[_Sample]:
-    for what in metrics_meant(said):
-        for sample in samples:
-            ends = [end for end in sample if getattr(end.metric, what) is not None]
-            if ends:
-                yield _Sample(values=[getattr(end.metric, what) for end in ends], ends=ends)
-
-
-def _of_sample(
-    said: Said, logs: Logs, fits: Callable[[Sequence[float]], bool], value_of: Callable[[Sequence[float]], float]
-) -> Statement:
-    """Return whether one of the samples fits; the first sample is what a claim should have fitted."""
-    samples = list(_of_metric(logs.samples, said))
-    for sample in samples:
-        if fits(sample.values):
-            shown = f"{value_of(sample.values):.8f} ({len(sample.values)} runs)"
-            return logs.seen(said, Holds.YES, shown, sample.ends[0])
-    known = [(value, sample.ends[0]) for sample in samples if math.isfinite(value := value_of(sample.values))]
+    samples = [one for one in _of_metric(said, logs) if one.n > 1]
+    for one in samples:
+        for sd in one.sds:
+            if abs(claimed - sd) <= near:
+                return logs.seen(said, Holds.YES, f"{sd:.8f} ({one.n} runs)", one.ends[0])
+    known = [(one.sds[0], one.ends[0]) for one in samples]
     return _differs(said, *_meant(said, known), logs) if known else Statement(claim=said)
+
+
+def _of_metric(said: Said, logs: Logs) -> list[Sample]:
+    return [one for one in logs.samples if one.metric in metrics_meant(said)]
 
 
 def _meant(said: Said, known: Sequence[tuple[float, End]]) -> tuple[float, End]:
