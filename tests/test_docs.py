@@ -318,8 +318,8 @@ def test_every_key_of_an_audit_is_documented(json_of: Callable[..., Any], record
     findings = {
         f"{path}.{key}" for path in ("findings[]", "records[].findings[]") for key in below("findings[]", verdict)
     }
-    not_checked = {f"records[].not_checked[].{key}" for key in below("not_checked[]", verdict)}
-    assert found == documented("An audit") | findings | not_checked
+    lists = {f"records[].{name}[].{key}" for name in ("claims", "not_checked") for key in below(f"{name}[]", verdict)}
+    assert found == documented("An audit") | findings | lists
 
 
 def test_every_key_of_a_leaderboard_is_documented(json_of: Callable[..., Any], record: Folder) -> None:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
 from analysis.checks.runs import size_over_cap
 from analysis.reading.grammar import Metric
 from analysis.record.claim import Claim
-from analysis.record.fit import RATIO_TOLERANCE, Fit, agrees, among, half_a_unit, is_exact, mean, ratio_of, values_in
+from analysis.record.fit import (
+    RATIO_TOLERANCE,
+    ROUNDING,
+    Fit,
+    agrees,
+    among,
+    half_a_unit,
+    is_exact,
+    mean,
+    ratio_of,
+    values_in,
+)
 from analysis.record.folder import Record, file_seed, seed_of
 from analysis.record.selection import Claimed, Selection, with_training
-from analysis.rules.findings import Code, Place, Raised
+from analysis.record.stated.said import Holds, Kind, Statement
+from analysis.rules.findings import ERROR, Code, Finding, Found, Place, Raised
 from analysis.rules.ruleset import Ruleset
 
 MOST_SHOWN = 10  # values in one sentence
@@ -39,7 +51,7 @@ def check_claim(record: Record, claim: Claim, selection: Selection, rules: Rules
             found = f"seed {seed}, which has no log"
             yield at.has(Code.CLAIMED_SEED_WITHOUT_LOG, found, expected=f"one of those that have ({shown})")
         yield from _named_log(record, claim, seed, at)
-        yield from _value_of_seed(record, claim, selection.claimed, seed, at)
+        yield from _value_of_seed(record, claim, seed, at)
 
 
 def _headline(claim: Claim, selection: Selection) -> Raised:
@@ -120,8 +132,8 @@ def _named_log(record: Record, claim: Claim, seed: int, at: Place) -> Raised:
         yield at.has(Code.SEED_MISMATCH, f"seed {seed} for {name}", expected=expected, do="Correct one of them.")
 
 
-def _value_of_seed(record: Record, claim: Claim, claimed: Sequence[Claimed], seed: int, at: Place) -> Raised:
-    """Check that a seed's log holds the value that the JSON gives it, if that has decimals enough to tell."""
+def _value_of_seed(record: Record, claim: Claim, seed: int, at: Place) -> Raised:
+    """Check that the value that the JSON gives a seed, if it has decimals enough to tell, is not another seed's."""
     exact = [value for value in claim.seeds[seed].val_bpbs if is_exact(value)]
     own = [metric.val_bpb for run in record.runs if run.seed == seed for metric in run.metrics]
     if not exact or any(among(value, own) for value in exact):
@@ -138,12 +150,52 @@ def _value_of_seed(record: Record, claim: Claim, claimed: Sequence[Claimed], see
         log = record.shown(others[0].log)
         expected = f"seed {others[0].seed}, which the log with that value prints ({log})"
         yield at.has(Code.SEED_MISMATCH, found, expected=expected)
-    elif ends := [one.metric.val_bpb for one in claimed if one.run.seed == seed]:
-        expected = f"{ends[0]}, which its log ends in"
-        yield at.has(Code.SUBMISSION_SCHEMA, found, expected=expected, do="Correct the number.")
 
 
 def _is_claimed_as(claim: Claim, seed: int | None, value: Decimal) -> bool:
     """Return whether the JSON gives this value to this seed too, up to printing."""
     about = claim.seeds.get(-1 if seed is None else seed)
     return about is not None and any(agrees(value, float(one)) for one in about.val_bpbs)
+
+
+# -- every claim against the logs --------------------------------------------------------------------------------------
+
+_SAID_BY = {  # findings that say the same of a claim
+    Kind.HEADLINE: (Code.HEADLINE_UNSUPPORTED, Code.HEADLINE_NOT_FINAL, Code.SUBMISSION_UNIT),
+    Kind.MEAN: (Code.HEADLINE_UNSUPPORTED, Code.HEADLINE_NOT_FINAL),
+    Kind.VALUE: (Code.SEED_MISMATCH,),
+    Kind.SEED: (Code.CLAIMED_SEED_WITHOUT_LOG,),
+    Kind.SIZE: (Code.SIZE_NOT_IN_LOGS,),
+}
+
+
+def check_statements(claims: Iterable[Statement], raised: Iterable[Found | Finding], rules: Ruleset) -> Raised:
+    """Check that the logs hold what JSON and README claim, once for each line. raised: what was found already."""
+    known = {(one.code, place_of(one)) for one in raised}
+    by_line: dict[Place, list[Statement]] = {}
+    for one in claims:
+        told = any((code, one.claim.at) in known for code in _SAID_BY.get(one.claim.kind, ()))
+        if one.holds is Holds.NO and not told:
+            by_line.setdefault(one.claim.at, []).append(one)
+    for at, stated in by_line.items():
+        found = " and ".join(f"{one.claim.what} {one.claim.text}" for one in stated[:MOST_SHOWN])
+        expected = " and ".join(dict.fromkeys(in_the_logs(one) for one in stated[:MOST_SHOWN]))
+        better = any(_improves(one, rules) for one in stated)
+        yield replace(at.has(Code.CLAIM_NOT_IN_LOGS, found, expected=expected), severity=ERROR if better else None)
+
+
+def _improves(one: Statement, rules: Ruleset) -> bool:
+    """Return whether the JSON claims a value that is better than the logs' by more than a rounding."""
+    value = one.claim.kind in (Kind.VALUE, Kind.MEAN, Kind.HEADLINE)
+    return value and one.claim.of_json and one.worse_by > max(ROUNDING, rules.margin / 10)
+
+
+def place_of(one: Found | Finding) -> Place:
+    return one.at if isinstance(one, Found) else Place(one.file, one.line)
+
+
+def in_the_logs(one: Statement) -> str:
+    """Return what the logs say, and where."""
+    if one.evidence is None:
+        return "a log of it" if one.claim.kind is Kind.SEED else "unknown"
+    return f"{one.evidence} ({one.log}:{one.log_line})" if one.log is not None else one.evidence

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.checks.caps import check_files, check_stated, check_told
-from analysis.checks.claim import check_claim
+from analysis.checks.claim import check_claim, check_statements
 from analysis.checks.left_out import check_left_out
 from analysis.checks.runs import check_runs
 from analysis.checks.unread import check_unread
@@ -19,6 +19,8 @@ from analysis.reading.run import Run
 from analysis.reading.source import NEWLINE_BYTES, Source, has_size
 from analysis.record.folder import Record
 from analysis.record.selection import Claimed, Selection, with_training
+from analysis.record.stated.compare import statements
+from analysis.record.stated.said import Statement
 from analysis.rules.findings import Code, Finding, Place, Raised, each_once, graded
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import FileError, read_bounded
@@ -27,9 +29,13 @@ STUB_BYTES = 200
 MOST_SCRIPTS = 20  # shipped ones that a printed code size is compared with in every way
 
 
-def audit(record: Record, selection: Selection, rules: Ruleset) -> list[Finding]:
-    """Return every finding on a record folder or on single logs, errors first."""
-    return graded(_all(record, selection, rules), rules.findings)
+def audit(
+    record: Record, selection: Selection, rules: Ruleset, claims: Sequence[Statement] | None = None
+) -> list[Finding]:
+    """Return every finding on a record folder or on single logs, errors first. claims: as `statements` returns them."""
+    raised = list(_all(record, selection, rules))
+    claims = statements(record, selection, rules) if claims is None else claims
+    return graded([*raised, *check_statements(claims, raised, rules)], rules.findings)
 
 
 def audit_control(record: Record, selection: Selection, rules: Ruleset) -> list[Finding]:

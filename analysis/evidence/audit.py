@@ -9,12 +9,14 @@ from pathlib import Path
 from analysis.checks.folder import audit as audit_folder
 from analysis.checks.sweep import audit_sweep
 from analysis.evidence.checked import NotChecked, checked
-from analysis.evidence.track import track_of
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
 from analysis.record.fit import Fit
 from analysis.record.folder import read_record, records_below
 from analysis.record.selection import select
+from analysis.record.stated.compare import statements
+from analysis.record.stated.said import Statement
 from analysis.record.sweep import read_sweep
+from analysis.record.track import track_of
 from analysis.rules.findings import Finding
 from analysis.rules.ruleset import RulesError, Ruleset, load
 from analysis.sweepdir.layout import CANDIDATE, SweepError, is_sweep
@@ -28,7 +30,7 @@ class Audit:
     """The findings on one folder, one sweep or the single logs of a call.
 
     runs: how many are claimed. headline: how the claimed number fits them. checks: how many the rules ask for;
-    not_checked: those that could not be made.
+    not_checked: those that could not be made. claims: what JSON and README say, each with what the logs say.
     """
 
     paths: tuple[Path, ...]
@@ -39,6 +41,7 @@ class Audit:
     findings: tuple[Finding, ...]
     checks: int
     not_checked: tuple[NotChecked, ...]
+    claims: tuple[Statement, ...] = ()
 
 
 def audit_all(paths: Sequence[Path], rules: str | None = None) -> list[Audit]:
@@ -90,13 +93,15 @@ def _of_record(paths: Sequence[Path], named: Ruleset | None) -> Audit:
         )
     selection = select(record, rules)
     made = checked(selection.claimed, rules, record)
+    claims = statements(record, selection, rules)
     return Audit(
         paths=tuple(paths),
         rules=rules.name,
         rules_because=track.because if named is None else None,
         runs=len(selection.claimed),
         headline=selection.fit,
-        findings=tuple(audit_folder(record, selection, rules)),
+        findings=tuple(audit_folder(record, selection, rules, claims)),
         checks=made.asked,
         not_checked=made.not_made,
+        claims=tuple(claims),
     )

@@ -15,6 +15,7 @@ from analysis.evidence.look_plan import LookPlan
 from analysis.evidence.options import Change
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut
+from analysis.record.stated.said import Statement
 from analysis.rules.findings import Finding
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.refusal import EvidenceError
@@ -34,8 +35,8 @@ class Case:
 
     runs, control: those that count. left_out: every other run, with the reason. sota: the number to beat, in the
     metric's unit; None where the control's runs or the rules' target are to be beaten. looks: when a sequential test
-    looks, None for a fixed one. plan: how the runs keep to a plan. second: a second lab's Case. checked: which checks
-    could be made. not_counted: logs that the claim does not speak of. fault: why no verdict can rest on the runs.
+    looks, None for a fixed one. plan: how the runs keep to a plan. second: a second lab's Case. claims: what JSON
+    and README say, each with what the logs say. checked: which checks could be made. not_counted: logs that the claim does not speak of. fault: why no verdict can rest on the runs.
     """
 
     rules: Ruleset
@@ -51,6 +52,7 @@ class Case:
     history: History | None = None
     second: Case | None = None
     findings: tuple[Finding, ...] = ()
+    claims: tuple[Statement, ...] = ()
     checked: Checked = NONE
     not_counted: tuple[str, ...] = ()
     fault: str | None = None

@@ -19,6 +19,8 @@ from analysis.reading.result import Result
 from analysis.record.folder import Record, read_record, records_below, seed_of
 from analysis.record.metrics import all_labels
 from analysis.record.selection import LeftOut, Selection, select, with_training
+from analysis.record.stated.compare import statements
+from analysis.record.stated.said import Statement
 from analysis.record.sweep import read_sweep
 from analysis.rules.findings import Code, Finding, Found, Place, graded
 from analysis.rules.ruleset import Ruleset
@@ -33,13 +35,14 @@ class Gathered:
 
     fault: why no verdict can rest on them, where the folder and not a number shows it. not_counted: logs that the claim
     does not speak of; seeds_aside: the seeds of their runs. checked: which checks could be made. readable: false where
-    `fault` is all that is known.
+    `fault` is all that is known. claims: what JSON and README say, each with what the logs say.
     """
 
     runs: tuple[Result, ...] = ()
     control: tuple[Result, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     findings: tuple[Finding, ...] = ()
+    claims: tuple[Statement, ...] = ()
     fault: str | None = None
     not_counted: tuple[str, ...] = ()
     seeds_aside: tuple[int, ...] = ()
@@ -74,6 +77,7 @@ def _joined(parts: list[Gathered]) -> Gathered:
         control=tuple(run for part in parts for run in part.control),
         left_out=tuple(one for part in parts for one in part.left_out),
         findings=tuple(finding for part in parts for finding in part.findings),
+        claims=tuple(claim for part in parts for claim in part.claims),
         fault=next((part.fault for part in parts if part.fault is not None), None),
         not_counted=tuple(log for part in parts for log in part.not_counted),
         seeds_aside=tuple(seed for part in parts for seed in part.seeds_aside),
@@ -123,13 +127,15 @@ def _record(paths: list[Path], rules: Ruleset, metric: str | None, *, of_control
         )
     selection = select(record, rules, metric)
     runs = tuple(Result.of(with_training(one), one.metric, log=record.shown(one.run.log)) for one in selection.claimed)
-    findings = (audit_control if of_control else audit)(record, selection, rules)
+    claims = [] if of_control else statements(record, selection, rules)
+    findings = audit_control(record, selection, rules) if of_control else audit(record, selection, rules, claims)
     counted = {one.run.seed for one in selection.claimed}
     others = {seed_of(run) for log in selection.aside for run in record.logs.get(log, [])}
     return Gathered(
         runs=runs,
         left_out=tuple(selection.left_out),
         findings=tuple(findings),
+        claims=tuple(claims),
         checked=checked(selection.claimed, rules, record),
         fault=_fault(record, selection, rules, metric),
         not_counted=tuple(record.shown(log) for log in selection.aside),

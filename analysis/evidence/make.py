@@ -10,6 +10,7 @@ from analysis.checks.data import check_control
 from analysis.checks.plan import Planned, compare, other_claim, own_rules
 from analysis.evidence.case import Case
 from analysis.evidence.checked import checked_control
+from analysis.evidence.claims import with_tests
 from analysis.evidence.compared import sample_of
 from analysis.evidence.gather import Gathered, gather
 from analysis.evidence.history import History
@@ -52,6 +53,7 @@ def make_case(asked: Asked) -> Case:
         if case.rules.has_test or not case.runs:
             check_results(case.runs, case.where, _fewest(case))
         case = _with_control(asked, case) if case.rules.has_test else replace(case, sota=None)
+        case = with_tests(case)
         case = replace(case, history=_history(asked, case))
         return replace(case, second=_second_lab(asked, case))
     except EvidenceError as error:  # what was read before stays in the Case
@@ -86,6 +88,7 @@ def _with_runs(asked: Asked, case: Case, gathered: Gathered) -> Case:
         control=gathered.control,
         left_out=gathered.left_out,
         findings=(*gathered.findings, *_own_rules(asked)),
+        claims=gathered.claims,
         not_counted=gathered.not_counted,
         checked=gathered.checked,
     )

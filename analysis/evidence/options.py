@@ -10,9 +10,9 @@ from typing import Any
 
 from analysis.checks.plan import plan_beside
 from analysis.evidence.history import History, read_history
-from analysis.evidence.track import track_of
 from analysis.evidence.usable import LARGEST
 from analysis.reading.result import Result
+from analysis.record.track import track_of
 from analysis.rules.ruleset import METRIC_UNITS, Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.sweepdir.plan import DesignKind, Plan, read_plan

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from analysis.record.keys import (
     DEEPEST,
@@ -22,23 +22,34 @@ from analysis.record.keys import (
 )
 
 MOST_SEEDS = 100
+MOST_NUMBERS = 20  # of one seed
+
+
+class SeedNumber(NamedTuple):
+    """A number of the JSON, and the normal key that it is under."""
+
+    value: Decimal
+    key: str
 
 
 @dataclass(slots=True, kw_only=True)
 class SeedClaim:
     """What is claimed of one seed: every bpb and every loss that the JSON gives it, in the order of writing.
 
-    key: the first key that names it.
+    key: the first key that names it. numbers: every number of it, with its normal key.
     """
 
     key: str
     val_bpbs: list[Decimal] = field(default_factory=list)
     val_losses: list[Decimal] = field(default_factory=list)
+    numbers: list[SeedNumber] = field(default_factory=list)
     log: str | None = None
 
     def take(self, key: str, value: Any) -> None:
         """Add a value if its normal key says what it is."""
         found = number(value)
+        if found is not None and len(self.numbers) < MOST_NUMBERS:
+            self.numbers.append(SeedNumber(found, key))
         if isinstance(value, str) and re.fullmatch(r"log(?:_?file|_path)?|train_log", key):
             self.log = value
         elif found is None or ELSEWHERE.search(key) or found >= LARGEST:

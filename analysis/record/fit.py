@@ -73,6 +73,11 @@ def is_exact(claimed: Decimal) -> bool:
     return isinstance(exponent, int) and exponent <= -EXACT
 
 
+def reach(claimed: Decimal) -> float:
+    """Return how far a value may be from a claimed one: half a unit of its last digit, 2e-5 at least."""
+    return max(ROUNDING, min(1.02 * half_a_unit(claimed), 0.01))
+
+
 def agrees(claimed: Decimal, value: float | None, better: float = math.inf) -> bool:
     """Return whether a value is the claimed one, at the claim's own printed precision (2e-5 at least, for rounding).
 
@@ -80,7 +85,7 @@ def agrees(claimed: Decimal, value: float | None, better: float = math.inf) -> b
     """
     if value is None or not math.isfinite(value):
         return False
-    most = max(ROUNDING, min(1.02 * half_a_unit(claimed), 0.01))
+    most = reach(claimed)
     return -max(ROUNDING, min(most, better)) <= float(claimed) - value <= most
 
 

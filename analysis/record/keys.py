@@ -21,11 +21,14 @@ SMALLEST = Decimal("1e-6")
 _NUMBER = re.compile(
     r"\s{0,9}[~≈]?\s{0,9}([-+]?\d{1,18}(?:[_,]\d{3})*(?:\.\d{1,18})?(?:[eE][-+]?\d{1,3})?)\s*(?:$|[^\d\w.]|bpb|BPB|bytes|nats|\s)"
 )
-ELSEWHERE = re.compile(  # of another submission, another stage, or no value at all
+_OTHERS = (  # of another submission or another stage
     r"baseline|control|previous|prior|sota|standing|threshold|compar|versus|(?:^|_)(?:vs|prev|old|before|ref|reference|target|goal"
-    r"|delta|diff|gain|improvement|std|excluded|failed|planned|extra|not_run|parent|merged|leader|beat|naive|upstream|original|pr_?\d+|prequant|unquantized|fp32|bf16|float|ema|swa|train_end|last_step|step|sd|stdev|stddev|var|variance|sem|ci|stderr|error|range|spread|p_value|p|t|df|t_statistic"
-    r"|z|max|min|best|worst|limit|cap|budget|notes?|roundtrip|no_ttt|without|pre|ablations?|int8_only|diagnostic|expected)(?:_|$)"
+    r"|delta|diff|gain|improvement|excluded|failed|planned|extra|not_run|parent|merged|leader|beat|naive|upstream|original|pr_?\d+|prequant|unquantized|fp32|bf16|float|ema|swa|train_end|last_step|step"
+    r"|limit|cap|budget|notes?|roundtrip|no_ttt|without|pre|ablations?|int8_only|diagnostic|expected)(?:_|$)"
 )
+_NO_VALUE = r"(?:^|_)(?:std|sd|stdev|stddev|var|variance|sem|ci|stderr|error|range|spread|p_value|p|t|df|t_statistic|z|max|min|best|worst)(?:_|$)"
+is_of_others = re.compile(_OTHERS).search  # of a normal key
+ELSEWHERE = re.compile(f"{_OTHERS}|{_NO_VALUE}")
 is_bpb = re.compile(r"(?:^|_)bpb(?:_|$)|bits_per_byte").search  # of a normal key
 is_loss = re.compile(r"(?:^|_)(?:val|eval|validation|test)_(?:loss|nats)(?:_|$)|^loss$").search
 _TOTAL = re.compile(r"(?:^|_)(?:total|artifact|submission)(?:_|$).*bytes|bytes_(?:total|artifact|submission)")

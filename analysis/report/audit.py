@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from analysis.evidence.audit import Audit
 from analysis.record.fit import Fit
+from analysis.report.claims import claims_counted
 from analysis.report.findings import checks_made, finding_lines, github_annotations
 from analysis.rules.findings import in_words
 from analysis.untrusted.escape import json_text, printable
@@ -30,13 +31,18 @@ def text(one: Audit) -> str:
     because = f", chosen by {one.rules_because}" if one.rules_because else ""
     where = printable_path(one.paths[0]) + (f" and {len(one.paths) - 1} more" if len(one.paths) > 1 else "")
     head = printable(f"Audit of {where}: {in_words(one.findings) or 'nothing found'} ({one.rules}{because}, {runs})")
-    said = (*finding_lines(one.findings), *map(printable, checks_made(one.checks, one.not_checked)))
+    counted = (*claims_counted(one.claims), *checks_made(one.checks, one.not_checked))
+    said = (*finding_lines(one.findings), *map(printable, counted))
     return "\n".join([head, *(f"  {line}" for line in said)]) + "\n"
 
 
 def as_json(audits: Sequence[Audit]) -> str:
     """Return all audits with all their findings."""
-    records = [asdict(one) | {"paths": [printable_path(path) for path in one.paths]} for one in audits]
+    records = [
+        asdict(one)
+        | {"paths": [printable_path(path) for path in one.paths], "claims": [claim.row() for claim in one.claims]}
+        for one in audits
+    ]
     findings = [finding for record in records for finding in record["findings"]]
     return json_text({"schema_version": 1, "rules": audits[0].rules, "findings": findings, "records": records})
 

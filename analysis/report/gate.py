@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from analysis.report.claims import claims_counted
 from analysis.report.findings import checks_made, finding_lines, github_annotations
 from analysis.report.statements import WORDS, not_counted, rules_in_words
 from analysis.untrusted.escape import printable, workflow_command
@@ -35,6 +36,7 @@ def gate(verdict: Verdict) -> str:
         [verdict.plan.sentence()] if verdict.plan is not None and verdict.plan.exact else []
     )  # else a finding says it
     said = (*verdict.notes, *plan, *not_counted(verdict), *finding_lines(verdict.findings))
+    said += (*claims_counted(verdict.claims),)
     lines += [f"  {line}" for line in (*said, *checks_made(verdict.checks, verdict.not_checked), *_not_proven(verdict))]
     return "".join(f"{printable(line)}\n" for line in lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from analysis.report.claims import claim_table, claims_counted, claims_that_do_not_fit
 from analysis.report.findings import finding_items
 from analysis.report.gate import word
 from analysis.report.statements import assumptions, concerns, facts, rules_in_words
@@ -25,11 +26,15 @@ def markdown(verdict: Verdict, where: str = "") -> str:
     parts.append(runs.pop("Runs", []))
     if items:
         parts += [["### Findings"], items[:FINDINGS_AT_ONCE]]
+    if verdict.claims:
+        parts += [["### Claims"], [*map(escape.markdown, claims_counted(verdict.claims))]]
+        parts += [[f"- {escape.markdown(line)}" for line in claims_that_do_not_fit(verdict.claims)]]
     folded = {
         f"{len(items) - FINDINGS_AT_ONCE} more findings": items[FINDINGS_AT_ONCE:],
         f"Numbers, by the rules of {escape.markdown(rules_in_words(verdict))}": (
             markdown_table(("", ""), numbers) if numbers else []
         ),
+        "Every claim": literal_table(claim_table(verdict.claims)),
         **runs,
         "Sensitivity": literal_table(sensitivity(verdict)),
         "What the numbers assume": [f"- {sentence}" for sentence in assumptions(verdict)],

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.reading.result import Result
+from analysis.report.claims import claim_table, claims_counted
 from analysis.report.findings import alike
 from analysis.report.gate import REFUSED, outcome, word
 from analysis.report.statements import WORDS, assumptions, concerns, facts, rules_in_words
@@ -65,6 +66,8 @@ def page(verdict: Verdict, command: str) -> str:
         facts=facts(verdict),
         runs=run_tables(verdict),
         findings=alike(verdict.findings),
+        claims=claim_table(verdict.claims),
+        claims_counted=claims_counted(verdict.claims),
         sensitivity=sensitivity(verdict),
         assumptions=assumptions(verdict),
         quotes=quotes(runs) if known else {},

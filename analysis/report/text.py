@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from analysis.report.claims import claims_counted, claims_that_do_not_fit
 from analysis.report.findings import finding_lines
 from analysis.report.statements import WORDS, assumptions, concerns, facts, rules_in_words
 from analysis.report.tables import aligned, run_tables, sensitivity, text_table
@@ -20,5 +21,7 @@ def text(verdict: Verdict) -> str:
         parts.append(["sensitivity", *text_table(narrow)])
     if verdict.findings:
         parts.append(["findings", *finding_lines(verdict.findings)])
+    if verdict.claims:
+        parts.append([*claims_counted(verdict.claims), *claims_that_do_not_fit(verdict.claims)])
     parts.append([f"assumes: {sentence}" for sentence in assumptions(verdict)])
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"

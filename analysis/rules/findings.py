@@ -88,6 +88,7 @@ class Code(StrEnum):
     PLAN_NOT_FOLLOWED = "plan-not-followed", WARNING, "Run what is missing and explain the rest."
     SPREAD_TOO_SMALL = "spread-too-small", WARNING, "Copied logs and the best of many runs have it: ask for every run."
     RUNS_LEFT_OUT = "runs-left-out", WARNING, "Count them, or say what makes them other runs."
+    CLAIM_NOT_IN_LOGS = "claim-not-in-logs", WARNING, "Take the number from the logs."
     RUN_NOT_READ = "run-not-read", WARNING, "Name it as a log, or say why it is none of the claim's runs."
     CAP_UNKNOWN = "cap-unknown", ERROR, "Print it in every log."
     EVAL_TIME_OVER_CAP = "eval-time-over-cap", ERROR, "Evaluate in time."

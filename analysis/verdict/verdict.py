@@ -14,6 +14,7 @@ from analysis.evidence.options import Change
 from analysis.reading.frame import for_json
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut
+from analysis.record.stated.said import Statement
 from analysis.rules.findings import Finding, errors
 from analysis.stats.fixed import Test
 from analysis.stats.spread import Spread
@@ -129,7 +130,7 @@ class Verdict:
     sd. rerun_at_least: what the mean of a rerun SOTA would have to be, with as many runs of the same spread, for the
     claim to be supported against those runs. level_at_own_sd: what a known-sigma test's level would be if the runs' own
     sd were the true one. all_runs: the test over every complete run of the claimed program and configuration, None where
-    all of them count. checks: how many the rules ask for; not_checked: those that could not be made. caps: the ruleset's, on a run's artifact_bytes and train_time_s.
+    all of them count. claims: what JSON and README say, each with what the logs say. checks: how many the rules ask for; not_checked: those that could not be made. caps: the ruleset's, on a run's artifact_bytes and train_time_s.
     """
 
     rules: str
@@ -163,6 +164,7 @@ class Verdict:
     all_runs: Reading | None = None
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    claims: tuple[Statement, ...] = ()
     checks: int = 0
     not_checked: tuple[NotChecked, ...] = ()
     not_counted: tuple[str, ...] = ()
@@ -187,6 +189,7 @@ class Verdict:
             "runs": case.runs,
             "control": case.control,
             "findings": case.findings,
+            "claims": case.claims,
             "checks": case.checked.asked,
             "not_checked": case.checked.not_made,
             "not_counted": case.not_counted,
@@ -221,6 +224,8 @@ class Verdict:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Result):
+        return value.row()
+    if isinstance(value, Statement):
         return value.row()
     if isinstance(value, Verification):
         return {key.name: _plain(getattr(value, key.name)) for key in fields(value)}

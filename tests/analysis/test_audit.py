@@ -203,6 +203,7 @@ CASES: dict[str, tuple[Change, Change]] = {  # code: (raises it, a near miss)
     ),
     "code-size-unmatched": (write("train_gpt.py", SOURCE + "# one more line\n"), write("train_gpt.py", SOURCE.rstrip("\n"))),
     "source-not-shipped": (write("train_gpt.py", SOURCE.replace("hello", "h").replace("{1}", "{2}")), write("train_gpt.py", SOURCE.replace("\n", "\r\n"))),
+    "claim-not-in-logs": (claim(val_bpb_std=0.0005), claim(val_bpb_std=0.0019)),
     "submission-schema": (claim(author=None), claim(author="somebody else", more={"a": [1]})),
     "seed-missing": (swap("seed:42\n", ""), swap("seed:42\n", "Seed = 42\n")),
     "file-not-read": (
@@ -275,7 +276,7 @@ def test_a_finding_and_its_near_miss(record: Record, code: str) -> None:
         (claim(val_loss="2.0283", val_bpb="1.2013"), "submission-schema"),
         (claim(seed_results={"1337": 1.2014, "42": 1.1994, "8": 1.2031}), "seed-mismatch"),
         (claim(seed_results=[{"seed": 42, "val_bpb": 1.1994, "log": "train_seed7.log"}]), "seed-mismatch"),
-        (claim(seed_results={"1337": 1.2014, "42": 1.1994, "7": 1.2099}), "submission-schema"),
+        (claim(seed_results={"1337": 1.2014, "42": 1.1994, "7": 1.2099}), "claim-not-in-logs"),
         (swap("Total submission size int8", "Total submission size: 15 bytes, int8"), None),
         (swap(f"int8+zlib: {TOTAL} bytes", "int8+zlib: 16000 bytes"), "log-clobbered"),
         (swap("val_bpb:1.1994 ", "val_bpb:1.1995 "), "log-clobbered"),
@@ -422,6 +423,12 @@ FACTS = ("seed", "train_time_ms", "last_step", "total_steps", "world_size", "tor
 by_log = itemgetter("log", "line")
 
 
+CLAIMS_WRONG = {  # warnings that are true: an sd that the logs do not give; a loss and sizes of other artifacts
+    "2026-04-06_SP8192_HessianSDClip_ProgressiveRecurrence",
+    "2026-04-23_SP8192_CaseOps_SparseGate_QuantGate_Loop45_PhasedTTT_PolarNS_MinLR_FusedCE",
+}
+
+
 def test_the_real_records(real_logs: Path) -> None:
     """Every run that the ten public claims rest on, and exactly the errors that a careful reader raises."""
     expected = json.loads((real_logs / "expected.json").read_text())
@@ -443,7 +450,8 @@ def test_the_real_records(real_logs: Path) -> None:
                 {"log": record.shown(one.run.log)} | values | sizes | {fact: getattr(run, fact) for fact in FACTS}
             )
         assert sorted(found, key=by_log) == sorted(wanted["runs"], key=by_log), folder
-        assert {finding.code for finding in audit(record, selection, RULES)} == set(wanted["findings"]), folder
+        wrong = {"claim-not-in-logs"} if folder in CLAIMS_WRONG else set()
+        assert {finding.code for finding in audit(record, selection, RULES)} == set(wanted["findings"]) | wrong, folder
 
 
 # -- what a sceptical organiser tried ------------------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""Claimed t and p: they need what must be beaten, so they are compared once the Case is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+
+from analysis.checks.claim import check_statements
+from analysis.evidence.case import Case
+from analysis.record.fit import half_a_unit
+from analysis.record.stated.said import Holds, Kind, Statement
+from analysis.rules.findings import graded
+from analysis.stats import fixed
+from analysis.stats.fixed import Sample, StatisticsError, Test
+from analysis.untrusted.refusal import EvidenceError
+
+ROUNDED = (3, 4, 5, 6)  # decimals that people round values to before they test them
+
+
+def with_tests(case: Case) -> Case:
+    """Return the Case with its claimed t and p compared with the tests that its runs allow, one- and two-sided."""
+    if not any(one.claim.kind in (Kind.T, Kind.P) for one in case.claims):
+        return case
+    try:
+        tests = list(_tests(case))
+    except EvidenceError:
+        return case
+    claims = tuple(_compared(one, tests, case) if one.claim.kind in (Kind.T, Kind.P) else one for one in case.claims)
+    tested = [one for one in claims if one.claim.kind in (Kind.T, Kind.P)]
+    found = graded(check_statements(tested, (), case.rules), case.rules.findings)
+    return replace(case, claims=claims, findings=(*case.findings, *found))
+
+
+def _tests(case: Case) -> Iterator[Test]:
+    """Yield the tests that a claim may mean: first the rules' own, then without the margin and on rounded values."""
+    compared, rules = case.compared, case.rules
+    values = [value for run in case.runs if (value := run.value(rules.metric)) is not None]
+    samples = [compared.sample]
+    for digits in ROUNDED:
+        try:
+            samples.append(Sample.of([round(value, digits) for value in values]))
+        except StatisticsError:
+            continue
+    for sample in samples:
+        for margin in dict.fromkeys((compared.margin, 0.0)):
+            threshold = compared.threshold + compared.margin - margin
+            if rules.sigma is not None and not rules.is_t_test:
+                yield fixed.known_sigma_z(sample, threshold, rules.sigma, compared.control)
+            if compared.control is not None:
+                yield fixed.welch_t(sample, compared.control, margin)
+                yield fixed.pooled_t(sample, compared.control, margin)
+            if sample.sd > 0:
+                yield fixed.one_sample_t(sample, threshold)
+
+
+def _compared(one: Statement, tests: list[Test], case: Case) -> Statement:
+    claim = one.claim
+    if not tests or claim.value is None:
+        return one
+    own = tests[0]
+    if claim.kind is Kind.T:
+        fits = any(_near(abs(claim.value), abs(test.statistic)) for test in tests)
+        evidence = f"{own.statistic:.4f} ({own.name} against {case.compared.threshold:.8f})"
+    else:
+        sides = [p for test in tests for p in (test.p_value, 2 * min(test.p_value, 1 - test.p_value))]
+        fits = any(p < float(claim.value) if claim.most else _near(claim.value, p) for p in sides)
+        evidence = f"{own.p_value:.6g} ({own.name} against {case.compared.threshold:.8f})"
+    holds = Holds.YES if fits else Holds.NO if claim.strict or case.control else Holds.UNKNOWN
+    first = case.runs[0]
+    return replace(one, holds=holds, evidence=evidence, log=first.log, log_line=first.line or 1)
+
+
+def _near(claimed: Decimal, value: float) -> bool:
+    """Return whether a value is the claimed one within a unit of its last digit."""
+    return abs(float(claimed) - value) <= 2.04 * half_a_unit(claimed)

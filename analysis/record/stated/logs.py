@@ -1,0 +1,129 @@
+"""The logs as claims are compared with them: the runs of each seed, and the samples that a mean may be of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from analysis.reading.grammar import Metric
+from analysis.reading.run import Run
+from analysis.record.fit import mean
+from analysis.record.folder import Record, seed_of
+from analysis.record.metrics import labelled, labels_of, metrics_of
+from analysis.record.selection import Selection
+from analysis.record.stated.said import Holds, Said, Statement
+from analysis.rules.ruleset import Ruleset
+
+MOST_ENDS = 50  # metrics of one run
+MOST_OF_SEED = 500  # metrics of one seed's runs
+MOST_LABELS = 20
+MOST_SAMPLES = 200
+ROUNDED = (3, 4, 5, 6)  # decimals that people round values to before they take an sd
+METRICS = ("val_bpb", "val_loss")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """A metric that a run prints at its end, and the run."""
+
+    run: Run
+    metric: Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Runs that may be meant together, by one metric. sds: of the values, and of the values as people round them."""
+
+    metric: str
+    ends: Sequence[End]
+    mean: float
+    sds: Sequence[float]
+
+    @classmethod
+    def of(cls, ends: Sequence[End], metric: str) -> Sample:
+        """Take the runs that have this metric."""
+        own = [end for end in ends if getattr(end.metric, metric) is not None]
+        values = [getattr(end.metric, metric) for end in own]
+        tried = (values, *([round(value, digits) for value in values] for digits in ROUNDED))
+        sds = [deviation(one, ddof) for one in tried for ddof in (1, 0)]
+        return cls(metric=metric, ends=own, mean=mean(values) if own else math.nan, sds=sds)
+
+    @property
+    def n(self) -> int:
+        return len(self.ends)
+
+
+def deviation(values: Sequence[float], ddof: int) -> float:
+    """Return the standard deviation; NaN of too few or infinite values."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return math.nan
+    middle = mean(values)
+    return math.sqrt(math.fsum((value - middle) ** 2 for value in values) / (len(values) - ddof))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs:
+    """What claims are compared with.
+
+    ends: by seed, what its runs end in, first that which counts. samples: runs that may be meant together, each with one
+    metric: first those that count, then each folder's under each label. better: how much a claimed value may be better.
+    """
+
+    record: Record
+    selection: Selection
+    ends: Mapping[int | None, Sequence[End]]
+    samples: Sequence[Sample]
+    better: float
+
+    @classmethod
+    def of(cls, record: Record, selection: Selection, rules: Ruleset) -> Logs:
+        """Arrange the runs of a folder."""
+        counted = [End(run=one.run, metric=one.metric) for one in selection.claimed]
+        ends: dict[int | None, list[End]] = {}
+        for end in counted:
+            ends.setdefault(seed_of(end.run), []).append(end)
+        for run in record.runs:
+            of_seed = ends.setdefault(seed_of(run), [])
+            of_seed += islice(_ends(run), max(0, MOST_OF_SEED - len(of_seed)))
+        complete = [run for run in record.runs if metrics_of(run, rules)]
+        meant = (counted, *_together(complete, rules))
+        samples = [sample for sample in (Sample.of(one, what) for one in meant for what in METRICS) if sample.ends]
+        return cls(record=record, selection=selection, ends=ends, samples=samples, better=rules.margin / 10)
+
+    def seen(self, said: Said, holds: Holds, evidence: str, end: End, *, worse_by: float = 0.0) -> Statement:
+        """Return a claim with what a run ends in."""
+        return Statement(
+            claim=said,
+            holds=holds,
+            evidence=evidence,
+            log=self.record.shown(end.run.log),
+            log_line=end.metric.line,
+            worse_by=worse_by,
+        )
+
+
+def metrics_meant(said: Said) -> Sequence[str]:
+    """Return which metrics a value may be of: bpb before loss where nothing says."""
+    return METRICS if said.metric is None else (said.metric,)
+
+
+def _ends(run: Run) -> Iterator[End]:
+    kept = [*reversed(run.finals), *reversed(run.metrics)][:MOST_ENDS]
+    for metric in (*kept, *([run.validation] if run.validation is not None else [])):
+        yield End(run=run, metric=metric)
+
+
+def _together(complete: Sequence[Run], rules: Ruleset) -> list[list[End]]:
+    """Return each folder's runs under each label."""
+    folders: dict[Path, list[Run]] = {}
+    for run in complete:
+        folders.setdefault(run.log.parent, []).append(run)
+    found = []
+    for runs in list(folders.values())[:MOST_SAMPLES]:
+        for label in labels_of(runs, rules)[:MOST_LABELS]:
+            ends = [(run, metric) for run in runs if (metric := labelled(run, label, rules)) is not None]
+            found.append([End(run=run, metric=metric) for run, metric in ends])
+    return found[:MOST_SAMPLES]
