@@ -46,10 +46,10 @@ NOTHING = "This change adds or changes no record: there is nothing to check."
 AUDITED = "audited"
 TESTED = (Standing.NEW, Standing.CLAIMS_MORE)
 HOW = {
-    Standing.NEW: ":",
-    Standing.CLAIMS_MORE: " stood before and claims more now, so it is tested as a new one:",
-    Standing.STOOD: " stood before, so it is audited and not tested:",
-    Standing.REMOVED: " stood before:",
+    Standing.NEW: "",
+    Standing.CLAIMS_MORE: " it stood before and claims more now, so it is tested as a new one.",
+    Standing.STOOD: " it stood before, so it is audited and not tested.",
+    Standing.REMOVED: " it stood before.",
 }
 
 
@@ -127,7 +127,7 @@ class Asked:
 def main() -> NoReturn:
     tolerate_any_text()
     names = (*OPTIONS, "path", "base", "rules", INPUT)
-    inputs = {name: value for name in names if (value := os.environ.get(f"SEEDPROOF_{name.upper()}", "").strip())}
+    inputs = {name: value for name in names if (value := os.environ.get(f"SEEDPROOF_{name.upper()}"))}
     try:
         asked = Asked(inputs)
         touched = asked.records()
@@ -142,7 +142,7 @@ def main() -> NoReturn:
 
 def outcome_of(one: Touched, rules: str, options: Mapping[str, list[str]]) -> Outcome:
     """Judge one record, and print what `check` or `audit` prints."""
-    print(f"Record {printable(str(one.folder))}{HOW[one.standing]}", flush=True)
+    print(f"Record {printable(str(one.folder))}:{HOW[one.standing]}", flush=True)
     gone = graded(one.gone, load(rules).findings)
     try:
         if one.standing is Standing.REMOVED:

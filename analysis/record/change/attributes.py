@@ -35,7 +35,7 @@ def check_attributes(changed: Iterable[Path], before: Tree, after: Tree, evidenc
             for number in sorted(applies)[:1]:
                 raise ChangeError(
                     f"{path}, line {number}: this change {verb} `{printable(risky[number].strip())[:LONGEST]}`, which may "
-                    f"change what is checked out of {path.parent / applies[number]}. Take it out of this change."
+                    f"change what is checked out of {path.parent / applies[number]}. Leave it out, or look at this change by hand."
                 )
 
 

@@ -54,15 +54,19 @@ class Side:
 
     files: Tree
 
-    def evidence(self, folder: Path) -> Mapping[Path, Blob]:
-        """Return the evidence of a folder, by its path in it."""
+    def below(self, folder: Path) -> Mapping[Path, Blob]:
+        """Return the files of a folder, by their path in it."""
         return self._below.get(folder, {})
+
+    def evidence(self, folder: Path) -> dict[Path, Blob]:
+        """Return those that a verdict may rest on."""
+        return {path: blob for path, blob in self.below(folder).items() if is_evidence(path)}
 
     @cached_property
     def _below(self) -> dict[Path, dict[Path, Blob]]:
         below: dict[Path, dict[Path, Blob]] = {}
         for path, blob in self.files.items():
-            for folder in path.parents if is_evidence(path) else ():
+            for folder in path.parents:
                 below.setdefault(folder, {})[path.relative_to(folder)] = blob
         return below
 
@@ -114,8 +118,9 @@ def _removed(before: Side, record: Path) -> Touched:
 
 def _numbers(side: Side, folder: Path) -> list[bytes]:
     """Return the numbers in a record's README: where they change, its claims may."""
-    readmes = [path for path in side.files if path.parent == folder and path.name.lower().startswith("readme")]
-    text = b"\n".join(content(side.files[path]) for path in sorted(readmes))
+    files = side.below(folder)
+    readmes = sorted(path for path in files if len(path.parts) == 1 and path.name.lower().startswith("readme"))
+    text = b"\n".join(content(files[path]) for path in readmes)
     return _NUMBER.findall(_LINK.sub(b"", text))
 
 
@@ -137,9 +142,9 @@ def _is_record(side: Side, folder: Path) -> bool:
 @cache
 def _stood(side: Side, folder: Path) -> bool:
     """Return whether a record was in this folder, or at least a text that claims to be one."""
-    if any(path.is_relative_to(folder) for path in side.files) and not side.evidence(folder):
-        return True
     files = side.evidence(folder).items()
+    if not files:
+        return bool(side.below(folder))
     return any(is_submission(path.name) or path.name == PLAN or _is_log(path, blob) for path, blob in files)
 
 

@@ -35,10 +35,11 @@ def records_to_judge(top: str, target: str, measures: Mapping[str, str]) -> list
         return [Touched(folder=one) for one in _listed(folder)]
     found = _touched_records(changed, folder) if folder.is_dir() else {}
     _check_attributes(changed, since, [folder, *map(Path, measures.values())])
-    touched = touched_records(Side(files=before), Side(files=after), found, folder)
+    side = Side(files=after)
+    touched = touched_records(Side(files=before), side, found, folder)
     for one in touched:
         if one.standing in (Standing.NEW, Standing.CLAIMS_MORE, Standing.STOOD):
-            files = {path: blob for path, blob in after.items() if path.is_relative_to(one.folder)}
+            files = {one.folder / path: blob for path, blob in side.below(one.folder).items()}
             check_as_committed(files, filter(is_evidence, files_below(one.folder).files))
     return touched
 
