@@ -103,10 +103,13 @@ class Asked:
         """Return the options of `check` for records under these rules.
 
         The workflow must say what is to be beaten: without it the plan of a sweep, which is its author's, would. Rules
-        that a path chose bring their own target where they have one.
+        that a path chose bring their own target where they have one; rules without a test need none.
         """
         given = {name: self.inputs[name] for name in OPTIONS if name in self.inputs}
         ruleset = load(rules)
+        if not ruleset.has_test:
+            given = {name: value for name, value in given.items() if name not in ("sota", "control")}
+            return _as_words({"rules": rules} | given)
         has_own = ruleset.target is not None and (rules != self.usual or given.get("sota") == AUTO)
         if has_own or not {"sota", "control"} & given.keys():
             if ruleset.target is None:
@@ -121,7 +124,11 @@ class Asked:
             stood = standing_at(self.target, Path(self.top), ruleset, lambda folder: self.rules_of(folder) == rules)
             self.notes.append(stood.said)
             given["sota"] = repr(stood.sota)
-        return [f"--{name}={value}" for name, value in ({"rules": rules} | given).items()]
+        return _as_words({"rules": rules} | given)
+
+
+def _as_words(options: Mapping[str, str]) -> list[str]:
+    return [f"--{name}={value}" for name, value in options.items()]
 
 
 def main() -> NoReturn:

@@ -600,6 +600,34 @@ def test_an_old_record_that_claims_more_is_tested(
     assert "Record records/old: it stood before and claims more now" in ended.stdout
 
 
+def test_an_old_record_without_a_headline_is_tested_when_it_has_other_runs(
+    repository: Repository, add: Callable[..., Path], record: Record
+) -> None:
+    old = stood(repository, add)
+    edit_json(old, val_bpb=None, val_loss=None)
+    shutil.copy(record({4: 1.2}, "better") / "train_seed4.log", old)
+    ended = repository.run(repository.pull_request(), sota=NOT_BEATEN)
+    assert ended.code == 1
+    assert "claims more now" in ended.stdout
+
+
+def test_a_folder_of_words_alone_does_not_make_its_record_an_old_one(
+    repository: Repository, add: Callable[..., Path]
+) -> None:
+    words = repository.folder / "records" / "mine"
+    words.mkdir()
+    (words / "README.md").write_text("# To come\n")
+    repository.base = repository.commit("words")
+    (words / "README.md").write_text("# Nearly there\n")
+    assert repository.run(repository.pull_request(), sota=NOT_BEATEN).outputs["verdict"] == "none"
+    shutil.rmtree(words)
+    add(GOOD)
+    repository.commit("a record")
+    ended = repository.run(sota=NOT_BEATEN)
+    assert ended.outputs["verdict"] == "not_supported"
+    assert "Record records/mine:\n" in ended.stdout
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -762,6 +790,16 @@ def test_rules_go_by_path_and_the_first_line_that_fits(repository: Repository, a
     assert named == {
         "records/a": "parameter-golf", "records/old": "nanogpt-track-1", "records/track_3_old/old": "nanogpt-track-3",
     }  # fmt: skip
+
+
+def test_a_submission_of_a_track_without_a_test_has_nothing_to_beat(
+    repository: Repository, add: Callable[..., Path]
+) -> None:
+    (repository.folder / "records" / "track_non_record_16mb").mkdir()
+    add({1: 1.2}, "study", below="records/track_non_record_16mb")
+    by_path = "records/track_non_record*: parameter-golf-non-record"
+    ended = repository.run(repository.pull_request(), sota="auto", rules_by_path=by_path)
+    assert (ended.code, ended.outputs["verdict"]) == (0, "evidence_fits"), ended.stdout
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.report.findings import checks_made, finding_lines, github_annotations
-from analysis.report.statements import WORDS, not_counted, rules_in_words
+from analysis.report.statements import WORDS, not_counted, plain_p, rules_in_words
 from analysis.report.tables import Table, literal_table, or_dash
 from analysis.untrusted.escape import markdown, printable, workflow_command
-from analysis.verdict.numbers import format_p
-from analysis.verdict.verdict import SUPPORTED, Verdict
+from analysis.verdict.verdict import FITS, SUPPORTED, Verdict
 
 REFUSED = "refused"
 LONGEST_NAME = 120  # characters of a record's name in the table of many
@@ -22,7 +21,7 @@ ROW_BYTES = 500  # of that table, at most in any usual case
 
 def outcome(verdict: Verdict) -> str:
     """Return the verdict's answer, or `refused` where error-level findings overrule one that would pass."""
-    return REFUSED if verdict.verdict is SUPPORTED and verdict.errors else verdict.verdict
+    return REFUSED if verdict.verdict in (SUPPORTED, FITS) and verdict.errors else verdict.verdict
 
 
 def word(verdict: Verdict) -> str:
@@ -30,7 +29,8 @@ def word(verdict: Verdict) -> str:
     if outcome(verdict) != REFUSED:
         return WORDS[verdict.verdict]
     plural = "s" if verdict.errors > 1 else ""
-    return f"REFUSED for {verdict.errors} error-level finding{plural}, though the numbers are SUPPORTED"
+    numbers = "the numbers are SUPPORTED" if verdict.verdict is SUPPORTED else "the claimed number is in the logs"
+    return f"REFUSED for {verdict.errors} error-level finding{plural}, though {numbers}"
 
 
 def exit_code(verdict: Verdict) -> int:
@@ -87,7 +87,7 @@ def table_of(lines: Sequence[Line]) -> Table:
             "record": printable(one.record if len(one.record) <= LONGEST_NAME else f"...{one.record[-LONGEST_NAME:]}"),
             "verdict": one.verdict.replace("_", " "),
             "gain": or_dash(one.gain, "{:.6f}"),
-            "p": "-" if one.p_value is None else format_p(one.p_value),
+            "p": "-" if one.p_value is None else plain_p(one.p_value),
             "errors": str(one.errors),
             "warnings": str(one.warnings),
         }

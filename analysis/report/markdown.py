@@ -43,10 +43,10 @@ def audit_markdown(audit: Audit, where: str) -> str:
     """Return the report on a record that is audited and not tested."""
     number = errors(audit.findings)
     said = f"refused for {number} error-level finding{'s' if number > 1 else ''}" if number else "audited"
-    items = finding_items(audit.findings)
+    items, found = finding_items(audit.findings), in_words(audit.findings) or "nothing found"
     parts = [
         [f"## seedproof: {said}, {escape.markdown(where)}"],
-        [escape.markdown(f"Not tested: {in_words(audit.findings) or 'nothing found'} by {audit.rules}.")],
+        [escape.markdown(f"It stood before, so it is audited by {audit.rules} and not tested: {found}.")],
         [escape.markdown(line) for line in checks_made(audit.checks, audit.not_checked)],
     ]
     return _joined([*parts, *_first_findings(items), *_folded(_more_findings(items))])

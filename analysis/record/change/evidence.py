@@ -86,7 +86,8 @@ def touched_records(before: Side, after: Side, records: Mapping[Path, Iterable[P
     empty = [record for record in sorted(stood) if not any(map(_is_log_name, after.evidence(record)))]
     found = []
     for folder, files in records.items():
-        old = folder if _stood(before, folder) else _moved_from(before, after, folder, empty)
+        still_empty = before.below(folder) and not after.evidence(folder)
+        old = folder if still_empty or _stood(before, folder) else _moved_from(before, after, folder, empty)
         outside = any(is_evidence(path) and not path.is_relative_to(folder) for path in files)
         found.append(_compared(before, after, Touched(folder=folder, before=old), outside=outside))
     known = {one.before for one in found} | {one.folder for one in found}
@@ -141,10 +142,8 @@ def _is_record(side: Side, folder: Path) -> bool:
 
 @cache
 def _stood(side: Side, folder: Path) -> bool:
-    """Return whether a record was in this folder, or at least a text that claims to be one."""
+    """Return whether a record was in this folder, or around it."""
     files = side.evidence(folder).items()
-    if not files:
-        return bool(side.below(folder))
     return any(is_submission(path.name) or path.name == PLAN or _is_log(path, blob) for path, blob in files)
 
 
@@ -187,13 +186,13 @@ def _is_log(path: Path, blob: Blob) -> bool:
 
 
 def _claims_more(old: Mapping[Path, Blob], new: Mapping[Path, Blob]) -> bool:
-    """Return whether a record that stood claims a better headline; without any JSON, whether it has other runs."""
+    """Return whether a record that stood claims a better headline; without a headline, whether it has other runs."""
     then, now = _claim(old), _claim(new)
-    if now is None:
+    if now is None or (now.val_bpb is None and now.val_loss is None):
         logs = [{blob.digest for path, blob in files.items() if _is_log(path, blob)} for files in (old, new)]
-        return then is None and bool(logs[1] - logs[0])
+        return bool(logs[1] - logs[0])
     if then is None or (then.val_bpb is None and then.val_loss is None):
-        return now.val_bpb is not None or now.val_loss is not None
+        return True
     pairs = ((then.val_bpb, now.val_bpb), (then.val_loss, now.val_loss))
     return any(was is not None and is_ is not None and is_ < was for was, is_ in pairs)
 
