@@ -1,6 +1,6 @@
 """What does not fit in a record folder: findings alone, with file and line. Nothing of the folder is executed.
 
-    python -m analysis.audit PATH... [--rules NAME|FILE] [--format text|json|github]
+    python -m analysis.audit PATH... [--rules NAME|FILE] [--format text|json|github|sarif]
 
 Exit codes: 0 no finding of the level error, 1 at least one, 2 usage, 3 a sweep whose runs cannot be read.
 """
@@ -20,17 +20,21 @@ from analysis import cli
 @cli.PATHS
 @cli.RULES
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "github"]), help="[default: text; github when in Actions]"
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github", "sarif"]),
+    help="[default: text; github when in Actions]",
 )
 def main(paths: tuple[Path, ...], rules: str | None, form: str | None) -> None:
     """Show what does not fit in a record: findings with file and line. Exit code 1 when one of them is an error."""
     from analysis.evidence.audit import audit_all
-    from analysis.report.audit import as_annotations, as_json, text
+    from analysis.report.audit import as_annotations, as_json, as_sarif, text
     from analysis.rules.findings import errors
 
     audits = audit_all(paths, rules)
     form = form or ("github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text")
-    sys.stdout.writelines([as_json(audits)] if form == "json" else map(text, audits))
+    whole = {"json": as_json, "sarif": as_sarif}.get(form)
+    sys.stdout.writelines([whole(audits)] if whole else map(text, audits))
     sys.stdout.writelines(map(as_annotations, audits) if form == "github" else [])
     if any(errors(one.findings) for one in audits):
         raise SystemExit(1)

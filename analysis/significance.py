@@ -61,7 +61,7 @@ def main() -> None:
 
 @main.command()
 @shared_options
-@cli.format_option("text", "markdown", "json", "html")
+@cli.format_option("text", "markdown", "json", "html", "sarif")
 @cli.OUTPUT
 def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> None:
     """Report in full: runs, statistics, verdict."""
@@ -75,6 +75,8 @@ def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any
         shown = page(verdict, cli.this_command("analysis.significance"))
     elif form == "json":
         shown = json_text(verdict.to_json())
+    elif form == "sarif":
+        shown = as_sarif(verdict, paths)
     elif form == "markdown":
         shown = markdown(verdict)
     else:
@@ -85,7 +87,8 @@ def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any
 
 @main.command()
 @shared_options
-def check(paths: tuple[Path, ...], **asked: Any) -> None:
+@cli.format_option("text", "sarif")
+def check(form: str, paths: tuple[Path, ...], **asked: Any) -> None:
     """Pass or fail the claim: a few lines and an exit code. In GitHub Actions, annotations and a step summary too.
 
     Error-level findings fail it too: numbers that pass prove nothing if the evidence does not fit them.
@@ -93,7 +96,10 @@ def check(paths: tuple[Path, ...], **asked: Any) -> None:
     from analysis.report.gate import exit_code
 
     verdict = judged(paths, **asked)
-    print_gate(verdict, paths)
+    if form == "sarif":
+        sys.stdout.write(as_sarif(verdict, paths))
+    else:
+        print_gate(verdict, paths)
     end(verdict, exit_code(verdict))
 
 
@@ -104,6 +110,19 @@ def judged(paths: tuple[Path, ...], **asked: Any) -> Verdict:
     return judge(paths, Options(**asked))
 
 
+def as_sarif(verdict: Verdict, paths: tuple[Path, ...]) -> str:
+    from analysis.report.gate import word
+    from analysis.report.sarif import Judged, sarif
+
+    said = f"{word(verdict)}: {verdict.reason}"
+    return sarif([Judged(folder=one_folder(paths), said=said, findings=verdict.findings)])
+
+
+def one_folder(paths: tuple[Path, ...]) -> str:
+    """Return the folder that findings are named below; nothing where the PATHs are not one folder."""
+    return str(paths[0]) if len(paths) == 1 and paths[0].is_dir() else ""
+
+
 def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
     """Print what `check` prints, and append to the step summary."""
     from analysis.report.gate import gate, workflow_commands
@@ -112,7 +131,7 @@ def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
     where = str(paths[0]) if len(paths) == 1 else ""
     sys.stdout.write(coloured(gate(verdict)))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        sys.stdout.write(workflow_commands(verdict, where if os.path.isdir(where) else ""))
+        sys.stdout.write(workflow_commands(verdict, one_folder(paths)))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:

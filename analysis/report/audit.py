@@ -1,4 +1,4 @@
-"""An audit as text, as JSON and as GitHub annotations."""
+"""An audit as text, as JSON, as SARIF and as GitHub annotations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from analysis.evidence.audit import Audit
 from analysis.record.fit import Fit
 from analysis.report.claims import claims_counted
 from analysis.report.findings import checks_made, finding_lines, github_annotations
+from analysis.report.sarif import Judged, sarif
 from analysis.rules.findings import in_words
 from analysis.untrusted.escape import json_text, printable
 from analysis.untrusted.files import printable_path
@@ -47,6 +48,19 @@ def as_json(audits: Sequence[Audit]) -> str:
     return json_text({"schema_version": 1, "rules": audits[0].rules, "findings": findings, "records": records})
 
 
+def as_sarif(audits: Sequence[Audit]) -> str:
+    """Return all audits as one run of SARIF."""
+    return sarif(
+        Judged(folder=_folder(one), said=f"audited, {in_words(one.findings) or 'nothing found'}", findings=one.findings)
+        for one in audits
+    )
+
+
 def as_annotations(one: Audit) -> str:
     """Return a workflow command for each finding."""
-    return github_annotations(one.findings, str(one.paths[0]) if one.paths[0].is_dir() else "")
+    return github_annotations(one.findings, _folder(one))
+
+
+def _folder(one: Audit) -> str:
+    """Return the folder that an audit's findings are named below."""
+    return str(one.paths[0]) if one.paths[0].is_dir() else ""

@@ -44,10 +44,15 @@ def github_annotations(findings: Iterable[Finding], folder: str) -> str:
 
 def annotation(finding: Finding, folder: str) -> str:
     kind = {ERROR: "error", WARNING: "warning"}.get(finding.severity, "notice")
+    place = place_of(finding, folder)
+    return workflow_command(kind, finding.message, file=place, line=finding.line, title=finding.code)
+
+
+def place_of(finding: Finding, folder: str) -> str:
+    """Return the file of a finding as a path from the working directory; it is named below `folder`."""
     below = os.path.join(folder, finding.file)
     of_control = os.path.lexists(finding.file) and not os.path.lexists(below)  # named from the working directory
-    place = os.path.normpath(finding.file if of_control else below)
-    return workflow_command(kind, finding.message, file=place, line=finding.line, title=finding.code)
+    return os.path.normpath(finding.file if of_control else below)
 
 
 def checks_made(checks: int, not_checked: Sequence[NotChecked]) -> list[str]:

@@ -1,19 +1,28 @@
-"""What `check` prints and exits with. Error-level findings refuse a claim whose numbers would pass."""
+"""What `check` prints and exits with, and the action of many records.
+
+Error-level findings refuse a claim whose numbers would pass.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from analysis.report.claims import claims_counted
 from analysis.report.findings import checks_made, finding_lines, github_annotations
-from analysis.report.statements import WORDS, not_counted, rules_in_words
-from analysis.untrusted.escape import printable, workflow_command
-from analysis.verdict.verdict import SUPPORTED, Verdict
+from analysis.report.statements import WORDS, not_counted, plain_p, rules_in_words
+from analysis.report.tables import Table, literal_table, or_dash
+from analysis.untrusted.escape import markdown, printable, workflow_command
+from analysis.verdict.verdict import FITS, SUPPORTED, Verdict
 
 REFUSED = "refused"
+LONGEST_NAME = 120  # characters of a record's name in the table of many
+ROW_BYTES = 500  # of that table, at most in any usual case
 
 
 def outcome(verdict: Verdict) -> str:
     """Return the verdict's answer, or `refused` where error-level findings overrule one that would pass."""
-    return REFUSED if verdict.verdict is SUPPORTED and verdict.errors else verdict.verdict
+    return REFUSED if verdict.verdict in (SUPPORTED, FITS) and verdict.errors else verdict.verdict
 
 
 def word(verdict: Verdict) -> str:
@@ -21,7 +30,8 @@ def word(verdict: Verdict) -> str:
     if outcome(verdict) != REFUSED:
         return WORDS[verdict.verdict]
     plural = "s" if verdict.errors > 1 else ""
-    return f"REFUSED for {verdict.errors} error-level finding{plural}, though the numbers are SUPPORTED"
+    numbers = "the numbers are SUPPORTED" if verdict.verdict is SUPPORTED else "the claimed number is in the logs"
+    return f"REFUSED for {verdict.errors} error-level finding{plural}, though {numbers}"
 
 
 def exit_code(verdict: Verdict) -> int:
@@ -55,3 +65,57 @@ def workflow_commands(verdict: Verdict, folder: str) -> str:
     kind = "error" if exit_code(verdict) else "notice"
     first = workflow_command(kind, f"{word(verdict)}: {verdict.reason}", title="seedproof")
     return f"{first}\n{github_annotations(verdict.findings, folder)}"
+
+
+# -- many records ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What one of many records comes to. gain: how much better than what must be beaten its mean is."""
+
+    record: str
+    verdict: str
+    gain: float | None = None
+    p_value: float | None = None
+    errors: int = 0
+    warnings: int = 0
+
+
+def table_of(lines: Sequence[Line]) -> Table:
+    """Return the table of many records."""
+    return [
+        {
+            "record": printable(one.record if len(one.record) <= LONGEST_NAME else f"...{one.record[-LONGEST_NAME:]}"),
+            "verdict": one.verdict.replace("_", " "),
+            "gain": or_dash(one.gain, "{:.6f}"),
+            "p": "-" if one.p_value is None else plain_p(one.p_value),
+            "errors": str(one.errors),
+            "warnings": str(one.warnings),
+        }
+        for one in lines
+    ]
+
+
+def document(lines: Sequence[Line], reports: Sequence[str], notes: Sequence[str], most: int) -> str:
+    """Return a Markdown page of about `most` bytes: the table of several records, the notes, then their reports.
+
+    Reports that no longer fit are left out, and the page says how many.
+    """
+    said = [f"- {markdown(note)}\n" for note in notes]
+    parts = ["".join(said)] if said else []
+    if len(lines) > 1:
+        shown = table_of(lines[: most // ROW_BYTES])
+        more = f"\nand {len(lines) - len(shown)} more records\n" if len(shown) < len(lines) else ""
+        table = "\n".join(literal_table(shown))
+        parts = [f"## seedproof: {len(lines)} records\n", f"{table}\n{more}", *parts]
+    elif reports:
+        parts, reports = [reports[0], *parts], reports[1:]
+    size = sum(len(part.encode("utf-8", "backslashreplace")) for part in parts)
+    for number, report in enumerate(reports):
+        size += len(report.encode("utf-8", "backslashreplace"))
+        if size > most:
+            parts.append(f"{len(reports) - number} more reports do not fit: see the log of the run.\n")
+            break
+        parts.append(report)
+    return "\n".join(parts)

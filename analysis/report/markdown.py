@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+from analysis.evidence.audit import Audit
 from analysis.report.claims import claim_table, claims_counted, claims_that_do_not_fit
-from analysis.report.findings import finding_items
+from analysis.report.findings import checks_made, finding_items
 from analysis.report.gate import word
 from analysis.report.statements import assumptions, concerns, facts, rules_in_words
 from analysis.report.tables import literal_table, markdown_table, run_tables, sensitivity
+from analysis.rules.findings import errors, in_words
 from analysis.untrusted import escape
 from analysis.verdict.verdict import Verdict
 
@@ -23,6 +27,7 @@ def markdown(verdict: Verdict, where: str = "") -> str:
     parts += [[escape.markdown(line)] for line in (verdict.reason, *concerns(verdict))]
     runs = {name.capitalize(): literal_table(table) for name, table in run_tables(verdict).items()}
     items, numbers = finding_items(verdict.findings), facts(verdict)
+    parts += [runs.pop("Runs", []), *_first_findings(items)]
     parts.append(runs.pop("Runs", []))
     if items:
         parts += [["### Findings"], items[:FINDINGS_AT_ONCE]]
@@ -30,7 +35,7 @@ def markdown(verdict: Verdict, where: str = "") -> str:
         parts += [["### Claims"], [*map(escape.markdown, claims_counted(verdict.claims))]]
         parts += [[f"- {escape.markdown(line)}" for line in claims_that_do_not_fit(verdict.claims)]]
     folded = {
-        f"{len(items) - FINDINGS_AT_ONCE} more findings": items[FINDINGS_AT_ONCE:],
+        **_more_findings(items),
         f"Numbers, by the rules of {escape.markdown(rules_in_words(verdict))}": (
             markdown_table(("", ""), numbers) if numbers else []
         ),
@@ -39,7 +44,39 @@ def markdown(verdict: Verdict, where: str = "") -> str:
         "Sensitivity": literal_table(sensitivity(verdict)),
         "What the numbers assume": [f"- {sentence}" for sentence in assumptions(verdict)],
     }
-    for summary, lines in folded.items():
-        if lines:
-            parts += [[f"<details><summary>{summary}</summary>"], lines, ["</details>"]]
+    return _joined([*parts, *_folded(folded)])
+
+
+def audit_markdown(audit: Audit, where: str) -> str:
+    """Return the report on a record that is audited and not tested."""
+    number = errors(audit.findings)
+    said = f"refused for {number} error-level finding{'s' if number > 1 else ''}" if number else "audited"
+    items, found = finding_items(audit.findings), in_words(audit.findings) or "nothing found"
+    parts = [
+        [f"## seedproof: {said}, {escape.markdown(where)}"],
+        [escape.markdown(f"It stood before, so it is audited by {audit.rules} and not tested: {found}.")],
+        [escape.markdown(line) for line in checks_made(audit.checks, audit.not_checked)],
+    ]
+    return _joined([*parts, *_first_findings(items), *_folded(_more_findings(items))])
+
+
+def _first_findings(items: list[str]) -> list[list[str]]:
+    return [["### Findings"], items[:FINDINGS_AT_ONCE]] if items else []
+
+
+def _more_findings(items: list[str]) -> dict[str, list[str]]:
+    return {f"{len(items) - FINDINGS_AT_ONCE} more findings": items[FINDINGS_AT_ONCE:]}
+
+
+def _folded(folded: Mapping[str, list[str]]) -> list[list[str]]:
+    """Return parts that are shown on a click, by their summary; empty ones are left out."""
+    shown = {summary: lines for summary, lines in folded.items() if lines}
+    return [
+        part
+        for summary, lines in shown.items()
+        for part in ([f"<details><summary>{summary}</summary>"], lines, ["</details>"])
+    ]
+
+
+def _joined(parts: Iterable[list[str]]) -> str:
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"

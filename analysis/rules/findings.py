@@ -100,6 +100,7 @@ class Code(StrEnum):
         WARNING,
         "Say what the evaluation does that the validation in training does not.",
     )
+    EVIDENCE_REMOVED = "evidence-removed", ERROR, "Put it back, and add new runs as new files."
     TIME_OVER_CAP_BY_ONE_STEP = "time-over-cap-by-one-step", INFO, "The running step had to end: nothing to do."
     DUPLICATE_LOG = "duplicate-log", INFO, "It is counted once: nothing to do."
 

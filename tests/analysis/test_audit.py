@@ -234,7 +234,8 @@ JUDGED = {
     "plan-not-followed",
     "rules-changed",
     "spread-too-small",
-}  # need a plan or a verdict: test_planned.py, test_judge.py
+    "evidence-removed",
+}  # need a plan, a verdict or a commit: test_planned.py, test_judge.py, test_action.py
 
 
 def test_every_code_has_a_case() -> None:

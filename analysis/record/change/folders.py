@@ -3,31 +3,56 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from analysis.record.change.attributes import NAME as ATTRIBUTES
+from analysis.record.change.attributes import check_attributes
+from analysis.record.change.evidence import Side, Standing, Touched, is_evidence, touched_records
+from analysis.record.change.git import ChangeError, changed_files, check_as_committed, start_of, tree
 from analysis.record.claim import is_submission
 from analysis.record.discover import is_record, record_folders
 from analysis.sweepdir.layout import CONTROL, is_sweep
-from analysis.untrusted.files import LOG_SUFFIXES
-from analysis.untrusted.refusal import UsageError
+from analysis.untrusted.files import LOG_SUFFIXES, files_below
 
 
-class ChangeError(UsageError):
-    """A change that cannot be judged."""
+def records_to_judge(top: str, target: str, measures: Mapping[str, str]) -> list[Touched]:
+    """Return the records below `top` that the change touches; without a target of the change, all of them as new.
 
-
-def records_to_check(top: str, base: str, measures: Mapping[str, str]) -> list[Path]:
-    """Return the record folders below `top` that the change since `base` touches; without a change, all of them.
-
-    measures: by the name of their input, the paths that the change is judged by. Raises ChangeError where the change
-    touches one of these, and where it is unclear what a record holds: links, submodules, records inside records.
+    target: the commit that the change would be merged into. measures: by the name of their input, the paths that the change is judged by. Raises ChangeError where the change
+    touches one of these, where it is unclear what a record holds (links, submodules, records inside records), and where
+    the checkout is not what the commit holds.
     """
     folder = _path_of_checkout("path", top)
-    changed = _changed_files(base) if base else []
+    since = start_of(target) if target else ""
+    changed = changed_files(since) if target else []
+    _check_measures(changed, measures)
+    before, after = (tree(commit, folder) if target else {} for commit in (since, "HEAD"))
+    if not folder.is_dir() and not before:
+        raise ChangeError(f"path: {folder} is no folder of this checkout. Name the folder that holds the records.")
+    if not target:
+        return [Touched(folder=one) for one in _listed(folder)]
+    found = _touched_records(changed, folder) if folder.is_dir() else {}
+    _check_attributes(changed, since, [folder, *map(Path, measures.values())])
+    side = Side(files=after)
+    touched = touched_records(Side(files=before), side, found, folder)
+    for one in touched:
+        if one.standing in (Standing.NEW, Standing.CLAIMS_MORE, Standing.STOOD):
+            files = {one.folder / path: blob for path, blob in side.below(one.folder).items()}
+            check_as_committed(files, filter(is_evidence, files_below(one.folder).files))
+    return touched
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(record_folders(folder))
+    except OSError as error:
+        raise ChangeError(f"{error.filename} cannot be read: {error.strerror}.") from None
+
+
+def _check_measures(changed: Iterable[Path], measures: Mapping[str, str]) -> None:
+    """Raise ChangeError where a change touches what it would be judged by."""
     for name, value in measures.items():
         measure = _path_of_checkout(name, value)
         if touched := [path for path in changed if path.is_relative_to(measure) or measure.is_relative_to(path)]:
@@ -35,14 +60,16 @@ def records_to_check(top: str, base: str, measures: Mapping[str, str]) -> list[P
                 f"{name}: this change touches {touched[0]}, which it would be judged by. Change that in a pull request "
                 f"of its own, or look at this one by hand."
             )
-    if not folder.is_dir():
-        if base and _git_has(f"{base}:{folder}"):
-            return []  # the change removes it
-        raise ChangeError(f"path: {folder} is no folder of this checkout. Name the folder that holds the records.")
-    try:
-        return _touched_records(changed, folder) if changed else list(record_folders(folder))
-    except OSError as error:
-        raise ChangeError(f"{error.filename} cannot be read: {error.strerror}.") from None
+
+
+def _check_attributes(changed: Sequence[Path], since: str, places: Sequence[Path]) -> None:
+    """Raise ChangeError where a changed .gitattributes is about the records or what they are judged by."""
+    attributes = [path for path in changed if path.name == ATTRIBUTES]
+    if attributes:
+        before, after = tree(since, Path(".")), tree("HEAD", Path("."))
+        below = [path for path in {*before, *after} if any(path.is_relative_to(place) for place in places)]
+        evidence = [path for path in below if is_evidence(path) or path.suffix == ".toml"]
+        check_attributes(attributes, before, after, evidence)
 
 
 def _path_of_checkout(name: str, value: str) -> Path:
@@ -63,18 +90,18 @@ def _first_link(path: Path) -> Path | None:
 # -- records -----------------------------------------------------------------------------------------------------------
 
 
-def _touched_records(changed: list[Path], top: Path) -> list[Path]:
-    """Return the record folders that the changed files belong to, as the leaderboard would find them."""
+def _touched_records(changed: list[Path], top: Path) -> dict[Path, list[Path]]:
+    """Return the record folders that changed files belong to, as the leaderboard would find them, with these files."""
     for path in changed:
         if (link := _first_link(path)) and (link.is_relative_to(top) or top.is_relative_to(link)):
             raise ChangeError(f"{link} is a link. A record is judged by files of its own: put them in its place.")
         if path.is_dir() and path.is_relative_to(top):
             raise ChangeError(f"{path} is a submodule. A record is judged by files of its own: put them in its place.")
-    found = {_alone(top)} if is_record(top, list(top.iterdir())) else set()
+    found: dict[Path, list[Path]] = {_alone(top): []} if is_record(top, list(top.iterdir())) else {}
     for path in changed:
-        if path.is_relative_to(top):
-            found |= _records_of(path, top)
-    return sorted(found)
+        for record in _records_of(path, top) if path.is_relative_to(top) else ():
+            found.setdefault(record, []).append(path)
+    return found
 
 
 def _records_of(path: Path, top: Path) -> set[Path]:
@@ -128,43 +155,3 @@ def _alone(record: Path) -> Path:
 def _may_be_evidence(path: Path) -> bool:
     name = path.name.lower()
     return name.endswith(LOG_SUFFIXES) or (name.startswith("submission") and name.endswith(".json"))
-
-
-# -- git ---------------------------------------------------------------------------------------------------------------
-
-
-def _changed_files(base: str) -> list[Path]:
-    """Return the files that differ between the checkout and `base`, removed ones too. Raises ChangeError.
-
-    If the checkout is GitHub's own merge of the pull request, its first parent is what the change would be merged into.
-    Any other merge may be the author's, and its parents prove nothing.
-    """
-    parents = _git("rev-parse", "HEAD^@").split()
-    merged = _git("rev-parse", "HEAD").strip() == os.environ.get("GITHUB_SHA") and len(parents) == 2
-    if merged and _git_has(parents[0]):
-        base = parents[0]
-    elif not _git_has(f"{base}^{{commit}}"):
-        _git("fetch", "--quiet", "--no-tags", "--depth=1", "origin", base)
-    names = _git("diff", "--name-only", "--no-renames", "--ignore-submodules=none", "-z", base, "HEAD", "--")
-    return [Path(name) for name in names.split("\0") if name]
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", "--no-pager", *arguments], capture_output=True, check=True)
-    except OSError as error:
-        raise ChangeError(f"git cannot be started: {error.strerror}.") from None
-    except subprocess.CalledProcessError as error:
-        lines = os.fsdecode(error.stderr).strip().splitlines() or ["no reason given"]
-        said = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])
-        raise ChangeError(
-            f"git {arguments[0]} failed ({said}). Run actions/checkout with fetch-depth: 2 before this action."
-        ) from None
-    return os.fsdecode(done.stdout)
-
-
-def _git_has(thing: str) -> bool:
-    with suppress(ChangeError):
-        _git("cat-file", "-e", thing)
-        return True
-    return False

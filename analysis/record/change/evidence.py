@@ -1,0 +1,208 @@
+"""What a change does to evidence: which records are new, which stood before, and which of their logs are gone.
+
+Evidence is compared by digest. A folder that was moved as it is, a README whose numbers stay, an image: these are no
+claim, and nothing of them is judged.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, cached_property
+from pathlib import Path
+
+from analysis.reading.reader import read_log
+from analysis.record.change.git import Blob, Tree, content
+from analysis.record.claim import Claim, is_submission, read_claim, submission_file
+from analysis.rules.findings import Code, Found, Place, Raised
+from analysis.sweepdir.layout import PLAN
+from analysis.untrusted.files import LOG_SUFFIXES, FileError, printable_path
+
+LOGS = (*LOG_SUFFIXES, *(f"{suffix}.gz" for suffix in LOG_SUFFIXES))
+EVIDENCE = (*LOGS, ".json", ".jsonl", ".py", ".sh")
+MOST_NAMED = 20  # logs of one record that are gone
+_NUMBER = re.compile(rb"\d+(?:[.,]\d+)*")
+_LINK = re.compile(rb"\w+://\S+")
+
+
+class Standing(StrEnum):
+    """What a record is to a change, and so how it is judged."""
+
+    NEW = "new"
+    CLAIMS_MORE = "it stood before and claims more now"
+    STOOD = "it stood before"
+    UNCHANGED = "its evidence is as before"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """A record that a change touches. before: where it stood at the base; gone: findings on its removed logs."""
+
+    folder: Path
+    standing: Standing = Standing.NEW
+    before: Path | None = None
+    gone: tuple[Found, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Side:
+    """The files of one commit."""
+
+    files: Tree
+
+    def below(self, folder: Path) -> Mapping[Path, Blob]:
+        """Return the files of a folder, by their path in it."""
+        return self._below.get(folder, {})
+
+    def evidence(self, folder: Path) -> dict[Path, Blob]:
+        """Return those that a verdict may rest on."""
+        return {path: blob for path, blob in self.below(folder).items() if is_evidence(path)}
+
+    @cached_property
+    def _below(self) -> dict[Path, dict[Path, Blob]]:
+        below: dict[Path, dict[Path, Blob]] = {}
+        for path, blob in self.files.items():
+            for folder in path.parents:
+                below.setdefault(folder, {})[path.relative_to(folder)] = blob
+        return below
+
+
+def is_evidence(path: Path) -> bool:
+    """Return whether a verdict may rest on a file of this name."""
+    return path.name.lower().endswith(EVIDENCE)
+
+
+def touched_records(before: Side, after: Side, records: Mapping[Path, Iterable[Path]], top: Path) -> list[Touched]:
+    """Return what a change does to records, in the order of their folders.
+
+    records: those of the checkout that changed files belong to, with these files. top: the folder of all records.
+    """
+    changed = [path for path, blob in before.files.items() if after.files.get(path) != blob]
+    stood = {record for path in changed if (record := _around(before, path, top)) is not None}
+    empty = [record for record in sorted(stood) if not any(map(_is_log_name, after.evidence(record)))]
+    found = []
+    for folder, files in records.items():
+        still_empty = before.below(folder) and not after.evidence(folder)
+        old = folder if still_empty or _stood(before, folder) else _moved_from(before, after, folder, empty)
+        outside = any(is_evidence(path) and not path.is_relative_to(folder) for path in files)
+        found.append(_compared(before, after, Touched(folder=folder, before=old), outside=outside))
+    known = {one.before for one in found} | {one.folder for one in found}
+    return sorted([*found, *(_removed(before, one) for one in empty if one not in known)], key=lambda one: one.folder)
+
+
+def _compared(before: Side, after: Side, one: Touched, *, outside: bool) -> Touched:
+    """Return a record with its standing. outside: evidence next to it has changed too."""
+    if one.before is None:
+        return one
+    old, new = before.evidence(one.before), after.evidence(one.folder)
+    standing = Standing.STOOD
+    if old == new and not outside and _numbers(before, one.before) == _numbers(after, one.folder):
+        standing = Standing.UNCHANGED
+    elif _claims_more(old, new):
+        standing = Standing.CLAIMS_MORE
+    return Touched(folder=one.folder, standing=standing, before=one.before, gone=tuple(_gone(old, new)))
+
+
+def _removed(before: Side, record: Path) -> Touched:
+    logs = sum(map(_is_log_name, before.evidence(record)))
+    gone = Place(printable_path(record)).has(
+        Code.EVIDENCE_REMOVED,
+        f"that this record, with {logs} log{'s' if logs != 1 else ''}, is removed",
+        expected="it to stay, because it stood before this change",
+    )
+    return Touched(folder=record, standing=Standing.REMOVED, before=record, gone=(gone,))
+
+
+def _numbers(side: Side, folder: Path) -> list[bytes]:
+    """Return the numbers in a record's README: where they change, its claims may."""
+    files = side.below(folder)
+    readmes = sorted(path for path in files if len(path.parts) == 1 and path.name.lower().startswith("readme"))
+    text = b"\n".join(content(files[path]) for path in readmes)
+    return _NUMBER.findall(_LINK.sub(b"", text))
+
+
+# -- records at the base -----------------------------------------------------------------------------------------------
+
+
+def _around(side: Side, path: Path, top: Path) -> Path | None:
+    """Return the outermost record below `top` around a file, else `top` where it is one itself."""
+    folders = [folder for folder in reversed(path.parents) if folder.is_relative_to(top) and folder != top]
+    return next((folder for folder in (*folders, top) if _is_record(side, folder)), None)
+
+
+@cache
+def _is_record(side: Side, folder: Path) -> bool:
+    direct = {path: blob for path, blob in side.evidence(folder).items() if len(path.parts) == 1}
+    return any(is_submission(path.name) or path.name == PLAN or _is_log(path, blob) for path, blob in direct.items())
+
+
+@cache
+def _stood(side: Side, folder: Path) -> bool:
+    """Return whether a record was in this folder, or around it."""
+    files = side.evidence(folder).items()
+    return any(is_submission(path.name) or path.name == PLAN or _is_log(path, blob) for path, blob in files)
+
+
+def _moved_from(before: Side, after: Side, folder: Path, empty: Iterable[Path]) -> Path | None:
+    """Return the record that the change takes away elsewhere and whose logs are here: the one with the most of them."""
+    here = {blob.digest for path, blob in after.evidence(folder).items() if _is_log_name(path)}
+    shared = {
+        record: sum(blob.digest in here for path, blob in before.evidence(record).items() if _is_log_name(path))
+        for record in empty
+    }
+    best = max(shared, key=lambda record: shared[record], default=None)
+    return best if best is not None and shared[best] else None
+
+
+# -- what a change takes away, and what it claims ------------------------------------------------------------------------
+
+
+def _gone(old: Mapping[Path, Blob], new: Mapping[Path, Blob]) -> Raised:
+    """Check that every log that stood before is still in the record, byte by byte and under any name."""
+    digests = {blob.digest for blob in new.values()}
+    gone = [path for path, blob in old.items() if blob.digest not in digests and _is_log(path, blob)]
+    for path in gone[:MOST_NAMED]:
+        found = f"that this log is {'rewritten' if path in new else 'removed'}"
+        expected = "it as it was, because its record stood before this change"
+        yield Place(printable_path(path)).has(Code.EVIDENCE_REMOVED, found, expected=expected)
+
+
+def _is_log_name(path: Path) -> bool:
+    return path.name.lower().endswith(LOGS)
+
+
+def _is_log(path: Path, blob: Blob) -> bool:
+    """Return whether a file of a commit is a log: a .log, or another text that holds a run."""
+    if not _is_log_name(path):
+        return False
+    try:
+        return path.name.lower().endswith((".log", ".log.gz")) or bool(read_log(path, content(blob)))
+    except FileError:
+        return False
+
+
+def _claims_more(old: Mapping[Path, Blob], new: Mapping[Path, Blob]) -> bool:
+    """Return whether a record that stood claims a better headline; without a headline, whether it has other runs."""
+    then, now = _claim(old), _claim(new)
+    if now is None or (now.val_bpb is None and now.val_loss is None):
+        logs = [{blob.digest for path, blob in files.items() if _is_log(path, blob)} for files in (old, new)]
+        return bool(logs[1] - logs[0])
+    if then is None or (then.val_bpb is None and then.val_loss is None):
+        return True
+    pairs = ((then.val_bpb, now.val_bpb), (then.val_loss, now.val_loss))
+    return any(was is not None and is_ is not None and is_ < was for was, is_ in pairs)
+
+
+def _claim(files: Mapping[Path, Blob]) -> Claim | None:
+    """Return the claim of a commit's submission JSON, None where there is none."""
+    chosen = submission_file(files, Path("."))
+    if chosen is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "submission.json")
+        file.write_bytes(content(files[chosen]))
+        return read_claim(file)

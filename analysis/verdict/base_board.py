@@ -1,0 +1,47 @@
+"""The record that stood before a change: the best of the board at its base commit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.record.change.evidence import is_evidence
+from analysis.record.change.git import ChangeError, git, tree, write_out
+from analysis.rules.ruleset import Ruleset
+from analysis.verdict.standings import best_of, leaderboard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToBeat:
+    """The number to beat, and a sentence that says where it is from."""
+
+    sota: float
+    said: str
+
+
+def standing_at(base: str, top: Path, rules: Ruleset, belongs: Callable[[Path], bool]) -> ToBeat:
+    """Return what stood at a commit by the board that `analysis.leaderboard` makes. Raises ChangeError without one.
+
+    belongs: whether a folder's records are on this ruleset's board.
+    """
+    commit = git("rev-parse", "--short", f"{base}^{{commit}}").strip()
+    files = {path: blob for path, blob in tree(base, top).items() if is_evidence(path) and belongs(path.parent)}
+    with tempfile.TemporaryDirectory() as folder:
+        write_out(files, Path(folder))
+        rows = leaderboard(Path(folder, top), rules) if files else []
+        best = best_of(rows)
+        where = top / best.record if best is not None and Path(folder, top, best.record).exists() else top
+    if best is None or best.mean is None:
+        why = f": {rows[0].record}: {rows[0].why}" if rows and rows[0].why else ""
+        raise ChangeError(
+            f"sota: auto found no record with a mean {rules.metric} by {rules.name} below {top} at the base commit "
+            f"{commit} ({len(rows)} folders{why}). Give the number to beat as sota until a first record is merged."
+        )
+    runs = f"{best.n} run{'s' if best.n != 1 else ''}"
+    said = (
+        f"To beat by {rules.name}: {best.mean:.8f} {rules.metric}, the mean of {runs} of {where}, the best of "
+        f"{len(rows)} record{'s' if len(rows) != 1 else ''} at the base commit {commit}."
+    )
+    return ToBeat(sota=best.mean, said=said)
