@@ -36,7 +36,7 @@ def main(directory: Path, rules: str, form: str, output: Path | None) -> None:
         with cli.writing(output):
             write_rows([asdict(row) for row in rows], [column.name for column in fields(Row)], form, output)
     elif form == "html":
-        from analysis.report.page import board_page
+        from analysis.report.html.page import board_page
 
         cli.write(board_page(rows, ruleset, cli.this_command("analysis.leaderboard")), output)
     else:

@@ -70,7 +70,7 @@ def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any
 
     verdict = judged(paths, **asked)
     if form == "html":
-        from analysis.report.page import page
+        from analysis.report.html.page import page
 
         shown = page(verdict, cli.this_command("analysis.significance"))
     elif form == "json":

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from analysis.evidence.options import Options
-from analysis.report.page import board_page, page
+from analysis.report.html.page import board_page, page
 from analysis.rules.ruleset import load
 from analysis.verdict.judge import judge
 from analysis.verdict.standings import leaderboard

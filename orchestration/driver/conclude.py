@@ -35,7 +35,7 @@ def write_reports(directory: Path, plan: Plan) -> Verdict:
     if own_rules(plan, ()):  # `report` needs an option to accept such a plan
         again = f"orchestration.sweep resume {shlex.quote(str(directory))}"
     try:
-        from analysis.report.page import page
+        from analysis.report.html.page import page
 
         contents[REPORT_HTML] = page(verdict, f"python -m {again}")
     except UsageError as error:

@@ -159,7 +159,7 @@ def _load_reports() -> None:
     """Load what the reports need while Ray starts, and not at the end, when somebody waits."""
     with contextlib.suppress(ImportError, SeedproofError):
         importlib.import_module("pandas")
-        importlib.import_module("analysis.report.page")
+        importlib.import_module("analysis.report.html.page")
 
 
 def _stop(number: int, frame: Any) -> None:

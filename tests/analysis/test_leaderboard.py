@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from analysis.report.board import summary
-from analysis.report.page import board_page
+from analysis.report.html.page import board_page
 from analysis.rules.ruleset import load
 from analysis.stats.fixed import welch_t
 from analysis.verdict.standings import Row, half_width, leaderboard, sample, tied_for_best

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.evidence.options import Options
-from analysis.report.page import page, provenance, quotes
-from analysis.report.plots import Curve, caps_plot, curves
+from analysis.report.html.page import page, provenance, quotes
+from analysis.report.html.plots import Curve, caps_plot, curves
 from analysis.verdict.judge import judge
 
 Record = Callable[..., Path]

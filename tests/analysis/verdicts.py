@@ -13,8 +13,8 @@ from analysis.reading.grammar import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Run
 from analysis.report.gate import gate
+from analysis.report.html.page import page
 from analysis.report.markdown import markdown
-from analysis.report.page import page
 from analysis.report.text import text
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.escape import json_text

@@ -28,7 +28,8 @@ try:
     import jinja2
     from markupsafe import Markup
 
-    from analysis.report import board, plots
+    from analysis.report import board
+    from analysis.report.html import plots
 except ModuleNotFoundError as error:
     raise UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
 
