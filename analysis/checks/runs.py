@@ -34,8 +34,9 @@ def check_runs(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
                 expected=f"the {rules.minimum_runs} runs that {rules.name} asks for",
             )
         )
-    yield from each_once(found for one in claimed for found in (*_seed(one, rules), *_machine(one, rules)))
     for one in claimed:
+        yield from _seed(one, rules)
+        yield from _machine(one, rules)
         yield from _caps(one, rules)
         yield from check_eval_time(one, rules)
     yield from _by_one_step(claimed, rules)

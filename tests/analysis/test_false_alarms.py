@@ -90,12 +90,12 @@ def test_programs_that_do_not_fit(record: Record, change: Change, code: str) -> 
     assert len(found) == 1, "one program in three logs is one fact"
 
 
-def test_what_every_log_has_is_one_finding(record: Record) -> None:
+def test_a_program_of_every_log_is_one_finding(record: Record) -> None:
     folder = record(VALUES)
-    both(write("train_gpt.py", SOURCE + "# another\n"), everywhere("world_size:8", "world_size:4"))(folder)
+    write("train_gpt.py", SOURCE + "# another\n")(folder)
     found = {finding.code: finding for finding in findings(folder)}
-    assert len(found) == len(findings(folder)) == 3
-    assert found.keys() == {"source-not-shipped", "world-size", "code-size-unmatched"}
+    assert len(found) == len(findings(folder)) == 2
+    assert found.keys() == {"source-not-shipped", "code-size-unmatched"}
     for finding in found.values():
         assert finding.file == "train_seed1337.log"
         assert "2 more logs (train_seed42.log, train_seed7.log)" in finding.message
