@@ -22,7 +22,7 @@ _SD = re.compile(
     r"(?:\b(?:std|sd|stdev|stddev|standard deviation|std\.? dev\.?)\b[^0-9|;]{0,12}?|±\s{0,2}|\+/-\s{0,2})(0?\.\d{2,12})(?!\d|\.\d)",
     re.IGNORECASE,
 )
-_N = re.compile(r"\bn\s?=\s?(\d{1,4})\b|\b(\d{1,4})[- ](?:seeds?|runs)\b", re.IGNORECASE)
+_N = re.compile(r"\bn\s?=\s?(\d{1,4})\b|\b(\d{1,4})[- ]seeds?\b", re.IGNORECASE)
 _P = re.compile(
     r"\bp(?:[- ]?value)?\s{0,2}([=<≈~:])\s{0,2}(\d{0,2}\.\d{1,20}(?:[eE]-?\d{1,3})?|\d[eE]-\d{1,3})(?!\d|\.\d)",
     re.IGNORECASE,
