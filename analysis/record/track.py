@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.record.claim import read_claim, submission_file
+from analysis.record.claim import is_submission, read_claim, submission_file
 from analysis.rules.ruleset import USUAL
 from analysis.untrusted.escape import printable
 
@@ -35,10 +35,26 @@ def track_of(paths: Sequence[Path], *, asks_for_a_test: bool) -> Track:
     for name in reversed(Path(os.path.abspath(paths[0])).parts):
         if _NON_RECORD.search(name):
             return Track(rules=NON_RECORD, because=f"the folder {printable(name)}")
-    file = (
-        None if asks_for_a_test else submission_file([path for path in paths[0].iterdir() if path.is_file()], paths[0])
-    )
-    track = read_claim(file).track if file is not None else None
-    if file is None or track is None or not _NON_RECORD.search(track):
+    claimed = None if asks_for_a_test else _claimed(paths[0])
+    if claimed is None or not _NON_RECORD.search(claimed.track):
         return Track()
-    return Track(rules=NON_RECORD, because=f"the track {printable(track[:SHOWN])!r} in {printable(file.name)}")
+    return Track(
+        rules=NON_RECORD, because=f"the track {printable(claimed.track[:SHOWN])!r} in {printable(claimed.file)}"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claimed:
+    """What a JSON calls its track, and the JSON's name."""
+
+    track: str
+    file: str
+
+
+def _claimed(folder: Path) -> _Claimed | None:
+    """Return the track that the JSON at the top of a folder names. A link is no JSON of the folder."""
+    names = [name for name in os.listdir(folder) if is_submission(name)] if os.access(folder, os.R_OK) else []
+    files = [path for name in names if os.path.isfile(path := folder / name) and not os.path.islink(path)]
+    file = submission_file(files, folder)
+    track = read_claim(file).track if file is not None else None
+    return _Claimed(track=track, file=file.name) if file is not None and track is not None else None
