@@ -144,10 +144,15 @@ class Metric:
         return bpb / loss if bpb and loss and math.isfinite(bpb) and math.isfinite(loss) else None
 
     @property
+    def rounding(self) -> float:
+        """Return how far printing can move its numbers: half a unit of the fewest decimals."""
+        decimals = self.decimals if self.fewest_decimals is None else self.fewest_decimals
+        return 0.51 * 10.0**-decimals
+
+    @property
     def ratio_rounding(self) -> float:
         """Return how far rounding of the two printed numbers can move their ratio."""
-        decimals = self.decimals if self.fewest_decimals is None else self.fewest_decimals
-        return 0.51 * 10.0**-decimals * (1 + (self.ratio or 0)) / abs(self.val_loss or 1)
+        return self.rounding * (1 + (self.ratio or 0)) / abs(self.val_loss or 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,15 +78,15 @@ def reach(claimed: Decimal) -> float:
     return max(ROUNDING, min(1.02 * half_a_unit(claimed), 0.01))
 
 
-def agrees(claimed: Decimal, value: float | None, better: float = math.inf) -> bool:
+def agrees(claimed: Decimal, value: float | None, better: float = math.inf, rounded: float = 0.0) -> bool:
     """Return whether a value is the claimed one, at the claim's own printed precision (2e-5 at least, for rounding).
 
-    better: how much the claimed one may be below the value.
+    better: how much the claimed one may be below the value. rounded: how far the log's printing may have moved the value.
     """
     if value is None or not math.isfinite(value):
         return False
-    most = reach(claimed)
-    return -max(ROUNDING, min(most, better)) <= float(claimed) - value <= most
+    most = max(reach(claimed), rounded)
+    return -max(ROUNDING, rounded, min(most, better)) <= float(claimed) - value <= most
 
 
 def among(claimed: Decimal, values: Iterable[float | None], better: float = math.inf) -> bool:

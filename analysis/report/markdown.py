@@ -28,12 +28,8 @@ def markdown(verdict: Verdict, where: str = "") -> str:
     runs = {name.capitalize(): literal_table(table) for name, table in run_tables(verdict).items()}
     items, numbers = finding_items(verdict.findings), facts(verdict)
     parts += [runs.pop("Runs", []), *_first_findings(items)]
-    parts.append(runs.pop("Runs", []))
-    if items:
-        parts += [["### Findings"], items[:FINDINGS_AT_ONCE]]
-    if verdict.claims:
-        parts += [["### Claims"], [*map(escape.markdown, claims_counted(verdict.claims))]]
-        parts += [[f"- {escape.markdown(line)}" for line in claims_that_do_not_fit(verdict.claims)]]
+    parts.append([*map(escape.markdown, claims_counted(verdict.claims))])
+    parts.append([f"- {escape.markdown(line)}" for line in claims_that_do_not_fit(verdict.claims)])
     folded = {
         **_more_findings(items),
         f"Numbers, by the rules of {escape.markdown(rules_in_words(verdict))}": (

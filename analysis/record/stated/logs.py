@@ -21,6 +21,7 @@ MOST_ENDS = 50  # metrics of one run
 MOST_OF_SEED = 500  # metrics of one seed's runs
 MOST_LABELS = 20
 MOST_SAMPLES = 200
+MOST_ROUNDED = 5.1e-4  # three decimals; a tenth of the usual margin
 ROUNDED = (3, 4, 5, 6)  # decimals that people round values to before they take an sd
 METRICS = ("val_bpb", "val_loss")
 
@@ -31,6 +32,11 @@ class End:
 
     run: Run
     metric: Metric
+
+    @property
+    def rounded(self) -> float:
+        """Return how far printing moved the value. A README may have it from the program, with more decimals."""
+        return min(self.metric.rounding, MOST_ROUNDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +67,7 @@ def deviation(values: Sequence[float], ddof: int) -> float:
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return math.nan
     middle = mean(values)
-    return math.sqrt(math.fsum((value - middle) ** 2 for value in values) / (len(values) - ddof))
+    return math.hypot(*(value - middle for value in values)) / math.sqrt(len(values) - ddof)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,11 +43,13 @@ def value_of_seed(said: Said, logs: Logs) -> Statement:
     for end in ends:
         for what in metrics_meant(said):
             value = getattr(end.metric, what)
-            if agrees(said.value, value, logs.better):
+            if agrees(said.value, value, logs.better, end.rounded):
                 return logs.seen(said, Holds.YES, f"{value:.8f}", end)
             if value is not None:
                 others.append((value, end))
     if not others:
+        return Statement(claim=said)
+    if None in logs.ends:  # its run may be one that prints no seed
         return Statement(claim=said)
     return _differs(said, *_meant(said, others), logs)
 
@@ -93,7 +95,7 @@ def mean_of(said: Said, logs: Logs) -> Statement:
     assert said.value is not None
     samples = _of_metric(said, logs)
     for one in samples:
-        if agrees(said.value, one.mean, logs.better):
+        if agrees(said.value, one.mean, logs.better, one.ends[0].rounded):
             return logs.seen(said, Holds.YES, f"{one.mean:.8f} ({one.n} runs)", one.ends[0])
     known = [(one.mean, one.ends[0]) for one in samples]
     return _differs(said, *_meant(said, known), logs) if known else Statement(claim=said)
