@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -27,6 +28,12 @@ from analysis.record.stated.said import Holds, Kind, Statement
 from analysis.rules.findings import ERROR, Code, Finding, Found, Place, Raised
 from analysis.rules.ruleset import Ruleset
 
+IMPROVES = {  # the claimed number over the logs' own: below or above these it makes the claim better
+    Kind.SD: (0.8, math.inf),
+    Kind.P: (0.5, math.inf),
+    Kind.T: (0.0, 1.25),
+    Kind.RUNS: (0.0, 1.0),
+}
 MOST_SHOWN = 10  # values in one sentence
 
 
@@ -185,9 +192,14 @@ def check_statements(claims: Iterable[Statement], raised: Iterable[Found | Findi
 
 
 def _improves(one: Statement, rules: Ruleset) -> bool:
-    """Return whether the JSON claims a value that is better than the logs' by more than a rounding."""
-    value = one.claim.kind in (Kind.VALUE, Kind.MEAN, Kind.HEADLINE)
-    return value and one.claim.of_json and one.worse_by > max(ROUNDING, rules.margin / 10)
+    """Return whether a number makes the claim better than the logs do: by more than a rounding or an older version's.
+
+    Sizes and times never do: the logs' own are checked against the caps.
+    """
+    if one.claim.kind in (Kind.VALUE, Kind.MEAN, Kind.HEADLINE):
+        return one.worse_by > max(ROUNDING, rules.margin / 10)
+    least, most = IMPROVES.get(one.claim.kind, (0.0, math.inf))
+    return one.claim.kind is Kind.SEED or (one.share is not None and not least <= one.share <= most)
 
 
 def place_of(one: Found | Finding) -> Place:

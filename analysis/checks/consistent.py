@@ -30,6 +30,7 @@ _TIME, _AVERAGE = (
     for name in (rb"train_time|t", rb"step_avg|avg")
 )
 TAIL = 2**12  # bytes of step lines that show how times are printed
+FLATTERS = 5e-4  # bpb or nats; a tenth of the usual margin
 MOST_STEPS = 20_000  # logged steps of one run that are looked at
 MOST_STEPS_OF_ALL = 150_000
 
@@ -119,7 +120,9 @@ def _twice(trace: Trace) -> Raised:
         known = first.setdefault(metric.label, metric)
         if known is not metric and not metric.diagnostic and _differ(known, metric):
             again = f"{metric.label} again with another value, {_shown(metric)}"
-            yield _repeated(trace.one, metric.line, f"{again}; line {known.line} has {_shown(known)}")
+            better = _is_better(trace.one.metric, known) or _is_better(trace.one.metric, metric)
+            severity = ERROR if better and metric.label == trace.one.metric.label else None
+            yield _repeated(trace.one, metric.line, f"{again}; line {known.line} has {_shown(known)}", severity)
             break
     seen: dict[int, Step] = {}
     for step in trace.steps:
@@ -130,13 +133,20 @@ def _twice(trace: Trace) -> Raised:
             break
 
 
-def _repeated(one: Claimed, line: int, found: str) -> Found:
+def _is_better(counted: Metric, other: Metric) -> bool:
+    """Return whether the value that counts is better than another by more than a rounding."""
+    pairs = ((counted.val_bpb, other.val_bpb), (counted.val_loss, other.val_loss))
+    return any(a is not None and b is not None and b - a > FLATTERS for a, b in pairs)
+
+
+def _repeated(one: Claimed, line: int, found: str, severity: Severity | None = None) -> Found:
     return Found(
         code=Code.METRIC_TWICE,
         at=one.at(line),
         found=found,
         expected="one value for one label",
         do="Say which evaluation counts, and give the other a label of its own.",
+        severity=severity,
     )
 
 

@@ -73,7 +73,6 @@ def _problems(one: Claimed, rules: Ruleset) -> Iterator[_Problem]:
             found=f"{run.train_shards} training shards",
             expected=f"at most {data.train_shards}, as in accepted records",
             do="Show where the others come from, and that they hold no validation text.",
-            severity=WARNING,
         )
     yield from _validated_on(one, data, rules)
 
@@ -124,8 +123,11 @@ def _trained_on_validation(run: Run) -> str | None:
 # -- seeds of the program ----------------------------------------------------------------------------------------------
 
 
-def check_seeding(claimed: Sequence[Claimed]) -> Raised:
-    """Check that programs of runs that print no seed do not all set the same constant one."""
+def check_seeding(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
+    """Check that programs of runs that print no seed do not all set the same constant one.
+
+    It is an error where the rules ask for a printed seed.
+    """
     same: dict[tuple[int, ...], list[Claimed]] = {}
     if any(one.run.seed is not None for one in claimed):
         return
@@ -147,6 +149,7 @@ def check_seeding(claimed: Sequence[Claimed]) -> Raised:
                 found=f"a program that always sets the seed {', '.join(map(str, seeds))}, in {len(runs)} logs that print none",
                 expected="a seed of its own for each run",
                 do="Repeats of one seed are one run: show that each had another seed, or rerun them.",
+                severity=ERROR if rules.seeds == "required" else None,
             )
 
 

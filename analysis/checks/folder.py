@@ -12,9 +12,8 @@ from pathlib import Path
 
 from analysis.checks.caps import check_files, check_stated, check_told
 from analysis.checks.claim import check_claim, check_statements
-from analysis.checks.left_out import check_left_out
+from analysis.checks.left_out import check_left_out, check_unread
 from analysis.checks.runs import check_runs
-from analysis.checks.unread import check_unread
 from analysis.reading.run import Run
 from analysis.reading.source import NEWLINE_BYTES, Source, has_size
 from analysis.record.folder import Record
@@ -47,7 +46,7 @@ def _all(record: Record, selection: Selection, rules: Ruleset) -> Raised:
     yield from _logs_and_runs(record, selection, rules)
     yield from check_told(selection.claimed, rules)
     yield from check_left_out(selection)
-    yield from check_unread(record, rules)
+    yield from check_unread(record, selection)
     if record.base is not None:
         yield from check_files(record, selection.claimed, rules)
         yield from each_once(_shipped(record, selection))

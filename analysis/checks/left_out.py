@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from analysis.checks.among.alike import differing_settings, shared_settings
 from analysis.reading.result import Result
 from analysis.reading.run import Run
+from analysis.record.folder import Record
 from analysis.record.selection import LeftOut, Selection, Why
 from analysis.rules.findings import Code, Found, Place, Raised
 from analysis.sweepdir.layout import CONTROL
 
 OWN_CONTROL = f"{CONTROL}/"  # the control runs of a record of ours
-COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.DEEPER)
+COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.DEEPER, Why.NOT_A_LOG)
 MOST_NAMED = 6
 MOST_KINDS = 4  # configurations of claimed runs that others are compared with: more than one is an error already
 
@@ -34,7 +35,8 @@ def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut
     """Find the runs of the claimed program and configuration among those left out.
 
     label: the metric that counts. What a log does not print is no difference. A run without a result may embed another
-    program than the claimed ones: its last line may have been respelled.
+    program than the claimed ones: its last line may have been respelled. A run of the very same program that ends in another
+    metric has no result either.
     """
     claimed = _kinds(claimed)
     complete: list[Result] = []
@@ -44,8 +46,11 @@ def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut
         if result.log.startswith(OWN_CONTROL):
             continue
         labelled = result.metric is not None and result.label == label
-        if one.why in COULD_COUNT and labelled and _is_kin(result.run, claimed, same_program=True):
-            complete.append(result)
+        if one.why in COULD_COUNT and _is_kin(result.run, claimed, same_program=True):
+            if labelled:
+                complete.append(result)
+            elif _program(result.run) is not None and any(_program(run) == _program(result.run) for run in claimed):
+                unfinished.append(result)
         elif one.why is Why.NO_RESULT and result.run.curve and _is_kin(result.run, claimed, same_program=False):
             unfinished.append(result)
     return Kin(complete=tuple(complete), unfinished=tuple(unfinished))
@@ -78,7 +83,8 @@ def _program(run: Run) -> bytes | None:
 def check_left_out(selection: Selection) -> Raised:
     """Check that the claim leaves out no run of its program and configuration; the verdict says what they would change."""
     claimed = selection.claimed
-    unsaid = (one for one in selection.left_out if one.result.run.log not in selection.incomplete)
+    said = (*selection.incomplete, *(unread.path for unread in selection.unread))
+    unsaid = [one for one in selection.left_out if one.result.run.log not in said]
     kin = kin_of([one.run for one in claimed], claimed[0].metric.label if claimed else None, unsaid)
     if not kin.all:
         return
@@ -94,3 +100,15 @@ def check_left_out(selection: Selection) -> Raised:
         expected="every run that was made",
         do="Count them, or say what makes them other runs.",
     )
+
+
+def check_unread(record: Record, selection: Selection) -> Raised:
+    """Check that no file but the logs holds a run."""
+    for unread in selection.unread:
+        at = Place(record.shown(unread.path), unread.line)
+        if unread.searched:
+            expected = "every run in a log of its own (*.log, *.txt, *.out)"
+            do = "Show it as a log, or say why it is none of the claim's runs."
+            yield at.has(Code.RUN_NOT_READ, unread.found, expected=expected, do=do)
+        else:
+            yield at.has(Code.FILE_NOT_READ, unread.found, expected="a file that can be read")

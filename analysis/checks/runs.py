@@ -50,7 +50,7 @@ def check_runs(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
         yield from check_fingerprints(traces, rules)
         yield from check_alike(claimed, rules)
     yield from check_data(claimed, rules)
-    yield from check_seeding(claimed)
+    yield from check_seeding(claimed, rules)
 
 
 def _seed(one: Claimed, rules: Ruleset) -> Raised:

@@ -9,7 +9,7 @@ from analysis.checks.caps import check_told
 from analysis.checks.folder import several_runs
 from analysis.checks.runs import check_runs
 from analysis.record.sweep import SweepRead
-from analysis.rules.findings import Code, Finding, Place, Raised, graded
+from analysis.rules.findings import ERROR, Code, Finding, Found, Place, Raised, graded
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import CANDIDATE, SCRIPT, SweepError
 from analysis.sweepdir.plan import Plan, read_script
@@ -22,6 +22,10 @@ def audit_sweep(read: SweepRead, directory: Path, plan: Plan, rules: Ruleset) ->
     raised += check_told(read.claimed.get(CANDIDATE, ()), rules)
     for log, runs in read.logs.items():
         raised += several_runs(str(log.relative_to(directory)), runs)
+    for log in read.edited:
+        at = Place(str(log.relative_to(directory)))
+        found, expected = "a log that was changed after its run", "the one whose SHA-256 its run.json has"
+        raised.append(Found(code=Code.LOG_CLOBBERED, at=at, found=found, expected=expected, severity=ERROR))
     raised += _script(directory, plan)
     return graded(raised, rules.findings)
 

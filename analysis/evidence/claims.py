@@ -62,13 +62,15 @@ def _compared(one: Statement, tests: list[Test], case: Case) -> Statement:
     if claim.kind is Kind.T:
         fits = any(_near(abs(claim.value), abs(test.statistic)) for test in tests)
         evidence = f"{own.statistic:.4f} ({own.name} against {case.compared.threshold:.8f})"
+        share = abs(float(claim.value) / own.statistic) if own.statistic else None
     else:
         sides = [p for test in tests for p in (test.p_value, 2 * min(test.p_value, 1 - test.p_value))]
         fits = any(p < float(claim.value) if claim.most else _near(claim.value, p) for p in sides)
         evidence = f"{own.p_value:.6g} ({own.name} against {case.compared.threshold:.8f})"
+        share = float(claim.value) / own.p_value if own.p_value else None
     holds = Holds.YES if fits else Holds.NO if claim.strict or case.control else Holds.UNKNOWN
     first = case.runs[0]
-    return replace(one, holds=holds, evidence=evidence, log=first.log, log_line=first.line or 1)
+    return replace(one, holds=holds, evidence=evidence, log=first.log, log_line=first.line or 1, share=share)
 
 
 def _near(claimed: Decimal, value: float) -> bool:

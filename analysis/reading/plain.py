@@ -49,6 +49,11 @@ def plain(data: bytes) -> bytes:
     return _without_cut_number(_without_prefix(data))
 
 
+def is_wide(data: bytes) -> bool:
+    """Return whether a text is UTF-16."""
+    return _wide(data) is not None
+
+
 def _wide(data: bytes) -> str | None:
     """Return the encoding of UTF-16, which has a mark or, where the text begins with ASCII, every other byte zero."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

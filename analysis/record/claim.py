@@ -209,7 +209,7 @@ def _schema(table: Mapping[str, Any], *, has_headline: bool) -> list[SchemaFault
     unreadable = _unreadable(table, has_headline=has_headline)
     faults += unreadable
     if not has_headline and not unreadable:
-        faults.append(SchemaFault("val_bpb", "no key holds the headline val_bpb as a number"))
+        faults.append(SchemaFault("val_bpb", "no key holds the headline val_bpb as a number", ERROR))
     for key in ("val_bpb", "val_loss", "bytes_total"):
         if isinstance(table.get(key), str) and key not in [fault.key for fault in unreadable]:
             faults.append(SchemaFault(key, f"{key} is a text; a number is expected"))

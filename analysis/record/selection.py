@@ -14,6 +14,7 @@ Labels that print the same values are the same metric; the first printed one is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +26,7 @@ from analysis.record.fit import Fit, Headline, fit_of, headlines
 from analysis.record.folder import Record, file_seed, seed_of
 from analysis.record.groups import Meant, alike, by_headline, by_seed_values, topmost
 from analysis.record.metrics import all_labels, metric_of, metrics_of, sized
+from analysis.record.unread import Unread, unread_in
 from analysis.rules.findings import Place
 from analysis.rules.ruleset import Ruleset
 
@@ -62,6 +64,7 @@ class Why(StrEnum):
     NOT_PLANNED = "its seed is not in the plan"
     OTHER_CONTROL = "control runs were given"
     AFTER_VERDICT = "it ran after the verdict"
+    NOT_A_LOG = "it is in a file that is not read as a log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,7 @@ class Selection:
 
     headline: the number of the JSON that the runs were chosen by, which may be its second. incomplete: logs that the claim
     lacks, each with the line where its run begins; aside: logs that it does not speak of. lacking: runs without the metric
-    that was asked for. left_out: every run that is not claimed.
+    that was asked for. unread: files that hold runs and are no logs. left_out: every run that is not claimed.
     """
 
     claimed: list[Claimed] = field(default_factory=list)
@@ -87,6 +90,7 @@ class Selection:
     incomplete: dict[Path, int] = field(default_factory=dict)
     aside: list[Path] = field(default_factory=list)
     lacking: list[Run] = field(default_factory=list)
+    unread: Sequence[Unread] = ()
     left_out: list[LeftOut] = field(default_factory=list)
 
 
@@ -113,6 +117,7 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
         incomplete=incomplete,
         aside=[log for log in others if log not in incomplete],
         lacking=lacking,
+        unread=tuple(unread_in(record, rules)),
     )
     return replace(selection, left_out=_left_out(selection, replace(meant, runs=runs), record, rules))
 
@@ -220,4 +225,5 @@ def _left_out(selection: Selection, counted: Meant, record: Record, rules: Rules
 
     found = [left_out(run, why(run)) for run in record.runs if id(run) not in known]
     found += [left_out(Run(log=log, line=1), Why.NO_RESULT) for log in record.empty]
+    found += [left_out(run, Why.NOT_A_LOG) for unread in selection.unread for run in unread.runs]
     return found + [left_out(run, Why.COPY) for copy in record.copies.values() for run in copy.runs]

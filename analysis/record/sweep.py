@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +26,14 @@ class SweepRead:
     """A sweep as it was read.
 
     results: one for each planned run, candidate first, in the plan's order; one without a metric keeps its state and log.
-    claimed: by arm the runs that succeeded. logs: every run that their logs hold.
+    claimed: by arm the runs that succeeded. logs: every run that their logs hold. edited: logs that are not the ones whose
+    SHA-256 run.json has.
     """
 
     results: Sequence[Result]
     claimed: Mapping[str, Sequence[Claimed]]
     logs: Mapping[Path, Sequence[Run]]
+    edited: Sequence[Path] = ()
 
 
 def sweep_results(directory: Path, plan: Plan) -> list[Result]:
@@ -48,6 +51,7 @@ def read_sweep(directory: Path, plan: Plan, rules: Ruleset, label: str | None = 
     results: list[Result] = []
     claimed: dict[str, list[Claimed]] = {}
     logs: dict[Path, list[Run]] = {}
+    edited: list[Path] = []
     for planned in planned_runs(directory, plan):
         folder = planned.folder or directory / planned.arm / f"seed-{planned.seed}"
         log = folder / TRAIN_LOG
@@ -56,21 +60,24 @@ def read_sweep(directory: Path, plan: Plan, rules: Ruleset, label: str | None = 
             run = Run(log=log, line=1, seed=planned.seed)
             results.append(Result(log=shown, run=run, arm=planned.arm, state=planned.state))
             continue
-        logs[log] = _runs_of(log, directory)
+        content = _content_of(log, directory)
+        logs[log] = read_log(log, content)
+        if planned.log_sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            edited.append(log)
         run = _complete(log, logs[log], planned.seed, rules)
         if label is not None and label not in (labels := all_labels(run, rules)):
             raise EvidenceError(f"{run.log} has no final metric {label!r}; it has {', '.join(labels)}.")
         one = Claimed(log=shown, run=run, metric=metric_of(run, label, rules), training=run)
         claimed.setdefault(planned.arm, []).append(one)
         results.append(Result.of(run, one.metric, log=shown, arm=planned.arm))
-    return SweepRead(results=results, claimed=claimed, logs=logs)
+    return SweepRead(results=results, claimed=claimed, logs=logs, edited=edited)
 
 
-def _runs_of(log: Path, directory: Path) -> list[Run]:
+def _content_of(log: Path, directory: Path) -> bytes:
     try:
         if leads_out(log, os.path.realpath(directory)):
             raise FileError("is a link that leads out of the sweep")
-        return read_log(log, read_bounded(log))
+        return read_bounded(log)
     except FileError as error:
         raise EvidenceError(f"{log} {error}.") from None
 

@@ -73,8 +73,8 @@ class Code(StrEnum):
     SEVERAL_RUNS_IN_LOG = "several-runs-in-log", WARNING, "Keep one log for each run: only one of these counts."
     LOG_CLOBBERED = "log-clobbered", WARNING, "Two jobs wrote into it, or lines were changed: rerun with its own log."
     ENVIRONMENT_DIFFERS = "environment-differs", WARNING, "Run all seeds alike."
-    DATA_DIFFERS = "data-differs", WARNING, "Run all seeds alike."
-    HARDWARE_UNEXPECTED = "hardware-unexpected", WARNING, "Times on different hardware do not compare: run it there."
+    DATA_DIFFERS = "data-differs", ERROR, "Run all seeds alike."
+    HARDWARE_UNEXPECTED = "hardware-unexpected", ERROR, "Times on different hardware do not compare: run it there."
     BYTES_PER_TOKEN_UNEXPECTED = (
         "bytes-per-token-unexpected",
         WARNING,

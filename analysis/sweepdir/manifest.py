@@ -85,13 +85,17 @@ def attempts_of(directory: Path, arm: str, seed: int) -> list[RunManifest]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:
-    """One planned seed of one arm and its last attempt; `folder` is None before the first attempt."""
+    """One planned seed of one arm and its last attempt; `folder` is None before the first attempt.
+
+    log_sha256: the log at the run's end, where run.json has it.
+    """
 
     arm: str
     seed: int
     state: str = "pending"
     folder: Path | None = None
     reason: str | None = None
+    log_sha256: str | None = None
 
 
 def planned_runs(directory: Path, plan: Plan) -> list[PlannedRun]:
@@ -110,7 +114,14 @@ def _planned_run(directory: Path, arm: str, seed: int) -> PlannedRun:
     if not os.path.isfile(path):
         return PlannedRun(arm=arm, seed=seed, state="running", folder=folder)
     manifest = RunManifest.of(read_inside(directory, path), path)
-    return PlannedRun(arm=arm, seed=seed, state=manifest.state, folder=folder, reason=manifest.reason)
+    return PlannedRun(
+        arm=arm,
+        seed=seed,
+        state=manifest.state,
+        folder=folder,
+        reason=manifest.reason,
+        log_sha256=manifest.log_sha256,
+    )
 
 
 def _time(value: Any) -> datetime | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from analysis.checks.left_out import kin_of
+from analysis.checks.left_out import Kin, kin_of
 from analysis.checks.plan import Planned
 from analysis.evidence.case import Case
 from analysis.reading.result import Result
@@ -66,7 +66,7 @@ def _with_all_runs(case: Case, verdict: Verdict) -> Verdict:
     try:
         tested = rules_test(whole)
     except EvidenceError:  # a result that is no number is a loss too
-        return _refused_for_left_out(verdict)
+        return _refused_for_left_out(verdict, kin)
     reading = Reading.of(
         whole,
         ReadingKind.ALL_RUNS,
@@ -77,15 +77,18 @@ def _with_all_runs(case: Case, verdict: Verdict) -> Verdict:
     )
     fails = verdict.verdict is SUPPORTED and (bool(kin.unfinished) or reading.verdict is not SUPPORTED)
     read = replace(verdict, all_runs=reading, also=(reading, *verdict.also))
-    return _refused_for_left_out(read) if fails else read
+    return _refused_for_left_out(read, kin) if fails else read
 
 
-def _refused_for_left_out(verdict: Verdict) -> Verdict:
-    """Return the verdict with the runs that it leaves out as an error."""
-    findings = (
-        replace(found, severity=ERROR) if found.code is Code.RUNS_LEFT_OUT else found for found in verdict.findings
-    )
-    return replace(verdict, findings=tuple(findings))
+def _refused_for_left_out(verdict: Verdict, kin: Kin) -> Verdict:
+    """Return the verdict with the runs that it leaves out, in logs and in other files, as an error."""
+    files = {result.log for result in kin.all}
+
+    def refuses(found: Finding) -> bool:
+        return found.code is Code.RUNS_LEFT_OUT or (found.code is Code.RUN_NOT_READ and found.file in files)
+
+    findings = tuple(replace(one, severity=ERROR) if refuses(one) else one for one in verdict.findings)
+    return replace(verdict, findings=findings)
 
 
 def _up_to_the_verdict(followed: Planned | None, verdict: Verdict) -> Planned | None:

@@ -236,7 +236,7 @@ def make(dialect: Dialect, root: Path) -> Folder:
     seeds = [None] * 5 if dialect.is_speedrun else SEEDS
     runs = runs_of(dialect, dialect.loss, seeds)
     beaten = None if dialect.is_speedrun else round(fmean(run.val_bpb for run in runs) + 0.013, 4)
-    options = Options(rules=None if dialect.is_sweep else dialect.rules, sota=beaten)
+    options = Options(rules=None if dialect.is_sweep else dialect.rules, sota=beaten, require_plan=dialect.is_sweep)
     folder = Folder(dialect, root, runs, options)
     if dialect.has_standing:
         folder.options = Options(rules=dialect.rules, control=folder.standing)

@@ -52,7 +52,10 @@ def clobbered(formula: str, shape: str, slow_ms: float = 0.0, time: float = 1.0,
         lines.append(f"step:{step}/{LAST} train_loss:3.0 {said}\n")
     (run,) = read_log(Path("a.log"), "".join(lines).encode())
     metric = Metric(label="x", val_loss=2.0, val_bpb=1.2, decimals=4, line=1)
-    return [f.code for f in check_consistent(Trace.of(Claimed(log="a.log", run=run, metric=metric, training=run), most=LAST))]
+    return [
+        f.code
+        for f in check_consistent(Trace.of(Claimed(log="a.log", run=run, metric=metric, training=run), most=LAST))
+    ]
 
 
 @pytest.mark.parametrize("slow_ms", [0, 12_000])

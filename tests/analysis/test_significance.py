@@ -299,11 +299,12 @@ def test_a_comment_shows_a_screen_and_hides_the_rest(record: Record, tmp_path: P
     assert "train_seed1338.log".replace("_", "\\_") in head
     assert [part.split("</summary>")[0].removeprefix("<summary>") for part in hidden] == [
         "Numbers, by the rules of parameter-golf",
+        "Every claim",
         "Control",
         "Sensitivity",
         "What the numbers assume",
     ]
-    assert shown.count("<details>") == shown.count("</details>") == 4
+    assert shown.count("<details>") == shown.count("</details>") == 5
 
 
 def test_p_is_never_printed_as_zero() -> None:

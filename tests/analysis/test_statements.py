@@ -151,7 +151,7 @@ def test_a_claim_that_improves_on_its_log_is_an_error(record: Folder) -> None:
     assert [severity(value) for value in (1.1994, 1.1899, 1.1992, 1.2099)] == [None, "error", "warning", "warning"]
     judged(folder, table("| 42 | 1.1899 |", *THREE[:1]))
     readme = [one for one in audit([folder]).findings if one.file == "README.md"]
-    assert [(one.code, one.severity, one.line) for one in readme] == [("claim-not-in-logs", "warning", 5)]
+    assert [(one.code, one.severity, one.line) for one in readme] == [("claim-not-in-logs", "error", 5)]
 
 
 def test_both_sides_of_a_claim_have_a_line(record: Folder) -> None:

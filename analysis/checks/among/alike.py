@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from statistics import median
 from typing import TypeVar
@@ -12,7 +13,7 @@ from typing import TypeVar
 from analysis.reading.run import Run
 from analysis.record.selection import Claimed, with_training
 from analysis.rules.data import Data
-from analysis.rules.findings import Code, Raised
+from analysis.rules.findings import ERROR, Code, Raised
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.secrets import redacted_value
 
@@ -47,7 +48,8 @@ def check_alike(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     for one, size, own_size in _odd(claimed, lambda one: with_training(one).code_bytes):
         found, expected = f"a code size of {own_size} bytes", f"{size}, as in the other claimed runs"
         yield one.at(one.metric.line).has(Code.CODE_SIZE_DIFFERS, found, expected=expected)
-    yield from _configurations(claimed)
+    odd = list(_configurations(claimed))
+    yield from odd or _sizes(claimed)
     for name, (code, word) in FACTS.items():
         for one, fact, own_fact in _odd(claimed, attrgetter(f"run.{name}")):
             expected = f"{fact}, as in the other claimed runs"
@@ -75,6 +77,14 @@ def _configurations(claimed: Sequence[Claimed]) -> Raised:
         more = f" and {len(said) - MOST_NAMED} more" if len(said) > MOST_NAMED else ""
         found = f"other hyper-parameters than in the other claimed runs: {', '.join(said[:MOST_NAMED])}{more}"
         yield one.at(one.run.line).has(Code.CONFIG_DIFFERS, found, expected="one configuration for all seeds")
+
+
+def _sizes(claimed: Sequence[Claimed]) -> Raised:
+    """Check the planned steps and the parameters: what a configuration comes to, also where no log lists its settings."""
+    for name, word in (("total_steps", "planned steps"), ("model_params", "parameters")):
+        for one, usual, own in _odd(claimed, attrgetter(f"training.{name}")):
+            expected = f"{usual}, as in the other claimed runs"
+            yield one.at(one.training.line).has(Code.CONFIG_DIFFERS, f"{own} {word}", expected=expected)
 
 
 def _configs(claimed: Sequence[Claimed]) -> dict[int, Config]:
@@ -119,21 +129,28 @@ def prints_settings(run: Run) -> bool:
 
 
 def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
-    """Check val_bpb / val_loss, the tokenizer's tokens per byte / ln 2: one number for one tokenizer and validation set."""
-    within = Data.of(rules.data).bpb_per_nat_within
+    """Check val_bpb / val_loss, the tokenizer's tokens per byte / ln 2: one number for one tokenizer and validation set.
+
+    It is an error where the tokenizer is known, and the validation set is the one that its number was measured on.
+    """
+    data = Data.of(rules.data)
+    within = data.bpb_per_nat_within
     ratios = {id(one): ratio for one in claimed if (ratio := one.metric.ratio) is not None}
     if not ratios:
         return
     usual = median(ratios.values())
     for one in claimed:
-        own, tokenizer = ratios.get(id(one)), one.run.tokenizer
+        own, tokenizer = ratios.get(id(one)), one.run.tokenizer or one.training.tokenizer
         known = rules.bpb_per_nat.get(tokenizer) if tokenizer is not None else None
         expected = usual if known is None else known
         if own is not None and not abs(own - expected) <= within + one.metric.ratio_rounding:
             whose = "as in the other runs" if known is None else f"as {tokenizer} has it"
-            yield one.at(one.metric.line).has(
+            found = one.at(one.metric.line).has(
                 Code.BYTES_PER_TOKEN_UNEXPECTED, f"val_bpb / val_loss = {own:.6f}", expected=f"{expected:.6f} {whose}"
             )
+            tokens = one.run.val_tokens or one.training.val_tokens
+            measured = known is not None and tokens is not None and data.agree(tokens, data.counts_for(tokenizer)[:1])
+            yield replace(found, severity=ERROR if measured else None)
 
 
 # -- two runs ------------------------------------------------------------------------------------------------------------

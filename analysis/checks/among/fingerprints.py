@@ -139,6 +139,7 @@ def _grid(traces: Sequence[Trace]) -> Raised:
                     found=f"no line of {steps}",
                     expected="the steps that the logs of the other seeds have",
                     do="Lines were lost or taken out: show the whole log.",
+                    severity=ERROR,
                 )
 
 

@@ -41,7 +41,8 @@ def number_of_runs(said: Said, logs: Logs) -> Statement:
     if said.value in counts:
         return Statement(claim=said, holds=Holds.YES, evidence=f"{said.value} runs")
     holds = Holds.NO if counts[0] else Holds.UNKNOWN
-    return Statement(claim=said, holds=holds, evidence=f"{counts[0]} run{'s' if counts[0] != 1 else ''}")
+    share = float(said.value) / counts[0] if counts[0] and said.value is not None else None
+    return Statement(claim=said, holds=holds, evidence=f"{counts[0]} run{'s' if counts[0] != 1 else ''}", share=share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

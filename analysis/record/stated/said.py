@@ -85,7 +85,8 @@ class Said:
 class Statement:
     """A claim and what the logs say of it. evidence: their own value in words; log, log_line: where it is printed.
 
-    worse_by: how much worse the logs are than a claimed value.
+    worse_by: how much worse the logs are than a claimed value. share: the claimed number over the logs' own, of what does
+    not fit and is no value: an sd, t, p or number of runs.
     """
 
     claim: Said
@@ -94,6 +95,7 @@ class Statement:
     log: str | None = None
     log_line: int | None = None
     worse_by: float = 0.0
+    share: float | None = None
 
     def row(self) -> dict[str, Any]:
         """Return the statement as the JSON formats hold it."""

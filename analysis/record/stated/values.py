@@ -111,7 +111,10 @@ def sd_of(said: Said, logs: Logs) -> Statement:
             if abs(claimed - sd) <= near:
                 return logs.seen(said, Holds.YES, f"{sd:.8f} ({one.n} runs)", one.ends[0])
     known = [(one.sds[0], one.ends[0]) for one in samples]
-    return _differs(said, *_meant(said, known), logs) if known else Statement(claim=said)
+    if not known:
+        return Statement(claim=said)
+    sd, end = _meant(said, known)
+    return replace(_differs(said, sd, end, logs), share=claimed / sd if sd > 0 else None)
 
 
 def _of_metric(said: Said, logs: Logs) -> list[Sample]:

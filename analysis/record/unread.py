@@ -7,14 +7,15 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from analysis.reading.plain import is_wide
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
 from analysis.record.folder import Record
 from analysis.record.metrics import metrics_of
-from analysis.rules.findings import Code, Found, Place, Raised
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import LIMIT, LOG_SUFFIXES, FileError, OverBudgetError, beginning_of, read_bounded
 from analysis.untrusted.packed import unpacked, unpacker_of
@@ -24,56 +25,55 @@ MOST_HIDDEN = 500  # files of hidden folders that are looked at
 MOST_MEMBERS = 1000  # of an archive
 BEGINNING = 4096  # bytes that must be text
 ZIP, ZIP_MEMBER = b"PK\3\4", b"PK\1\2"
-EXPECTED = "every run in a log of its own (*.log, *.txt, *.out)"
 
 
-def check_unread(record: Record, rules: Ruleset) -> Raised:
-    """Check that no file but the logs holds a whole run, and that no log is packed so that it cannot be read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A file that is not read as a log, and what it holds besides the runs that were read.
 
-    A log that is packed next to itself holds the same run, and nothing is said of it.
+    runs: its whole runs. found: what it holds, or why it could not be searched (then `searched` is false).
+    """
+
+    path: Path
+    found: str
+    line: int = 1
+    runs: Sequence[Run] = ()
+    searched: bool = True
+
+
+def unread_in(record: Record, rules: Ruleset) -> Iterator[Unread]:
+    """Yield the files but the logs that hold a whole run, and the logs that are packed so that they cannot be read.
+
+    A log that is packed next to itself holds the same run, and is none of them.
     """
     read = {_identity(run, rules) for run in record.runs}
     for path in _others(record):
-        at = Place(record.shown(path))
         try:
-            if (found := _held_by(path, at, read, rules)) is not None:
+            if (found := _held_by(path, read, rules)) is not None:
                 yield found
         except FileError as error:
             is_last = isinstance(error, OverBudgetError)
             searched = "it and what comes after it were not searched" if is_last else "it was not searched"
-            yield at.has(
-                Code.FILE_NOT_READ, f"that it {error}: {searched} for runs", expected="a file that can be read"
-            )
+            yield Unread(path=path, found=f"that it {error}: {searched} for runs", searched=False)
             if is_last:
                 return
 
 
-def _held_by(path: Path, at: Place, read: set[tuple[object, ...]], rules: Ruleset) -> Found | None:
-    """Return the run or the logs that a file holds, besides runs that were read. Raises FileError."""
+def _held_by(path: Path, read: set[tuple[object, ...]], rules: Ruleset) -> Unread | None:
+    """Return the runs or the logs that a file holds, besides runs that were read. Raises FileError."""
     content = _content_of(path)
     if members := _logs_in(content):
-        return _found(at, f"an archive with {members[0]}{f' and {len(members) - 1} more logs' if members[1:] else ''}")
-    if b"\0" in content[:BEGINNING]:
+        more = f" and {len(members) - 1} more logs" if members[1:] else ""
+        return Unread(path=path, found=f"an archive with {members[0]}{more}")
+    if b"\0" in content[:BEGINNING] and not is_wide(content):
         packed = _log_within(path.name)
-        return _found(at, "a log that is packed in a way that cannot be read here") if packed else None
-    runs = (run for run in read_log(path, content) if _is_whole(run, rules))
-    run = next((run for run in runs if _identity(run, rules) not in read), None)
-    if run is None:
+        return Unread(path=path, found="a log that is packed in a way that cannot be read here") if packed else None
+    runs = [run for run in read_log(path, content) if _is_whole(run, rules) and _identity(run, rules) not in read]
+    if not runs:
         return None
-    final = metrics_of(run, rules)[-1]
-    value = final.val_bpb or final.val_loss
-    place = Place(at.file, final.line)
-    return _found(place, f"a run in a file that is not read as a log, with {final.label} {value:.6g}")
-
-
-def _found(at: Place, found: str) -> Found:
-    return Found(
-        code=Code.RUN_NOT_READ,
-        at=at,
-        found=found,
-        expected=EXPECTED,
-        do="Show it as a log, or say why it is none of the claim's runs.",
-    )
+    final = metrics_of(runs[0], rules)[-1]
+    found = f"a run in a file that is not read as a log, with {final.label} {final.val_bpb or final.val_loss:.6g}"
+    return Unread(path=path, found=found, line=final.line, runs=runs)
 
 
 def _identity(run: Run, rules: Ruleset) -> tuple[object, ...]:
@@ -110,7 +110,8 @@ def _content_of(path: Path) -> bytes:
     if not os.path.isfile(path) or os.path.islink(path):
         return b""
     beginning = beginning_of(path, BEGINNING)
-    if b"\0" in beginning and unpacker_of(beginning) is None and not _is_archive(beginning):
+    is_text = b"\0" not in beginning or is_wide(beginning)
+    if not is_text and unpacker_of(beginning) is None and not _is_archive(beginning):
         return beginning
     return unpacked(read_bounded(path), LIMIT)
 
