@@ -9,6 +9,7 @@ from analysis.checks.among.alike import differing_settings, shared_settings
 from analysis.reading.result import Result
 from analysis.reading.run import Run
 from analysis.record.folder import Record
+from analysis.record.groups import alike
 from analysis.record.selection import LeftOut, Selection, Why
 from analysis.rules.findings import Code, Found, Place, Raised
 from analysis.sweepdir.layout import CONTROL
@@ -51,9 +52,16 @@ def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut
                 complete.append(result)
             elif _program(result.run) is not None and any(_program(run) == _program(result.run) for run in claimed):
                 unfinished.append(result)
-        elif one.why is Why.NO_RESULT and result.run.curve and _is_kin(result.run, claimed, same_program=False):
+        elif one.why is Why.NO_RESULT and _ended_early(result.run, claimed):
             unfinished.append(result)
     return Kin(complete=tuple(complete), unfinished=tuple(unfinished))
+
+
+def _ended_early(run: Run, claimed: Sequence[Run]) -> bool:
+    """Return whether a run without a result is one of the claim's: by what it prints or, if that is nothing, by its name."""
+    if run.curve:
+        return _is_kin(run, claimed, same_program=False)
+    return not run.metrics and run.log.suffix == ".log" and alike(run.log) in {alike(one.log) for one in claimed}
 
 
 def _is_kin(run: Run, claimed: Sequence[Run], *, same_program: bool) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
 from analysis.reading.plain import is_wide
 from analysis.reading.reader import read_log
@@ -17,7 +20,7 @@ from analysis.reading.run import Run
 from analysis.record.folder import Record
 from analysis.record.metrics import metrics_of
 from analysis.rules.ruleset import Ruleset
-from analysis.untrusted.files import LIMIT, LOG_SUFFIXES, FileError, OverBudgetError, beginning_of, read_bounded
+from analysis.untrusted.files import LIMIT, LOG_SUFFIXES, FileError, OverBudgetError, beginning_of, read_bounded, spend
 from analysis.untrusted.packed import unpacked, unpacker_of
 
 LEAST_STEPS = 5  # of a run: a README that quotes a log shows fewer
@@ -63,8 +66,13 @@ def _held_by(path: Path, read: set[tuple[object, ...]], rules: Ruleset) -> Unrea
     """Return the runs or the logs that a file holds, besides runs that were read. Raises FileError."""
     content = _content_of(path)
     if members := _logs_in(content):
+        within = {one.name: read_log(path, one.content) for one in members}
+        runs = [run for found in within.values() for run in found]
+        left = [run for run in runs if _is_whole(run, rules) and _identity(run, rules) not in read]
+        if runs and not left and all(_identity(run, rules) in read for run in runs):
+            return None
         more = f" and {len(members) - 1} more logs" if members[1:] else ""
-        return Unread(path=path, found=f"an archive with {members[0]}{more}")
+        return Unread(path=path, found=f"an archive with {members[0].name}{more}", runs=left)
     if b"\0" in content[:BEGINNING] and not is_wide(content):
         packed = _log_within(path.name)
         return Unread(path=path, found="a log that is packed in a way that cannot be read here") if packed else None
@@ -120,21 +128,48 @@ def _is_archive(content: bytes) -> bool:
     return content.startswith(ZIP) or content[257:262] == b"ustar"
 
 
-def _logs_in(content: bytes) -> Sequence[str]:
-    """Return the names of logs in a zip or tar archive."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    """A log in an archive."""
+
+    name: str
+    content: bytes
+
+
+def _logs_in(content: bytes) -> Sequence[_Member]:
+    """Return the logs in a zip or tar archive. Raises FileError."""
     if not _is_archive(content):
         return []
     if content.startswith(ZIP) and content.count(ZIP_MEMBER) > MOST_MEMBERS:
         raise FileError(f"is an archive of more than {MOST_MEMBERS} files")
+    opened = _zipped if content.startswith(ZIP) else _tarred
+    members = []
     try:
-        if content.startswith(ZIP):
-            names = [one.filename for one in zipfile.ZipFile(io.BytesIO(content)).infolist()[:MOST_MEMBERS]]
-        else:
-            with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-                names = [one.name for one in islice(archive, MOST_MEMBERS)]
-    except (zipfile.BadZipFile, tarfile.TarError, OSError, ValueError, EOFError, NotImplementedError, RecursionError):
-        return []
-    return [name for name in names if name.lower().endswith(LOG_SUFFIXES)]
+        for name, file in opened(content):
+            if name.lower().endswith(LOG_SUFFIXES):
+                members.append(_Member(name=name, content=file.read(LIMIT)))
+                spend(len(members[-1].content))
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, *_ODD) as error:
+        raise FileError(f"is an archive that cannot be read: {error}") from None
+    return members
+
+
+_ODD = (ValueError, EOFError, NotImplementedError, RecursionError, RuntimeError)  # of archives made by hand
+
+
+def _zipped(content: bytes) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for one in archive.infolist()[:MOST_MEMBERS]:
+            if not one.is_dir():
+                with archive.open(one) as file:
+                    yield one.filename, file
+
+
+def _tarred(content: bytes) -> Iterator[tuple[str, IO[bytes]]]:
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+        for one in islice(archive, MOST_MEMBERS):
+            if (file := archive.extractfile(one) if one.isreg() else None) is not None:
+                yield one.name, file
 
 
 def _log_within(name: str) -> bool:

@@ -14,7 +14,7 @@ import os
 import re
 from pathlib import Path
 
-from analysis.untrusted.files import LOG_SUFFIXES, files_below
+from analysis.untrusted.files import LOG_SUFFIXES, FileError, beginning_of, files_below
 from analysis.untrusted.refusal import SeedproofError
 
 PLAN, SCRIPT, EVENTS, LOCK = "plan.json", "script.py", "events.jsonl", "sweep.lock"
@@ -22,6 +22,7 @@ TRAIN_LOG, RUN_MANIFEST, STACKS = "train.log", "run.json", "stacks.txt"
 FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML = "runs.parquet", "verdict.json", "report.md", "report.html"
 CANDIDATE, CONTROL = "candidate", "control"
 ARMS = (CANDIDATE, CONTROL)
+BEGINNING = 2**16  # bytes of a log that speak of steps
 STATES = ("pending", "running", "succeeded", "failed", "lost", "stopped")
 DONE = ("succeeded", "failed")  # states that are a seed's result
 
@@ -54,7 +55,18 @@ def is_sweep(path: Path) -> bool:
 def of_a_record(path: Path) -> list[str]:
     """Return the names of logs and submission JSONs directly in a folder: a sweep directory has none."""
     names = sorted(os.listdir(path))
-    return [name for name in names if name.lower().endswith(LOG_SUFFIXES) or re.fullmatch(r"submission.*\.json", name)]
+    return [name for name in names if re.fullmatch(r"submission.*\.json", name) or _is_log(path / name)]
+
+
+def _is_log(path: Path) -> bool:
+    """Return whether a file is called a log and speaks of steps or results: requirements.txt does not."""
+    if not path.name.lower().endswith(LOG_SUFFIXES):
+        return False
+    try:
+        beginning = beginning_of(path, BEGINNING)
+    except FileError:
+        return True
+    return re.search(rb"step|iter|val_", beginning) is not None
 
 
 def attempt_folder(directory: Path, arm: str, seed: int, attempt: int) -> Path:

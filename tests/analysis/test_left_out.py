@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from analysis.evidence.options import Options
+from analysis.record.selection import Why
 from analysis.rules.findings import Code, Severity
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import Verdict
@@ -116,8 +117,12 @@ def test_hidden_renamed_and_compressed_runs_are_named(record: Folder) -> None:
     (folder / "train_seed11.log.zst").write_bytes(b"\x28\xb5\x2f\xfd\0\0" + bytes(50))
     with zipfile.ZipFile(folder / "more.zip", "w") as archive:
         archive.writestr("train_seed12.log", make_log(12, 1.3))
-    with tarfile.open(folder / "more.tgz", "w:gz") as archive:
+    with tarfile.open(folder / "copies.tgz", "w:gz") as archive:
         archive.add(folder / "train_seed1.log", "again/train_seed1.log")
+    with tarfile.open(folder / "more.tgz", "w:gz") as archive:
+        (folder / "train_seed1.log.txt.part").write_text(make_log(13, 1.3).split("final_int8")[0])
+        archive.add(folder / "train_seed1.log.txt.part", "more/train_seed13.log")
+        (folder / "train_seed1.log.txt.part").unlink()
     with zipfile.ZipFile(folder / "code.zip", "w") as archive:
         archive.writestr("train_gpt.py", SOURCE)
     (folder / "weights.bin").write_bytes(b"\0" * 5000 + make_log(9, 1.3).encode())
@@ -178,3 +183,33 @@ def test_a_run_without_a_labelled_result_is_named_where_the_last_validation_coun
         (tmp_path / f"{n}.{'txt' if n else 'txt.bak'}").write_text(text)
     verdict = judge([tmp_path], Options(rules="nanogpt-track-1"))
     assert severity(verdict, Code.RUN_NOT_READ) is not None
+
+
+def test_runs_in_files_that_are_no_logs_refuse_a_claim_that_fails_with_them(record: Folder) -> None:
+    for name, bpb, expected in (("bad", 1.25, Severity.ERROR), ("good", 1.2011, Severity.WARNING)):
+        folder = record(GOOD, name)
+        with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+            archive.writestr("train_seed12.log", make_log(12, bpb))
+        (folder / "train_seed13.log.bak").write_bytes(make_log(13, bpb + 0.0003).encode("utf-16"))
+        verdict = judged(folder)
+        assert [one.severity for one in verdict.findings] == [expected, expected]
+        assert {one.code for one in verdict.findings} == {Code.RUN_NOT_READ}
+        assert verdict.all_runs is not None
+        assert verdict.all_runs.test.df == 4
+        assert [(one.result.seed, one.why) for one in verdict.left_out] == [(12, Why.NOT_A_LOG), (13, Why.NOT_A_LOG)]
+
+
+def test_an_empty_log_named_like_the_claimed_ones_is_a_run_without_a_result(record: Folder) -> None:
+    folder = record(GOOD)
+    (folder / "stderr.log").write_text("")
+    claiming(folder, list(GOOD), {})
+    assert severity(judged(folder), Code.RUNS_LEFT_OUT) is None
+    (folder / "train_seed9.log").write_text("")
+    assert severity(judged(folder), Code.RUNS_LEFT_OUT) is Severity.ERROR
+
+
+def test_a_run_of_the_program_that_ends_in_another_metric_has_no_result(record: Folder) -> None:
+    source, step, training = make_log(9, 1.25).partition("\nstep:")
+    other = source + step + training.replace("final_int8", "my_int8")
+    folder = claiming(record(GOOD), list(GOOD), {"train_seed9.log": other})
+    assert severity(judged(folder), Code.RUNS_LEFT_OUT) is Severity.ERROR

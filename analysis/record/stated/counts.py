@@ -121,6 +121,7 @@ def _compared(said: Said, printed: Sequence[_Printed], near: float) -> Statement
         log=place.log,
         log_line=place.line,
         worse_by=0.0 if fits else nearest - claimed,
+        share=claimed / nearest if nearest else None,
     )
 
 

@@ -85,8 +85,8 @@ class Said:
 class Statement:
     """A claim and what the logs say of it. evidence: their own value in words; log, log_line: where it is printed.
 
-    worse_by: how much worse the logs are than a claimed value. share: the claimed number over the logs' own, of what does
-    not fit and is no value: an sd, t, p or number of runs.
+    worse_by: how much worse the logs are than a claimed value. share: the claimed number over the logs' own, of
+    what is no value: an sd, t, p, size, time or number of runs.
     """
 
     claim: Said

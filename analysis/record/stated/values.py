@@ -43,7 +43,7 @@ def value_of_seed(said: Said, logs: Logs) -> Statement:
     for end in ends:
         for what in metrics_meant(said):
             value = getattr(end.metric, what)
-            if agrees(said.value, value, logs.better, end.rounded):
+            if agrees(said.value, value, logs.better, max(end.rounded, cut_off(said, logs))):
                 return logs.seen(said, Holds.YES, f"{value:.8f}", end)
             if value is not None:
                 others.append((value, end))
@@ -52,6 +52,12 @@ def value_of_seed(said: Said, logs: Logs) -> Statement:
     if None in logs.ends:  # its run may be one that prints no seed
         return Statement(claim=said)
     return _differs(said, *_meant(said, others), logs)
+
+
+def cut_off(said: Said, logs: Logs) -> float:
+    """Return how far a README's number may be off because its last digits were cut off, not rounded."""
+    assert said.value is not None
+    return 0.0 if said.of_json else min(2 * half_a_unit(said.value), logs.better)
 
 
 def values(said: Said, logs: Logs) -> Statement:
@@ -95,7 +101,7 @@ def mean_of(said: Said, logs: Logs) -> Statement:
     assert said.value is not None
     samples = _of_metric(said, logs)
     for one in samples:
-        if agrees(said.value, one.mean, logs.better, one.ends[0].rounded):
+        if agrees(said.value, one.mean, logs.better, max(one.ends[0].rounded, cut_off(said, logs))):
             return logs.seen(said, Holds.YES, f"{one.mean:.8f} ({one.n} runs)", one.ends[0])
     known = [(one.mean, one.ends[0]) for one in samples]
     return _differs(said, *_meant(said, known), logs) if known else Statement(claim=said)
