@@ -37,6 +37,7 @@ from analysis.untrusted import escape
 from analysis.untrusted.escape import printable, workflow_command
 from analysis.untrusted.refusal import SeedproofError
 from analysis.verdict.base_board import standing_at
+from analysis.verdict.verdict import REFUSED
 
 MOST_RECORDS = 500
 MOST_SUMMARY, MOST_COMMENT = 900_000, 50_000  # bytes; GitHub takes 1 MiB of a summary, 65,536 characters of a comment
@@ -169,7 +170,7 @@ def tested(one: Touched, options: list[str], gone: Sequence[Finding]) -> Outcome
     gain = verdict.sota - verdict.mean if verdict.sota is not None and verdict.mean is not None else None
     line = gate.Line(
         record=where,
-        verdict=gate.outcome(verdict),
+        verdict=verdict.gate,
         gain=gain,
         p_value=verdict.test.p_value if verdict.test is not None else None,
         errors=verdict.errors,
@@ -198,7 +199,7 @@ def removed(one: Touched, gone: Sequence[Finding]) -> Outcome:
 
 def of_findings(where: str, folder: str, findings: Sequence[Finding], report: str) -> Outcome:
     number = counts(findings)
-    verdict = gate.REFUSED if number[ERROR] else AUDITED
+    verdict = REFUSED if number[ERROR] else AUDITED
     line = gate.Line(record=where, verdict=verdict, errors=number[ERROR], warnings=number[WARNING])
     return Outcome(code=min(number[ERROR], 1), line=line, folder=folder, findings=findings, report=report)
 

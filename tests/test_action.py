@@ -635,11 +635,14 @@ def test_a_folder_of_words_alone_does_not_make_its_record_an_old_one(
         (lambda log: log.write_text(log.read_text() + "\n"), "rewritten"),
         (lambda log: log.write_bytes(log.read_bytes().replace(b"\n", b"\r\n")), "rewritten"),
         (lambda log: log.rename(log.parents[1] / "other" / log.name), "removed"),
+        (lambda log: log.rename(log.with_suffix(".json")), "removed"),
+        (lambda log: log.rename(log.with_name(f".{log.name}")), "removed"),
+        (lambda log: [(log.parent / "control").mkdir(), log.rename(log.parent / "control" / log.name)], "removed"),
     ],
-    ids=["removed", "appended", "line ends", "to another record"],
+    ids=["removed", "appended", "line ends", "to another record", "no log any more", "hidden", "to the control"],
 )
 def test_a_log_of_a_record_that_stood_may_not_go(
-    repository: Repository, add: Callable[..., Path], change: Callable[[Path], None], word: str
+    repository: Repository, add: Callable[..., Path], change: Callable[[Path], Any], word: str
 ) -> None:
     add({8: 1.2, 9: 1.21}, "other")
     old = stood(repository, add)

@@ -86,7 +86,7 @@ def check_eval_time(one: Claimed, rules: Ruleset) -> Raised:
 
 _ELSEWHERE = re.compile(
     r"baseline|control|previous|prior|sota|threshold|compar|versus|parent|upstream|original"
-    r"|(?:^|_)(?:vs|prev|old|before|ref|reference|delta|diff|std|sd|saved|cap|limit|budget|allowed|max_allowed|pr_?\d+)(?:_|$)"
+    r"|(?:^|_)(?:vs|prev|old|before|ref|reference|delta|diff|std|sd|saved|cap|limit|budget|total|sum|overall|dev|development|local|debug|smoke|allowed|max_allowed|pr_?\d+)(?:_|$)"
 )
 _OF_A_STEP = re.compile(r"(?:^|_)(?:step|steps|iter|token|per|download|compile|warmup|setup)(?:_|$)")
 _EVALUATION = re.compile(

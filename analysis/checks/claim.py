@@ -30,8 +30,8 @@ from analysis.rules.ruleset import Ruleset
 
 IMPROVES = {  # the claimed number over the logs' own: below or above these it makes the claim better
     Kind.SD: (0.8, math.inf),
-    Kind.P: (0.5, math.inf),
-    Kind.T: (0.0, 1.25),
+    Kind.P: (1 / 1.5, 1.5),  # of the p that the claimed t has
+    Kind.T: (1 / 1.5, 1.5),
     Kind.RUNS: (0.0, 1.0),
     Kind.SIZE: (0.99, math.inf),
     Kind.TRAIN_TIME: (0.99, math.inf),
@@ -196,6 +196,8 @@ def check_statements(claims: Iterable[Statement], raised: Iterable[Found | Findi
 
 def _improves(one: Statement, rules: Ruleset) -> bool:
     """Return whether a number makes the claim better than the logs do, by more than a rounding or an older version's."""
+    if not one.sure:
+        return False
     if one.claim.kind in (Kind.VALUE, Kind.MEAN, Kind.HEADLINE):
         return one.worse_by > max(ROUNDING, rules.margin / 10)
     least, most = IMPROVES.get(one.claim.kind, (0.0, math.inf))

@@ -45,7 +45,7 @@ def audit_control(record: Record, selection: Selection, rules: Ruleset) -> list[
 def _all(record: Record, selection: Selection, rules: Ruleset) -> Raised:
     yield from _logs_and_runs(record, selection, rules)
     yield from check_told(selection.claimed, rules)
-    yield from check_left_out(selection)
+    yield from check_left_out(record, selection)
     yield from check_unread(record, selection)
     if record.base is not None:
         yield from check_files(record, selection.claimed, rules)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from analysis.checks.among.alike import differing_settings, shared_settings
 from analysis.reading.result import Result
 from analysis.reading.run import Run
+from analysis.reading.source import same_code
 from analysis.record.folder import Record
 from analysis.record.groups import alike
 from analysis.record.selection import LeftOut, Selection, Why
 from analysis.rules.findings import Code, Found, Place, Raised
-from analysis.sweepdir.layout import CONTROL
+from analysis.sweepdir.layout import CONTROL, PLAN
 
-OWN_CONTROL = f"{CONTROL}/"  # the control runs of a record of ours
 COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.DEEPER, Why.NOT_A_LOG)
 MOST_NAMED = 6
+FACTS = ("total_steps", "world_size")
+BEGUN = 0.05  # of the claimed runs' steps: a run that ended before them shows nothing of its result
 MOST_KINDS = 4  # configurations of claimed runs that others are compared with: more than one is an error already
 
 
@@ -44,13 +47,13 @@ def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut
     unfinished: list[Result] = []
     for one in left_out if claimed else ():
         result = one.result
-        if result.log.startswith(OWN_CONTROL):
+        if result.arm == CONTROL:
             continue
         labelled = result.metric is not None and result.label == label
         if one.why in COULD_COUNT and _is_kin(result.run, claimed, same_program=True):
             if labelled:
                 complete.append(result)
-            elif _program(result.run) is not None and any(_program(run) == _program(result.run) for run in claimed):
+            elif any(is_one_program(run, result.run) for run in claimed):
                 unfinished.append(result)
         elif one.why is Why.NO_RESULT and _ended_early(result.run, claimed):
             unfinished.append(result)
@@ -60,18 +63,44 @@ def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut
 def _ended_early(run: Run, claimed: Sequence[Run]) -> bool:
     """Return whether a run without a result is one of the claim's: by what it prints or, if that is nothing, by its name."""
     if run.curve:
-        return _is_kin(run, claimed, same_program=False)
+        usual = max((one.last_step or 0 for one in claimed), default=0)
+        if run.last_step is not None and run.last_step < BEGUN * usual:
+            return False
+        told = any(
+            step.train_loss is not None or step.train_time_ms is not None for step in islice(run.read_steps(), 9)
+        )
+        return told and _is_kin(run, claimed, same_program=False)
     return not run.metrics and run.log.suffix == ".log" and alike(run.log) in {alike(one.log) for one in claimed}
 
 
 def _is_kin(run: Run, claimed: Sequence[Run], *, same_program: bool) -> bool:
     return any(
         not differing_settings(run, one)
-        and _agree(run.total_steps, one.total_steps)
-        and _agree(run.code_bytes, one.code_bytes)
-        and (not same_program or _agree(_program(run), _program(one)))
+        and all(_agree(getattr(run, fact), getattr(one, fact)) for fact in FACTS)
+        and (is_one_program(run, one) or _may_be_one_program(run, one, same_program=same_program))
+        and _has_in_common(run, one)
         for one in claimed
     )
+
+
+def _may_be_one_program(run: Run, one: Run, *, same_program: bool) -> bool:
+    known = run.source is not None and one.source is not None
+    return _agree(run.code_bytes, one.code_bytes) and not (known and same_program)
+
+
+def _has_in_common(run: Run, one: Run) -> bool:
+    """Return whether something printed says that two runs belong together: a label or a fact; silence does not."""
+    labels = {metric.label for metric in run.finals} & {metric.label for metric in one.finals}
+    facts = any(
+        getattr(run, fact) not in (None, ()) and getattr(run, fact) == getattr(one, fact)
+        for fact in (*FACTS, "code_bytes")
+    )
+    return bool(labels or facts or (shared_settings(run) and shared_settings(one)) or is_one_program(run, one))
+
+
+def is_one_program(run: Run, one: Run) -> bool:
+    """Return whether two runs embed programs that differ in texts and comments at most."""
+    return run.source is not None and one.source is not None and same_code(run.source, one.source)
 
 
 def _kinds(claimed: Sequence[Run]) -> list[Run]:
@@ -88,11 +117,16 @@ def _program(run: Run) -> bytes | None:
     return run.source.text if run.source is not None else None
 
 
-def check_left_out(selection: Selection) -> Raised:
-    """Check that the claim leaves out no run of its program and configuration; the verdict says what they would change."""
+def check_left_out(record: Record, selection: Selection) -> Raised:
+    """Check that the claim leaves out no run of its program and configuration; the verdict says what they would change.
+
+    The runs in the folder `control` of a record with a plan are another arm.
+    """
     claimed = selection.claimed
+    has_arms = record.base is not None and record.base / PLAN in record.listing.files
     said = (*selection.incomplete, *(unread.path for unread in selection.unread))
-    unsaid = [one for one in selection.left_out if one.result.run.log not in said]
+    others = [one for one in selection.left_out if not (has_arms and one.result.log.startswith(f"{CONTROL}/"))]
+    unsaid = [one for one in others if one.result.run.log not in said]
     kin = kin_of([one.run for one in claimed], claimed[0].metric.label if claimed else None, unsaid)
     if not kin.all:
         return

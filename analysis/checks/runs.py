@@ -82,7 +82,8 @@ def _caps(one: Claimed, rules: Ruleset) -> Raised:
         over, said = run.train_time_ms - 1000 * cap, f"{run.train_time_ms:.0f} ms of training"
         if not over <= ONE_STEP_MS:  # a time of NaN is over the cap
             yield at.has(Code.TIME_OVER_CAP, said, expected=f"at most {cap:g} s")
-    yield from size_over_cap(run.artifact_bytes, rules, one.at(one.training.size_line or one.metric.line))
+    sizes = [size for size in (run.artifact_bytes, run.model_bytes) if size is not None]
+    yield from size_over_cap(max(sizes, default=None), rules, one.at(one.training.size_line or one.metric.line))
 
 
 def _by_one_step(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:

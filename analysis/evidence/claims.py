@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
+
+from scipy.special import stdtr
 
 from analysis.checks.claim import check_statements
 from analysis.evidence.case import Case
@@ -15,6 +18,7 @@ from analysis.stats import fixed
 from analysis.stats.fixed import Sample, StatisticsError, Test
 from analysis.untrusted.refusal import EvidenceError
 
+APART = 1.5  # a claimed p and the p of the claimed t, which are printed with few digits
 ROUNDED = (3, 4, 5, 6)  # decimals that people round values to before they test them
 
 
@@ -25,6 +29,8 @@ def with_tests(case: Case) -> Case:
     try:
         tests = list(_tests(case))
     except EvidenceError:
+        return case
+    if not tests:
         return case
     claims = tuple(_compared(one, tests, case) if one.claim.kind in (Kind.T, Kind.P) else one for one in case.claims)
     tested = [one for one in claims if one.claim.kind in (Kind.T, Kind.P)]
@@ -55,22 +61,44 @@ def _tests(case: Case) -> Iterator[Test]:
 
 
 def _compared(one: Statement, tests: list[Test], case: Case) -> Statement:
-    claim = one.claim
-    if not tests or claim.value is None:
+    """Compare a claimed t or p. One that is in no test may be against another number to beat: then it is unknown.
+
+    A t and a p of one claim contradict each other whatever they are against.
+    """
+    claim, own = one.claim, tests[0]
+    if claim.value is None:
         return one
-    own = tests[0]
     if claim.kind is Kind.T:
         fits = any(_near(abs(claim.value), abs(test.statistic)) for test in tests)
         evidence = f"{own.statistic:.4f} ({own.name} against {case.compared.threshold:.8f})"
-        share = abs(float(claim.value) / own.statistic) if own.statistic else None
     else:
         sides = [p for test in tests for p in (test.p_value, 2 * min(test.p_value, 1 - test.p_value))]
         fits = any(p < float(claim.value) if claim.most else _near(claim.value, p) for p in sides)
         evidence = f"{own.p_value:.6g} ({own.name} against {case.compared.threshold:.8f})"
-        share = float(claim.value) / own.p_value if own.p_value else None
-    holds = Holds.YES if fits else Holds.NO if claim.strict or case.control else Holds.UNKNOWN
     first = case.runs[0]
-    return replace(one, holds=holds, evidence=evidence, log=first.log, log_line=first.line or 1, share=share)
+    told = replace(one, evidence=evidence, log=first.log, log_line=first.line or 1)
+    return replace(told, holds=Holds.YES) if fits else _against_each_other(told, case)
+
+
+def _against_each_other(one: Statement, case: Case) -> Statement:
+    """Return that a claimed t and p contradict each other, where they do."""
+    claim, df = one.claim, len(case.runs) - 1
+    pair = {
+        other.claim.kind: float(other.claim.value)
+        for other in case.claims
+        if other.claim.of_json == claim.of_json and (claim.of_json or other.claim.at == claim.at)
+        if other.claim.kind in (Kind.T, Kind.P) and other.claim.value is not None and not other.claim.most
+    }
+    if len(pair) < 2 or case.control or df < 1:
+        return one
+    p = float(stdtr(df, -abs(pair[Kind.T])))
+    share = min(
+        (pair[Kind.P] / side for side in (p, 2 * p) if side > 0), key=lambda one: abs(math.log(one)), default=None
+    )
+    if share is None or 1 / APART < share < APART:
+        return one
+    evidence = f"t and p of one test: with {df} degrees of freedom t = {pair[Kind.T]:g} has a one-sided p of {p:.3g}"
+    return replace(one, holds=Holds.NO, evidence=evidence, log=None, log_line=None, share=share)
 
 
 def _near(claimed: Decimal, value: float) -> bool:

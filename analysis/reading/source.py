@@ -250,6 +250,28 @@ def _parsed(text: bytes) -> _Parsed:
     return _Parsed(literals=frozenset(literals) if len(literals) <= MOST_LITERALS else None)
 
 
+def same_code(one: Source, other: Source) -> bool:
+    """Return whether two programs differ in comments, blanks and texts at most: such a change makes no other experiment."""
+    return one.text == other.text or (_skeleton(one.text) is not None and _skeleton(one.text) == _skeleton(other.text))
+
+
+@lru_cache(maxsize=64)
+def _skeleton(text: bytes) -> bytes | None:
+    """Return a digest of a script without comments and texts; None where it is too long or does not parse."""
+    if len(text) > LONGEST or _parsed(text).fault is not None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text.decode("utf-8-sig"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
+                node.value = ""
+        return hashlib.sha256(ast.dump(tree).encode("utf-8", "replace")).digest()
+    except (RecursionError, MemoryError, SyntaxError, ValueError):
+        return None
+
+
 def _literals(tree: ast.AST) -> Iterator[str]:
     """Yield the texts of a script that a label may be made of, in lower case."""
     for node in ast.walk(tree):

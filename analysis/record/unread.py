@@ -20,7 +20,16 @@ from analysis.reading.run import Run
 from analysis.record.folder import Record
 from analysis.record.metrics import metrics_of
 from analysis.rules.ruleset import Ruleset
-from analysis.untrusted.files import LIMIT, LOG_SUFFIXES, FileError, OverBudgetError, beginning_of, read_bounded, spend
+from analysis.untrusted.files import (
+    LIMIT,
+    LOG_SUFFIXES,
+    FileError,
+    OverBudgetError,
+    beginning_of,
+    files_below,
+    read_bounded,
+    spend,
+)
 from analysis.untrusted.packed import unpacked, unpacker_of
 
 LEAST_STEPS = 5  # of a run: a README that quotes a log shows fewer
@@ -106,8 +115,8 @@ def _hidden(record: Record) -> Iterator[Path]:
     for folder in dict.fromkeys(path.parent for path in record.listing.files) if record.base is not None else ():
         names = sorted(os.listdir(folder))[:MOST_HIDDEN] if os.access(folder, os.R_OK) else []
         for hidden in (Path(folder, name) for name in names if name.startswith(".") and name != ".git"):
-            if os.path.isdir(hidden) and not os.path.islink(hidden) and os.access(hidden, os.R_OK):
-                yield from (Path(hidden, name) for name in sorted(os.listdir(hidden))[:MOST_HIDDEN])
+            if os.path.isdir(hidden) and not os.path.islink(hidden):
+                yield from files_below(hidden).files[:MOST_HIDDEN]
 
 
 def _content_of(path: Path) -> bytes:

@@ -13,21 +13,15 @@ from analysis.report.findings import checks_made, finding_lines, github_annotati
 from analysis.report.statements import WORDS, not_counted, plain_p, rules_in_words
 from analysis.report.tables import Table, literal_table, or_dash
 from analysis.untrusted.escape import markdown, printable, workflow_command
-from analysis.verdict.verdict import FITS, SUPPORTED, Verdict
+from analysis.verdict.verdict import REFUSED, SUPPORTED, Verdict
 
-REFUSED = "refused"
 LONGEST_NAME = 120  # characters of a record's name in the table of many
 ROW_BYTES = 500  # of that table, at most in any usual case
 
 
-def outcome(verdict: Verdict) -> str:
-    """Return the verdict's answer, or `refused` where error-level findings overrule one that would pass."""
-    return REFUSED if verdict.verdict in (SUPPORTED, FITS) and verdict.errors else verdict.verdict
-
-
 def word(verdict: Verdict) -> str:
     """Return the same for a reader."""
-    if outcome(verdict) != REFUSED:
+    if verdict.gate != REFUSED:
         return WORDS[verdict.verdict]
     plural = "s" if verdict.errors > 1 else ""
     numbers = "the numbers are SUPPORTED" if verdict.verdict is SUPPORTED else "the claimed number is in the logs"

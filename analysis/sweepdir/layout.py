@@ -55,10 +55,10 @@ def is_sweep(path: Path) -> bool:
 def of_a_record(path: Path) -> list[str]:
     """Return the names of logs and submission JSONs directly in a folder: a sweep directory has none."""
     names = sorted(os.listdir(path))
-    return [name for name in names if re.fullmatch(r"submission.*\.json", name) or _is_log(path / name)]
+    return [name for name in names if re.fullmatch(r"submission.*\.json", name) or is_log(path / name)]
 
 
-def _is_log(path: Path) -> bool:
+def is_log(path: Path) -> bool:
     """Return whether a file is called a log and speaks of steps or results: requirements.txt does not."""
     if not path.name.lower().endswith(LOG_SUFFIXES):
         return False

@@ -43,6 +43,9 @@ SUPPORTED, NOT_SUPPORTED, CONTINUE, UNUSABLE, FITS, DOES_NOT_FIT = Answer
 EXIT_CODES = {SUPPORTED: 0, NOT_SUPPORTED: 1, CONTINUE: 1, UNUSABLE: 3, FITS: 0, DOES_NOT_FIT: 1}
 
 
+REFUSED = "refused"
+
+
 class ReadingKind(StrEnum):
     """In which way the same question is asked again."""
 
@@ -208,6 +211,11 @@ class Verdict:
         """How many error-level findings there are: with any, `check` fails whatever the numbers say."""
         return errors(self.findings)
 
+    @property
+    def gate(self) -> str:
+        """Return the verdict's answer, or `refused` where error-level findings overrule one that would pass."""
+        return REFUSED if self.exit_code == 0 and self.errors else self.verdict
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types, version 1. Numbers at full precision; null, never NaN."""
         table: dict[str, Any] = {"schema_version": 1}
@@ -216,6 +224,7 @@ class Verdict:
         table["left_out"] = [
             {"log": one.result.log, "why": one.why, "value": one.result.value(self.metric)} for one in self.left_out
         ]
+        table["gate"] = self.gate
         if self.plan is not None:
             table["plan"]["exact"] = self.plan.exact
         plain: dict[str, Any] = for_json(table)

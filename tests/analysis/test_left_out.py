@@ -82,7 +82,7 @@ def test_a_poor_run_before_the_good_one_in_a_log_is_left_out(record: Folder) -> 
 
 
 def test_another_program_or_configuration_is_not_the_claims(record: Folder) -> None:
-    other_program = make_log(9, 1.3, SOURCE + "# another\n")
+    other_program = make_log(9, 1.3, SOURCE + "ANOTHER = 1\n")
     setting = "Hyperparameters:\n  matrix_lr: {}\nval_bpb:enabled"
     folder = record(GOOD)
     for seed, value in GOOD.items():
@@ -213,3 +213,32 @@ def test_a_run_of_the_program_that_ends_in_another_metric_has_no_result(record: 
     other = source + step + training.replace("final_int8", "my_int8")
     folder = claiming(record(GOOD), list(GOOD), {"train_seed9.log": other})
     assert severity(judged(folder), Code.RUNS_LEFT_OUT) is Severity.ERROR
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text,
+        lambda text: text.replace("val_loss_every:", "val_loss_every:1"),
+        lambda text: text.replace("\nimport ", "\n# another comment\nimport ", 1),
+    ],
+    ids=["none", "another interval of the log", "a comment"],
+)
+def test_a_folder_called_control_and_small_changes_do_not_make_another_experiment(
+    record: Folder, change: Callable[[str], str]
+) -> None:
+    folder = record(GOOD)
+    (folder / "control").mkdir()
+    text = change(make_log(9, 1.25).replace("seed:9", "val_loss_every:500 seed:9", 1))
+    (folder / "control/train_seed9.log").write_text(text)
+    claiming(folder, list(GOOD), {})
+    assert severity(judged(folder), Code.RUNS_LEFT_OUT) is Severity.ERROR
+
+
+def test_files_that_tell_nothing_of_a_run_are_none_of_the_claims(record: Folder) -> None:
+    folder = claiming(record(GOOD), list(GOOD), {
+        "notes.txt": "step 1: download the data\nstep 2: run it\n",
+        "more.txt": "step 500 lr 0.02 val_loss 2.10\nstep 600 lr 0.02 val_loss 2.05\n",
+        "crash.log": make_log(9, 1.2).split("step:2/")[0] + "torch.OutOfMemoryError\n",
+    })  # fmt: skip
+    assert severity(judged(folder), Code.RUNS_LEFT_OUT) is None

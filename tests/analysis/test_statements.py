@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from analysis.evidence.audit import audit
+from analysis.evidence.options import Options
 from analysis.record.stated.said import Holds, Kind
+from analysis.verdict.judge import judge
 from tests.conftest import SOURCE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -89,9 +91,10 @@ def test_a_p_needs_what_must_be_beaten(command: Run, record: Folder) -> None:
     one, two = p_and_t(folder, command)
     assert p_of(f"Mean over 3 seeds, p = {one[1]:.6f}\n") == [("p", YES)]
     assert p_of(f"t-test: t = {one[0]:.4f}, two-sided p = {two:.5f}\n") == [("t", YES), ("p", YES)]
-    assert p_of("Mean over 3 seeds, p = 0.0002\n") == [("p", NO)]
+    assert p_of("Mean over 3 seeds, p = 0.0002\n") == [("p", UNKNOWN)]  # of another number to beat
+    assert p_of(f"t-test over 3 seeds: t = {one[0]:.4f}, p = 0.0002\n") == [("t", YES), ("p", NO)]
     assert p_of("Mean over 3 seeds, p < 0.01\n") == [("p", YES)]
-    assert p_of("Mean over 3 seeds, p < 0.0001\n") == [("p", NO)]
+    assert p_of("Mean over 3 seeds, p < 0.0001\n") == [("p", UNKNOWN)]
     assert p_of("Welch's t-test, 3 seeds: p = 0.0002\n") == [("p", UNKNOWN)]
 
 
@@ -150,6 +153,9 @@ def test_a_claim_that_improves_on_its_log_is_an_error(record: Folder) -> None:
     folder = record(VALUES)
     assert [severity(value) for value in (1.1994, 1.1899, 1.1992, 1.2099)] == [None, "error", "warning", "warning"]
     judged(folder, table("| 42 | 1.1899 |", *THREE[:1]))
+    readme = [one for one in audit([folder]).findings if one.file == "README.md"]
+    assert [(one.code, one.severity, one.line) for one in readme] == [("claim-not-in-logs", "warning", 5)]
+    judged(folder, table("| 42 | 1.1899 |", THREE[0], THREE[2]))  # a column in which the other seeds fit
     readme = [one for one in audit([folder]).findings if one.file == "README.md"]
     assert [(one.code, one.severity, one.line) for one in readme] == [("claim-not-in-logs", "error", 5)]
 
@@ -216,3 +222,53 @@ def test_a_claim_without_a_folder_says_nothing(record: Folder) -> None:
     folder = record(VALUES)
     assert audit([folder / "train_seed42.log"]).claims == ()
     assert {one.holds for one in audit([folder]).claims} == {Holds.YES}
+
+
+@pytest.mark.parametrize(
+    "readme",
+    [
+        table("| 1337 | 0.02 | 1.1950 |", "| 1337 | 0.03 | 1.1970 |", head="| seed | lr | val_bpb |"),
+        table("| wide | 1337 | 1.1950 |", head="| Config | seed | val_bpb |"),
+        "train set mean bpb 1.1800, val 1.2013\n",
+        "Dev-set mean: 1.1900 bpb\n",
+        "Mean val_bpb 1.2013 ± 0.0011 (s.e.m.)\n",
+        "mean val_bpb of 1.2013 holds with n=50 validation shards\n",
+        "A one-sample t-test over the seeds against 1.2194: t = -12.251, p = 0.0033\n",
+    ],
+)
+def test_a_readme_that_may_mean_something_else_refuses_nothing(record: Folder, readme: str) -> None:
+    folder = record(VALUES)
+    (folder / "README.md").write_text(readme)
+    assert [one for one in judge((folder,), Options(sota=1.216)).findings if one.severity == "error"] == []
+
+
+@pytest.mark.parametrize(
+    ("more", "codes"),
+    [
+        ({"p_value": 0.0033, "t_statistic": -12.251}, []),  # of another number to beat
+        ({"p_value": 0.00033, "t_statistic": -12.251}, ["claim-not-in-logs"]),
+        ({"p_value": 0.0033, "t_statistic": -24.5}, ["claim-not-in-logs"]),
+        ({"configurations": {"wide": {"mean_val_bpb": 1.19, "n": 12}}}, []),
+        ({"model": {"n": 12}, "optimizer": {"p": 0.5}, "sampling": {"top_p": 0.9}}, []),
+        ({"total_train_time_minutes": 30, "eval_time_total_all_seeds_s": 1500}, []),
+        ({"development_gpu": "RTX 4090", "hardware": "8xH100 SXM"}, []),
+        ({"statistics": {"n_seeds": 5}}, ["claim-not-in-logs"]),
+    ],
+)
+def test_numbers_of_a_json_that_are_of_something_else_refuse_nothing(
+    record: Folder, more: dict[str, Any], codes: list[str]
+) -> None:
+    folder = record(VALUES)
+    of_json(folder, **more)
+    errors = {one.code for one in judge((folder,), Options(sota=1.216)).findings if one.severity == "error"}
+    assert errors == set(codes)
+
+
+def test_a_number_too_large_for_any_use_is_no_claim(record: Folder, command: Run) -> None:
+    folder = record(VALUES)
+    text = (folder / "submission.json").read_text()
+    for key in ("x", "n", "p_value"):
+        (folder / "submission.json").write_text(text.replace("{", f'{{"{key}": 1e999999999,', 1))
+        found = command("analysis.significance", "check", folder, "--sota", "1.3")
+        assert found.returncode in (0, 1)
+        assert "Traceback" not in found.stderr

@@ -32,7 +32,7 @@ FACTS = {  # of a run, by the finding that a difference raises and the word for 
 _OWN = re.compile(  # what may differ from run to run, is measured, or has a finding of its own
     r"(?:^|_)(?:seed|run_id|runid|run_name|name|id|uuid|rank|world_size|grad_accum_steps|nproc|gpus?|device|host|port|pid|path|dir|file"
     r"|files|logfile|wandb|max_wallclock_seconds|date|time|timestamp|main_process|is_main_process|master|distributed"
-    r"|hostname|node|tag|experiment|checkpoint|ckpt|artifact|out|note|notes|job|tokens_total|shards|loader|datasets?|pattern|elapsed|mem|memory|allocated)(?:_|$)|^tokens$|(?:^|_)(?:loss|bpb)$"
+    r"|hostname|every|interval|freq|frequency|node|tag|experiment|checkpoint|ckpt|artifact|out|note|notes|job|tokens_total|shards|loader|datasets?|pattern|elapsed|mem|memory|allocated)(?:_|$)|^tokens$|(?:^|_)(?:loss|bpb)$"
 )
 _UNIT = re.compile(r"_(?:ms|s|gb|mb|sec|secs)$")
 _MEASURED = re.compile(r"-?\d+(?:\.\d+)?(?:ms|s|m|MiB|MB|GB|GiB)")

@@ -18,7 +18,7 @@ from analysis.reading.reader import read_log
 from analysis.record.change.git import Blob, Tree, content
 from analysis.record.claim import Claim, is_submission, read_claim, submission_file
 from analysis.rules.findings import Code, Found, Place, Raised
-from analysis.sweepdir.layout import PLAN
+from analysis.sweepdir.layout import CONTROL, PLAN
 from analysis.untrusted.files import LOG_SUFFIXES, FileError, printable_path
 
 LOGS = (*LOG_SUFFIXES, *(f"{suffix}.gz" for suffix in LOG_SUFFIXES))
@@ -162,13 +162,21 @@ def _moved_from(before: Side, after: Side, folder: Path, empty: Iterable[Path]) 
 
 
 def _gone(old: Mapping[Path, Blob], new: Mapping[Path, Blob]) -> Raised:
-    """Check that every log that stood before is still in the record, byte by byte and under any name."""
-    digests = {blob.digest for blob in new.values()}
+    """Check that every log that stood before is still in the record, byte by byte, and still a log that may count.
+
+    It may have another name, but not that of another kind of file, a hidden one, or one in the folder of the control.
+    """
+    controls = {blob.digest for path, blob in old.items() if _is_aside(path)}
+    digests = {blob.digest for path, blob in new.items() if _is_log_name(path) and not _is_aside(path)} | controls
     gone = [path for path, blob in old.items() if blob.digest not in digests and _is_log(path, blob)]
     for path in gone[:MOST_NAMED]:
         found = f"that this log is {'rewritten' if path in new else 'removed'}"
         expected = "it as it was, because its record stood before this change"
         yield Place(printable_path(path)).has(Code.EVIDENCE_REMOVED, found, expected=expected)
+
+
+def _is_aside(path: Path) -> bool:
+    return path.parts[0] == CONTROL or any(part.startswith(".") for part in path.parts)
 
 
 def _is_log_name(path: Path) -> bool:

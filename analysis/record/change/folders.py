@@ -13,8 +13,8 @@ from analysis.record.change.evidence import Side, Standing, Touched, is_evidence
 from analysis.record.change.git import ChangeError, changed_files, check_as_committed, start_of, tree
 from analysis.record.claim import is_submission
 from analysis.record.discover import is_record, record_folders
-from analysis.sweepdir.layout import CONTROL, is_sweep
-from analysis.untrusted.files import LOG_SUFFIXES, files_below
+from analysis.sweepdir.layout import CONTROL, is_log, is_sweep
+from analysis.untrusted.files import files_below
 
 
 def records_to_judge(top: str, target: str, measures: Mapping[str, str]) -> list[Touched]:
@@ -153,5 +153,4 @@ def _alone(record: Path) -> Path:
 
 
 def _may_be_evidence(path: Path) -> bool:
-    name = path.name.lower()
-    return name.endswith(LOG_SUFFIXES) or (name.startswith("submission") and name.endswith(".json"))
+    return is_submission(path.name) or is_log(path)

@@ -5,7 +5,8 @@ A value fits within its printed digits. Unknown is a claim that no log can confi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from analysis.record.folder import Record
@@ -32,6 +33,7 @@ _COMPARE: dict[Kind, Callable[[Said, Logs], Statement]] = {
 }
 
 
+FITTING = 2  # seeds of a column whose values fit
 _VALUES = (Kind.VALUE, Kind.VALUES)
 
 
@@ -47,7 +49,21 @@ def statements(record: Record, selection: Selection, rules: Ruleset) -> list[Sta
     said += said_in_readme(readme, record.shown(readme)) if readme is not None else []
     logs = Logs.of(record, selection, rules)
     found = [_COMPARE[one.kind](one, logs) if one.kind in _COMPARE else Statement(claim=one) for one in said]
-    return list(dict.fromkeys(_of_these_runs(found)))
+    return list(dict.fromkeys(_sure(_of_these_runs(found))))
+
+
+def _sure(found: Sequence[Statement]) -> Iterator[Statement]:
+    """Yield statements with whether nothing but the runs that count can be meant.
+
+    So it is of the JSON, of a README's column in which other seeds fit, and of an sd next to a mean that fits.
+    """
+    fitting = [one.claim for one in found if one.holds is Holds.YES]
+    columns = Counter(claim.group for claim in fitting if claim.kind is Kind.VALUE and claim.group > 0)
+    means = {claim.at for claim in fitting if claim.kind is Kind.MEAN}
+    for one in found:
+        claim = one.claim
+        next_to_mean = claim.kind is Kind.SD and claim.at in means
+        yield replace(one, sure=claim.of_json or next_to_mean or columns[claim.group] >= FITTING)
 
 
 def _of_these_runs(found: Sequence[Statement]) -> list[Statement]:

@@ -40,7 +40,7 @@ def number_of_runs(said: Said, logs: Logs) -> Statement:
     counts = [len(logs.selection.claimed), *(one.n for one in logs.samples)]
     if said.value in counts:
         return Statement(claim=said, holds=Holds.YES, evidence=f"{said.value} runs")
-    holds = Holds.NO if counts[0] else Holds.UNKNOWN
+    holds = Holds.NO if counts[0] and said.strict else Holds.UNKNOWN
     share = float(said.value) / counts[0] if counts[0] and said.value is not None else None
     return Statement(claim=said, holds=holds, evidence=f"{counts[0]} run{'s' if counts[0] != 1 else ''}", share=share)
 

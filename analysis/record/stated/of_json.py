@@ -17,7 +17,10 @@ from analysis.record.stated.said import LONGEST, Kind, Of, Said
 MOST = 300  # claims of one file
 MOST_LOOKS = 20  # at places where a number may be written
 _SD = re.compile(r"(?:^|_)(?:std|sd|stdev|stddev)(?:_|$)")
-_P = re.compile(r"(?:^|_)p(?:_?val(?:ue)?)?(?:_(?:one|two)_(?:sided|tailed))?$")
+_P = re.compile(r"^p$|(?:^|_)p_?val(?:ue)?(?:_(?:one|two)_(?:sided|tailed))?$")
+_OWN_TABLE = re.compile(  # the keys above a number that is of all the runs
+    r"(?:(?:^|_)(?:stat\w{0,12}|summary|results?|metrics?|aggregated?|significance|t_?test|test|final|scores?|seeds?|runs?))*"
+)
 _T = re.compile(r"(?:^|_)t(?:_?stat(?:istic)?)?$")
 _RUNS = re.compile(r"^(?:n|(?:n|num|number_of|count)_(?:seeds?|runs?)|(?:seeds?|runs?)_(?:count|n))$")
 _CODE = re.compile(r"^(?:bytes_code|code_bytes|code_size_bytes|code_size)$")
@@ -68,7 +71,7 @@ class _Value:
 
 def _any_sign(value: Any) -> Decimal | None:
     """Return a number that is no metric: a t below zero, a very small p."""
-    plain = isinstance(value, Decimal) and value.is_finite() and abs(value) < 10**6 and len(str(value)) <= LONGEST
+    plain = isinstance(value, Decimal) and value.is_finite() and value.adjusted() < 6 and len(str(value)) <= LONGEST
     return value if plain else None
 
 
@@ -96,17 +99,18 @@ def _of_seed(writer: _Writer, seed: int) -> Iterator[Said]:
 def _fact(writer: _Writer, path: str, key: str, value: _Value) -> Iterator[Said]:
     """Yield what one number of the JSON claims of the whole submission."""
     plain, found = normal(key), value.number
+    own = _OWN_TABLE.fullmatch(path.removesuffix(plain).strip("_")) is not None
     line = writer.key_line(key, found)
     text = value.raw if isinstance(value.raw, str) else ""
     if _SD.search(path) and (is_bpb(path) or is_loss(path)):
-        yield writer.said(Kind.SD, found, line, metric="val_bpb" if is_bpb(path) else "val_loss")
-    elif _P.search(plain) or (_T.search(plain) and plain != "t"):
+        yield writer.said(Kind.SD, found, line, metric="val_bpb" if is_bpb(path) else "val_loss", strict=own)
+    elif own and (_P.search(plain) or (_T.search(plain) and plain != "t")):
         kind = Kind.P if _P.search(plain) else Kind.T
         yield writer.said(kind, found, line, strict=not writer.two_samples, most=text.strip().startswith("<"))
-    elif _RUNS.search(plain):
+    elif own and _RUNS.search(plain):
         yield writer.said(Kind.RUNS, found, line)
     elif re.search(r"(?:^|_)(?:mean|avg|average)(?:_|$)", path) and (is_bpb(path) or is_loss(path)):
-        yield writer.said(Kind.MEAN, found, line, metric="val_bpb" if is_bpb(path) else "val_loss")
+        yield writer.said(Kind.MEAN, found, line, metric="val_bpb" if is_bpb(path) else "val_loss", strict=own)
     elif _CODE.search(plain):
         yield writer.said(Kind.CODE, found, line)
     elif is_total(re.sub(r"_(?:mean|avg|average)$", "", plain)):

@@ -86,7 +86,7 @@ class Statement:
     """A claim and what the logs say of it. evidence: their own value in words; log, log_line: where it is printed.
 
     worse_by: how much worse the logs are than a claimed value. share: the claimed number over the logs' own, of
-    what is no value: an sd, t, p, size, time or number of runs.
+    what is no value: an sd, t, p, size, time or number of runs. sure: nothing but the runs that count can be meant.
     """
 
     claim: Said
@@ -96,6 +96,7 @@ class Statement:
     log_line: int | None = None
     worse_by: float = 0.0
     share: float | None = None
+    sure: bool = False
 
     def row(self) -> dict[str, Any]:
         """Return the statement as the JSON formats hold it."""

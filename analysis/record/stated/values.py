@@ -114,7 +114,8 @@ def sd_of(said: Said, logs: Logs) -> Statement:
     samples = [one for one in _of_metric(said, logs) if one.n > 1]
     for one in samples:
         for sd in one.sds:
-            if abs(claimed - sd) <= near:
+            errors = () if said.of_json else (sd / math.sqrt(one.n),)  # a README's +- may be the standard error
+            if any(abs(claimed - value) <= near for value in (sd, *errors)):
                 return logs.seen(said, Holds.YES, f"{sd:.8f} ({one.n} runs)", one.ends[0])
     known = [(one.sds[0], one.ends[0]) for one in samples]
     if not known:

@@ -10,7 +10,7 @@ from pathlib import Path
 from analysis.reading.result import Result
 from analysis.report.claims import claim_table, claims_counted
 from analysis.report.findings import alike
-from analysis.report.gate import REFUSED, outcome, word
+from analysis.report.gate import word
 from analysis.report.statements import WORDS, assumptions, concerns, facts, rules_in_words
 from analysis.report.tables import place, run_tables, sensitivity
 from analysis.rules.ruleset import Ruleset
@@ -22,7 +22,7 @@ from analysis.untrusted.refusal import SeedproofError, UsageError
 from analysis.untrusted.secrets import redacted
 from analysis.verdict.numbers import percent
 from analysis.verdict.standings import Row
-from analysis.verdict.verdict import UNUSABLE, Verdict
+from analysis.verdict.verdict import REFUSED, UNUSABLE, Verdict
 
 try:
     import jinja2
@@ -61,7 +61,7 @@ def page(verdict: Verdict, command: str) -> str:
         verdict=verdict,
         rules=rules_in_words(verdict),
         word=WORDS[verdict.verdict],
-        overruled=word(verdict).lower() if outcome(verdict) == REFUSED else None,
+        overruled=word(verdict).lower() if verdict.gate == REFUSED else None,
         paragraphs=[printable(verdict.reason), *concerns(verdict)],
         plots={title: Markup(svg) for title, svg in drawn.items() if svg},
         facts=facts(verdict),
