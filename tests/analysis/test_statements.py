@@ -197,9 +197,9 @@ def test_a_record_on_one_line_hides_no_claim(record: Folder) -> None:
 def test_a_readme_takes_little_time(record: Folder, readme: str) -> None:
     folder = record(VALUES)
     (folder / "README.md").write_text(readme)
-    began = time.monotonic()
+    began = time.process_time()
     assert len(audit([folder]).claims) < 700
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_readme_that_is_not_read_whole_is_said(record: Folder) -> None:
