@@ -22,7 +22,7 @@ def claims_counted(claims: Sequence[Statement]) -> list[str]:
         Holds.UNKNOWN: "without evidence",
     }
     counted = ", ".join(f"{count[holds]} {words}" for holds, words in said.items() if count[holds])
-    return [f"claims of JSON and README: {counted}"]
+    return [f"claims in the JSON and README: {counted}"]
 
 
 def claims_that_do_not_fit(claims: Sequence[Statement]) -> list[str]:
