@@ -1,4 +1,4 @@
-"""Runs that a claim leaves out: a mean rests on every run that was made."""
+"""Find the runs that a claim leaves out. A mean must rest on every run that was made."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from analysis.sweepdir.layout import CONTROL
 OWN_CONTROL = f"{CONTROL}/"  # the control runs of a record of ours
 COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.DEEPER, Why.NOT_A_LOG)
 MOST_NAMED = 6
-MOST_KINDS = 4  # configurations of claimed runs that others are compared with: more than one is an error already
+MOST_KINDS = 4  # configurations of claimed runs that others are compared with; more than one is an error anyway
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kin:
-    """Runs left out that nothing printed tells from the claimed ones. unfinished: they trained and have no result."""
+    """Left-out runs that look like the claimed ones in all that logs print. unfinished: they trained but have no result."""
 
     complete: tuple[Result, ...]
     unfinished: tuple[Result, ...]
@@ -35,9 +35,9 @@ class Kin:
 def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut]) -> Kin:
     """Find the runs of the claimed program and configuration among those left out.
 
-    label: the metric that counts. What a log does not print is no difference. A run without a result may embed another
-    program than the claimed ones: its last line may have been respelled. A run of the very same program that ends in another
-    metric has no result either.
+    label: the metric that counts. A fact that a log does not print is not a difference. A run without a result may embed a
+    different program, because somebody may have respelled its last line. A run of exactly the claimed program that ends in
+    another metric has no result either.
     """
     claimed = _kinds(claimed)
     complete: list[Result] = []
@@ -75,7 +75,7 @@ def _is_kin(run: Run, claimed: Sequence[Run], *, same_program: bool) -> bool:
 
 
 def _kinds(claimed: Sequence[Run]) -> list[Run]:
-    """Return one run of each program and configuration among the claimed ones, of the first few."""
+    """Return one claimed run for each program and configuration, for the first few of them."""
     kinds = {(shared_settings(run), run.total_steps, run.code_bytes, _program(run)): run for run in claimed}
     return list(kinds.values())[:MOST_KINDS]
 
@@ -89,7 +89,7 @@ def _program(run: Run) -> bytes | None:
 
 
 def check_left_out(selection: Selection) -> Raised:
-    """Check that the claim leaves out no run of its program and configuration; the verdict says what they would change."""
+    """Check that the claim leaves out no run of its program and configuration. The verdict shows what they would change."""
     claimed = selection.claimed
     said = (*selection.incomplete, *(unread.path for unread in selection.unread))
     unsaid = [one for one in selection.left_out if one.result.run.log not in said]
@@ -106,7 +106,7 @@ def check_left_out(selection: Selection) -> Raised:
         found=f"runs of the claimed program and configuration that are not counted, {len(named)} in all: "
         f"{', '.join(named[:MOST_NAMED])}{more}",
         expected="every run that was made",
-        do="Count them, or say what makes them other runs.",
+        do="Count them, or say how they differ from the claimed runs.",
     )
 
 
@@ -116,7 +116,7 @@ def check_unread(record: Record, selection: Selection) -> Raised:
         at = Place(record.shown(unread.path), unread.line)
         if unread.searched:
             expected = "every run in a log of its own (*.log, *.txt, *.out)"
-            do = "Show it as a log, or say why it is none of the claim's runs."
+            do = "Show it as a log, or say why it is not one of the claim's runs."
             yield at.has(Code.RUN_NOT_READ, unread.found, expected=expected, do=do)
         else:
             yield at.has(Code.FILE_NOT_READ, unread.found, expected="a file that can be read")
