@@ -58,7 +58,7 @@ def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut
 
 
 def _ended_early(run: Run, claimed: Sequence[Run]) -> bool:
-    """Return whether a run without a result is one of the claim's: by what it prints or, if that is nothing, by its name."""
+    """Return whether a run without a result belongs to the claim: by what it prints, or by its name if it prints nothing."""
     if run.curve:
         return _is_kin(run, claimed, same_program=False)
     return not run.metrics and run.log.suffix == ".log" and alike(run.log) in {alike(one.log) for one in claimed}

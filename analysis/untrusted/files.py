@@ -112,7 +112,9 @@ def files_below(folder: Path) -> Listing:
         for name in names:
             path = Path(current, name)
             if len(listing.files) + len(waiting) >= MOST_FILES:
-                listing.leave_aside(path, f"and what comes after it is not read: the folder has more than {MOST_FILES} files")
+                listing.leave_aside(
+                    path, f"and what comes after it is not read: the folder has more than {MOST_FILES} files"
+                )
                 return listing
             if os.path.islink(path) and (os.path.isdir(path) or leads_out(path, root)):
                 where = "to a folder, which is not followed" if os.path.isdir(path) else "that leads out of the folder"

@@ -55,7 +55,7 @@ def value_of_seed(said: Said, logs: Logs) -> Statement:
 
 
 def cut_off(said: Said, logs: Logs) -> float:
-    """Return how far a README's number may be off because its last digits were cut off, not rounded."""
+    """Return how far off a README's number may be because its last digits were cut off instead of rounded."""
     assert said.value is not None
     return 0.0 if said.of_json else min(2 * half_a_unit(said.value), logs.better)
 
