@@ -2,9 +2,9 @@
 
     SEEDPROOF_PATH=records SEEDPROOF_SOTA=1.2161 SEEDPROOF_BASE=<commit> python -I -m analysis.action
 
-Configured by environment variables only, in the root of a checkout that is somebody else's: nothing of it is executed,
-and its names and contents are printed escaped. A new record is judged as `analysis.significance check` does, one that
-stood before is audited. Several records share a table and the step summary. The exit code is that of the worst.
+It is configured by environment variables only, and runs in the root of a stranger's checkout. Nothing in the checkout is
+executed, and its names and contents are printed escaped. A new record is judged as `analysis.significance check` does; an
+earlier one is audited. Several records share a table and the step summary. The exit code is that of the worst.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ AUDITED = "audited"
 TESTED = (Standing.NEW, Standing.CLAIMS_MORE)
 HOW = {
     Standing.NEW: "",
-    Standing.CLAIMS_MORE: " it stood before and claims more now, so it is tested as a new one.",
-    Standing.STOOD: " it stood before, so it is audited and not tested.",
-    Standing.REMOVED: " it stood before.",
+    Standing.CLAIMS_MORE: " an earlier record that claims more now, so it is tested as a new one.",
+    Standing.STOOD: " an earlier record, so it is audited and not tested.",
+    Standing.REMOVED: " an earlier record that this change removes.",
 }
 
 
@@ -181,7 +181,7 @@ def tested(one: Touched, options: list[str], gone: Sequence[Finding]) -> Outcome
 
 
 def audited(one: Touched, rules: str, gone: Sequence[Finding]) -> Outcome:
-    """Audit a record that stood before."""
+    """Audit an earlier record."""
     where = str(one.folder)
     found = audit([one.folder], rules)
     found = replace(found, findings=(*gone, *found.findings))

@@ -305,7 +305,7 @@ def test_a_change_may_not_touch_what_it_is_judged_by(
         ({"sota": "1.3", "unit": "bits"}, "'bits' is not one of 'bpb', 'nats'"),
         ({"sota": "1.3", "rules": "golf"}, "'golf' is neither a ruleset"),
         ({"sota": "1.3", "control": "nowhere"}, "'nowhere' does not exist"),
-        ({"sota": "1.3", "path": "nowhere"}, "path: nowhere is no folder of this checkout"),
+        ({"sota": "1.3", "path": "nowhere"}, "path: nowhere is not a folder in this checkout"),
         ({"sota": "1.3", "path": "../x"}, "must be inside the repository"),
         ({"sota": "1.3", "path": "/etc"}, "must be inside the repository"),
     ],
@@ -463,7 +463,7 @@ def test_a_path_that_never_was_is_said(repository: Repository, add: Callable[...
     add(GOOD)
     ended = repository.run(repository.pull_request(), path="record", sota="1.3")
     assert ended.code == 2
-    assert "path: record is no folder of this checkout" in ended.commands[0]
+    assert "path: record is not a folder in this checkout" in ended.commands[0]
 
 
 def test_the_name_of_a_folder_starts_no_line(repository: Repository, add: Callable[..., Path]) -> None:
@@ -575,7 +575,7 @@ def test_a_moved_record_that_is_touched_too_is_audited(repository: Repository, a
     old.rename(old.with_name("moved"))
     ended = repository.run(repository.pull_request(), sota=NOT_BEATEN)
     assert (ended.code, ended.outputs["verdict"]) == (0, "audited"), ended.stdout
-    assert "Record records/moved: it stood before" in ended.stdout
+    assert "Record records/moved: an earlier record" in ended.stdout
 
 
 def test_a_copy_of_a_record_is_a_new_one(repository: Repository, add: Callable[..., Path]) -> None:
@@ -597,7 +597,7 @@ def test_an_old_record_that_claims_more_is_tested(
     ended = repository.run(repository.pull_request(), sota=NOT_BEATEN)
     assert ended.code == 1
     assert ended.outputs["verdict"] == "not_supported"
-    assert "Record records/old: it stood before and claims more now" in ended.stdout
+    assert "Record records/old: an earlier record that claims more now" in ended.stdout
 
 
 def test_an_old_record_without_a_headline_is_tested_when_it_has_other_runs(
@@ -752,7 +752,7 @@ def test_the_checkout_must_be_what_the_commit_holds(repository: Repository, add:
     log = folder / "train_seed1.log"
     text = log.read_text()
     for change, words in (
-        (lambda: log.write_bytes(text.replace("\n", "\r\n").encode()), "train_seed1.log is not what the commit holds"),
+        (lambda: log.write_bytes(text.replace("\n", "\r\n").encode()), "train_seed1.log differs from the commit"),
         (log.unlink, "train_seed1.log is not in the checkout"),
         (lambda: (log.write_text(text), (folder / "more.log").write_text(text)), "more.log is not in the commit"),
     ):

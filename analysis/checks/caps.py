@@ -1,6 +1,6 @@
-"""The ruleset's caps: whether the claimed runs tell what they used, and what else in the folder speaks of it.
+"""Check the ruleset's caps: whether the claimed runs print what they used, and what else in the folder shows it.
 
-Next to the logs that is the JSON with its own times and hardware, and the artifact and code files themselves.
+Besides the logs, the JSON states times and hardware, and the artifact and code files have a size.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST_NAMED = 5  # logs in one sentence
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
-    """A key of a ruleset, the word for what it caps, the run's own value and how a log prints it."""
+    """A cap: its key in the ruleset, the word for what it caps, the run's value, and how a log prints it."""
 
     key: str
     word: str
@@ -50,7 +50,7 @@ CAPS = (
 
 
 def check_told(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
-    """Check that the claimed runs tell what the ruleset caps."""
+    """Check that the claimed runs print what the ruleset caps."""
     runs = [with_training(one) for one in claimed]
     for cap in CAPS:
         limit = getattr(rules, cap.key)
@@ -63,8 +63,8 @@ def check_told(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
             code=Code.CAP_UNKNOWN,
             at=silent[0].at(silent[0].run.line),
             found=f"no {cap.word} in {named}" if some_tell else f"no {cap.word} in any log of a claimed run",
-            expected=f'a line with "{cap.printed}", as the ruleset caps it at {limit:g}',
-            do="Print it, with its unit: nobody can see that the cap was kept.",
+            expected=f'a line with "{cap.printed}", because the ruleset caps it at {limit:g}',
+            do="Print it with its unit: without it nobody can see that the cap was kept.",
             severity=WARNING if some_tell else None,
         )
 
@@ -103,7 +103,7 @@ _MS = {"ms": 1, "s": 1000, "sec": 1000, "second": 1000, "m": 60_000, "min": 60_0
 
 
 def check_stated(claim: Claim, rules: Ruleset, file: str) -> Raised:
-    """Check what a JSON itself says of times and hardware."""
+    """Check what the JSON says about times and hardware."""
     said = list(_leaves(json.loads(claim.text, parse_float=Decimal, parse_int=Decimal, parse_constant=str)))
     for code, pattern, cap_s, slack in (
         (Code.EVAL_TIME_OVER_CAP, _EVALUATION, rules.eval_time_s, 0.0),
@@ -133,7 +133,7 @@ def check_stated(claim: Claim, rules: Ruleset, file: str) -> Raised:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Leaf:
-    """A value of the JSON, its key as written, and its normal key with those above it."""
+    """A value in the JSON, its key as written, and its path: its normal key after those above it."""
 
     path: str
     key: str
@@ -141,7 +141,7 @@ class _Leaf:
 
 
 def _leaves(value: Any, path: str = "", key: str = "", depth: int = 0) -> Iterator[_Leaf]:
-    """Yield what a JSON says of its own runs, seed by seed too."""
+    """Yield what a JSON says about its own runs, together and seed by seed."""
     if _ELSEWHERE.search(path) or depth > DEEPEST:
         return
     if isinstance(value, dict):
@@ -155,7 +155,7 @@ def _leaves(value: Any, path: str = "", key: str = "", depth: int = 0) -> Iterat
 
 
 def _ms(leaf: _Leaf) -> float | None:
-    """Return a time of the JSON in ms; None where neither its key nor its text has a unit."""
+    """Return a time in the JSON in ms; None if neither its key nor its text has a unit."""
     value = number(leaf.value)
     if value is None or _OF_A_STEP.search(normal(leaf.key)):
         return None
@@ -209,7 +209,7 @@ def check_files(record: Record, claimed: Sequence[Claimed], rules: Ruleset) -> R
 
 
 def _artifacts(record: Record) -> list[Path]:
-    """Return the files that hold weights: the packed ones, else the raw ones."""
+    """Return the files that hold weights: packed files, or raw ones if none is packed."""
     files = [path for path in record.listing.files if path not in record.logs]
     packed = [path for path in files if path.suffix.lower() in PACKED and not _TEXT_INSIDE.search(path.name)]
     return packed or [path for path in files if path.suffix.lower() in RAW]

@@ -1,4 +1,4 @@
-"""Whether runs were trained and validated on the data that the ruleset allows, and candidate and control on the same."""
+"""Check that runs used the data that the ruleset allows, and that candidate and control used the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _QUOTED = re.compile(rb"""["']([^"'\n]{1,300})["']""")
 
 
 def check_data(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
-    """Check the data of each run. What several runs have in common is said once."""
+    """Check the data of each run. A problem that several runs share is raised once."""
     said: set[str] = set()
     for one in claimed:
         for problem in _problems(one, rules):
@@ -45,7 +45,7 @@ def check_data(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Problem:
-    """What is wrong with the data of a run. severity: None is the usual one."""
+    """What is wrong with the data of a run. severity: None means the usual one."""
 
     found: str
     expected: str
@@ -93,7 +93,7 @@ def _validated_on(one: Claimed, data: Data, rules: Ruleset) -> Iterator[_Problem
         )
     elif not counts and not _has_all_bytes(one, tokens, rules):
         yield _Problem(
-            found=f"{tokens} validation tokens with {tokenizer}, which by their val_bpb / val_loss are not all bytes of the split",
+            found=f"{tokens} validation tokens with {tokenizer}, which by val_bpb / val_loss are not all bytes of the split",
             expected=f"all of them, or a tokenizer that {rules.name} knows",
             do="Validate on the whole split, and show how its bytes are counted.",
         )
@@ -124,7 +124,7 @@ def _trained_on_validation(run: Run) -> str | None:
 
 
 def check_seeding(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
-    """Check that programs of runs that print no seed do not all set the same constant one.
+    """Check that runs that print no seed do not all have programs that set the same constant seed.
 
     It is an error where the rules ask for a printed seed.
     """
@@ -165,7 +165,7 @@ def check_control(runs: Sequence[Result], control: Sequence[Result], rules: Rule
             continue
         if name == "tokenizer":
             same_tokenizer = False
-        # bits per byte of two tokenizers can be compared, and their numbers of tokens differ
+        # bits per byte of two tokenizers can be compared although their token counts differ
         comparable = rules.metric == "val_bpb" and not same_tokenizer
         yield _differs(odd, word, Code.DATA_DIFFERS, WARNING if comparable else ERROR)
     for name, word in (("torch", "torch"), ("gpu", "GPU"), ("world_size", "ranks")):
@@ -176,7 +176,7 @@ def check_control(runs: Sequence[Result], control: Sequence[Result], rules: Rule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Odd:
-    """The first run of a control whose fact no run of the candidate has."""
+    """The first control run with a fact that no candidate run has."""
 
     run: Result
     own: object

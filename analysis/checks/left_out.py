@@ -1,4 +1,4 @@
-"""Runs that a claim leaves out: a mean rests on every run that was made."""
+"""Find the runs that a claim leaves out. A mean must rest on every run that was made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_KINDS = 4  # configurations of claimed runs that others are compared with: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kin:
-    """Runs left out that nothing printed tells from the claimed ones. unfinished: they trained and have no result."""
+    """Left-out runs that look like the claimed ones in all that logs print. unfinished: they trained but have no result."""
 
     complete: tuple[Result, ...]
     unfinished: tuple[Result, ...]
@@ -38,9 +38,9 @@ class Kin:
 def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut]) -> Kin:
     """Find the runs of the claimed program and configuration among those left out.
 
-    label: the metric that counts. What a log does not print is no difference. A run without a result may embed another
-    program than the claimed ones: its last line may have been respelled. A run of the very same program that ends in another
-    metric has no result either.
+    label: the metric that counts. A fact that a log does not print is not a difference. A run without a result may embed a
+    different program, because somebody may have respelled its last line. A run of exactly the claimed program that ends in
+    another metric has no result either.
     """
     claimed = _kinds(claimed)
     complete: list[Result] = []
@@ -61,7 +61,7 @@ def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut
 
 
 def _ended_early(run: Run, claimed: Sequence[Run]) -> bool:
-    """Return whether a run without a result is one of the claim's: by what it prints or, if that is nothing, by its name."""
+    """Return whether a run without a result belongs to the claim: by what it prints, or by its name if it prints nothing."""
     if run.curve:
         usual = max((one.last_step or 0 for one in claimed), default=0)
         if run.last_step is not None and run.last_step < BEGUN * usual:
@@ -104,7 +104,7 @@ def is_one_program(run: Run, one: Run) -> bool:
 
 
 def _kinds(claimed: Sequence[Run]) -> list[Run]:
-    """Return one run of each program and configuration among the claimed ones, of the first few."""
+    """Return one claimed run for each program and configuration, for the first few of them."""
     kinds = {(shared_settings(run), run.total_steps, run.code_bytes, _program(run)): run for run in claimed}
     return list(kinds.values())[:MOST_KINDS]
 
@@ -118,7 +118,7 @@ def _program(run: Run) -> bytes | None:
 
 
 def check_left_out(record: Record, selection: Selection) -> Raised:
-    """Check that the claim leaves out no run of its program and configuration; the verdict says what they would change.
+    """Check that the claim leaves out no run of its program and configuration. The verdict shows what they would change.
 
     The runs in the folder `control` of a record with a plan are another arm.
     """
@@ -140,7 +140,7 @@ def check_left_out(record: Record, selection: Selection) -> Raised:
         found=f"runs of the claimed program and configuration that are not counted, {len(named)} in all: "
         f"{', '.join(named[:MOST_NAMED])}{more}",
         expected="every run that was made",
-        do="Count them, or say what makes them other runs.",
+        do="Count them, or say how they differ from the claimed runs.",
     )
 
 
@@ -150,7 +150,7 @@ def check_unread(record: Record, selection: Selection) -> Raised:
         at = Place(record.shown(unread.path), unread.line)
         if unread.searched:
             expected = "every run in a log of its own (*.log, *.txt, *.out)"
-            do = "Show it as a log, or say why it is none of the claim's runs."
+            do = "Show it as a log, or say why it is not one of the claim's runs."
             yield at.has(Code.RUN_NOT_READ, unread.found, expected=expected, do=do)
         else:
             yield at.has(Code.FILE_NOT_READ, unread.found, expected="a file that can be read")

@@ -1,6 +1,6 @@
-"""Which checks the logs allow: a check that lacks its facts was not made, and that is said. Unknown is not clean.
+"""Say which checks the logs allow. A check that lacks its facts was not made and is listed, because unknown is not clean.
 
-A check with findings was made. A cap that no log tells is an error besides (`cap-unknown`).
+A check that raised findings was made. A cap that no log speaks of is also an error (`cap-unknown`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class NotChecked:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How many checks the rules ask for, and those that could not be made."""
+    """The number of checks that the rules ask for, and the checks that could not be made."""
 
     asked: int = 0
     not_made: tuple[NotChecked, ...] = ()
@@ -45,7 +45,7 @@ NONE = Checked()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Check:
-    """A check by name, what a log must print for it, and whether a run's log does."""
+    """A check's name, what a log must print for it, and whether a run's log does."""
 
     name: str
     needs: str
@@ -72,7 +72,7 @@ def _lacking(check: _Check, claimed: Sequence[Claimed]) -> str | None:
 
 
 def _of_each(rules: Ruleset) -> Iterator[_Check]:
-    """Yield what the rules ask of every run."""
+    """Yield the checks that the rules ask for on every run."""
     yield from (_cap(cap) for cap in CAPS if getattr(rules, cap.key) is not None)
     if rules.eval_time_s is not None:
         yield _fact("the cap on the evaluation time", "an evaluation time", "eval_time_ms")
@@ -99,7 +99,7 @@ def _of_each(rules: Ruleset) -> Iterator[_Check]:
 
 
 def _of_all(rules: Ruleset) -> Iterator[_Check]:
-    """Yield what is compared between the runs."""
+    """Yield the checks that compare the runs."""
     yield _Check(
         name="one program for all seeds",
         needs="its source or the size of its code",
@@ -144,7 +144,7 @@ def _prints_times(one: Claimed) -> bool:
 
 
 def _of_the_folder(record: Record, rules: Ruleset) -> Iterator[NotChecked]:
-    """Yield the checks of what is next to the logs; one that could be made has no `why`."""
+    """Yield the checks of the files next to the logs. `why` is empty if a check could be made."""
     if rules.submission == "required" or not rules.has_test:
         has_claim = bool(headlines(record.claim))
         yield NotChecked(check="the claimed number", why="" if has_claim else "no JSON that claims one")

@@ -1,4 +1,4 @@
-"""Claimed t and p: they need what must be beaten, so they are compared once the Case is whole."""
+"""Compare a claimed t and p with the tests. They depend on what must be beaten, so the Case must be complete first."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def with_tests(case: Case) -> Case:
 
 
 def _tests(case: Case) -> Iterator[Test]:
-    """Yield the tests that a claim may mean: first the rules' own, then without the margin and on rounded values."""
+    """Yield the tests that a claim may mean: the rules' own first, then tests without the margin and on rounded values."""
     compared, rules = case.compared, case.rules
     values = [value for run in case.runs if (value := run.value(rules.metric)) is not None]
     samples = [compared.sample]

@@ -1,6 +1,6 @@
-"""Other names of what a log prints, in the words of the grammar: `val/loss`, JSON lines, printed Python dicts.
+"""Translate other names into the grammar's words: `val/loss`, JSON lines, printed Python dicts.
 
-Most logs use the usual names; what they say is left as it is. So is an embedded source.
+Logs that use the usual names are left unchanged. So is an embedded source.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import lru_cache
 from analysis.reading.grammar import LONGEST_METRIC
 from analysis.reading.source import cut
 
-MOST_LINES = 50_000  # of a log that are put into other words; a training log has fewer
-TAIL = 2**14  # bytes; the names at the end of a log are those of the whole log
+MOST_LINES = 50_000  # of a log that are translated; a training log has fewer
+TAIL = 2**14  # bytes; the end of a log shows which names the whole log uses
 
 _LOSS = re.compile(rb"\b(?:val(?:id(?:ation)?)?|eval)[ _/](loss|bpb)\b", re.IGNORECASE)
 _TRAIN = re.compile(rb"\btrain(?:ing)?[ /](loss|time)\b", re.IGNORECASE)
@@ -46,7 +46,7 @@ def with_usual_names(data: bytes) -> bytes:
 
 
 def _of_table(line: re.Match[bytes]) -> bytes:
-    """Return a line of `name:value` for a line of JSON or a dict."""
+    """Return a line of `name:value` pairs for a line of JSON or a dict."""
     texts: dict[bytes, bytes] = {}
     numbers: dict[bytes, bytes] = {}
     for key, text, number in _ENTRY.findall(line[0]):
@@ -61,7 +61,7 @@ def _of_table(line: re.Match[bytes]) -> bytes:
 
 
 def _common_label(names: Iterable[bytes]) -> bytes:
-    """Return what is before val_loss and val_bpb in names such as quantized_val_loss, if that is one label."""
+    """Return the label before val_loss and val_bpb in names such as quantized_val_loss, if both have the same."""
     labels = {found[1] for name in names if (found := _LABELLED.fullmatch(name))}
     return min(labels) if len(labels) == 1 else b""
 

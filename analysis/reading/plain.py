@@ -1,7 +1,7 @@
-"""A log as its program printed it: without what shells, loggers and launchers put around the lines.
+"""Restore a log as its program printed it, without what shells, loggers and launchers add to the lines.
 
-Prefixes are learned from the log itself, for every launcher has its own: what stands before lines of several known kinds is
-no part of any line. The lines keep their numbers.
+Prefixes are learned from the log itself, because every launcher has its own. Text that comes before lines of several known
+kinds is a prefix. The lines keep their numbers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENOUGH_DECIMALS = 8  # a longer number may be printed as it is, with as many dig
 
 
 def plain(data: bytes) -> bytes:
-    """Return UTF-8 with bare newlines, and without a byte order mark, terminal codes, prefixes and a number cut off."""
+    """Return UTF-8 with bare newlines, without a byte order mark, terminal codes, prefixes or a cut-off number at the end."""
     if encoding := _wide(data):
         data = data.decode(encoding, "replace").encode("utf-8", "replace")
     data = data.removeprefix(b"\xef\xbb\xbf")
@@ -55,7 +55,7 @@ def is_wide(data: bytes) -> bool:
 
 
 def _wide(data: bytes) -> str | None:
-    """Return the encoding of UTF-16, which has a mark or, where the text begins with ASCII, every other byte zero."""
+    """Return the UTF-16 encoding of a text, known by its mark or, after ASCII, by zero in every other byte; else None."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     even, odd = data[:100:2], data[1:100:2]
@@ -73,7 +73,7 @@ def _without_prefix(data: bytes) -> bytes:
 
 
 def _learned(data: bytes) -> re.Pattern[bytes] | None:
-    """Return the pattern of what most lines of a known kind have before them; None if that is nothing."""
+    """Return the pattern of the prefix that most lines of known kinds have; None if they have none."""
     middle = data[len(data) // 2 :][:WINDOW]
     if 3 * middle.count(b"\nstep:") > middle.count(b"\n"):
         return None
@@ -98,7 +98,7 @@ def _windows(data: bytes) -> Iterator[bytes]:
 
 
 def _before_known(window: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield what is before each line's first known words, and these words' first letters."""
+    """Yield the text before the first known words of each line, and the first letters of these words."""
     end_of_last = 0
     for match in _KNOWN.finditer(window):
         start = window.rfind(b"\n", 0, match.start()) + 1
@@ -108,12 +108,12 @@ def _before_known(window: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _shape(prefix: bytes) -> tuple[str, ...]:
-    """Return the kinds of a prefix's tokens; a mark is its own kind."""
+    """Return the kinds of a prefix's tokens. A punctuation mark is its own kind."""
     return tuple(token.lastgroup or token[0].decode("latin-1") for token in _TOKEN.finditer(prefix))
 
 
 def _pattern(prefixes: Sequence[bytes]) -> re.Pattern[bytes]:
-    """Return a pattern of prefixes of one shape: what is the same in all stays as it is, the rest may change."""
+    """Return a pattern for prefixes of one shape. Tokens that are the same in all are literal; the rest may vary."""
     columns = zip(*(list(_TOKEN.finditer(prefix)) for prefix in prefixes), strict=True)
     tokens = [(column[0].lastgroup, {token[0] for token in column}) for column in columns]
     has_time = sum(kind in ("number", "mixed") for kind, _ in tokens) >= NUMBERS_OF_A_TIME
@@ -130,9 +130,9 @@ def _pattern(prefixes: Sequence[bytes]) -> re.Pattern[bytes]:
 
 
 def _without_cut_number(data: bytes) -> bytes:
-    """Return the log without a number at its very end that has fewer decimals than its like: it was cut off.
+    """Return the log without a last number that was cut off, which shows if it has fewer decimals than a similar number.
 
-    Its like is the other number of a final-metric line, else the last one of its name.
+    The similar number is the other one of a final-metric line, else the last one of the same name.
     """
     found = _LAST_NUMBER.search(data, max(0, len(data) - LONGEST_PREFIX))
     if found is None:

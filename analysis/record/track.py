@@ -1,4 +1,4 @@
-"""Which rules apply where the reviewer names none: those of a record, or of a submission that claims none."""
+"""Choose the rules if the reviewer names none: those for a record, or those for a non-record submission."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _NON_RECORD = re.compile(r"(?:^|[\W_])non[\W_]?record(?:$|[\W_])", re.IGNORECASE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """The name of the rules, and why they and not the usual ones, as the end of "chosen by"."""
+    """The name of the rules. because: what chose them instead of the usual ones, to follow "chosen by"."""
 
     rules: str = USUAL
     because: str | None = None
 
 
 def track_of(paths: Sequence[Path], *, asks_for_a_test: bool) -> Track:
-    """Return the rules of the PATHs: by the folders that they are in, else by what their JSON calls its track.
+    """Return the rules for the PATHs: by the names of the folders that hold them, else by the track in their JSON.
 
-    asks_for_a_test: the reviewer gave a number or a control to beat. Then the JSON, which is the claimant's, has no say.
+    asks_for_a_test: the reviewer gave a number or a control to beat. Then the JSON, which the claimant wrote, is ignored.
     """
     if len(paths) != 1 or not paths[0].is_dir():
         return Track()
@@ -45,14 +45,14 @@ def track_of(paths: Sequence[Path], *, asks_for_a_test: bool) -> Track:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Claimed:
-    """What a JSON calls its track, and the JSON's name."""
+    """The track that a JSON names, and the name of the JSON."""
 
     track: str
     file: str
 
 
 def _claimed(folder: Path) -> _Claimed | None:
-    """Return the track that the JSON at the top of a folder names. A link is no JSON of the folder."""
+    """Return the track that the JSON at the top of a folder names. A link is ignored."""
     names = [name for name in os.listdir(folder) if is_submission(name)] if os.access(folder, os.R_OK) else []
     files = [path for name in names if os.path.isfile(path := folder / name) and not os.path.islink(path)]
     file = submission_file(files, folder)

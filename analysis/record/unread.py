@@ -1,4 +1,4 @@
-"""Files with runs that are not read as logs: hidden, packed, or of another name."""
+"""Find files that hold runs but are not read as logs: hidden, packed, or under another name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from analysis.untrusted.files import (
 )
 from analysis.untrusted.packed import unpacked, unpacker_of
 
-LEAST_STEPS = 5  # of a run: a README that quotes a log shows fewer
+LEAST_STEPS = 5  # of a whole run; a README that quotes a log shows fewer
 MOST_HIDDEN = 500  # files of hidden folders that are looked at
 MOST_MEMBERS = 1000  # of an archive
 BEGINNING = 4096  # bytes that must be text
@@ -43,7 +43,7 @@ ZIP, ZIP_MEMBER = b"PK\3\4", b"PK\1\2"
 class Unread:
     """A file that is not read as a log, and what it holds besides the runs that were read.
 
-    runs: its whole runs. found: what it holds, or why it could not be searched (then `searched` is false).
+    runs: its whole runs. found: what it holds; if `searched` is false, why it could not be searched.
     """
 
     path: Path
@@ -54,9 +54,9 @@ class Unread:
 
 
 def unread_in(record: Record, rules: Ruleset) -> Iterator[Unread]:
-    """Yield the files but the logs that hold a whole run, and the logs that are packed so that they cannot be read.
+    """Yield files other than logs that hold a whole run, and packed logs that cannot be unpacked.
 
-    A log that is packed next to itself holds the same run, and is none of them.
+    A packed copy of a log that was read holds the same run, so it is not yielded.
     """
     read = {_identity(run, rules) for run in record.runs}
     for path in _others(record):
@@ -72,7 +72,7 @@ def unread_in(record: Record, rules: Ruleset) -> Iterator[Unread]:
 
 
 def _held_by(path: Path, read: set[tuple[object, ...]], rules: Ruleset) -> Unread | None:
-    """Return the runs or the logs that a file holds, besides runs that were read. Raises FileError."""
+    """Return the runs or logs that a file holds, without runs that were read already. Raises FileError."""
     content = _content_of(path)
     if members := _logs_in(content):
         within = {one.name: read_log(path, one.content) for one in members}
@@ -94,7 +94,7 @@ def _held_by(path: Path, read: set[tuple[object, ...]], rules: Ruleset) -> Unrea
 
 
 def _identity(run: Run, rules: Ruleset) -> tuple[object, ...]:
-    """Return what two different runs do not share: seed, end of training and results."""
+    """Return what tells two runs apart: seed, end of training and results."""
     results = tuple((metric.label, repr(metric.val_loss), repr(metric.val_bpb)) for metric in metrics_of(run, rules))
     return run.seed, run.last_step, run.train_time_ms, results
 
@@ -111,7 +111,7 @@ def _others(record: Record) -> Iterator[Path]:
 
 
 def _hidden(record: Record) -> Iterator[Path]:
-    """Yield the files of hidden folders next to what was read. They are not searched for logs."""
+    """Yield the files in hidden folders next to what was read. The search for logs skips these folders."""
     for folder in dict.fromkeys(path.parent for path in record.listing.files) if record.base is not None else ():
         names = sorted(os.listdir(folder))[:MOST_HIDDEN] if os.access(folder, os.R_OK) else []
         for hidden in (Path(folder, name) for name in names if name.startswith(".") and name != ".git"):
@@ -120,9 +120,9 @@ def _hidden(record: Record) -> Iterator[Path]:
 
 
 def _content_of(path: Path) -> bytes:
-    """Return a file's content, unpacked where it is packed alone; of one without text or logs its beginning.
+    """Return the content of a file, unpacked if it is a single packed file. Raises FileError.
 
-    Raises FileError.
+    If it holds neither text nor logs, return only its beginning.
     """
     if not os.path.isfile(path) or os.path.islink(path):
         return b""
@@ -182,5 +182,5 @@ def _tarred(content: bytes) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _log_within(name: str) -> bool:
-    """Return whether a name is a log's with one more ending: train.log.zst."""
+    """Return whether a name is a log's name with one more suffix: train.log.zst."""
     return name.lower().rpartition(".")[0].endswith(LOG_SUFFIXES)

@@ -1,4 +1,4 @@
-"""What JSON and README claim, as counts, as lines and as a table."""
+"""Show what the JSON and README claim, as counts, as lines and as a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WORDS = {Holds.YES: "fits", Holds.NO: "does not fit", Holds.UNKNOWN: "no evidenc
 
 
 def claims_counted(claims: Sequence[Statement]) -> list[str]:
-    """Return one line that counts the claims: those that fit the logs, that do not, and that no log can tell of."""
+    """Return one line that counts the claims that fit the logs, that do not, and that no log confirms or contradicts."""
     if not claims:
         return []
     count = {holds: sum(one.holds is holds for one in claims) for holds in Holds}
@@ -22,11 +22,11 @@ def claims_counted(claims: Sequence[Statement]) -> list[str]:
         Holds.UNKNOWN: "without evidence",
     }
     counted = ", ".join(f"{count[holds]} {words}" for holds, words in said.items() if count[holds])
-    return [f"claims of JSON and README: {counted}"]
+    return [f"claims in the JSON and README: {counted}"]
 
 
 def claims_that_do_not_fit(claims: Sequence[Statement]) -> list[str]:
-    """Return a line for each claim that the logs contradict, with the place on both sides."""
+    """Return a line for each claim that the logs contradict, with the place of the claim and of the log line."""
     return [
         printable(f"{row['place']}: {row['claim']} {row['said']}; expected {in_the_logs(one)}")
         for one, row in zip(claims, claim_table(claims), strict=True)

@@ -50,7 +50,10 @@ def _not_proven(verdict: Verdict) -> list[str]:
     return (
         []
         if unknown
-        else ["not proven: that real runs printed these logs, and no others; only a rerun shows it (--verify)"]
+        else [
+            "not proven: that these logs come from real runs and that no run is missing; "
+            "only a rerun can test that (--verify)"
+        ]
     )
 
 

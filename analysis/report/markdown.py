@@ -50,7 +50,7 @@ def audit_markdown(audit: Audit, where: str) -> str:
     items, found = finding_items(audit.findings), in_words(audit.findings) or "nothing found"
     parts = [
         [f"## seedproof: {said}, {escape.markdown(where)}"],
-        [escape.markdown(f"It stood before, so it is audited by {audit.rules} and not tested: {found}.")],
+        [escape.markdown(f"This is an earlier record, so it is audited by {audit.rules} and not tested: {found}.")],
         [escape.markdown(line) for line in checks_made(audit.checks, audit.not_checked)],
     ]
     return _joined([*parts, *_first_findings(items), *_folded(_more_findings(items))])

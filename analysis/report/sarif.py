@@ -1,4 +1,4 @@
-"""Findings as SARIF 2.1.0, which code scanning and editors read. A rule is a code of docs/findings.md."""
+"""Write findings as SARIF 2.1.0, which code scanning and editors read. Each rule is a code in docs/findings.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CODES = list(Code)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """One record and its findings, whose files are below `folder`. said: what it comes to, in a word or a sentence."""
+    """One record and its findings; their files are below `folder`. said: the result, in a word or a sentence."""
 
     folder: str
     said: str

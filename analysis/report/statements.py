@@ -13,7 +13,7 @@ from analysis.verdict.verdict import UNUSABLE, Answer, Verdict, Verification
 
 WORDS = {answer: answer.replace("_", " ").upper() for answer in Answer} | {UNUSABLE: "CANNOT TELL"}
 MOST_NAMED = 6  # logs in a line
-NOT_PROVEN = "The logs are what real runs printed, and all that were made: no check of files proves that, only a rerun (--verify)."
+NOT_PROVEN = "The logs come from real runs, and no run is missing. No check of files can prove that; only a rerun can test it (--verify)."
 
 
 def rules_in_words(verdict: Verdict) -> str:

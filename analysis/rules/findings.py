@@ -74,7 +74,7 @@ class Code(StrEnum):
     LOG_CLOBBERED = "log-clobbered", WARNING, "Two jobs wrote into it, or lines were changed: rerun with its own log."
     ENVIRONMENT_DIFFERS = "environment-differs", WARNING, "Run all seeds alike."
     DATA_DIFFERS = "data-differs", ERROR, "Run all seeds alike."
-    HARDWARE_UNEXPECTED = "hardware-unexpected", ERROR, "Times on different hardware do not compare: run it there."
+    HARDWARE_UNEXPECTED = "hardware-unexpected", ERROR, "Times on different hardware cannot be compared: run it there."
     BYTES_PER_TOKEN_UNEXPECTED = (
         "bytes-per-token-unexpected",
         WARNING,
@@ -87,9 +87,9 @@ class Code(StrEnum):
     FILE_NOT_READ = "file-not-read", WARNING, "Put the file itself here, or remove the name."
     PLAN_NOT_FOLLOWED = "plan-not-followed", WARNING, "Run what is missing and explain the rest."
     SPREAD_TOO_SMALL = "spread-too-small", WARNING, "Copied logs and the best of many runs have it: ask for every run."
-    RUNS_LEFT_OUT = "runs-left-out", WARNING, "Count them, or say what makes them other runs."
+    RUNS_LEFT_OUT = "runs-left-out", WARNING, "Count them, or say how they differ from the claimed runs."
     CLAIM_NOT_IN_LOGS = "claim-not-in-logs", WARNING, "Take the number from the logs."
-    RUN_NOT_READ = "run-not-read", WARNING, "Name it as a log, or say why it is none of the claim's runs."
+    RUN_NOT_READ = "run-not-read", WARNING, "Show it as a log, or say why it is not one of the claim's runs."
     CAP_UNKNOWN = "cap-unknown", ERROR, "Print it in every log."
     EVAL_TIME_OVER_CAP = "eval-time-over-cap", ERROR, "Evaluate in time."
     DATA_UNEXPECTED = "data-unexpected", ERROR, "Train and validate on the published data."
@@ -144,7 +144,7 @@ MOST_NAMED = 5  # files in one sentence
 
 
 def each_once(raised: Iterable[Found]) -> Raised:
-    """Yield findings; what is the same in several files is one finding, in the first of them, which names the others."""
+    """Yield findings. One that several files share is yielded once, at the first file, and names the others."""
     places: dict[Found, list[Place]] = {}
     for one in raised:
         places.setdefault(replace(one, at=Place("")), []).append(one.at)

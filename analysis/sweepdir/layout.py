@@ -22,7 +22,7 @@ TRAIN_LOG, RUN_MANIFEST, STACKS = "train.log", "run.json", "stacks.txt"
 FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML = "runs.parquet", "verdict.json", "report.md", "report.html"
 CANDIDATE, CONTROL = "candidate", "control"
 ARMS = (CANDIDATE, CONTROL)
-BEGINNING = 2**16  # bytes of a log that speak of steps
+BEGINNING = 2**16  # bytes of a log that are searched for steps
 STATES = ("pending", "running", "succeeded", "failed", "lost", "stopped")
 DONE = ("succeeded", "failed")  # states that are a seed's result
 
@@ -59,7 +59,7 @@ def of_a_record(path: Path) -> list[str]:
 
 
 def is_log(path: Path) -> bool:
-    """Return whether a file is called a log and speaks of steps or results: requirements.txt does not."""
+    """Return whether a file has a log's name and mentions steps or results; requirements.txt does not."""
     if not path.name.lower().endswith(LOG_SUFFIXES):
         return False
     try:

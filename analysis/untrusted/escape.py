@@ -1,4 +1,4 @@
-"""Text from outside, made harmless for where it is printed: a terminal, Markdown, JSON, a GitHub workflow command."""
+"""Make text from outside harmless where it is printed: a terminal, Markdown, JSON, a GitHub workflow command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # what begins one, also in East Asian width
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # what begins one, also in full width
 _CONTROL_CODES = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
     r"\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 
 
 def beginning(value: object) -> str:
-    """Return the beginning of a value as Python writes it, to be named in a sentence."""
+    """Return the beginning of a value as Python writes it, for use in a sentence."""
     try:
         return repr(value)[:80]
     except ValueError:  # an integer with more digits than Python prints
@@ -31,18 +31,18 @@ def beginning(value: object) -> str:
 
 
 def line_start(text: str) -> str:
-    """Return printable text that may begin a line: a line that begins with `::` is one of GitHub's workflow commands."""
+    """Return printable text that is safe at the start of a line, where `::` begins a GitHub workflow command."""
     return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", printable(text))
 
 
 def json_text(table: Any) -> str:
-    """Return JSON that writes control codes and `##[` as escapes: the same values to every reader, but no command."""
+    """Return JSON with control codes and `##[` as escapes. Readers get the same values, but nothing acts as a command."""
     text = json.dumps(table, indent=1, allow_nan=False)  # which escapes all but ASCII
     return text.replace("##[", "#\\u0023[").replace("\x7f", "\\u007f") + "\n"
 
 
 def cell(text: str) -> str:
-    """Return text for a cell of a CSV: no command to a terminal or to GitHub, and no formula to a spreadsheet."""
+    """Return text for a CSV cell that is no command to a terminal or GitHub, and no formula to a spreadsheet."""
     shown = line_start(text)
     return f"'{shown}" if shown.lstrip().startswith(FORMULA) else shown
 
@@ -50,7 +50,7 @@ def cell(text: str) -> str:
 def markdown(content: str) -> str:
     """Return text that a Markdown cell or paragraph shows literally, without mentions and links.
 
-    GitHub links an e-mail address even where its @ is an entity, unless a space of no width follows.
+    GitHub links an e-mail address even if its @ is an entity, unless a zero-width space follows.
     """
     content = printable(content).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     content = re.sub(r"([\\`*_{}\[\]()#!|~])", r"\\\1", content)

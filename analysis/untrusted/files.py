@@ -1,9 +1,9 @@
-"""Files that somebody else wrote: found without leaving the folder, read in bounded memory.
+"""Find and read files that somebody else wrote, without leaving the folder and in bounded memory.
 
 A file is read once, up to the size it has when it is opened; never more than LIMIT bytes of it are held. Links that
 lead out of the folder, pipes and devices are not opened.
 
-All that a command reads of a folder shares one budget, so that no folder takes more than 10 seconds and a gigabyte.
+Everything that a command reads in a folder comes out of one budget, so that no folder takes more than 10 seconds and 1 GB.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FileError(ValueError):
 
 
 class OverBudgetError(FileError):
-    """A file that is not read because those before it used up what may be read of one folder."""
+    """A file that is not read because the files before it used up the budget of the folder."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +49,7 @@ _BUDGET: ContextVar[_Budget | None] = ContextVar("budget", default=None)
 
 @contextlib.contextmanager
 def one_budget(work: int = MOST_WORK) -> Iterator[None]:
-    """Let all that is read inside share one budget. Outside of any, only each file by itself is bounded."""
+    """Charge everything that is read inside to one budget. Without a budget, only each file by itself is bounded."""
     before = _BUDGET.set(_Budget(work=work))
     try:
         yield
@@ -58,7 +58,7 @@ def one_budget(work: int = MOST_WORK) -> Iterator[None]:
 
 
 def spend(work: int, *, runs: int = 0) -> None:
-    """Take work from the budget, and runs that were found. Raises OverBudgetError where not enough is left."""
+    """Take work and found runs from the budget. Raises OverBudgetError if not enough is left."""
     budget = _BUDGET.get()
     if budget is None:
         return
@@ -66,8 +66,7 @@ def spend(work: int, *, runs: int = 0) -> None:
     budget.runs -= runs
     if budget.work < 0:
         raise OverBudgetError(
-            f"brings this folder to more than what is read of one ({MOST_WORK / 2**20:g} MiB; lines that are no steps "
-            f"count more)"
+            f"exceeds what is read of one folder ({MOST_WORK / 2**20:g} MiB; lines that are not steps count more)"
         )
     if budget.runs < 0:
         raise OverBudgetError(f"brings this folder to more than {MOST_RUNS} runs")
@@ -113,7 +112,9 @@ def files_below(folder: Path) -> Listing:
         for name in names:
             path = Path(current, name)
             if len(listing.files) + len(waiting) >= MOST_FILES:
-                listing.leave_aside(path, f"and what comes after it is not looked at: more than {MOST_FILES} files")
+                listing.leave_aside(
+                    path, f"and what comes after it is not read: the folder has more than {MOST_FILES} files"
+                )
                 return listing
             if os.path.islink(path) and (os.path.isdir(path) or leads_out(path, root)):
                 where = "to a folder, which is not followed" if os.path.isdir(path) else "that leads out of the folder"
@@ -129,7 +130,7 @@ def files_below(folder: Path) -> Listing:
 
 
 def leads_out(path: Path, root: str) -> bool:
-    """Whether a path, once its links are followed, is outside a folder. Give the folder as its real path."""
+    """Return whether a path leads out of a folder once its links are followed. Give the folder as its real path."""
     return not os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep)
 
 
@@ -154,7 +155,7 @@ def read_bounded(path: Path, limit: int = LIMIT) -> bytes:
 
 
 def read_small(path: Path, limit: int) -> bytes:
-    """Return the content of a regular file that is no log: one above the limit is refused unread. Raises FileError."""
+    """Return the content of a regular file that is not a log. One above the limit is refused unread. Raises FileError."""
     with _opened(path) as opened:
         if opened.size > limit:
             raise FileError(f"holds more than {limit / 2**20:g} MiB")
@@ -178,7 +179,7 @@ class _Opened:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[_Opened]:
-    """Open a regular file. Raises FileError, also where it cannot be read inside."""
+    """Open a regular file. Raises FileError, also if reading fails later."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -210,7 +211,7 @@ def _short_lines(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def lines_at(content: bytes, numbers: Iterable[int]) -> dict[int, bytes]:
-    """Return lines by their numbers, which count from 1 and rise; without those after the last line."""
+    """Return lines by their numbers, which count from 1 and rise. Numbers after the last line are skipped."""
     found: dict[int, bytes] = {}
     line, at = 1, 0  # `at` is in this line
     for number in numbers:

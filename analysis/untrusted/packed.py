@@ -1,4 +1,4 @@
-"""Files that somebody else packed: unpacked in bounded time and memory."""
+"""Unpack files that somebody else packed, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from analysis.untrusted.files import FileError, spend
 
-PART = 2**12  # bytes that each part of a packed file counts as, however little it holds
+PART = 2**12  # the least bytes that each part of a packed file counts as
 LARGEST_WINDOW = 2**27  # bytes of memory that unpacking may take
 UNPACKERS: dict[bytes, Callable[[], Any]] = {  # by what such a file begins with
     b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
@@ -20,14 +20,14 @@ UNPACKERS: dict[bytes, Callable[[], Any]] = {  # by what such a file begins with
 
 
 def unpacker_of(content: bytes) -> Callable[[], Any] | None:
-    """Return what unpacks a content, by its beginning."""
+    """Return the unpacker for a content, chosen by its first bytes; None if it is not packed."""
     return next((new for magic, new in UNPACKERS.items() if content.startswith(magic)), None)
 
 
 def unpacked(content: bytes, most: int) -> bytes:
-    """Return what is packed in a content, all its parts; the content itself where it is not packed.
+    """Return the unpacked content with all its parts, or the content itself if it is not packed.
 
-    Raises FileError where it is damaged or holds more than `most` bytes.
+    Raises FileError if it is damaged or holds more than `most` bytes.
     """
     new = unpacker_of(content)
     if new is None:
@@ -39,7 +39,7 @@ def unpacked(content: bytes, most: int) -> bytes:
             part = reader.decompress(content, most + 1)
         except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:
             if parts:
-                break  # gunzip too passes over what is not packed after the last part
+                break  # like gunzip, ignore what follows the last part
             raise FileError(f"cannot be unpacked: {error}") from None
         content = reader.unused_data
         spend(len(part) + PART + len(content) // 16)

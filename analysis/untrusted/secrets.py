@@ -1,7 +1,7 @@
-"""What must not be published: names that hold secrets, and texts that look like one.
+"""Find what must not be published: names that hold secrets, and texts that look like one.
 
 plan.json, run.json, the script and the logs of a record are meant to be read by everybody. A key is recognised by the form
-that its maker gave it, or by the name that it is assigned to; one that has neither is not found.
+that its maker gave it, or by the name that it is assigned to. A key with neither is not found.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How many frauds and mistakes `check` finds, and how many harmless edits it takes for one.
+"""Count how many frauds and mistakes `check` finds, and how many harmless edits it mistakes for one.
 
     python -m benchmarks.mutations [--show]
 
-Writes clean record folders of several dialects, changes each in every way that the kinds name, and judges it in this
-process as `check` does. A kind counts as found where the answer is no longer the clean folder's, or where there is an
-error-level finding that the clean folder has not. --show: print for each kind and folder what was not found, and what a
-harmless edit raised. The table is appended to benchmarks/results/mutations.md with date and machine.
+It writes clean record folders in several dialects, applies every kind of change to each, and judges the result as `check`
+does. A kind counts as found if the verdict differs from the clean folder's, or if there is an error-level finding that the
+clean folder lacks. --show prints for each kind and folder what was not found, and what a harmless edit raised. The table is
+appended to benchmarks/results/mutations.md with the date and the machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def table(found: Sequence[Row]) -> list[str]:
 
 
 def recall(found: Sequence[Row], *outcomes: Outcome) -> float:
-    """Return the mean over the kinds of the share of folders with one of these outcomes: each kind weighs the same."""
+    """Return the share of folders with one of these outcomes, averaged over the kinds with equal weight."""
     return sum(sum(map(row.count, outcomes)) / len(row.outcomes) for row in found) / len(found)
 
 

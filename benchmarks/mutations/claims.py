@@ -1,4 +1,4 @@
-"""What a clean folder says of its own runs: the submission JSON and the README's tables, or a sweep's plan and run.json."""
+"""Write what a clean folder says about its runs: the submission JSON and README, or a sweep's plan and run.json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def write_claims(folder: Folder) -> None:
-    """Write README, script and, where the field has one, submission.json."""
+    """Write README, script and, if the leaderboard has one, submission.json."""
     runs, is_speedrun = folder.runs, folder.dialect.is_speedrun
     values = [round(run.val_loss if is_speedrun else run.val_bpb, folder.dialect.decimals) for run in runs]
     (folder.path / "README.md").write_text(_speedrun_readme(values) if is_speedrun else _readme(runs, values, folder))
@@ -29,12 +29,12 @@ def write_claims(folder: Folder) -> None:
 
 
 def threshold_of(folder: Folder) -> float | None:
-    """Return what the mean must be below, None where a control sets it."""
+    """Return the value that the mean must be below; None if a control sets it."""
     return folder.options.sota - 0.005 if folder.options.sota is not None else None
 
 
 def _tested(values: Sequence[float], least: float | None) -> Test | None:
-    """Return the t-test that a claimant reports; values without a spread have none."""
+    """Return the t-test that a claimant reports; None for values without a spread."""
     return one_sample_t(Sample.of(values), least) if least is not None and len(set(values)) > 1 else None
 
 
@@ -140,7 +140,7 @@ def write_attempt(attempt: Path, run: Made, *, hour: int, state: str = "succeede
 
 
 def seal(folder: Folder) -> None:
-    """Write each log's digest into its run.json, as the worker does at a run's end and a careful cheat does after it."""
+    """Write each log's digest into its run.json, as the worker does at the end of a run, or a careful cheat later."""
     for path in sorted(folder.path.glob("candidate/*/*/run.json")):
         table, log = json.loads(path.read_text()), path.with_name("train.log")
         if log.is_file():

@@ -1,4 +1,4 @@
-"""Changes to a folder, put together from a few kinds of edit."""
+"""Build changes to a folder from a few kinds of edit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.mutations.folders import Dialect, Folder, Made, rewrite
 
 Change = Callable[[Folder], None]
 STEP = re.compile(r"(?:\[\w+\]: )?(?:step[: ])?(\d+)/\d+")  # the beginning of a step line, in every dialect
-ONE = 1  # the run that a change of one run hits: not the first, by which others might be judged
+ONE = 1  # the run that a change of one run edits; not the first, which others might be compared with
 
 
 def both(*changes: Change) -> Change:
@@ -26,7 +26,7 @@ def both(*changes: Change) -> Change:
 
 
 def write_text(folder: Folder, path: Path, text: str | bytes) -> None:
-    """Write a file below a folder, with its parents; a sweep's digests are made to fit."""
+    """Write a file below a folder, with its parents, and update a sweep's digests."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     seal(folder)
@@ -36,7 +36,7 @@ def write_text(folder: Folder, path: Path, text: str | bytes) -> None:
 
 
 def remade(make: Callable[[Made], Made], only: int | None = None) -> Change:
-    """Write the folder anew from changed runs, so that JSON and README agree with the logs."""
+    """Rewrite the folder from changed runs, so that JSON and README agree with the logs."""
 
     def change(folder: Folder) -> None:
         rewrite(folder, [make(run) if only in (None, n) else run for n, run in enumerate(folder.runs)])
@@ -50,7 +50,7 @@ def facts(only: int | None = None, **values: Any) -> Change:
 
 
 def finals(by: float, only: int | None = None) -> Change:
-    """Change final values alone; the validations in training stay. A speedrun has no others."""
+    """Change only the final values, not the validations in training. In a speedrun the last validation is final."""
 
     def make(run: Made) -> Made:
         gap = run.last_validation_is_worse_by - by
@@ -61,7 +61,7 @@ def finals(by: float, only: int | None = None) -> Change:
 
 
 def twin(**values: Any) -> Change:
-    """Make the last run from the first one: its seed and what is given are its own, and its final value a little off."""
+    """Make the last run a copy of the first one with its own seed, the given changes and a slightly different value."""
 
     def change(folder: Folder) -> None:
         first, last = folder.runs[0], folder.runs[-1]
@@ -73,7 +73,7 @@ def twin(**values: Any) -> Change:
 
 
 def where(is_so: Callable[[Dialect], bool], change: Change) -> Change:
-    """Apply a change to folders of some dialects alone."""
+    """Apply a change only to folders of some dialects."""
     return lambda folder: change(folder) if is_so(folder.dialect) else None
 
 
@@ -152,13 +152,13 @@ def new(name: str, text: str | bytes) -> Change:
 
 
 def times(match: re.Match[str], factor: float, decimals: int | None = None) -> str:
-    """Return a matched number, group 2, multiplied, between its other groups."""
+    """Return a match with the number in its group 2 multiplied."""
     value = float(match[2]) * factor
     return f"{match[1]}{value:.{decimals}f}" if decimals is not None else f"{match[1]}{round(value)}"
 
 
 def without_claims(change: Change) -> Change:
-    """Apply a change to the logs alone: JSON and README stay as they were."""
+    """Apply a change only to the logs. JSON and README stay as they were."""
 
     def only_logs(folder: Folder) -> None:
         kept = {name: (folder.path / name).read_bytes() for name in CLAIMS if (folder.path / name).is_file()}

@@ -1,6 +1,6 @@
-"""Clean record folders of several dialects, made up from fixed seeds: what a claimant would have, before any change.
+"""Make clean record folders in several dialects from fixed seeds, as a claimant has them before any change.
 
-A folder lies in `record` below a scratch folder of its own; the standing record's runs, where there are any, in `standing`.
+Each folder is `record` in a scratch folder of its own. The standing record's runs, if there are any, are in `standing`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def launched(told: Told) -> str:
 
 
 def foreign(told: Told) -> str:
-    """Return the log of somebody's own trainer: a table of settings, seconds, and a result of its own wording."""
+    """Return a log of another trainer, with a table of settings, times in seconds, and its own words for the result."""
     steps = told.curve(
         "step {step}/{total} | loss: {loss:.4f} | train_time: {ms}ms",
         "step {step}/{total} | val_loss: {loss:.4f} | val_bpb: {bpb:.4f} | train_time: {ms}ms",
@@ -125,7 +125,7 @@ result on the whole split: val_loss={told.val_loss:.6f} val_bpb={told.val_bpb:.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """A kind of record folder. facts: of each run, where they are not the usual ones."""
+    """A kind of record folder. facts: those of each run that differ from the usual ones."""
 
     name: str
     write: Builder
@@ -139,7 +139,7 @@ class Dialect:
 
     @property
     def embeds(self) -> bool:
-        """Whether the logs embed their program."""
+        """Return whether the logs embed their program."""
         return self.write not in (dialects.hyperparameter_block, launched, foreign)
 
     @property
@@ -177,7 +177,7 @@ DIALECTS = (
 
 
 def runs_of(dialect: Dialect, loss: float, seeds: Sequence[int | None], first: int = 0) -> list[Made]:
-    """Return honest runs: `first` tells other runs of the dialect from these."""
+    """Return honest runs. Another `first` gives other runs of the dialect."""
     made = []
     for number, seed in enumerate(seeds, start=first):
         own = random.Random(f"{dialect.name} {number}")
@@ -191,7 +191,7 @@ def runs_of(dialect: Dialect, loss: float, seeds: Sequence[int | None], first: i
 
 @dataclass(slots=True)
 class Folder:
-    """One folder on disk, and the runs that it was written from. A change edits it, or writes it anew from other runs."""
+    """A folder on disk and the runs that it was written from. A change edits it, or rewrites it from other runs."""
 
     dialect: Dialect
     root: Path
@@ -216,7 +216,7 @@ class Folder:
         return self.path / (f"{number}d0f3a1c-run.txt" if run.seed is None else f"train_seed{run.seed}.log")
 
     def extra(self, **facts: Any) -> Made:
-        """Return one more run, of a seed of its own, so bad that the claim fails with it."""
+        """Return one more run, with its own seed, that is bad enough to make the claim fail."""
         seed = None if self.dialect.is_speedrun else 7
         worse = self.runs[0].val_loss + (0.012 if self.dialect.is_speedrun else 0.03)
         return replace(runs_of(self.dialect, worse, [seed], first=17)[0], **facts)
@@ -227,7 +227,7 @@ class Folder:
 
 @cache
 def written(write: Builder, run: Made) -> str:
-    """Return the log of a run: most changed folders hold the same ones."""
+    """Return the log of a run. It is cached, because most changed folders hold the same logs."""
     return write(run)
 
 
@@ -248,7 +248,7 @@ def make(dialect: Dialect, root: Path) -> Folder:
 
 
 def rewrite(folder: Folder, runs: Sequence[Made]) -> None:
-    """Write the folder from these runs: logs, JSON and README agree with each other."""
+    """Write the folder from these runs, so that logs, JSON and README agree."""
     folder.path.mkdir(parents=True, exist_ok=True)
     for log in folder.logs:
         log.unlink(missing_ok=True)

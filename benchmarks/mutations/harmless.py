@@ -1,4 +1,4 @@
-"""Harmless edits: what honest people and their tools do to a folder. None may raise a finding that the clean folder lacks."""
+"""List harmless edits that honest people and tools make. None may raise a finding that the clean folder lacks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def in_bytes(edit: Callable[[bytes], bytes]) -> Change:
 
 
 def after_steps(text: str, every: int = 7) -> Change:
-    """Put lines between the steps, after every so many."""
+    """Insert lines between the steps at a regular distance."""
     seen = [0]
 
     def edit(line: str) -> str:
@@ -77,7 +77,7 @@ def renamed(name: Callable[[Made, int], str]) -> Change:
 
 
 def moved(folder: Folder) -> None:
-    """Move the whole folder; the digest of what it holds stays, so a file is left where it was."""
+    """Put another folder next to the record."""
     (folder.root / "elsewhere").mkdir()
     (folder.root / "elsewhere" / "notes.txt").write_text("The record was here.\n")
 

@@ -1,4 +1,4 @@
-"""Frauds and mistakes with what a run was: times, sizes, hardware, program, settings, data, the control, the plan."""
+"""List frauds and mistakes about facts of a run: times, sizes, hardware, program, settings, data, the control, the plan."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def source(old: str, put: str, only: int | None = None) -> Change:
 
 
 def artifact(size: int) -> Change:
-    """Put an artifact into a record: `size` bytes more than the largest total that is printed."""
+    """Put an artifact into a record, `size` bytes larger than the largest printed total."""
 
     def change(folder: Folder) -> None:
         if not folder.dialect.is_speedrun and not folder.dialect.is_sweep:
@@ -60,7 +60,7 @@ def artifact(size: int) -> Change:
 
 
 def cut_number(text: str) -> str:
-    """Cut a log off in the last number of its result: 1.2023 becomes 1.2."""
+    """Cut a log off inside the last number of its result: 1.2023 becomes 1.2."""
     found = list(re.finditer(r"val_bpb[:=] ?\d\.\d", text))
     return text[: found[-1].end()] if found else text
 
@@ -84,7 +84,7 @@ def second_validation(text: str) -> str:
 
 
 def control(change: Callable[[Made], Made], only: int | None = None) -> Change:
-    """Write the standing record's runs anew."""
+    """Rewrite the standing record's runs."""
 
     def apply(folder: Folder) -> None:
         if folder.dialect.has_standing:

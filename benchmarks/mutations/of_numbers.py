@@ -1,4 +1,4 @@
-"""Frauds and mistakes with numbers: results edited in logs, and what JSON and README say of them."""
+"""List frauds and mistakes with numbers: results edited in logs, and what JSON and README say about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.mutations.study import Kind
 
 
 def claimed(make: Callable[[Made], Made], only: int | None = None) -> Change:
-    """Let JSON and README speak of changed runs; the logs stay."""
+    """Let JSON and README describe changed runs, and leave the logs as they are."""
 
     def change(folder: Folder) -> None:
         own = folder.runs
@@ -56,7 +56,7 @@ def bpb_alone(folder: Folder) -> None:
 
 
 def appended(label: str | None = None, only: int | None = None) -> Change:
-    """Append a better result to logs, under their own label or another one, and claim it."""
+    """Append a better result to logs, under the same label or another one, and claim it."""
 
     def change(folder: Folder) -> None:
         if folder.dialect.is_speedrun:
@@ -76,7 +76,7 @@ def floor_to(decimals: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def of_seed(**values: float) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Change what the JSON says of one seed by factors."""
+    """Multiply what the JSON says about one seed by factors."""
 
     def make(table: dict[str, Any]) -> dict[str, Any]:
         seed = str(table["seeds"][ONE])

@@ -1,4 +1,4 @@
-"""Frauds and mistakes with a sweep: its plan, its attempts, and what is recorded of them."""
+"""List frauds and mistakes with a sweep: its plan, its attempts, and what is recorded about them."""
 
 from __future__ import annotations
 

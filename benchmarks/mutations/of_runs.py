@@ -1,4 +1,4 @@
-"""Frauds and mistakes with whole runs: worse ones left out, chosen ones counted, one run sold as several."""
+"""List frauds and mistakes with whole runs: worse runs left out, runs chosen by result, one run shown as several."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def zipped(text: str) -> bytes:
 
 
 def left(name: str, pack: Callable[[str], bytes] = plain, **facts: Any) -> Change:
-    """Put a run that nobody counts into a file; in a sweep, next to its plan is no place for it."""
+    """Put a run that nobody counts into a file. In a sweep it does not go next to the plan."""
 
     def change(folder: Folder) -> None:
         run = folder.extra(**facts)
@@ -46,7 +46,7 @@ def left(name: str, pack: Callable[[str], bytes] = plain, **facts: Any) -> Chang
 
 
 def no_result(text: str) -> bytes:
-    """Respell every line of a result so that it is none: as if the run had failed."""
+    """Respell every result line so that the run seems to have failed."""
     head, ruler, rest = text.rpartition("=" * 100)
     return (head + ruler + re.sub(r"^(?!.*step|\d+/)(.*)val_bpb([:=])", r"\1bits\2", rest, flags=re.MULTILINE)).encode()
 
@@ -101,7 +101,7 @@ def best_three(folder: Folder) -> None:
 
 
 def copied(folder: Folder) -> None:
-    """Sell the first run as the last one too: nothing but the seed is changed."""
+    """Show the first run as the last one too, with only the seed changed."""
     first, last = folder.runs[0], folder.runs[-1]
     rewrite(folder, [*folder.runs[:-1], replace(first, seed=last.seed)])
     seal(folder)
@@ -112,7 +112,7 @@ def copied_as_is(folder: Folder) -> None:
 
 
 def spliced(folder: Folder) -> None:
-    """Give the last run the first one's lines for the steps of its second half."""
+    """Replace the second half of the last run's steps by the first run's lines."""
     taken = {found[0]: line for line in folder.logs[0].read_text().split("\n") if (found := STEP.match(line))}
     half = folder.runs[0].last_step // 3
     lines = [
@@ -125,7 +125,7 @@ def spliced(folder: Folder) -> None:
 
 
 def close(apart: float) -> Change:
-    """Give all runs nearly one final value."""
+    """Give all runs nearly the same final value."""
 
     def change(folder: Folder) -> None:
         first = folder.runs[0]

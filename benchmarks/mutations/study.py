@@ -1,4 +1,4 @@
-"""Apply a change to a clean folder, and judge what it became as `check` does."""
+"""Apply a change to a clean folder, and judge the result as `check` does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Change = Callable[[Folder], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of change. unseen: why no evidence can show it without a rerun; None where it can."""
+    """A kind of change. unseen: why only a rerun can show it; None if evidence can."""
 
     name: str
     change: Change
@@ -38,13 +38,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What `check` says of a folder: its answer, and its findings as (severity, code), each as often as it is there."""
+    """What `check` says about a folder: its answer, and the count of each (severity, code) among its findings."""
 
     answer: str
     found: Counter[tuple[str, str]]
 
     def against(self, clean: Judged) -> Outcome:
-        """Return what this says beyond the clean folder."""
+        """Return what this says that the clean folder does not."""
         new = {severity for severity, _ in (self.found - clean.found)}
         if self.answer != clean.answer or ERROR in new:
             return Outcome.FAILS
@@ -53,7 +53,7 @@ class Judged:
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """A kind, and by dialect what came of it. new: the findings that the clean folder has not."""
+    """A kind and its outcome in each dialect. new: the findings that the clean folder lacks."""
 
     kind: Kind
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Row:
 
 
 def judged(folder: Folder) -> Judged:
-    """Judge a folder as `check` does; a refusal is an answer too."""
+    """Judge a folder as `check` does. A refusal is an answer too."""
     try:
         verdict = judge([folder.path], folder.options)
     except SeedproofError as error:
@@ -74,7 +74,7 @@ def judged(folder: Folder) -> Judged:
 
 
 def content(folder: Folder) -> str:
-    """Return a digest of everything that a judgement may rest on."""
+    """Return a digest of everything that a verdict may rest on."""
     digest = hashlib.sha256(repr(folder.options).replace(str(folder.root), "").encode())
     for path in sorted(folder.root.rglob("*")):
         digest.update(f"{path.relative_to(folder.root)} {path.is_dir()} ".encode())
@@ -84,7 +84,7 @@ def content(folder: Folder) -> str:
 
 
 def clean(dialect: Dialect, scratch: Path) -> Folder:
-    """Write the clean folder of a dialect into a folder of its own."""
+    """Write the clean folder of a dialect into its own folder."""
     folder = make(dialect, Path(tempfile.mkdtemp(dir=scratch)))
     if dialect.is_sweep:
         seal(folder)
@@ -92,7 +92,7 @@ def clean(dialect: Dialect, scratch: Path) -> Folder:
 
 
 def rows(kinds: Iterable[Kind], dialects: Iterable[Dialect], scratch: Path) -> list[Row]:
-    """Apply each kind to a clean folder of each dialect; one that changes nothing there does not apply to it."""
+    """Apply each kind to a clean folder of each dialect. A kind that changes nothing does not apply to that dialect."""
     table = [Row(kind=kind) for kind in kinds]
     for dialect in dialects:
         folder = clean(dialect, scratch)

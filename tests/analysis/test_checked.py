@@ -104,7 +104,7 @@ def test_candidate_and_control_are_compared_where_both_tell(record: Record) -> N
 
 def test_check_says_what_no_check_can_prove(record: Record, command: Run) -> None:
     first = record(VALUES)
-    said = "not proven: that real runs printed these logs"
+    said = "not proven: that these logs come from real runs"
     assert said in command("analysis.significance", "check", first, "--sota", "1.3").stdout
     second = record({8: 1.2011, 9: 1.2021}, name="theirs")
     assert said not in command("analysis.significance", "check", first, "--sota", "1.3", "--verify", second).stdout

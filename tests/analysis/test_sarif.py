@@ -156,7 +156,7 @@ def test_a_rule_is_explained_by_its_section_of_the_page() -> None:
     run = check_sarif(sarif([]))
     help_of = {rule["id"]: rule for rule in run["tool"]["driver"]["rules"]}
     one = help_of["evidence-removed"]
-    assert one["help"]["markdown"].startswith("The change removes a record that stood before")
+    assert one["help"]["markdown"].startswith("A pull request removes an earlier record")
     assert "**Do.**" in one["help"]["markdown"]
     assert "`" not in one["shortDescription"]["text"]
     assert "Warnings" not in help_of["evidence-removed"]["help"]["text"]

@@ -1,4 +1,4 @@
-"""Whether the claimed runs differ by their seeds alone: one program, configuration, environment, data set and tokenizer."""
+"""Check that claimed runs differ only in their seeds: one program, configuration, environment, data set and tokenizer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MEASURED = re.compile(r"-?\d+(?:\.\d+)?(?:ms|s|m|MiB|MB|GB|GiB)")
 
 
 def check_alike(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
-    """Check each run's facts against the usual ones."""
+    """Check that each run has the facts that most runs have."""
     for one, usual, own in _odd(claimed, lambda one: one.training.source.text if one.training.source else None):
         found = (
             f"an embedded source of {len(own)} bytes that is not that of the other claimed runs ({len(usual)} bytes)"
@@ -58,7 +58,7 @@ def check_alike(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
 
 
 def _odd(claimed: Sequence[Claimed], fact: Callable[[Claimed], Fact | None]) -> Iterator[tuple[Claimed, Fact, Fact]]:
-    """Yield each run whose fact is not the usual one, with the usual one and its own. Unknown facts are left out."""
+    """Yield each run whose fact is not the most common one, with the common one and its own. Unknown facts are skipped."""
     known = [(one, value) for one in claimed if (value := fact(one)) is not None]
     if len(known) > 1:
         usual = Counter(value for _, value in known).most_common(1)[0][0]
@@ -80,7 +80,7 @@ def _configurations(claimed: Sequence[Claimed]) -> Raised:
 
 
 def _sizes(claimed: Sequence[Claimed]) -> Raised:
-    """Check the planned steps and the parameters: what a configuration comes to, also where no log lists its settings."""
+    """Check the planned steps and the number of parameters. They show a configuration even if no log lists its settings."""
     for name, word in (("total_steps", "planned steps"), ("model_params", "parameters")):
         for one, usual, own in _odd(claimed, attrgetter(f"training.{name}")):
             expected = f"{usual}, as in the other claimed runs"
@@ -88,7 +88,7 @@ def _sizes(claimed: Sequence[Claimed]) -> Raised:
 
 
 def _configs(claimed: Sequence[Claimed]) -> dict[int, Config]:
-    """Return by run the hyper-parameters that all seeds must share.
+    """Return for each run the hyper-parameters that all seeds must share.
 
     A name that a run does not print counts as a difference only if each run has a block that lists all of them.
     """
@@ -112,7 +112,7 @@ def _said(name: str, values: Mapping[str, str]) -> str:
 
 
 def _without_seed(value: str, seed: int | None) -> str:
-    """Return a value with a mark in place of the run's own seed, as in tag: sota_seed42."""
+    """Return a value with # in place of the run's own seed, as in tag: sota_seed42."""
     if seed is None or re.fullmatch(r"[-+.\deE]+", value):
         return value
     found = rf"(?<!\d){seed}(?!\d)" if seed > 9 else rf"(?:(?<=seed)|(?<=seed[_-])){seed}(?!\d)"
@@ -131,7 +131,7 @@ def prints_settings(run: Run) -> bool:
 def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     """Check val_bpb / val_loss, the tokenizer's tokens per byte / ln 2: one number for one tokenizer and validation set.
 
-    It is an error where the tokenizer is known, and the validation set is the one that its number was measured on.
+    It is an error if the tokenizer is known and the validation set is the one that its constant was measured on.
     """
     data = Data.of(rules.data)
     within = data.bpb_per_nat_within
@@ -157,7 +157,7 @@ def _ratios(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
 
 
 def shared_settings(run: Run) -> frozenset[tuple[str, str]]:
-    """Return the hyper-parameters that seeds of one configuration share, without the run's own seed in them."""
+    """Return the hyper-parameters that all seeds of a configuration share, with # for the run's own seed."""
     return frozenset(
         (name, _without_seed(value, run.seed))
         for name, value in run.hyperparameters.items()

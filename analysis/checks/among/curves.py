@@ -1,4 +1,4 @@
-"""What two runs have in common that two seeds do not: their losses, their clock, their result.
+"""Find what two runs share that runs of two seeds do not: losses, clock, result.
 
 The thresholds were measured on 146 pairs of honest runs of public Parameter Golf records.
 """
@@ -24,10 +24,10 @@ SAME_CLOCK_MS = 20.0
 SAME_CLOCK = 0.6  # share of steps within SAME_CLOCK_MS; of honest pairs at most 0.39
 LONG_MS = 300_000.0  # the clocks of shorter runs are close to each other
 COARSE_MS = 100.0  # what times in minutes or seconds are multiples of
-WARM = 10  # steps that set clocks and losses going
+WARM = 10  # first steps, in which clocks and losses settle
 FEWEST = 10  # equal losses or times that are more than chance
 MOST_COMPARED = 200  # logged steps of one run
-EXACT = 6  # decimals from which on two runs do not end in one value
+EXACT = 6  # decimals; two runs do not end in the same value to that many
 FEW = 30  # runs that are compared two by two
 MOST_CELLS = 2**28  # of the comparison of more: runs * runs * steps
 MOST_TWINS = 20  # of one run that are looked at
@@ -35,7 +35,7 @@ MOST_TWINS = 20  # of one run that are looked at
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """What is compared of a run: its losses and times by step, thinned where it logs more than MOST_COMPARED."""
+    """The part of a run that is compared: losses and times by step, thinned if it logs more than MOST_COMPARED."""
 
     one: Claimed
     beginning: Mapping[int, float]
@@ -45,7 +45,7 @@ class Curve:
 
     @classmethod
     def of(cls, trace: Trace, every: int) -> Curve:
-        """Take the first steps and, of the others, those that are a multiple of `every`."""
+        """Return the curve with the first steps and, of the later ones, the multiples of `every`."""
         logged = [s for s in trace.steps if s.step > 0 and (s.step <= WARM or s.step % every == 0)]
         metric = trace.one.metric
         return cls(
@@ -57,8 +57,8 @@ class Curve:
         )
 
     def same_as(self, other: Curve, rules: Ruleset) -> str | None:
-        """Return what both runs have in common though two seeds do not; None if there is nothing."""
-        if rules.seeds == "required":  # other runs may well share their first weights
+        """Return what both runs share that two seeds do not; None if there is nothing."""
+        if rules.seeds == "required":  # without seeds, runs may share their first weights
             common = sorted(self.beginning.keys() & other.beginning.keys())
             if len(common) > 1 and all(abs(self.beginning[n] - other.beginning[n]) < SAME_LOSS for n in common):
                 shown = ", ".join(f"{self.beginning[step]:g}" for step in common)
@@ -100,9 +100,9 @@ def _is_coarse(times: Sequence[float]) -> bool:
 
 
 def earlier_twins(curves: Sequence[Curve], rules: Ruleset) -> Iterator[Sequence[int]]:
-    """Yield for each run those before it that it may be one with: of few runs all, of many those that `same_as` would name.
+    """Yield for each run the earlier runs that `same_as` must look at: all of a few runs, or the likely ones of many.
 
-    Two by two, a thousand runs would take minutes. So all runs are put into tables, a row a run and a column a step.
+    A thousand runs would take minutes two by two. So all runs go into tables with a row for each run and a column for each step.
     """
     if len(curves) <= FEW:
         yield from (range(i) for i in range(len(curves)))
@@ -132,7 +132,7 @@ def earlier_twins(curves: Sequence[Curve], rules: Ruleset) -> Iterator[Sequence[
 
 
 def _common(table: np.ndarray, i: int) -> np.ndarray:
-    """Return for each row above row i in how many columns both have a number."""
+    """Count, for each row above row i, the columns in which both rows have a number."""
     import numpy as np
 
     count: np.ndarray = (~np.isnan(table[:i] - table[i])).sum(1)
@@ -140,7 +140,7 @@ def _common(table: np.ndarray, i: int) -> np.ndarray:
 
 
 def _table(rows: Sequence[Mapping[int, float]]) -> np.ndarray:
-    """Return the rows with the steps that most of them have as columns; NaN where a row lacks one."""
+    """Return a table of the rows. Its columns are the most common steps, with NaN if a row lacks one."""
     import numpy as np
 
     most = max(FEWEST, MOST_CELLS // len(rows) ** 2)

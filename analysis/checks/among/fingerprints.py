@@ -1,4 +1,4 @@
-"""What edited numbers look like: values of all claimed runs that no training gives, and lines that one log lacks.
+"""Find signs of edited numbers: values that no training gives, and lines that one log lacks.
 
 The thresholds were measured on honest runs of public Parameter Golf records.
 """
@@ -19,7 +19,7 @@ from analysis.rules.ruleset import LABELLED, Ruleset
 GAPS_APART = 0.0025  # bpb between the seeds' gaps; of 32 honest folders at most 0.0019
 LARGEST_GAP = 0.1  # bpb that an evaluation can gain
 MOST_ALIKE = 100  # runs of one value that are compared
-GRID_STEPS = 5  # logged steps from which on a log has a grid
+GRID_STEPS = 5  # fewest logged steps of a log with a grid
 
 
 def check_fingerprints(traces: Sequence[Trace], rules: Ruleset) -> Raised:
@@ -64,7 +64,7 @@ def _is_finite(value: float | None) -> bool:
 
 
 def _decimals(value: float) -> int:
-    """Return the decimals that a number is printed with, as far as they are not zeros."""
+    """Return the number of decimals that a number is printed with, without zeros at the end."""
     return len(repr(value).partition(".")[2]) if "e" not in repr(value) else 0
 
 
@@ -80,7 +80,7 @@ class _Gap:
         return f"{abs(self.bpb):.4f} bpb {'better' if self.bpb < 0 else 'worse'}"
 
     def found(self, expected: str, severity: Severity | None = None) -> Found:
-        """Say that the gap does not fit."""
+        """Return the finding that the gap does not fit."""
         validation = self.one.training.validation
         line = validation.line if validation is not None else 1
         return Found(
@@ -94,7 +94,7 @@ class _Gap:
 
 
 def _gaps(claimed: Sequence[Claimed]) -> Raised:
-    """Check that the evaluation gains in every run about the same over the last validation in training."""
+    """Check that the evaluation changes the last validation in training by about the same amount in every run."""
     gaps = [_Gap(one=one, bpb=gap) for one in claimed if (gap := _gap(one)) is not None]
     large = [gap for gap in gaps if gap.bpb < -LARGEST_GAP]
     yield from (gap.found(f"at most {LARGEST_GAP:g}: no evaluation gains more", ERROR) for gap in large)
@@ -144,7 +144,7 @@ def _grid(traces: Sequence[Trace]) -> Raised:
 
 
 def _programs(traces: Sequence[Trace]) -> Iterator[Sequence[Trace]]:
-    """Yield the runs of each program whose logs have a grid of steps, where these are several."""
+    """Yield the runs of each program whose logs have a grid of steps, if there are several."""
     groups: dict[object, list[Trace]] = {}
     for trace in traces:
         run = trace.one.training

@@ -1,4 +1,4 @@
-"""Whether the claimed runs are of different seeds: by the seeds that they print, and by what two logs have in common."""
+"""Check that the claimed runs have different seeds, by the seeds that they print and by what two logs share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from analysis.rules.ruleset import Ruleset
 
 
 def check_seeds(traces: Sequence[Trace], rules: Ruleset) -> Raised:
-    """Check that no two runs print one seed, trained as one, or were made from one another."""
+    """Check that no two runs print the same seed or have the same training, and that no log is a copy of another."""
     yield from _same_seeds([trace.one for trace in traces])
     every = max((len(trace.steps) for trace in traces), default=0) // MOST_COMPARED
     curves = [Curve.of(trace, max(every, 1)) for trace in traces]

@@ -1,4 +1,4 @@
-"""Changes of .gitattributes that change what is checked out of a record's evidence."""
+"""Refuse changes to .gitattributes that affect how a record's evidence is checked out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MACRO = "[attr]"
 
 
 def check_attributes(changed: Iterable[Path], before: Tree, after: Tree, evidence: Iterable[Path]) -> None:
-    """Raise ChangeError where a changed .gitattributes sets or unsets what is checked out of some evidence."""
+    """Raise ChangeError if a changed .gitattributes affects how some evidence is checked out."""
     evidence = sorted(evidence)
     for path in changed:
         below = [one.relative_to(path.parent) for one in evidence if one.is_relative_to(path.parent)]
@@ -47,7 +47,7 @@ def _lines(tree: Tree, path: Path) -> list[str]:
 
 
 def _only_in(lines: list[str], others: list[str]) -> Iterator[tuple[int, str]]:
-    """Yield the lines that the other version lacks, with their numbers; all of them where only their order differs."""
+    """Yield the lines that the other version lacks, with their numbers. If only the order differs, yield all."""
     known = Counter(map(str.strip, others))
     same_lines = known == Counter(map(str.strip, lines))
     for number, line in enumerate(lines, 1):
@@ -57,19 +57,19 @@ def _only_in(lines: list[str], others: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def _parsed(line: str) -> tuple[str, str]:
-    """Return a line's pattern, or the name that it defines, and its attributes."""
+    """Return the pattern of a line, or the macro that it defines, and its attributes."""
     match = _LINE.match(line)
     return ("", "") if match is None or line.lstrip().startswith("#") else (match[1], match[2])
 
 
 def _attributes(line: str) -> set[str]:
-    """Return the names of a line's attributes, export-* as risky ones too."""
+    """Return the names of a line's attributes. export-* and lfs* count as filter, which is risky."""
     names = {word.lstrip("-!").partition("=")[0] for word in _parsed(line)[1].split()}
     return {"filter" if name.startswith(("export-", "lfs")) else name for name in names}
 
 
 def _macros(lines: Iterable[str]) -> set[str]:
-    """Return the names that lines define as a group of attributes with a risky one; groups may hold groups."""
+    """Return the macros that the lines define and that hold a risky attribute. Macros may hold macros."""
     groups = {name.removeprefix(_MACRO): line for line in lines if (name := _parsed(line)[0]).startswith(_MACRO)}
     risky, found = set(RISKY), set[str]()
     while more := {name for name, line in groups.items() if name not in found and _attributes(line) & risky}:
@@ -79,10 +79,9 @@ def _macros(lines: Iterable[str]) -> set[str]:
 
 
 def _that_apply(lines: dict[int, str], evidence: list[Path]) -> dict[int, Path]:
-    """Return the numbers of the lines whose pattern fits some evidence, each with such a file; a group fits all.
+    """Return the numbers of the lines whose pattern matches some evidence, each with such a file. A macro matches all.
 
-    Git itself matches. The patterns set an attribute with a name of chance: what the checkout says of it cannot be
-    foreseen.
+    Git itself does the matching. The patterns set an attribute with a random name, so that the checkout cannot set it first.
     """
     patterns = {number: _parsed(line)[0] for number, line in lines.items()}
     applies = {number: evidence[0] for number, pattern in patterns.items() if pattern.startswith(_MACRO)}

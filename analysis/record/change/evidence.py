@@ -1,7 +1,6 @@
-"""What a change does to evidence: which records are new, which stood before, and which of their logs are gone.
+"""Find what a change does to evidence: which records are new, which are earlier ones, and which of their logs are gone.
 
-Evidence is compared by digest. A folder that was moved as it is, a README whose numbers stay, an image: these are no
-claim, and nothing of them is judged.
+Evidence is compared by digest. A folder that only moved, a README whose numbers stay, or an image is not judged.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ _LINK = re.compile(rb"\w+://\S+")
 
 
 class Standing(StrEnum):
-    """What a record is to a change, and so how it is judged."""
+    """How a change affects a record. It decides how the record is judged."""
 
     NEW = "new"
-    CLAIMS_MORE = "it stood before and claims more now"
-    STOOD = "it stood before"
+    CLAIMS_MORE = "an earlier record that claims more now"
+    STOOD = "an earlier record"
     UNCHANGED = "its evidence is as before"
     REMOVED = "removed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touched:
-    """A record that a change touches. before: where it stood at the base; gone: findings on its removed logs."""
+    """A record that a change touches. before: its folder at the base; gone: findings on its removed logs."""
 
     folder: Path
     standing: Standing = Standing.NEW
@@ -55,11 +54,11 @@ class Side:
     files: Tree
 
     def below(self, folder: Path) -> Mapping[Path, Blob]:
-        """Return the files of a folder, by their path in it."""
+        """Return the files in a folder, by their path in it."""
         return self._below.get(folder, {})
 
     def evidence(self, folder: Path) -> dict[Path, Blob]:
-        """Return those that a verdict may rest on."""
+        """Return the files that are evidence."""
         return {path: blob for path, blob in self.below(folder).items() if is_evidence(path)}
 
     @cached_property
@@ -72,7 +71,7 @@ class Side:
 
 
 def is_evidence(path: Path) -> bool:
-    """Return whether a verdict may rest on a file of this name."""
+    """Return whether a file of this name may be evidence."""
     return path.name.lower().endswith(EVIDENCE)
 
 
@@ -95,7 +94,7 @@ def touched_records(before: Side, after: Side, records: Mapping[Path, Iterable[P
 
 
 def _compared(before: Side, after: Side, one: Touched, *, outside: bool) -> Touched:
-    """Return a record with its standing. outside: evidence next to it has changed too."""
+    """Return a record with its standing. outside: evidence outside its folder has changed too."""
     if one.before is None:
         return one
     old, new = before.evidence(one.before), after.evidence(one.folder)
@@ -112,13 +111,13 @@ def _removed(before: Side, record: Path) -> Touched:
     gone = Place(printable_path(record)).has(
         Code.EVIDENCE_REMOVED,
         f"that this record, with {logs} log{'s' if logs != 1 else ''}, is removed",
-        expected="it to stay, because it stood before this change",
+        expected="it to stay, because it is older than this change",
     )
     return Touched(folder=record, standing=Standing.REMOVED, before=record, gone=(gone,))
 
 
 def _numbers(side: Side, folder: Path) -> list[bytes]:
-    """Return the numbers in a record's README: where they change, its claims may."""
+    """Return the numbers in a record's README. If they change, its claims may have changed."""
     files = side.below(folder)
     readmes = sorted(path for path in files if len(path.parts) == 1 and path.name.lower().startswith("readme"))
     text = b"\n".join(content(files[path]) for path in readmes)
@@ -129,7 +128,7 @@ def _numbers(side: Side, folder: Path) -> list[bytes]:
 
 
 def _around(side: Side, path: Path, top: Path) -> Path | None:
-    """Return the outermost record below `top` around a file, else `top` where it is one itself."""
+    """Return the outermost record below `top` that holds a file, else `top` if that is a record."""
     folders = [folder for folder in reversed(path.parents) if folder.is_relative_to(top) and folder != top]
     return next((folder for folder in (*folders, top) if _is_record(side, folder)), None)
 
@@ -142,13 +141,13 @@ def _is_record(side: Side, folder: Path) -> bool:
 
 @cache
 def _stood(side: Side, folder: Path) -> bool:
-    """Return whether a record was in this folder, or around it."""
+    """Return whether a record was in this folder or below it."""
     files = side.evidence(folder).items()
     return any(is_submission(path.name) or path.name == PLAN or _is_log(path, blob) for path, blob in files)
 
 
 def _moved_from(before: Side, after: Side, folder: Path, empty: Iterable[Path]) -> Path | None:
-    """Return the record that the change takes away elsewhere and whose logs are here: the one with the most of them."""
+    """Return the record that the change removes elsewhere and whose logs are now here: the one with most logs here."""
     here = {blob.digest for path, blob in after.evidence(folder).items() if _is_log_name(path)}
     shared = {
         record: sum(blob.digest in here for path, blob in before.evidence(record).items() if _is_log_name(path))
@@ -171,7 +170,7 @@ def _gone(old: Mapping[Path, Blob], new: Mapping[Path, Blob]) -> Raised:
     gone = [path for path, blob in old.items() if blob.digest not in digests and _is_log(path, blob)]
     for path in gone[:MOST_NAMED]:
         found = f"that this log is {'rewritten' if path in new else 'removed'}"
-        expected = "it as it was, because its record stood before this change"
+        expected = "it unchanged, because its record is older than this change"
         yield Place(printable_path(path)).has(Code.EVIDENCE_REMOVED, found, expected=expected)
 
 
@@ -184,7 +183,7 @@ def _is_log_name(path: Path) -> bool:
 
 
 def _is_log(path: Path, blob: Blob) -> bool:
-    """Return whether a file of a commit is a log: a .log, or another text that holds a run."""
+    """Return whether a file in a commit is a log: a .log file, or another text that holds a run."""
     if not _is_log_name(path):
         return False
     try:
@@ -194,7 +193,7 @@ def _is_log(path: Path, blob: Blob) -> bool:
 
 
 def _claims_more(old: Mapping[Path, Blob], new: Mapping[Path, Blob]) -> bool:
-    """Return whether a record that stood claims a better headline; without a headline, whether it has other runs."""
+    """Return whether an earlier record now has a better headline, or other runs if it has no headline."""
     then, now = _claim(old), _claim(new)
     if now is None or (now.val_bpb is None and now.val_loss is None):
         logs = [{blob.digest for path, blob in files.items() if _is_log(path, blob)} for files in (old, new)]
@@ -206,7 +205,7 @@ def _claims_more(old: Mapping[Path, Blob], new: Mapping[Path, Blob]) -> bool:
 
 
 def _claim(files: Mapping[Path, Blob]) -> Claim | None:
-    """Return the claim of a commit's submission JSON, None where there is none."""
+    """Return the claim of a commit's submission JSON; None if there is none."""
     chosen = submission_file(files, Path("."))
     if chosen is None:
         return None

@@ -1,4 +1,4 @@
-"""Which record folders a change touches, in a checkout that is somebody else's: nothing of it is executed."""
+"""Find the record folders that a change touches. The checkout is a stranger's, and nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from analysis.untrusted.files import files_below
 
 
 def records_to_judge(top: str, target: str, measures: Mapping[str, str]) -> list[Touched]:
-    """Return the records below `top` that the change touches; without a target of the change, all of them as new.
+    """Return the records below `top` that the change touches. Without a target, return all of them as new.
 
-    target: the commit that the change would be merged into. measures: by the name of their input, the paths that the change is judged by. Raises ChangeError where the change
-    touches one of these, where it is unclear what a record holds (links, submodules, records inside records), and where
-    the checkout is not what the commit holds.
+    target: the commit that the change would be merged into. measures: the paths that the change is judged by, under the names of
+    their inputs. Raises ChangeError if the change touches one of these, if it is unclear what a record holds (links,
+    submodules, records inside records), or if the checkout differs from the commit.
     """
     folder = _path_of_checkout("path", top)
     since = start_of(target) if target else ""
@@ -30,7 +30,7 @@ def records_to_judge(top: str, target: str, measures: Mapping[str, str]) -> list
     _check_measures(changed, measures)
     before, after = (tree(commit, folder) if target else {} for commit in (since, "HEAD"))
     if not folder.is_dir() and not before:
-        raise ChangeError(f"path: {folder} is no folder of this checkout. Name the folder that holds the records.")
+        raise ChangeError(f"path: {folder} is not a folder in this checkout. Name the folder that holds the records.")
     if not target:
         return [Touched(folder=one) for one in _listed(folder)]
     found = _touched_records(changed, folder) if folder.is_dir() else {}
@@ -52,7 +52,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _check_measures(changed: Iterable[Path], measures: Mapping[str, str]) -> None:
-    """Raise ChangeError where a change touches what it would be judged by."""
+    """Raise ChangeError if a change touches what it would be judged by."""
     for name, value in measures.items():
         measure = _path_of_checkout(name, value)
         if touched := [path for path in changed if path.is_relative_to(measure) or measure.is_relative_to(path)]:
@@ -63,7 +63,7 @@ def _check_measures(changed: Iterable[Path], measures: Mapping[str, str]) -> Non
 
 
 def _check_attributes(changed: Sequence[Path], since: str, places: Sequence[Path]) -> None:
-    """Raise ChangeError where a changed .gitattributes is about the records or what they are judged by."""
+    """Raise ChangeError if a changed .gitattributes affects the records or what they are judged by."""
     attributes = [path for path in changed if path.name == ATTRIBUTES]
     if attributes:
         before, after = tree(since, Path(".")), tree("HEAD", Path("."))
@@ -73,12 +73,12 @@ def _check_attributes(changed: Sequence[Path], since: str, places: Sequence[Path
 
 
 def _path_of_checkout(name: str, value: str) -> Path:
-    """Return an input that is a path of the checkout. Without links a file has one name. Raises ChangeError."""
+    """Return an input as a path in the checkout. Links are refused, so that each file has one name. Raises ChangeError."""
     path = Path(os.path.normpath(value))
     if path.is_absolute() or ".." in path.parts:
         raise ChangeError(f"{name}: {path} must be inside the repository. Give it relative to its root.")
     if link := _first_link(path):
-        raise ChangeError(f"{name}: {link} is a link. Name what it leads to.")
+        raise ChangeError(f"{name}: {link} is a link. Name its target.")
     return path
 
 
@@ -91,12 +91,12 @@ def _first_link(path: Path) -> Path | None:
 
 
 def _touched_records(changed: list[Path], top: Path) -> dict[Path, list[Path]]:
-    """Return the record folders that changed files belong to, as the leaderboard would find them, with these files."""
+    """Return the record folders that hold changed files, as the leaderboard finds them, with these files."""
     for path in changed:
         if (link := _first_link(path)) and (link.is_relative_to(top) or top.is_relative_to(link)):
-            raise ChangeError(f"{link} is a link. A record is judged by files of its own: put them in its place.")
+            raise ChangeError(f"{link} is a link. A record must hold its own files: put them in its place.")
         if path.is_dir() and path.is_relative_to(top):
-            raise ChangeError(f"{path} is a submodule. A record is judged by files of its own: put them in its place.")
+            raise ChangeError(f"{path} is a submodule. A record must hold its own files: put them in its place.")
     found: dict[Path, list[Path]] = {_alone(top): []} if is_record(top, list(top.iterdir())) else {}
     for path in changed:
         for record in _records_of(path, top) if path.is_relative_to(top) else ():
@@ -105,13 +105,13 @@ def _touched_records(changed: list[Path], top: Path) -> dict[Path, list[Path]]:
 
 
 def _records_of(path: Path, top: Path) -> set[Path]:
-    """Return the records that a changed file belongs to: the one around it, else those below its folder."""
+    """Return the records that a changed file belongs to: the record that holds it, else those below its folder."""
     folder = path.parent
     if record := _around(folder, top):
         return {_alone(record)}
     if folder == top:
         if path.exists() and _may_be_evidence(path):
-            raise ChangeError(f"{path} is in no record folder. Put it into one.")
+            raise ChangeError(f"{path} is not in a record folder. Move it into one.")
         return set()
     if not folder.is_dir():
         return set()
@@ -137,9 +137,9 @@ def _around(folder: Path, top: Path) -> Path | None:
 
 @cache
 def _alone(record: Path) -> Path:
-    """Return a record folder if none inside it claims to be one too: by a submission JSON, or a sweep's plan.
+    """Return a record folder. Raises ChangeError if a folder inside it is a record too: by a submission JSON, or a sweep's plan.
 
-    The folder `control`, where our own records keep their control runs, is not one. Raises ChangeError.
+    The folder `control`, in which seedproof's own records keep their control runs, is allowed.
     """
     for folder, _, names in os.walk(record):
         inner = Path(folder)
@@ -147,7 +147,7 @@ def _alone(record: Path) -> Path:
             continue
         if any(map(is_submission, names)) or (is_sweep(inner) and not is_sweep(record)):
             raise ChangeError(
-                f"{record} is a record folder and holds {inner}, another one. Put them next to each other."
+                f"{record} is a record folder and holds another one, {inner}. Put them next to each other."
             )
     return record
 

@@ -1,4 +1,4 @@
-"""What the commits hold: trees and blobs, read from git's objects. No filter, attribute or hook has a part in it."""
+"""Read what commits hold, trees and blobs, from git's objects. No filter, attribute or hook is involved."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def git_has(thing: str) -> bool:
 
 
 def target_of(base: str) -> str:
-    """Return the commit that the change would be merged into, and fetch it where it is missing. Raises ChangeError.
+    """Return the commit that the change would be merged into, and fetch it if it is missing. Raises ChangeError.
 
-    If the checkout is GitHub's own merge of the pull request, it is its first parent. Any other merge may be the
-    author's, and its parents prove nothing: then it is `base`.
+    If the checkout is GitHub's own merge of the pull request, that commit is the merge's first parent. Any other merge may be
+    the author's, and its parents prove nothing. Then the commit is `base`.
     """
     parents = git("rev-parse", "HEAD^@").split()
     merged = git("rev-parse", "HEAD").strip() == os.environ.get("GITHUB_SHA") and len(parents) == 2
@@ -77,7 +77,7 @@ def target_of(base: str) -> str:
 
 
 def start_of(target: str) -> str:
-    """Return where the change began: what was merged into the target since then is not the change's doing."""
+    """Return the commit where the change began. What was merged into the target later is not part of the change."""
     with suppress(ChangeError):  # a shallow checkout does not know
         return git("merge-base", target, "HEAD").strip()
     return target
@@ -103,12 +103,12 @@ def tree(commit: str, below: Path) -> Tree:
 
 
 def content(blob: Blob | None) -> bytes:
-    """Return the content of a blob; nothing for one that is missing or above the limit of a log."""
+    """Return the content of a blob, empty if the blob is missing or larger than a log may be."""
     return _git(("cat-file", "blob", blob.digest)) if blob is not None and blob.size <= LIMIT else b""
 
 
 def write_out(files: Mapping[Path, Blob], folder: Path) -> None:
-    """Write files of a commit below a folder, without those above the limit of a log."""
+    """Write files of a commit into a folder. Files larger than a log may be are left out."""
     command = ["git", "cat-file", "--batch"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as batch:
         assert batch.stdin is not None
@@ -125,7 +125,7 @@ def write_out(files: Mapping[Path, Blob], folder: Path) -> None:
 
 
 def check_as_committed(files: Mapping[Path, Blob], on_disk: Iterable[Path]) -> None:
-    """Raise ChangeError unless the checkout holds the files of the commit, byte by byte, and no others."""
+    """Raise ChangeError unless the checkout has exactly the files of the commit, byte by byte."""
     for path in on_disk:
         if path not in files:
             raise ChangeError(f"{path} is not in the commit: an earlier step made it. Judge before anything else runs.")
@@ -134,13 +134,13 @@ def check_as_committed(files: Mapping[Path, Blob], on_disk: Iterable[Path]) -> N
             raise ChangeError(f"{path} is not in the checkout. Check out the whole folder, without sparse-checkout.")
         if _digest(path, blob) != blob.digest and not _is_of_lfs(path, blob):
             raise ChangeError(
-                f"{path} is not what the commit holds: a filter, a conversion of line endings or an earlier step "
-                f"changed it. Judge the bytes of the commit: `* -text` in .gitattributes keeps them."
+                f"{path} differs from the commit: a filter, a conversion of line endings or an earlier step "
+                f"changed it. Keep the bytes of the commit, for example with `* -text` in .gitattributes."
             )
 
 
 def _digest(path: Path, blob: Blob) -> str:
-    """Return what git calls the content of a file, by the algorithm that named the blob."""
+    """Return git's digest of a file, by the algorithm that the blob's digest uses."""
     size = path.stat().st_size
     digest = hashlib.sha256() if len(blob.digest) == 64 else hashlib.sha1(usedforsecurity=False)
     digest.update(f"blob {size}\0".encode())
@@ -160,7 +160,7 @@ def _parts(path: Path) -> Iterator[bytes]:
 
 
 def _is_of_lfs(path: Path, blob: Blob) -> bool:
-    """Return whether the commit holds a pointer of Git LFS to exactly this file."""
+    """Return whether the commit holds a Git LFS pointer to exactly this file."""
     pointer = content(blob) if blob.size <= LONGEST_POINTER else b""
     if not pointer.startswith(POINTER):
         return False

@@ -1,6 +1,6 @@
-"""What a folder claims, number by number, compared with its logs. Nothing is decided here: see checks and evidence.
+"""Compare every number that a folder claims with its logs. The checks and the evidence decide what follows from it.
 
-A value fits within its printed digits. Unknown is a claim that no log can confirm or contradict.
+A value fits if it agrees to the digits that it is printed with. A claim is unknown if no log can confirm or contradict it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _VALUES = (Kind.VALUE, Kind.VALUES)
 
 
 def statements(record: Record, selection: Selection, rules: Ruleset) -> list[Statement]:
-    """Return what the JSON and the README of a folder claim, and whether the logs say so.
+    """Return what the JSON and the README of a folder claim, and whether the logs agree.
 
-    A t and a p stay unknown: they need what must be beaten.
+    A t and a p stay unknown here, because they depend on what must be beaten.
     """
     if record.base is None:
         return []
@@ -67,9 +67,9 @@ def _sure(found: Sequence[Statement]) -> Iterator[Statement]:
 
 
 def _of_these_runs(found: Sequence[Statement]) -> list[Statement]:
-    """Return the statements without a README's columns of other seeds.
+    """Return the statements without columns of a README that name only seeds.
 
-    A column or list in which no value fits is unknown if there is another one: it may be about other runs.
+    If a README has several columns or lists of values, one in which no value fits is unknown: it may be about other runs.
     """
     groups: dict[int, list[Statement]] = {}
     for one in found:

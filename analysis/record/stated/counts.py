@@ -1,4 +1,4 @@
-"""Claimed seeds, numbers of runs, sizes and times against the logs."""
+"""Compare claimed seeds, numbers of runs, sizes and times with the logs."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def seed(said: Said, logs: Logs) -> Statement:
 
 
 def _counted(logs: Logs) -> bool:
-    """Return whether the seeds of the JSON are none: they count its runs from 0 or 1."""
+    """Return whether the JSON only numbers its runs from 0 or 1, so that its seeds are not real seeds."""
     said = set(logs.record.claim.seeds) if logs.record.claim is not None else set()
     return said in (set(range(len(said))), set(range(1, len(said) + 1))) and not said & set(logs.ends)
 
 
 def number_of_runs(said: Said, logs: Logs) -> Statement:
-    """Compare n with how many runs count, and with how many there are."""
+    """Compare n with the number of claimed runs, and with the sizes of the samples that may be meant."""
     counts = [len(logs.selection.claimed), *(one.n for one in logs.samples)]
     if said.value in counts:
         return Statement(claim=said, holds=Holds.YES, evidence=f"{said.value} runs")
@@ -78,20 +78,20 @@ def train_time(said: Said, logs: Logs) -> Statement:
 
 
 def eval_time(said: Said, logs: Logs) -> Statement:
-    """Compare an evaluation time with the longest evaluation of the claimed runs: a longer one may add several."""
+    """Compare an evaluation time with the longest evaluation of the claimed runs. A longer claim is unknown: it may add several."""
     found = _compared(said, _printed(said, logs, lambda run: [run.eval_time_ms]), _digit(said))
     longer = found.holds is Holds.NO and found.worse_by <= 0
     return Statement(claim=said) if longer else found
 
 
 def _digit(said: Said) -> float:
-    """Return one unit of the last printed digit, in ms, and no less than the ms that logs round to."""
+    """Return one unit of the last printed digit in ms, and at least 1 ms, because logs round to that."""
     assert said.value is not None
     return max(2 * half_a_unit(said.value) * said.unit, 1.0)
 
 
 def _printed(said: Said, logs: Logs, facts: Callable[[Run], Sequence[float | None]]) -> list[_Printed]:
-    """Return what the claimed runs print; of a claim on one seed, those of that seed."""
+    """Return what the claimed runs print. If the claim names a seed, only that seed's runs are used."""
     return [
         _Printed(value=value, log=one.log, line=one.training.size_line or one.metric.line)
         for one in logs.selection.claimed
@@ -102,7 +102,7 @@ def _printed(said: Said, logs: Logs, facts: Callable[[Run], Sequence[float | Non
 
 
 def _compared(said: Said, printed: Sequence[_Printed], near: float) -> Statement:
-    """Compare a number with one of the printed ones, or with their mean, largest or smallest."""
+    """Compare a number with each printed one and their mean, or with the mean, largest or smallest if it says which."""
     assert said.value is not None
     claimed = float(said.value) * said.unit
     if not printed:

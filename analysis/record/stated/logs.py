@@ -1,4 +1,4 @@
-"""The logs as claims are compared with them: the runs of each seed, and the samples that a mean may be of."""
+"""Arrange the logs for comparison with claims: the runs of each seed, and the samples that a mean may belong to."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class End:
 
     @property
     def rounded(self) -> float:
-        """Return how far printing moved the value. A README may have it from the program, with more decimals."""
+        """Return how much rounding changed the printed value. A README may quote the program's own value, with more decimals."""
         return min(self.metric.rounding, MOST_ROUNDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Runs that may be meant together, by one metric. sds: of the values, and of the values as people round them."""
+    """Runs that a claim may mean together, with one metric. sds: of the exact values, and of values rounded first."""
 
     metric: str
     ends: Sequence[End]
@@ -50,7 +50,7 @@ class Sample:
 
     @classmethod
     def of(cls, ends: Sequence[End], metric: str) -> Sample:
-        """Take the runs that have this metric."""
+        """Return the sample of the runs that have this metric."""
         own = [end for end in ends if getattr(end.metric, metric) is not None]
         values = [getattr(end.metric, metric) for end in own]
         tried = (values, *([round(value, digits) for value in values] for digits in ROUNDED))
@@ -63,7 +63,7 @@ class Sample:
 
 
 def deviation(values: Sequence[float], ddof: int) -> float:
-    """Return the standard deviation; NaN of too few or infinite values."""
+    """Return the standard deviation; NaN if values are too few or infinite."""
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return math.nan
     middle = mean(values)
@@ -74,8 +74,9 @@ def deviation(values: Sequence[float], ddof: int) -> float:
 class Logs:
     """What claims are compared with.
 
-    ends: by seed, what its runs end in, first that which counts. samples: runs that may be meant together, each with one
-    metric: first those that count, then each folder's under each label. better: how much a claimed value may be better.
+    ends: the final metrics of each seed's runs; the one that counts comes first. samples: runs that a claim may mean together,
+    each with one metric. The claimed runs come first, then the runs of each folder under each label. better: by how much a
+    claimed value may be better than the logs.
     """
 
     record: Record
@@ -100,7 +101,7 @@ class Logs:
         return cls(record=record, selection=selection, ends=ends, samples=samples, better=rules.margin / 10)
 
     def seen(self, said: Said, holds: Holds, evidence: str, end: End, *, worse_by: float = 0.0) -> Statement:
-        """Return a claim with what a run ends in."""
+        """Return a claim together with the final metric that it was compared with."""
         return Statement(
             claim=said,
             holds=holds,
@@ -112,7 +113,7 @@ class Logs:
 
 
 def metrics_meant(said: Said) -> Sequence[str]:
-    """Return which metrics a value may be of: bpb before loss where nothing says."""
+    """Return the metrics that a value may belong to. If the claim names none, bpb is tried before loss."""
     return METRICS if said.metric is None else (said.metric,)
 
 
@@ -123,7 +124,7 @@ def _ends(run: Run) -> Iterator[End]:
 
 
 def _together(complete: Sequence[Run], rules: Ruleset) -> list[list[End]]:
-    """Return each folder's runs under each label."""
+    """Return the runs of each folder, once for each label that they print."""
     folders: dict[Path, list[Run]] = {}
     for run in complete:
         folders.setdefault(run.log.parent, []).append(run)

@@ -1,4 +1,4 @@
-"""The numbers that a submission JSON claims, one by one."""
+"""Read the numbers that a submission JSON claims, one by one."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def _all(claim: Claim) -> Iterator[Said]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Value:
-    """A number of the JSON, and the value as it is written there."""
+    """A number in the JSON, and its text there."""
 
     number: Decimal
     raw: Any
 
 
 def _any_sign(value: Any) -> Decimal | None:
-    """Return a number that is no metric: a t below zero, a very small p."""
+    """Return a number that need not look like a metric: a negative t, or a very small p."""
     plain = isinstance(value, Decimal) and value.is_finite() and value.adjusted() < 6 and len(str(value)) <= LONGEST
     return value if plain else None
 
@@ -120,7 +120,7 @@ def _fact(writer: _Writer, path: str, key: str, value: _Value) -> Iterator[Said]
 
 
 def unit_of(text: str) -> float:
-    """Return how many ms the unit of a key or a text is; 0 where none is written."""
+    """Return the ms in one unit of a key or a text; 0 if it has no unit."""
     written = _UNIT.search(text[:LONGEST])
     words = [written[1].lower()] if written else normal(text).split("_")
     units = [_MS[unit] for word in reversed(words) if (unit := word if word in _MS else word.removesuffix("s")) in _MS]
@@ -163,7 +163,7 @@ class _Writer:
         return Said(kind=kind, text=f"{value:f}"[:LONGEST], at=self.claim.at(line), value=value, of_json=True, **more)
 
     def key_line(self, key: str, value: Decimal) -> int:
-        """Return the line where a key has this value, else that of the key."""
+        """Return the line where a key has this value, else the line of the key."""
         written = self.claim.keys.get(key, key)
         found = re.search(
             rf'"{re.escape(written)}"\s{{0,20}}:\s{{0,20}}"?[~≈ ]{{0,4}}{re.escape(str(value))}', self.claim.text

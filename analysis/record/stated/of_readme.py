@@ -1,6 +1,6 @@
-"""The numbers that a README claims, where their form leaves no doubt: tables by seed, lists of losses, a mean in a sentence.
+"""Read the numbers that a README claims in an unambiguous form: tables by seed, lists of losses, a mean in a sentence.
 
-What stands under a heading about other work, or in a sentence that compares, may be about other runs and is not read.
+Text under a heading about other work, or in a sentence that compares, may be about other runs and is skipped.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _all(text: str, shown: str) -> Iterator[Said]:
 
 
 def _of_others(lines: list[str]) -> list[bool]:
-    """Return for each line whether a heading above it says that it is about other work."""
+    """Return for each line whether the headings above it are about other work."""
     above: dict[int, bool] = {}
     fenced, said = False, []
     for line in lines:

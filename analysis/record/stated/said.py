@@ -52,8 +52,8 @@ class Holds(StrEnum):
 class Said:
     """A claimed number as it is written, and the line that says it.
 
-    metric: val_bpb or val_loss, None where nothing says which. unit: of a time, in ms; 0 where none is written. most: the
-    number is an upper limit, as in p < 0.01. strict: one that is in no log contradicts them; otherwise it may be about
+    metric: val_bpb or val_loss, None if the claim does not say which. unit: the ms in one unit of a time; 0 if it has no unit.
+    most: the number is an upper limit, as in p < 0.01. strict: a number that no log holds is wrong; otherwise it may be about
     something else. of_json: the JSON says it. group: the column or list of a README that holds it.
     """
 
@@ -73,7 +73,7 @@ class Said:
 
     @property
     def what(self) -> str:
-        """Return what is claimed, in words: val_bpb of seed 42, mean val_loss."""
+        """Return the name of the claim: val_bpb of seed 42, mean val_loss."""
         many = self.kind in (Kind.MEAN, Kind.SD, Kind.HEADLINE) and self.metric
         kind = (self.metric or "value") if self.kind is Kind.VALUE else self.kind
         words = [self.of if self.of is not Of.ANY else "", kind, self.metric if many else ""]

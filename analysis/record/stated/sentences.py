@@ -1,4 +1,4 @@
-"""The numbers in one line of a README: mean 1.1234 (std 0.0005, n=3, p=0.002)."""
+"""Read the numbers in one line of a README: mean 1.1234 (std 0.0005, n=3, p=0.002)."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _ENDS = re.compile(r"[,;)\u2014\u2013]|\.\s|\s-\s")
 
 
 def words(text: str) -> str:
-    """Return a text as the normal keys are written: in lower case, with an underscore between words."""
+    """Return a text in the form of normal keys: lower case, with an underscore between words."""
     return "_".join(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def said_in_sentence(line: str, at: Place) -> Iterator[Said]:
-    """Yield what a line claims of the runs' mean, and with it of their sd, number, t and p."""
+    """Yield the mean that a line claims, and the sd, number of runs, t and p that come with it."""
     if not ("mean" in (low := line.lower()) or "average" in low or "avg" in low or "p" in low):
         return
     text = re.sub(r"[*`_]{1,3}(?=\S)|(?<=\S)[*`]{1,3}", lambda m: "_" if m[0] == "_" else "", _before_comparing(line))
@@ -62,7 +62,7 @@ def said_in_sentence(line: str, at: Place) -> Iterator[Said]:
 
 
 def _mean(text: str) -> tuple[str, str | None] | None:
-    """Return the mean of a sentence as written, and its metric if the words next to it name one."""
+    """Return the mean in a sentence as written, and its metric if the words next to it name one."""
     if found := _MEAN.search(text):
         number, around = found[2], found[1] + text[found.end() : found.end() + 12]
     elif found := _MEAN_AFTER.search(text):
@@ -74,7 +74,7 @@ def _mean(text: str) -> tuple[str, str | None] | None:
 
 
 def _before_comparing(line: str) -> str:
-    """Return the clauses of a line before the first one that speaks of other runs."""
+    """Return the clauses of a line before the first one about other runs."""
     starts = [0, *(found.end() for found in _ENDS.finditer(line))]
     for start, end in zip(starts, [*starts[1:], len(line)], strict=True):
         clause = line[start:end]

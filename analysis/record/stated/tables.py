@@ -1,4 +1,4 @@
-"""The numbers in a Markdown table that has a row or a column for each seed."""
+"""Read the numbers in a Markdown table that has a row or a column for each seed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _columns_are_seeds(head: Sequence[str]) -> bool:
 
 
 def said_in_table(table: Cells, shown: str, group: int) -> Iterator[Said]:
-    """Yield what the rows of a table claim of each seed, and its mean and sd rows of all. Every column is a group."""
+    """Yield what a table claims for each seed, and what its mean and sd rows claim for all. Every column is a group."""
     turned = table.by_seed()
     if turned is None or len(turned.rows[0]) > MOST_COLUMNS:
         return

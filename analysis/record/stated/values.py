@@ -1,4 +1,4 @@
-"""Claimed values, their mean and their spread against the logs."""
+"""Compare claimed values, their mean and their spread with the logs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from analysis.record.stated.counts import seed
 from analysis.record.stated.logs import End, Logs, Sample, metrics_meant
 from analysis.record.stated.said import Holds, Kind, Said, Statement
 
-NEAR = 0.2  # of the logs' value: a README's number that is further away is one of something else
+NEAR = 0.2  # of the logs' value: a README's number that is further away is about something else
 
 
 def headline(said: Said, logs: Logs) -> Statement:
-    """Compare a headline with the mean of the claimed runs, and with each of them."""
+    """Compare a headline with the mean of the claimed runs and with each run."""
     assert said.metric is not None
     assert said.value is not None
     counted = next((one for one in logs.samples if one.metric == said.metric), None)
@@ -34,7 +34,7 @@ def headline(said: Said, logs: Logs) -> Statement:
 
 
 def value_of_seed(said: Said, logs: Logs) -> Statement:
-    """Compare a seed's value with everything that its runs end in."""
+    """Compare a seed's value with every final metric of its runs."""
     assert said.value is not None
     ends = logs.ends.get(said.seed, ())
     if not ends:
@@ -49,19 +49,19 @@ def value_of_seed(said: Said, logs: Logs) -> Statement:
                 others.append((value, end))
     if not others:
         return Statement(claim=said)
-    if None in logs.ends:  # its run may be one that prints no seed
+    if None in logs.ends:  # its run may be the one that prints no seed
         return Statement(claim=said)
     return _differs(said, *_meant(said, others), logs)
 
 
 def cut_off(said: Said, logs: Logs) -> float:
-    """Return how far a README's number may be off because its last digits were cut off, not rounded."""
+    """Return how far off a README's number may be because its last digits were cut off instead of rounded."""
     assert said.value is not None
     return 0.0 if said.of_json else min(2 * half_a_unit(said.value), logs.better)
 
 
 def values(said: Said, logs: Logs) -> Statement:
-    """Compare a list of values with what the runs end in, one run for each."""
+    """Compare a list of values with the final metrics. Each value uses up one run."""
     known = sorted(
         {
             (value, str(end.run.log), end.run.line)
@@ -85,7 +85,7 @@ def values(said: Said, logs: Logs) -> Statement:
 
 
 def _take(claimed: Decimal, known: Sequence[tuple[float, str, int]], used: set[tuple[str, int]]) -> bool:
-    """Use up a run that ends in a value; return whether there is one."""
+    """Remove a run with this final value, and return whether there was one."""
     first = bisect_left(known, (float(claimed) - reach(claimed),))
     for value, log, line in islice(known, first, None):
         if float(value) > float(claimed) + reach(claimed):
@@ -97,7 +97,7 @@ def _take(claimed: Decimal, known: Sequence[tuple[float, str, int]], used: set[t
 
 
 def mean_of(said: Said, logs: Logs) -> Statement:
-    """Compare a mean with that of every sample."""
+    """Compare a mean with the mean of every sample."""
     assert said.value is not None
     samples = _of_metric(said, logs)
     for one in samples:
@@ -108,7 +108,7 @@ def mean_of(said: Said, logs: Logs) -> Statement:
 
 
 def sd_of(said: Said, logs: Logs) -> Statement:
-    """Compare an sd with that of every sample: n - 1 or n below, of values as printed or rounded before."""
+    """Compare an sd with that of every sample: divided by n - 1 or n, from values as printed or rounded first."""
     assert said.value is not None
     claimed, near = float(said.value), 2.04 * half_a_unit(said.value)
     samples = [one for one in _of_metric(said, logs) if one.n > 1]
@@ -129,14 +129,14 @@ def _of_metric(said: Said, logs: Logs) -> list[Sample]:
 
 
 def _meant(said: Said, known: Sequence[tuple[float, End]]) -> tuple[float, End]:
-    """Return what a claim should have been: of a JSON the number that counts, of a README the nearest one."""
+    """Return what the claim should have said: for a JSON the number that counts, for a README the nearest one."""
     assert said.value is not None
     claimed = float(said.value)
     return known[0] if said.of_json else min(known, key=lambda one: abs(one[0] - claimed))
 
 
 def _differs(said: Said, value: float, end: End, logs: Logs) -> Statement:
-    """Return that a claimed number is not the logs'; of a README, only where the two are near each other."""
+    """Return that the logs contradict a number. A README's number that is far away is unknown instead."""
     assert said.value is not None
     near = said.of_json or said.kind is Kind.SD or _is_near(said.value, value)
     holds = Holds.NO if said.strict and near and math.isfinite(value) else Holds.UNKNOWN
