@@ -161,9 +161,10 @@ def _claimed(runs: list[Run], label: str | None, record: Record, rules: Ruleset)
 
 def _training(run: Run, record: Record) -> Run:
     """Return the run that trained what this one evaluates: itself or, if it has no step, the one other run of its seed."""
-    if run.curve or run.seed is None:
+    seed = seed_of(run)
+    if run.curve or seed is None:
         return run
-    trained = [other for other in record.runs if other.seed == run.seed and other.curve and other.last_step]
+    trained = [other for other in record.runs if seed_of(other) == seed and other.curve and other.last_step]
     return trained[0] if len(trained) == 1 else run
 
 

@@ -214,3 +214,16 @@ def test_the_loss_of_the_headlines_line_is_the_claimed_one(record: Folder) -> No
     assert found is not None
     assert found.val_loss is not None
     assert float(found.val_loss) == pytest.approx(1.205 / RATIO)
+
+
+def test_evaluations_in_logs_of_their_own_belong_to_the_training_of_their_names_seed(record: Folder) -> None:
+    folder = record({1: 1.2, 2: 1.201})
+    for seed in (1, 2):
+        log = folder / f"train_seed{seed}.log"
+        training, label, final = log.read_text().rpartition("final_int8_zlib_roundtrip_exact")
+        log.write_text(training.replace("final_int8_zlib_roundtrip val_loss", "eval val_loss"))
+        (folder / f"eval_seed{seed}.log").write_text(label + final)
+    _, selection = read(folder)
+    assert [one.log for one in selection.claimed] == ["eval_seed1.log", "eval_seed2.log"]
+    assert [one.training.log.name for one in selection.claimed] == ["train_seed1.log", "train_seed2.log"]
+    assert {one.why for one in selection.left_out} == {Why.TRAINING}
