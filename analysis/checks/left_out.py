@@ -89,7 +89,7 @@ def _may_be_one_program(run: Run, one: Run, *, same_program: bool) -> bool:
 
 
 def _has_in_common(run: Run, one: Run) -> bool:
-    """Return whether something printed says that two runs belong together: a label or a fact; silence does not."""
+    """Return whether two runs print something in common, a label or a fact. Unknown facts show nothing."""
     labels = {metric.label for metric in run.finals} & {metric.label for metric in one.finals}
     facts = any(
         getattr(run, fact) not in (None, ()) and getattr(run, fact) == getattr(one, fact)
@@ -99,7 +99,7 @@ def _has_in_common(run: Run, one: Run) -> bool:
 
 
 def is_one_program(run: Run, one: Run) -> bool:
-    """Return whether two runs embed programs that differ in texts and comments at most."""
+    """Return whether two runs embed programs that differ at most in strings and comments."""
     return run.source is not None and one.source is not None and same_code(run.source, one.source)
 
 
@@ -120,7 +120,7 @@ def _program(run: Run) -> bytes | None:
 def check_left_out(record: Record, selection: Selection) -> Raised:
     """Check that the claim leaves out no run of its program and configuration. The verdict shows what they would change.
 
-    The runs in the folder `control` of a record with a plan are another arm.
+    In a record with a plan, the runs in the folder `control` belong to the other arm.
     """
     claimed = selection.claimed
     has_arms = record.base is not None and record.base / PLAN in record.listing.files

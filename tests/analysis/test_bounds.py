@@ -109,7 +109,7 @@ def test_a_log_beyond_the_budget_refuses_the_claim(record: Record, little: int) 
     (folder / "zz.log").write_bytes(b"seed:5\n" * 5000)
     verdict = judge([folder], Options(sota=1.3))
     assert verdict.exit_code == 3
-    assert "zz.log brings this folder to more" in verdict.reason
+    assert "zz.log exceeds what is read of one folder" in verdict.reason
     assert ("zz.log", Code.FILE_NOT_READ) in [(one.file, one.code) for one in verdict.findings]
 
 

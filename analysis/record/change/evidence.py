@@ -161,9 +161,9 @@ def _moved_from(before: Side, after: Side, folder: Path, empty: Iterable[Path]) 
 
 
 def _gone(old: Mapping[Path, Blob], new: Mapping[Path, Blob]) -> Raised:
-    """Check that every log that stood before is still in the record, byte by byte, and still a log that may count.
+    """Check that every earlier log is still in the record with the same bytes, and is still a log that may count.
 
-    It may have another name, but not that of another kind of file, a hidden one, or one in the folder of the control.
+    It may have a new name, but not the name of another kind of file, a hidden name, or a place in the control's folder.
     """
     controls = {blob.digest for path, blob in old.items() if _is_aside(path)}
     digests = {blob.digest for path, blob in new.items() if _is_log_name(path) and not _is_aside(path)} | controls
