@@ -413,7 +413,7 @@ def test_records_do_not_lie_in_each_other(repository: Repository, add: Callable[
     repository.commit("logs beside the records")
     ended = repository.run(sota="1.3")
     assert ended.code == 2
-    assert "records is a record folder and holds records/mine" in ended.commands[0]
+    assert "records is a record folder and holds another one, records/mine" in ended.commands[0]
 
 
 @pytest.mark.parametrize(

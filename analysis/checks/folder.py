@@ -29,10 +29,18 @@ MOST_SCRIPTS = 20  # shipped ones that a printed code size is compared with in e
 
 
 def audit(
-    record: Record, selection: Selection, rules: Ruleset, claims: Sequence[Statement] | None = None
+    record: Record,
+    selection: Selection,
+    rules: Ruleset,
+    claims: Sequence[Statement] | None = None,
+    *,
+    own_control: bool = False,
 ) -> list[Finding]:
-    """Return every finding on a record folder or on single logs, errors first. claims: as `statements` returns them."""
-    raised = list(_all(record, selection, rules))
+    """Return every finding on a record folder or on single logs, errors first.
+
+    claims: as `statements` returns them. own_control: as in check_left_out.
+    """
+    raised = [*_all(record, selection, rules), *check_left_out(record, selection, own_control=own_control)]
     claims = statements(record, selection, rules) if claims is None else claims
     return graded([*raised, *check_statements(claims, raised, rules)], rules.findings)
 
@@ -45,7 +53,6 @@ def audit_control(record: Record, selection: Selection, rules: Ruleset) -> list[
 def _all(record: Record, selection: Selection, rules: Ruleset) -> Raised:
     yield from _logs_and_runs(record, selection, rules)
     yield from check_told(selection.claimed, rules)
-    yield from check_left_out(record, selection)
     yield from check_unread(record, selection)
     if record.base is not None:
         yield from check_files(record, selection.claimed, rules)

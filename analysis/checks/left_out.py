@@ -50,6 +50,9 @@ def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut
         if result.arm == CONTROL:
             continue
         labelled = result.metric is not None and result.label == label
+        edited = one.why is Why.OTHER_RUN_OF_LOG and _program(result.run) not in (None, *map(_program, claimed))
+        if edited:  # a log of several tries, of which the program of the last one counts
+            continue
         if one.why in COULD_COUNT and _is_kin(result.run, claimed, same_program=True):
             if labelled:
                 complete.append(result)
@@ -117,13 +120,13 @@ def _program(run: Run) -> bytes | None:
     return run.source.text if run.source is not None else None
 
 
-def check_left_out(record: Record, selection: Selection) -> Raised:
+def check_left_out(record: Record, selection: Selection, *, own_control: bool = False) -> Raised:
     """Check that the claim leaves out no run of its program and configuration. The verdict shows what they would change.
 
-    In a record with a plan, the runs in the folder `control` belong to the other arm.
+    own_control: the runs in the folder `control` are another arm. So they are in a record with a plan.
     """
     claimed = selection.claimed
-    has_arms = record.base is not None and record.base / PLAN in record.listing.files
+    has_arms = own_control or (record.base is not None and record.base / PLAN in record.listing.files)
     said = (*selection.incomplete, *(unread.path for unread in selection.unread))
     others = [one for one in selection.left_out if not (has_arms and one.result.log.startswith(f"{CONTROL}/"))]
     unsaid = [one for one in others if one.result.run.log not in said]

@@ -50,10 +50,18 @@ class Gathered:
     readable: bool = True
 
 
-def gather(paths: Sequence[Path], rules: Ruleset, metric: str | None = None, *, of_control: bool = False) -> Gathered:
+def gather(
+    paths: Sequence[Path],
+    rules: Ruleset,
+    metric: str | None = None,
+    *,
+    of_control: bool = False,
+    own_control: bool = False,
+) -> Gathered:
     """Read the PATHs; `metric` forces the final metric of that label. Raises EvidenceError.
 
-    of_control: audit the runs, but not what their folder claims.
+    of_control: audit the runs, but not what their folder claims. own_control: the runs in the folder's own `control` are
+    what the others are compared with.
     """
     parts: list[Gathered] = []
     loose: list[Path] = []
@@ -67,7 +75,7 @@ def gather(paths: Sequence[Path], rules: Ruleset, metric: str | None = None, *, 
         else:
             loose.append(path)
     if loose:
-        parts.append(_record(loose, rules, metric, of_control=of_control))
+        parts.append(_record(loose, rules, metric, of_control=of_control, own_control=own_control))
     return _joined(parts)
 
 
@@ -117,7 +125,7 @@ def _by_arm(results: Sequence[Result], findings: list[Finding]) -> Gathered:
     )
 
 
-def _record(paths: list[Path], rules: Ruleset, metric: str | None, *, of_control: bool) -> Gathered:
+def _record(paths: list[Path], rules: Ruleset, metric: str | None, *, of_control: bool, own_control: bool) -> Gathered:
     record = read_record(paths)
     if inside := records_below(record):
         count = f"{len(inside)} record folder{'s' if len(inside) > 1 else ''}"
@@ -128,7 +136,11 @@ def _record(paths: list[Path], rules: Ruleset, metric: str | None, *, of_control
     selection = select(record, rules, metric)
     runs = tuple(Result.of(with_training(one), one.metric, log=record.shown(one.run.log)) for one in selection.claimed)
     claims = [] if of_control else statements(record, selection, rules)
-    findings = audit_control(record, selection, rules) if of_control else audit(record, selection, rules, claims)
+    findings = (
+        audit_control(record, selection, rules)
+        if of_control
+        else audit(record, selection, rules, claims, own_control=own_control)
+    )
     counted = {one.run.seed for one in selection.claimed}
     others = {seed_of(run) for log in selection.aside for run in record.logs.get(log, [])}
     return Gathered(

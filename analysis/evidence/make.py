@@ -63,7 +63,7 @@ def make_case(asked: Asked) -> Case:
 def _gather(asked: Asked) -> Gathered:
     """Read the PATHs, and check that the options fit what is there: a wrong option is said before unusable evidence."""
     try:
-        gathered = gather(asked.paths, asked.rules, asked.options.metric)
+        gathered = gather(asked.paths, asked.rules, asked.options.metric, own_control=asked.control_is_inside)
     except EvidenceError as error:
         gathered = Gathered(fault=str(error), readable=False)
     check_something_to_beat(asked, has_control=bool(gathered.control))

@@ -157,7 +157,7 @@ CASES: dict[str, tuple[Change, Change]] = {  # code: (raises it, a near miss)
     "world-size": (swap("world_size:8", "world_size:4"), swap("world_size:8 ", "")),
     "runs-left-out": (
         both(write("train_seed9.log", make_log(9, 1.25)), claim(seeds=[1337, 42, 7])),
-        both(write("train_seed9.log", make_log(9, 1.25, SOURCE + "# another\n")), claim(seeds=[1337, 42, 7])),
+        both(write("train_seed9.log", make_log(9, 1.25, SOURCE + "ANOTHER = 1\n")), claim(seeds=[1337, 42, 7])),
     ),
     "run-not-read": (
         write("train_seed9.log.bak", make_log(9, 1.25)),
