@@ -33,6 +33,8 @@ IMPROVES = {  # the claimed number over the logs' own: below or above these it m
     Kind.P: (1 / 1.5, 1.5),  # of the p that the claimed t has
     Kind.T: (1 / 1.5, 1.5),
     Kind.RUNS: (0.0, 1.0),
+    Kind.STEPS: (0.99, math.inf),
+    Kind.VALUES: (0.0, 1.0),
     Kind.SIZE: (0.99, math.inf),
     Kind.TRAIN_TIME: (0.99, math.inf),
     Kind.EVAL_TIME: (0.99, math.inf),
@@ -198,7 +200,7 @@ def _improves(one: Statement, rules: Ruleset) -> bool:
     """Return whether a number makes the claim better than the logs do, by more than a rounding or an older version's."""
     if not one.sure:
         return False
-    if one.claim.kind in (Kind.VALUE, Kind.MEAN, Kind.HEADLINE):
+    if one.claim.kind in (Kind.VALUE, Kind.VALUES, Kind.MEAN, Kind.HEADLINE) and one.worse_by > 0:
         return one.worse_by > max(ROUNDING, rules.margin / 10)
     least, most = IMPROVES.get(one.claim.kind, (0.0, math.inf))
     return one.claim.kind is Kind.SEED or (one.share is not None and not least <= one.share <= most)

@@ -98,7 +98,7 @@ def _against_each_other(one: Statement, case: Case) -> Statement:
     if share is None or 1 / APART < share < APART:
         return one
     evidence = f"t and p of one test: with {df} degrees of freedom t = {pair[Kind.T]:g} has a one-sided p of {p:.3g}"
-    return replace(one, holds=Holds.NO, evidence=evidence, log=None, log_line=None, share=share)
+    return replace(one, holds=Holds.NO, evidence=evidence, log=None, log_line=None, share=share, sure=True)
 
 
 def _near(claimed: Decimal, value: float) -> bool:

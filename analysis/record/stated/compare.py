@@ -26,6 +26,7 @@ _COMPARE: dict[Kind, Callable[[Said, Logs], Statement]] = {
     Kind.SD: values.sd_of,
     Kind.SEED: counts.seed,
     Kind.RUNS: counts.number_of_runs,
+    Kind.STEPS: counts.steps,
     Kind.SIZE: counts.size,
     Kind.CODE: counts.code,
     Kind.TRAIN_TIME: counts.train_time,
@@ -58,12 +59,12 @@ def _sure(found: Sequence[Statement]) -> Iterator[Statement]:
     So it is of the JSON, of a README's column in which other seeds fit, and of an sd next to a mean that fits.
     """
     fitting = [one.claim for one in found if one.holds is Holds.YES]
-    columns = Counter(claim.group for claim in fitting if claim.kind is Kind.VALUE and claim.group > 0)
+    columns = Counter(claim.group for claim in fitting if claim.seed is not None and claim.group > 0)
     means = {claim.at for claim in fitting if claim.kind is Kind.MEAN}
     for one in found:
         claim = one.claim
         next_to_mean = claim.kind is Kind.SD and claim.at in means
-        yield replace(one, sure=claim.of_json or next_to_mean or columns[claim.group] >= FITTING)
+        yield replace(one, sure=one.sure or claim.of_json or next_to_mean or columns[claim.group] >= FITTING)
 
 
 def _of_these_runs(found: Sequence[Statement]) -> list[Statement]:

@@ -72,6 +72,11 @@ def code(said: Said, logs: Logs) -> Statement:
     return found if printed or found.holds is Holds.YES else Statement(claim=said)
 
 
+def steps(said: Said, logs: Logs) -> Statement:
+    """Compare a seed's steps with those that its run took, and with those that were planned."""
+    return _compared(said, _printed(said, logs, lambda run: [run.last_step, run.total_steps]), 1)
+
+
 def train_time(said: Said, logs: Logs) -> Statement:
     """Compare a training time with what the claimed runs print."""
     return _compared(said, _printed(said, logs, lambda run: [run.train_time_ms]), _digit(said))
@@ -113,7 +118,7 @@ def _compared(said: Said, printed: Sequence[_Printed], near: float) -> Statement
     nearest = min(tried, key=lambda value: abs(value - claimed))
     fits = abs(nearest - claimed) <= near
     place = min(printed, key=lambda one: abs(one.value - nearest))
-    unit = "bytes" if said.kind in (Kind.SIZE, Kind.CODE) else "ms"
+    unit = {Kind.SIZE: "bytes", Kind.CODE: "bytes", Kind.STEPS: "steps"}.get(said.kind, "ms")
     return Statement(
         claim=said,
         holds=Holds.YES if fits else Holds.NO if said.strict else Holds.UNKNOWN,

@@ -22,6 +22,7 @@ _OWN_TABLE = re.compile(  # the keys above a number that is of all the runs
     r"(?:(?:^|_)(?:stat\w{0,12}|summary|results?|metrics?|aggregated?|significance|t_?test|test|final|scores?|seeds?|runs?))*"
 )
 _T = re.compile(r"(?:^|_)t(?:_?stat(?:istic)?)?$")
+_STEPS = re.compile(r"^(?:last_|num_|train_|training_)?(?:steps?|iterations|iters)(?:_completed|_taken)?$")
 _RUNS = re.compile(r"^(?:n|(?:n|num|number_of|count)_(?:seeds?|runs?)|(?:seeds?|runs?)_(?:count|n))$")
 _CODE = re.compile(r"^(?:bytes_code|code_bytes|code_size_bytes|code_size)$")
 _TIME = re.compile(
@@ -92,6 +93,8 @@ def _of_seed(writer: _Writer, seed: int) -> Iterator[Said]:
             yield writer.said(Kind.SIZE, value, at, seed=seed)
         elif _CODE.search(key):
             yield writer.said(Kind.CODE, value, at, seed=seed)
+        elif _STEPS.search(key):
+            yield writer.said(Kind.STEPS, value, at, seed=seed)
         elif (time := _TIME.search(key)) and not _OF_A_STEP.search(key) and (unit := unit_of(key)):
             yield writer.said(_time(time), value, at, seed=seed, unit=unit, strict=time.start() == 0)
 

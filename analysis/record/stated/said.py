@@ -20,6 +20,7 @@ class Kind(StrEnum):
     VALUE = "value"
     VALUES = "list of values"
     RUNS = "number of runs"
+    STEPS = "steps"
     MEAN = "mean"
     SD = "sd"
     T = "t"

@@ -54,10 +54,11 @@ def said_in_sentence(line: str, at: Place) -> Iterator[Said]:
             yield _said(Kind.SD, found[1], at, metric=mean[1])
         if found := _N.search(text):
             yield _said(Kind.RUNS, found[1] or found[2], at)
-    if _TEST.search(text):
-        if (found := _T.search(text)) and _P.search(text):
+    whole = re.sub(r"[*`]", "", line)  # a t and a p are of one test, whatever it compares with
+    if _TEST.search(whole):
+        if (found := _T.search(whole)) and _P.search(whole):
             yield _said(Kind.T, found[1].replace("\u2212", "-"), at)
-        if found := _P.search(text):
+        if found := _P.search(whole):
             yield _said(Kind.P, found[2], at, most=found[1] == "<")
 
 

@@ -14,6 +14,7 @@ from analysis.record.stated.counts import seed
 from analysis.record.stated.logs import End, Logs, Sample, metrics_meant
 from analysis.record.stated.said import Holds, Kind, Said, Statement
 
+FITTING = 2  # values of a list that are in the logs: it is a list of these runs
 NEAR = 0.2  # of the logs' value: a README's number that is further away is about something else
 
 
@@ -76,11 +77,15 @@ def values(said: Said, logs: Logs) -> Statement:
     if not missing:
         return Statement(claim=said, holds=Holds.YES, evidence=f"{len(said.values)} runs end in them")
     more = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
-    near = any(_is_near(missing[0], value) for value, *_ in known)
+    near = [value for value, *_ in known if _is_near(missing[0], value)]
+    runs = {place[1:] for place in known}
     return Statement(
         claim=said,
         holds=Holds.NO if near else Holds.UNKNOWN,
         evidence=f"a run for each; {missing[0]} is in no log{more}",
+        worse_by=min(near) - float(missing[0]) if near else 0.0,
+        share=len(said.values) / len(runs) if runs else None,
+        sure=len(said.values) - len(missing) >= FITTING,
     )
 
 
