@@ -25,7 +25,7 @@ from analysis.untrusted.escape import printable
 from analysis.untrusted.files import FileError, Listing, files_below, one_budget, printable_path, spend
 from analysis.untrusted.refusal import EvidenceError, UsageError
 
-STEP_ROW = 1024  # bytes that a row counts as, of the budget of what is read
+STEP_ROW = 1536  # bytes that a row counts as, of the budget of what is read
 STEP_COLUMNS = [column.name for column in fields(Step)]
 CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 

@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 
 from benchmarks.table import publish
-from tests.analysis.test_bounds import KINDS, run
+from tests.analysis.test_bounds import FOLDERS, run
 
 RESULTS = Path(__file__).parent / "results" / "hostile.md"
 MOST_S, MOST_BYTES = 10.0, 2**30
@@ -23,7 +23,7 @@ MOST_S, MOST_BYTES = 10.0, 2**30
 
 def main() -> None:
     rows, over = [], 0
-    for kind, make in KINDS.items():
+    for kind, make in FOLDERS.items():
         with tempfile.TemporaryDirectory() as folder:
             make(Path(folder))
             ended = run("check", folder)
