@@ -39,9 +39,11 @@ if not alone:
 random.seed(int(os.environ["SEED"]))
 fault = os.environ.get("FAULT")
 value = float(os.environ.get("BASE", "1.2")) + random.gauss(0, 0.001)
+if rank == 0:
+    print("world_size:8\\nTotal submission size: 12000000 bytes", flush=True)  # what the rules cap
 for step in range(3):
     if rank == 0:
-        print(f"step:{step}/3 train_loss:{3 - step}", flush=True)
+        print(f"step:{step}/3 train_loss:{3 - step} train_time:{step + 1}ms", flush=True)
     time.sleep(float(os.environ.get("PAUSE", "0")))
 if fault == "exit" and os.environ["SEED"] == "2":
     raise SystemExit(3)
