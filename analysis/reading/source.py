@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from analysis.untrusted.files import spend
+
 _RULER, _SHORT_RULER = b"=" * 100, b"=" * 20  # in a log with long ones, short ones underline headings
 _CODE = re.compile(rb"^(?:import|from)[ \t]+\w", re.MULTILINE)
 _FIRST = re.compile(
@@ -39,6 +41,7 @@ MOST_PACKED = 20  # how many times shorter a program gets at most
 WRAPPER_BYTES = 300  # of code that unpacks the rest
 LONGEST = 2**18  # bytes; parsing takes some 600 times a script's size in memory, so a longer one is not judged
 MOST_LITERALS = 10_000
+RULER = 2**13  # bytes that a ruler counts as, of the budget of what is read: a log has a few of them
 _UNPACKED = re.compile(rb"\b(?:exec|eval)\s*\(")
 
 
@@ -96,6 +99,7 @@ def cut(data: bytes) -> list[Stretch]:
             and not data[position:end].rstrip(b" \t\r").strip(b"=")
             and not (quotes.open_at(data, position) and _goes_on(data, end, ruler))
         ):
+            spend(RULER)
             first = _first_line_of_code(data, block_start, position)
             if first is not None:
                 stretches.append(Stretch(start=start, end=first, after=source))
