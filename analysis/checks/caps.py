@@ -17,7 +17,7 @@ from typing import Any
 from analysis.reading.run import Run
 from analysis.record.claim import Claim
 from analysis.record.folder import Record
-from analysis.record.keys import DEEPEST, normal, number
+from analysis.record.keys import DEEPEST, normal, number, unit_in, unit_of_key
 from analysis.record.selection import Claimed, with_training
 from analysis.rules.findings import WARNING, Code, Found, Place, Raised
 from analysis.rules.ruleset import Ruleset
@@ -98,8 +98,6 @@ _TRAINING = re.compile(
 _HARDWARE = re.compile(r"(?:^|_)(?:hardware|gpus?|gpu_type|accelerators?|device|machine)(?:_|$)")
 _GPU = re.compile(r"(?:\b|(?<=\dx))(?:[ABHLTV]\d{1,3}S?|GH200|GB\d{3}|RTX|[2345]0[6789]0|MI\d{3}|TPU)\b", re.IGNORECASE)
 _COUNT = re.compile(r"(?<![\w.])(\d{1,4})\s?[xX*]\s?\w")
-_UNIT = re.compile(r"\d\s?(ms|s|secs?|seconds?|m|mins?|minutes?)\b", re.IGNORECASE)
-_MS = {"ms": 1, "s": 1000, "sec": 1000, "second": 1000, "m": 60_000, "min": 60_000, "minute": 60_000}
 
 
 def check_stated(claim: Claim, rules: Ruleset, file: str) -> Raised:
@@ -159,10 +157,8 @@ def _ms(leaf: _Leaf) -> float | None:
     value = number(leaf.value)
     if value is None or _OF_A_STEP.search(normal(leaf.key)):
         return None
-    in_text = _UNIT.search(leaf.value[:80]) if isinstance(leaf.value, str) else None
-    words = [in_text[1].lower()] if in_text else normal(leaf.key).split("_")
-    units = [_MS[unit] for word in reversed(words) if (unit := word if word in _MS else word.removesuffix("s")) in _MS]
-    return float(value) * units[0] if units else None
+    unit = (unit_in(leaf.value[:80]) if isinstance(leaf.value, str) else 0.0) or unit_of_key(leaf.key)
+    return float(value) * unit if unit else None
 
 
 def _is_other(hardware: str, rules: Ruleset) -> bool:

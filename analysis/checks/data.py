@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from statistics import median
 
@@ -30,46 +31,29 @@ def check_data(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     said: set[str] = set()
     for one in claimed:
         for problem in _problems(one, rules):
-            if problem.found in said:
-                continue
-            said.add(problem.found)
-            yield Found(
-                code=Code.DATA_UNEXPECTED,
-                at=one.at(one.run.line),
-                found=problem.found,
-                expected=problem.expected,
-                do=problem.do,
-                severity=problem.severity,
-            )
+            if problem.found not in said:
+                said.add(problem.found)
+                yield problem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Problem:
-    """What is wrong with the data of a run. severity: None means the usual one."""
-
-    found: str
-    expected: str
-    do: str
-    severity: Severity | None = None
-
-
-def _problems(one: Claimed, rules: Ruleset) -> Iterator[_Problem]:
+def _problems(one: Claimed, rules: Ruleset) -> Raised:
     data, run = Data.of(rules.data), one.training
+    problem = partial(Found, code=Code.DATA_UNEXPECTED, at=one.at(one.run.line))
     if trained_on := _trained_on_validation(run):
-        yield _Problem(
+        yield problem(
             found=f"training on {trained_on}",
             expected="training shards, not those of the validation",
             do="Train on training data alone.",
         )
     elif run.dataset is not None and not data.knows(run.dataset):
-        yield _Problem(
+        yield problem(
             found=f"the data set {run.dataset}",
             expected=f"one that {rules.name} knows ({', '.join(data.datasets)})",
             do="Show that it holds no validation text.",
             severity=WARNING,
         )
     if run.train_shards is not None and data.train_shards is not None and run.train_shards > data.train_shards:
-        yield _Problem(
+        yield problem(
             found=f"{run.train_shards} training shards",
             expected=f"at most {data.train_shards}, as in accepted records",
             do="Show where the others come from, and that they hold no validation text.",
@@ -77,22 +61,23 @@ def _problems(one: Claimed, rules: Ruleset) -> Iterator[_Problem]:
     yield from _validated_on(one, data, rules)
 
 
-def _validated_on(one: Claimed, data: Data, rules: Ruleset) -> Iterator[_Problem]:
+def _validated_on(one: Claimed, data: Data, rules: Ruleset) -> Raised:
     """Check the number of validation tokens: the whole split, as the run's tokenizer cuts it."""
     run = one.run
+    problem = partial(Found, code=Code.DATA_UNEXPECTED, at=one.at(run.line))
     tokenizer, tokens = run.tokenizer or one.training.tokenizer, run.val_tokens or one.training.val_tokens
     counts = data.counts_for(tokenizer)
     if tokens is None or not data.val_tokens:
         return
     if counts and not data.agree(tokens, counts):
         shown = ", ".join(map(str, counts))
-        yield _Problem(
+        yield problem(
             found=f"{tokens} validation tokens",
             expected=f"the whole split ({shown}{f' with {tokenizer}' if tokenizer else ''})",
             do="Validate on all of it.",
         )
     elif not counts and not _has_all_bytes(one, tokens, rules):
-        yield _Problem(
+        yield problem(
             found=f"{tokens} validation tokens with {tokenizer}, which by val_bpb / val_loss are not all bytes of the split",
             expected=f"all of them, or a tokenizer that {rules.name} knows",
             do="Validate on the whole split, and show how its bytes are counted.",

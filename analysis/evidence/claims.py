@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from decimal import Decimal
 
 from scipy.special import stdtr
 
 from analysis.checks.claim import check_statements
 from analysis.evidence.case import Case
-from analysis.record.fit import half_a_unit
+from analysis.record.fit import within_a_unit
 from analysis.record.stated.said import Holds, Kind, Statement
 from analysis.rules.findings import graded
 from analysis.stats import fixed
@@ -69,11 +68,11 @@ def _compared(one: Statement, tests: list[Test], case: Case) -> Statement:
     if claim.value is None:
         return one
     if claim.kind is Kind.T:
-        fits = any(_near(abs(claim.value), abs(test.statistic)) for test in tests)
+        fits = any(within_a_unit(abs(claim.value), abs(test.statistic)) for test in tests)
         evidence = f"{own.statistic:.4f} ({own.name} against {case.compared.threshold:.8f})"
     else:
         sides = [p for test in tests for p in (test.p_value, 2 * min(test.p_value, 1 - test.p_value))]
-        fits = any(p < float(claim.value) if claim.most else _near(claim.value, p) for p in sides)
+        fits = any(p < float(claim.value) if claim.most else within_a_unit(claim.value, p) for p in sides)
         evidence = f"{own.p_value:.6g} ({own.name} against {case.compared.threshold:.8f})"
     first = case.runs[0]
     told = replace(one, evidence=evidence, log=first.log, log_line=first.line or 1)
@@ -99,8 +98,3 @@ def _against_each_other(one: Statement, case: Case) -> Statement:
         return one
     evidence = f"t and p of one test: with {df} degrees of freedom t = {pair[Kind.T]:g} has a one-sided p of {p:.3g}"
     return replace(one, holds=Holds.NO, evidence=evidence, log=None, log_line=None, share=share, sure=True)
-
-
-def _near(claimed: Decimal, value: float) -> bool:
-    """Return whether a value is the claimed one within a unit of its last digit."""
-    return abs(float(claimed) - value) <= 2.04 * half_a_unit(claimed)

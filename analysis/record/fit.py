@@ -67,6 +67,11 @@ def half_a_unit(claimed: Decimal) -> float:
     return 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
 
 
+def within_a_unit(claimed: Decimal, value: float) -> bool:
+    """Return whether a value is the claimed one within a unit of its last digit: rounded or cut off."""
+    return abs(float(claimed) - value) <= 2.04 * half_a_unit(claimed)
+
+
 def is_exact(claimed: Decimal) -> bool:
     """Return whether a value has the decimals to be told from another seed's."""
     exponent = claimed.as_tuple().exponent

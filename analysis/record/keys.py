@@ -15,6 +15,8 @@ from typing import Any
 LARGEST = 1_000_000  # of a bpb or a loss
 DEEPEST = 6  # tables in tables
 MOST_DIGITS = 40
+_MS = {"ms": 1.0, "s": 1e3, "sec": 1e3, "second": 1e3, "m": 6e4, "min": 6e4, "minute": 6e4}
+_UNIT = re.compile(r"\d\s?(ms|s|secs?|seconds?|m|mins?|minutes?)\b", re.IGNORECASE)
 LONGEST_KEY = 100
 SMALLEST = Decimal("1e-6")
 
@@ -63,6 +65,18 @@ def number(value: Any) -> Decimal | None:
     if len(value.as_tuple().digits) > MOST_DIGITS:
         value = Context(prec=MOST_DIGITS).plus(value)
     return value if SMALLEST < value < 10**15 else None
+
+
+def unit_in(text: str) -> float:
+    """Return how many ms the unit after a number is, as in "688 s"; 0 where none is written."""
+    written = _UNIT.search(text)
+    return unit_of_key(written[1]) if written else 0.0
+
+
+def unit_of_key(key: str) -> float:
+    """Return how many ms the unit that a key names is, as in train_time_minutes; 0 where it names none."""
+    words = reversed(normal(key).split("_"))
+    return next((_MS[unit] for word in words if (unit := word if word in _MS else word.removesuffix("s")) in _MS), 0.0)
 
 
 def seed_number(value: Any) -> int | None:

@@ -169,9 +169,6 @@ def differing_settings(one: Run, other: Run) -> list[str]:
     """Return the hyper-parameters that two runs print with different values, by name."""
     return sorted(
         name
-        for name, value in one.hyperparameters.items()
-        if name in other.hyperparameters
-        and not _UNIT.search(name)
-        and _shared(name, value)
-        and _without_seed(value, one.seed) != _without_seed(other.hyperparameters[name], other.seed)
+        for name, value in shared_settings(one)
+        if name in other.hyperparameters and value != _without_seed(other.hyperparameters[name], other.seed)
     )

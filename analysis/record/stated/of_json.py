@@ -11,7 +11,18 @@ from itertools import islice
 from typing import Any
 
 from analysis.record.claim import Claim
-from analysis.record.keys import DEEPEST, SEEDS, is_bpb, is_loss, is_of_others, is_total, normal, number
+from analysis.record.keys import (
+    DEEPEST,
+    SEEDS,
+    is_bpb,
+    is_loss,
+    is_of_others,
+    is_total,
+    normal,
+    number,
+    unit_in,
+    unit_of_key,
+)
 from analysis.record.stated.said import LONGEST, Kind, Of, Said
 
 MOST = 300  # claims of one file
@@ -30,8 +41,6 @@ _TIME = re.compile(
 )
 _OF_A_STEP = re.compile(r"(?:^|_)(?:step|steps|iter|token|per|compile|warmup|setup|avg_ms|budget)(?:_|$)")
 _OF = {Of.MEAN: r"mean|avg|average", Of.LARGEST: r"max|largest", Of.SMALLEST: r"min|smallest"}
-_MS = {"ms": 1.0, "s": 1e3, "sec": 1e3, "second": 1e3, "m": 6e4, "min": 6e4, "minute": 6e4}
-_UNIT = re.compile(r"\d\s?(ms|s|secs?|seconds?|m|mins?|minutes?)\b", re.IGNORECASE)
 _OWN_VALUES = ("val_bpb", "bpb", "val_loss", "loss")
 
 
@@ -123,11 +132,8 @@ def _fact(writer: _Writer, path: str, key: str, value: _Value) -> Iterator[Said]
 
 
 def unit_of(text: str) -> float:
-    """Return the ms in one unit of a key or a text; 0 if it has no unit."""
-    written = _UNIT.search(text[:LONGEST])
-    words = [written[1].lower()] if written else normal(text).split("_")
-    units = [_MS[unit] for word in reversed(words) if (unit := word if word in _MS else word.removesuffix("s")) in _MS]
-    return units[0] if units else 0.0
+    """Return how many ms the unit of a key or a text is; 0 where none is written."""
+    return unit_in(text[:LONGEST]) or unit_of_key(text)
 
 
 def _time(found: re.Match[str]) -> Kind:

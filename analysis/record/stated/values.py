@@ -9,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 from itertools import islice
 
-from analysis.record.fit import agrees, half_a_unit, reach
+from analysis.record.fit import agrees, half_a_unit, reach, within_a_unit
 from analysis.record.stated.counts import seed
 from analysis.record.stated.logs import End, Logs, Sample, metrics_meant
 from analysis.record.stated.said import Holds, Kind, Said, Statement
@@ -115,18 +115,17 @@ def mean_of(said: Said, logs: Logs) -> Statement:
 def sd_of(said: Said, logs: Logs) -> Statement:
     """Compare an sd with that of every sample: divided by n - 1 or n, from values as printed or rounded first."""
     assert said.value is not None
-    claimed, near = float(said.value), 2.04 * half_a_unit(said.value)
     samples = [one for one in _of_metric(said, logs) if one.n > 1]
     for one in samples:
         for sd in one.sds:
             errors = () if said.of_json else (sd / math.sqrt(one.n),)  # a README's +- may be the standard error
-            if any(abs(claimed - value) <= near for value in (sd, *errors)):
+            if any(within_a_unit(said.value, value) for value in (sd, *errors)):
                 return logs.seen(said, Holds.YES, f"{sd:.8f} ({one.n} runs)", one.ends[0])
     known = [(one.sds[0], one.ends[0]) for one in samples]
     if not known:
         return Statement(claim=said)
     sd, end = _meant(said, known)
-    return replace(_differs(said, sd, end, logs), share=claimed / sd if sd > 0 else None)
+    return replace(_differs(said, sd, end, logs), share=float(said.value) / sd if sd > 0 else None)
 
 
 def _of_metric(said: Said, logs: Logs) -> list[Sample]:
