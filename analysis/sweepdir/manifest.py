@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from analysis.sweepdir.code import Script, files_fault
 from analysis.sweepdir.json_files import of_type, read_inside, read_json, table_of
 from analysis.sweepdir.layout import RUN_MANIFEST, STATES, TRAIN_LOG, SweepError, attempt_folders
 from analysis.sweepdir.plan import Plan
@@ -21,7 +22,7 @@ from analysis.untrusted.files import leads_out
 class RunManifest:
     """One attempt's run.json. `table` is the file as written; what it does not say, or says oddly, is None.
 
-    script_sha256: the script that ran. log_sha256: the log at the run's end. wall_s: seconds from start to end.
+    code: the SHA-256 of the script and the modules that ran, as in a plan. log_sha256: the log at the run's end. wall_s: seconds from start to end.
     """
 
     state: str
@@ -34,7 +35,7 @@ class RunManifest:
     host: str | None
     ray_node_id: str | None
     wall_s: float | None
-    script_sha256: str | None
+    code: Mapping[str, str | None]
     log_sha256: str | None
     metric: Mapping[str, Any]
     table: Mapping[str, Any]
@@ -45,7 +46,7 @@ class RunManifest:
         state = table.get("state")
         if state not in STATES:
             raise SweepError(f"{where}: state is {beginning(state)}; allowed: {', '.join(STATES)}.")
-        wall = table.get("wall_s")
+        wall, script = table.get("wall_s"), table_of(table.get("script"))
         return cls(
             state=state,
             reason=of_type(table.get("reason"), str),
@@ -57,7 +58,7 @@ class RunManifest:
             host=of_type(table.get("host"), str),
             ray_node_id=of_type(table.get("ray_node_id"), str),
             wall_s=float(wall) if isinstance(wall, (int, float)) and math.isfinite(wall) else None,
-            script_sha256=of_type(table_of(table.get("script")).get("sha256"), str),
+            code={} if files_fault(script.get("files", [])) else Script.of(script).digests,
             log_sha256=of_type(table_of(table_of(table.get("files")).get(TRAIN_LOG)).get("sha256"), str),
             metric=table_of(table.get("metric")),
             table=table,
