@@ -13,7 +13,7 @@ import click
 
 from analysis.cli import this_command
 from analysis.reading.frame import for_json
-from analysis.report.tables import or_dash, text_table
+from analysis.report.grid import or_dash, text_table
 from analysis.sweepdir.layout import DONE, has_plan
 from analysis.sweepdir.manifest import PlannedRun, planned_runs
 from analysis.sweepdir.plan import read_sweep_plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -14,7 +15,6 @@ from analysis.sweepdir.layout import DONE, EVENTS, PLAN, REPORT_HTML, VERDICT, S
 from analysis.sweepdir.manifest import PlannedRun, planned_runs
 from analysis.sweepdir.plan import read_sweep_plan
 from analysis.untrusted.files import printable_path
-from analysis.verdict.verdict import REFUSED, Answer
 from orchestration.disk.lock import Owner, living_owner
 from orchestration.overview.find import Found
 
@@ -113,7 +113,7 @@ def _verdict(directory: Path) -> str | None:
         said = read_inside(directory, path).get("gate")
     except SweepError:
         return None
-    return said if said in (REFUSED, *Answer) else None
+    return said if isinstance(said, str) and re.fullmatch("[a-z_]{1,30}", said) else None
 
 
 def _changed(path: Path) -> float:
