@@ -78,7 +78,7 @@ def _write_one(source: Source, root: Path | str, form: str, output: Path | None)
         if isinstance(root, str):
             raise UsageError("--format parquet of a URL needs --output FILE.")
         output = root / FRAME
-    rows = source.rows()
+    rows = [{name: row[name] for name in COLUMNS} for row in source.rows()]
     with writing(output):
         write_rows(rows, list(COLUMNS), form, output)
     if output is not None:

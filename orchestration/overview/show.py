@@ -109,17 +109,22 @@ def progress_lines(rows: Sequence[Standing]) -> list[str]:
 
 
 def cells(one: Standing) -> dict[str, str]:
-    """Return a sweep for people, by column."""
+    """Return a sweep for people, by column; JSON holds all digits."""
+    changed = one.changed and one.changed[: len("2026-04-05T10:00")].replace("T", " ")
     return {
         "sweep": one.sweep,
-        "plan": or_dash(one.plan_sha256 and one.plan_sha256[:HASH_SHOWN]),
-        "rules": or_dash(one.rules),
-        "design": or_dash(one.design),
+        "verdict": or_dash(one.verdict and one.verdict.replace("_", " ")),
         "done": "-" if one.runs is None else f"{one.done}/{one.runs}",
         "running": or_dash(one.running),
         "lost": or_dash(one.lost),
         "failed": or_dash(one.failed),
-        "verdict": or_dash(one.verdict and one.verdict.replace("_", " ")),
-        "changed": or_dash(one.changed),
-        "driven by": or_dash(one.driver),
+        "changed, UTC": or_dash(changed),
+        "design": or_dash(one.design),
+        "rules": or_dash(one.rules),
+        "plan": or_dash(one.plan_sha256 and one.plan_sha256[:HASH_SHOWN]),
+        "driven by": or_dash(one.owner and _short(one.owner)),
     }
+
+
+def _short(owner: Owner) -> str:
+    return f"{owner.user} on {owner.host}, " + (f"Ray job {owner.job}" if owner.job else f"process {owner.pid}")
