@@ -40,6 +40,11 @@ class Journal:
             except (ValueError, KeyError, TypeError):
                 continue
 
+    @property
+    def open(self) -> set[Attempt]:
+        """Return the attempts that have started and not ended."""
+        return self.begun - self.ended
+
     def write(self, attempt: Attempt, state: str, reason: str | None = None, node: str | None = None) -> None:
         told = {"state": state, "reason": reason, "node": node}
         append_line(self.path, {"time": now(), **attempt._asdict(), **told})

@@ -73,7 +73,9 @@ class Driver:
             job.first_attempt = last + 1
             if last:
                 job.order = self.order(job, last)
-                manifest = self.give_up(job.order, "lost", "its driver went away")
+                manifest = job.order.manifest() if job.order.key not in self.journal.open else None
+                if manifest is None or manifest.state in ("pending", "running"):
+                    manifest = self.give_up(job.order, "lost", "its driver went away")
                 job.state, job.reason = manifest.state, manifest.reason
         self.progress.done = sum(job.has_result for job in self.jobs.values())
 
@@ -119,8 +121,7 @@ class Driver:
     def give_up(self, order: RunOrder, state: str, reason: str | None) -> RunManifest:
         """Write the end of an attempt whose worker did not report one; return the manifest that counts."""
         manifest = give_up(order, state, reason)
-        if order.key not in self.journal.ended:
-            self.event(order, manifest.state, manifest.reason, manifest.ray_node_id)
+        self.event(order, manifest.state, manifest.reason, manifest.ray_node_id)
         return manifest
 
     def started(self, order: RunOrder, node: str) -> None:
@@ -136,6 +137,8 @@ class Driver:
 
     def ended(self, order: RunOrder, node: str, end: Ended) -> None:
         job = self.job_of(order)
+        if order.key in self.journal.ended:
+            return  # it was given up already
         if end.state == "pending":
             self.refused(job, order, node, end.reason)
             return

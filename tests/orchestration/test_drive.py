@@ -160,11 +160,20 @@ def test_a_run_with_a_result_is_never_retried(driver: Any, state: str) -> None:
     assert job_of(driver).state == state
 
 
-def test_what_the_worker_wrote_last_stands_though_it_could_not_tell(driver: Any) -> None:
+def test_the_log_tells_how_a_run_ended_whose_worker_could_not(driver: Any) -> None:
+    """Its run.json does not: the script can write one."""
     order = begin(order_of(driver))
-    write(order, "succeeded")
+    write(order, "succeeded", metric={"val_bpb": 1.0})
     driver.ended(order, "A", LOST)
-    assert driver.submitted == []
+    assert job_of(driver).state == "lost"
+    again = begin(driver.submitted[0][0])
+    (again.folder / "train.log").write_text(
+        "step:9/9 a:1\nTotal submission size int8+zlib: 15820 bytes\nfinal_x val_bpb:1.3 val_loss:2.3\n"
+    )
+    driver.ended(again, "A", LOST)
+    assert len(driver.submitted) == 1
+    assert job_of(driver).state == "succeeded"
+    driver.ended(again, "A", write(again, "failed"))  # too late
     assert job_of(driver).state == "succeeded"
 
 
