@@ -37,7 +37,7 @@ class Job:
     def take(self, order: RunOrder, message: Began | Part) -> None:
         """Take what comes over from a node that does not share the directory."""
         if isinstance(message, Began):
-            self.inbox = Inbox(order.folder, message.manifest)
+            self.inbox = Inbox(order, message.manifest)
         elif self.inbox is not None:
             self.inbox.take(message)
 

@@ -148,6 +148,8 @@ class Driver:
 
     def ended(self, order: RunOrder, node: str, end: Ended) -> None:
         job = self.job_of(order)
+        if self.journal.has_ended(order.key):
+            return  # it was given up already
         if end.state == "pending":
             self.refused(job, order, node, end.reason)
             return

@@ -53,13 +53,13 @@ def finish(order: RunOrder, table: dict[str, Any], outcome: Outcome) -> RunManif
         for file in sorted(order.folder.rglob("*"))
         if file.is_file() and not file.is_symlink() and file.name != RUN_MANIFEST
     }
-    return _write(order.folder / RUN_MANIFEST, table | _ending(order, outcome) | {"files": files})
+    return _write(order.folder / RUN_MANIFEST, table | ending(order, outcome) | {"files": files})
 
 
 def give_up(order: RunOrder, state: str, reason: str | None) -> RunManifest:
     """Write the end of an attempt whose worker did not report one, as its log tells it.
 
-    What its run.json says is kept for people. It decides nothing: the script can write to it.
+    What its run.json says is kept for people. It decides nothing, because the script can write to it.
     """
     path, log = order.folder / RUN_MANIFEST, order.folder / TRAIN_LOG
     order.folder.mkdir(parents=True, exist_ok=True)
@@ -67,25 +67,29 @@ def give_up(order: RunOrder, state: str, reason: str | None) -> RunManifest:
         written = read_json(path)
     except SweepError:
         written = {"started": None}
-    files = {}
-    if log.is_file() and not log.is_symlink():
-        content = log.read_bytes()
-        files = {TRAIN_LOG: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
     outcome = result_in(log, order.seed, order.rules, Outcome(state=state, reason=reason))
-    said = {"exit_code": None, "metric": None, **_ending(order, outcome), "files": files}
+    said = {"exit_code": None, "metric": None, **ending(order, outcome), "files": described_log(log)}
     return _write(path, written | order.key._asdict() | said)
 
 
-def _ending(order: RunOrder, outcome: Outcome) -> dict[str, Any]:
-    """Return how a run ended, with what its log came to."""
-    ending: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "ended": now()}
+def described_log(log: Path) -> dict[str, Any]:
+    """Return what `files` says of a log; nothing if there is none."""
+    if log.is_symlink() or not log.is_file():
+        return {}
+    content = log.read_bytes()
+    return {TRAIN_LOG: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
+
+
+def ending(order: RunOrder, outcome: Outcome) -> dict[str, Any]:
+    """Return how a run ended, with what its log came to, as run.json says it."""
+    said: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "ended": now()}
     if outcome.metric is not None and outcome.run is not None:
         metric = outcome.metric
         values = {"val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb)}
-        ending["metric"] = {"label": metric.label, **values, "line": metric.line}
-        ending["train_time_ms"] = outcome.run.train_time_ms
+        said["metric"] = {"label": metric.label, **values, "line": metric.line}
+        said["train_time_ms"] = outcome.run.train_time_ms
     last = last_in(order.folder / TRAIN_LOG, order.rules)
-    return ending | {"last": _json(None if last is None else getattr(last, order.rules.metric))}
+    return said | {"last": _json(None if last is None else getattr(last, order.rules.metric))}
 
 
 def _write(path: Path, table: Mapping[str, Any]) -> RunManifest:

@@ -115,7 +115,7 @@ def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outb
     started = time.monotonic()
     left = yield from supervise(order, table["command"], environment, outbox)
     table |= {"exit_code": left.code, "wall_s": round(time.monotonic() - started, 3)}
-    outcome = left.fault or judge(order.folder / TRAIN_LOG, left.code or 0, order.seed, order.rules)
+    outcome = judge(order.folder / TRAIN_LOG, left.code or 0, order.seed, order.rules, left.fault)
     if reason := changed_code(order):
         outcome = replace(
             outcome, state="failed", reason=f"the frozen script was changed while the run was on: {reason}"

@@ -16,7 +16,9 @@ from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG
 from analysis.sweepdir.manifest import RunManifest
 from orchestration.disk.files import file_digest, write_json
 from orchestration.disk.lock import read_owner
-from orchestration.worker.order import Part
+from orchestration.worker.manifest import described_log, ending
+from orchestration.worker.order import Part, RunOrder
+from orchestration.worker.outcome import Outcome, result_in
 
 CHUNK_BYTES = 4 * 2**20
 SUFFIX = ".partial"
@@ -68,10 +70,10 @@ class Outbox:
 class Inbox:
     """The driver's end: fills an attempt's folder."""
 
-    def __init__(self, folder: Path, manifest: RunManifest) -> None:
-        self._folder = folder
-        folder.mkdir(parents=True)
-        write_json(folder / RUN_MANIFEST, manifest.table)
+    def __init__(self, order: RunOrder, manifest: RunManifest) -> None:
+        self._order, self._folder = order, order.folder
+        self._folder.mkdir(parents=True)
+        write_json(self._folder / RUN_MANIFEST, manifest.table)
 
     def take(self, part: Part) -> None:
         path = self._path(part.name)
@@ -82,21 +84,33 @@ class Inbox:
     def close(self, manifest: RunManifest) -> RunManifest:
         """Give their names to the files that came over whole, and write run.json; return the manifest that counts.
 
-        A run with a missing or damaged file is lost.
+        Where files are missing or damaged, the log decides whether the run has its result.
         """
-        path = self._folder / RUN_MANIFEST
-        table = dict(manifest.table)
-        for name, expected in table["files"].items():
+        missing = []
+        for name, expected in manifest.part("files").items():
             part = self._path(name)
             if not part.is_file() or file_digest(part) != expected["sha256"]:
-                if table["state"] != "lost":
-                    reason = f"{name} did not come over from {manifest.host} as it was there"
-                    table |= {"state": "lost", "reason": reason}
+                missing.append(name)
             else:
                 part.replace(self._folder / name)
         self.clear()
-        write_json(path, table)
-        return RunManifest.of(table, path)
+        table = dict(manifest.table)
+        if missing and manifest.state == "succeeded":
+            table |= {"metric": None} | ending(self._order, self._without(missing, manifest))
+        if TRAIN_LOG in missing:
+            table["files"] = {**manifest.part("files"), **described_log(self._folder / TRAIN_LOG)}
+        write_json(self._folder / RUN_MANIFEST, table)
+        return RunManifest.of(table, self._folder / RUN_MANIFEST)
+
+    def _without(self, missing: list[str], manifest: RunManifest) -> Outcome:
+        """Return what a run that succeeded on its node is without some of its files."""
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        lost = Outcome(
+            state="lost", reason=f"{missing[0]}{more} did not come over from {manifest.host} as it was there"
+        )
+        log, order = self._folder / TRAIN_LOG, self._order
+        ended_well = manifest.table.get("exit_code") == 0 and TRAIN_LOG not in missing
+        return result_in(log, order.seed, order.rules, lost, ended_well=ended_well)
 
     def clear(self) -> None:
         """Remove half-copied files."""

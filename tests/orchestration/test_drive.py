@@ -165,15 +165,6 @@ def test_the_event_that_ends_an_attempt_says_what_its_log_was(driver: Any) -> No
     }  # fmt: skip
 
 
-def test_a_result_in_the_log_stands_though_nobody_could_tell_of_it(driver: Any) -> None:
-    order = begin(order_of(driver))
-    (order.folder / "train.log").write_text("final_x val_loss:2.0 val_bpb:1.2\n")
-    driver.ended(order, "A", LOST)
-    assert driver.submitted == []
-    assert job_of(driver).state == "succeeded"
-    assert job_of(driver).reason == "its node went away, after it had printed its result"
-
-
 def test_a_journal_that_somebody_else_has_written_to_ends_the_sweep(driver: Any) -> None:
     order = begin(order_of(driver))
     driver.started(order, "A")
@@ -198,7 +189,7 @@ def test_a_journal_that_somebody_else_has_written_to_ends_the_sweep(driver: Any)
 def test_a_sweep_that_was_handed_over_without_its_journal_is_read_from_its_files(driver: Any) -> None:
     order = begin(order_of(driver))
     write(order, "succeeded", started="2026-04-05T10:00:00+00:00", ended="2026-04-05T10:01:00+00:00", wall_s=60.0)
-    (order.folder / "train.log").write_text("final_x val_loss:2.0 val_bpb:1.2\n")
+    (order.folder / "train.log").write_text("Total submission size int8+zlib: 15820 bytes\nfinal_x val_loss:2.0 val_bpb:1.2\n")
     again = next_driver(driver)
     assert (job_of(again).state, again.progress.done) == ("succeeded", 1)
     planned = planned_runs(driver.directory, driver.plan)[0]
@@ -242,6 +233,23 @@ def test_a_run_with_a_result_is_never_retried(driver: Any, state: str) -> None:
     driver.ended(order, "A", write(order, state, reason="why", ended="now", wall_s=1.0))
     assert driver.submitted == []
     assert job_of(driver).state == state
+
+
+def test_the_log_tells_how_a_run_ended_whose_worker_could_not(driver: Any) -> None:
+    """Its run.json does not: the script can write one."""
+    order = begin(order_of(driver))
+    write(order, "succeeded", metric={"val_bpb": 1.0})
+    driver.ended(order, "A", LOST)
+    assert job_of(driver).state == "lost"
+    again = begin(driver.submitted[0][0])
+    (again.folder / "train.log").write_text(
+        "step:9/9 a:1\nTotal submission size int8+zlib: 15820 bytes\nfinal_x val_bpb:1.3 val_loss:2.3\n"
+    )
+    driver.ended(again, "A", LOST)
+    assert len(driver.submitted) == 1
+    assert job_of(driver).state == "succeeded"
+    driver.ended(again, "A", write(again, "failed"))  # too late
+    assert job_of(driver).state == "succeeded"
 
 
 def test_a_run_that_finds_no_room_waits_and_is_the_same_attempt(driver: Any) -> None:
