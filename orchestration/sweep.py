@@ -240,8 +240,7 @@ def collect(directory: Path, form: str, output: Path | None) -> None:
 
     if form == "parquet" and output is None:
         output = directory / FRAME
-    results = sweep_results(directory, read_sweep_plan(directory))
-    rows = [result.as_json() if form == "json" else result.row() for result in results]
+    rows = [result.row() for result in sweep_results(directory, read_sweep_plan(directory))]
     with writing(output):
         write_rows(rows, list(COLUMNS), form, output)
     if output is not None:

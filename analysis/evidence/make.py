@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def _with_attempts(case: Case, gathered: Gathered) -> Case:
     """Add the attempts that a record names to its runs."""
 
     def added(run: Result) -> Result:
-        found = gathered.attempts.get((run.arm, -1 if run.seed is None else run.seed), ())
+        found = gathered.attempts.get(Path(os.path.realpath(run.run.log)))
         return replace(run, attempts=tuple(found)) if found else run
 
     return replace(case, runs=tuple(map(added, case.runs)), control=tuple(map(added, case.control)))

@@ -147,12 +147,8 @@ class Result:
         """Return the value of `val_loss` or `val_bpb`."""
         return getattr(self.metric, metric) if self.metric is not None else None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return what every JSON holds of the run: its row and its attempts."""
-        return self.row() | {"attempts": [one.row() for one in self.attempts]}
-
     def row(self) -> dict[str, Any]:
-        """Return what a frame holds of the run, under COLUMNS."""
+        """Return what JSON holds of the run, and a frame under COLUMNS."""
         of_the_run = {name: getattr(self.run, name) for name in OF_THE_RUN}
         return {
             "arm": self.arm,
@@ -167,4 +163,5 @@ class Result:
             **of_the_run,
             "source_sha256": self.program.sha256 if self.program is not None else None,
             "source_bytes": self.program.size_bytes if self.program is not None else None,
+            "attempts": [one.row() for one in self.attempts],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -125,6 +126,14 @@ def attempts_in(record: Record, rules: Ruleset) -> Attempts:
         return with_log(one, record.attempt_logs.get(log, ()), rules)
 
     return {key: tuple(map(read, tries)) for key, tries in record.attempts.items()}
+
+
+def attempts_by_log(record: Record, rules: Ruleset) -> dict[Path, Sequence[Tried]]:
+    """Return the same by the real path of the log that counts: a log need not print its seed."""
+    if record.base is None:
+        return {}
+    found = ((tries, one.log) for tries in attempts_in(record, rules).values() for one in tries if one.counts)
+    return {Path(os.path.realpath(record.base / log)): tries for tries, log in found if log is not None}
 
 
 def _read(paths: Iterable[Path], listing: Listing, empty: list[Path]) -> dict[Path, list[Run]]:

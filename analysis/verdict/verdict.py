@@ -237,7 +237,7 @@ class Verdict:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Result):
-        return value.as_json()
+        return value.row()
     if isinstance(value, Statement):
         return value.row()
     if isinstance(value, Verification):
