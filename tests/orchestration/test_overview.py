@@ -26,6 +26,8 @@ from analysis.reading.result import COLUMNS
 from analysis.sweepdir.plan import plan_digest
 from orchestration.disk import lock as lock_module
 from orchestration.disk.lock import Lock, read_owner
+from orchestration.driver.care import Care
+from orchestration.driver.head import prepare_ray, where_dashboard
 from orchestration.overview import show as show_module
 from orchestration.overview import stop as stop_module
 from orchestration.overview.find import sweeps_below
@@ -416,6 +418,24 @@ def test_a_sweep_is_found_by_its_name(
     assert "Did you mean 'here'?" in found.stderr
 
 
+# -- Ray's dashboard -----------------------------------------------------------------------------------------------
+
+
+def test_the_dashboard_is_said_with_the_token_that_was_made_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    token = prepare_ray()
+    assert token is not None
+    assert os.environ["RAY_AUTH_TOKEN"] == token
+    assert where_dashboard("127.0.0.1:8265", token).endswith(f"http://127.0.0.1:8265 (it asks for a token: {token})")
+    assert prepare_ray() is None  # it is the user's own now
+    assert where_dashboard("127.0.0.1:8265", None).endswith("http://127.0.0.1:8265")
+    assert "Ray has no dashboard" in where_dashboard(None, token)
+
+
+def test_how_to_go_on_names_the_dashboard_as_it_was_asked_for() -> None:
+    assert Care(dashboard=True, parallel=2).words() == ["--parallel", "2", "--dashboard"]
+
+
 # -- a real sweep ------------------------------------------------------------------------------------------------------
 
 SLOW = """\
@@ -423,6 +443,8 @@ import time
 print("step:7/100 val_loss:2.0833 val_bpb:1.2500 train_time:70ms step_avg:10ms", flush=True)
 time.sleep(120)
 """
+# the driver shows its gauges more often than every five seconds
+OFTEN = "from orchestration.driver import loop; loop.GAUGE_S = 0.2; from orchestration.sweep import main; main()"
 
 
 @pytest.mark.slow
@@ -431,12 +453,12 @@ def test_ray_shows_a_sweep_while_it_runs_and_stop_ends_it(
 ) -> None:
     script, log, output = tmp_path / "slow.py", tmp_path / "driver.log", tmp_path / "out"
     script.write_text(SLOW)
-    arguments = sweep_arguments(script, output, "--sota", "1.3", "--seeds", "1,", "--dashboard")
+    arguments = ["-c", OFTEN, *sweep_arguments(script, output, "--sota", "1.3", "--seeds", "1,", "--dashboard")[2:]]
     environment = clean_environment() | private_ray | {"RAY_metrics_report_interval_ms": "500"}
     with open(log, "wb") as out:
         process = subprocess.Popen([sys.executable, *arguments], env=environment, cwd=ROOT, stdout=out, stderr=out)
     try:
-        until(lambda: dashboard_of(log), log=log)
+        until(lambda: dashboard_of(log) or process.poll() is not None, log=log)
         url = dashboard_of(log)
         assert b"Ray Dashboard" in read(url)
         tags = ("out", "candidate", "1")
