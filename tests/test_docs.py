@@ -332,6 +332,11 @@ def test_every_key_of_a_leaderboard_is_documented(json_of: Callable[..., Any], r
     assert set(keys_of(json_of("analysis.leaderboard", folder.parent))) == documented("A leaderboard")
 
 
+def test_every_key_of_the_list_of_sweeps_is_documented(json_of: Callable[..., Any], sweep: Folder) -> None:
+    folder = sweep({1: 1.2, 2: 1.201})
+    assert set(keys_of(json_of("orchestration.sweep", "list", folder.parent))) == documented("Sweeps")
+
+
 def test_every_key_of_runs_and_curves_is_documented(json_of: Callable[..., Any], record: Folder) -> None:
     folder = record({1: 1.2})
     runs = {key for key in below("runs[]", documented("A verdict")) if not key.startswith("attempts[]")}
