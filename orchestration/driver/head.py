@@ -15,8 +15,8 @@ LOOK_S, SILENT_S = 5.0, 40.0
 def prepare_ray() -> None:
     """Set what Ray reads once, when it is imported: no usage reports and, for a Ray of our own, a secret and no idle workers.
 
-    Left to itself Ray writes a secret to the home folder. From then on every `ray start` asks for it, while
-    `ray job submit` does not send it.
+    Left to itself Ray writes a secret to the home folder. From then on every `ray start` asks for it, while clients send
+    it only with RAY_AUTH_MODE=token.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "RAY_ADDRESS" in os.environ:
