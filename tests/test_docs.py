@@ -33,7 +33,8 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "deploy" / "README.md", *sorte
 WRITTEN = [page for page in PAGES if page != cli_page.PAGE]
 PACKAGES = ("trainer", "orchestration", "analysis")
 FOREIGN = {  # options of pytest, pip, ray, sbatch and others
-    "--dist", "--nodes", "--address", "--working-dir", "--standalone", "--nproc_per_node", "--device",
+    "--dist", "--nodes", "--address", "--working-dir", "--standalone", "--nproc_per_node", "--device", "--generate",
+    "--secret",
 }  # fmt: skip
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
