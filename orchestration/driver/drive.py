@@ -95,7 +95,7 @@ def _drive(driver: Driver, *, fresh: bool) -> int:
     if driver.progress.done == len(driver.jobs) or driver.is_over():
         return _conclude(driver)
     prepare_ray()
-    from orchestration.driver.engine import EngineError
+    from orchestration.driver.start.connect import EngineError
 
     directory, care = driver.directory, driver.care
     try:
@@ -130,7 +130,8 @@ def _announce(driver: Driver) -> None:
 
 
 def _run_on_ray(driver: Driver) -> None:
-    from orchestration.driver.engine import Pool, cluster
+    from orchestration.driver.engine import Pool
+    from orchestration.driver.start.connect import cluster
 
     def head_gone() -> None:
         """Exit with the code of a sweep that is not complete, before Ray exits with that of a verdict."""
@@ -142,8 +143,8 @@ def _run_on_ray(driver: Driver) -> None:
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     click.echo("Starting Ray.")
     threading.Thread(target=_load_reports, daemon=True).start()
-    with cluster(head_gone):
-        driver.pool = Pool(driver.size, driver, wait_s=60 * driver.care.wait_for_nodes)
+    with cluster(head_gone) as found:
+        driver.pool = Pool(driver.size, driver, wait_s=60 * driver.care.wait_for_nodes, cause=found.cause)
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or not nohup:
                 signal.signal(number, _stop)  # after Ray has set its own

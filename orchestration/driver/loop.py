@@ -145,9 +145,13 @@ class Driver:
         self.progress.ended(order, manifest)
         if self.is_over():
             self.pool.clear()
+        elif end.cause is not None and end.cause == job.cause:  # a third time would not help
+            if not self.pool.begun:
+                raise StopError(f"{order.name} cannot be started: {end.reason}.")
         elif manifest.state == "lost" and job.has_attempts_left(order, self.care.max_attempts):
             job.order = self.order(job, order.attempt + 1)
             self.say(f"{order.name}: attempt {job.order.attempt} of the same seed follows.")
+            job.cause = end.cause
             self.pool.submit(job.order, lost_on=node, first=True)
 
     def refused(self, job: Job, order: RunOrder, node: str, reason: str | None) -> None:
