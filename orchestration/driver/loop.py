@@ -147,7 +147,7 @@ class Driver:
             self.pool.clear()
         elif end.cause is not None and end.cause == job.cause:  # a third time would not help
             if not self.pool.begun:
-                raise StopError(f"{order.name} cannot be started: {end.reason}.")
+                raise StopError(f"{end.reason}.")
         elif manifest.state == "lost" and job.has_attempts_left(order, self.care.max_attempts):
             job.order = self.order(job, order.attempt + 1)
             self.say(f"{order.name}: attempt {job.order.attempt} of the same seed follows.")

@@ -27,7 +27,12 @@ def refusal(address: str) -> str | None:
         trouble = f"nothing answers within {ANSWER_S:g} s"
     except OSError as error:
         trouble = error.strerror or str(error)
-    return f"Ray does not answer at RAY_ADDRESS={address}: {trouble}. {DO}." if trouble else None
+    return no_ray(address, trouble) if trouble else None
+
+
+def no_ray(address: str, trouble: str) -> str:
+    """Return the sentence for an address at which no Ray can be used."""
+    return f"Ray does not answer at RAY_ADDRESS={address}: {trouble}. {DO}."
 
 
 def _trouble(host: str, port: int) -> str | None:

@@ -17,11 +17,12 @@ from ray._private import worker
 
 from analysis.untrusted.refusal import SeedproofError
 from orchestration.driver.head import watch_head
-from orchestration.driver.start.address import refusal
+from orchestration.driver.start.address import ANSWER_S, no_ray, refusal
 from orchestration.driver.start.logs import Cause, RayLogs, cause_in
 from orchestration.driver.start.place import Place, place
 
 ASK_S = 5.0
+MOST_SAID = 300  # characters of an error of Ray's
 NOWHERE = Path("/nonexistent")
 
 
@@ -58,8 +59,10 @@ def cluster(head_gone: Callable[[], None]) -> Iterator[Cluster]:
         raise EngineError(why)
     over = threading.Event()
     with ExitStack() as stack:
-        here = stack.enter_context(place(os.environ))
+        here = stack.enter_context(place(os.environ, own=not address))
         stack.enter_context(quiet(here.said))
+        if address not in ("", "auto") and (trouble := _trouble_of(address)):
+            raise EngineError(no_ray(address, trouble))
         _connect(address, here)
         stack.callback(over.set)
         stack.callback(ray.shutdown)
@@ -67,6 +70,24 @@ def cluster(head_gone: Callable[[], None]) -> Iterator[Cluster]:
         node = worker._global_node
         logs = Path(node.get_session_dir_path()) / "logs" if node is not None else NOWHERE
         yield Cluster(logs=RayLogs(logs), here=ray.util.get_node_ip_address())
+
+
+def _trouble_of(address: str) -> str | None:
+    """Return why a head cannot be used, None if it can. Ray's own client would try for minutes, so a thread of its own asks."""
+    said: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            client = ray._raylet.GcsClient(address=address)
+            client.internal_kv_get(b"", namespace=b"healthcheck", timeout=ASK_S)
+            said.append(None)
+        except Exception as error:
+            said.append(f"what listens there is not Ray's head ({' '.join(str(error).split())})")
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ANSWER_S)
+    return said[0] if said else f"Ray's head does not answer within {ANSWER_S:g} s"
 
 
 def _connect(address: str, here: Place) -> None:
@@ -81,10 +102,10 @@ def _connect(address: str, here: Place) -> None:
         runtime_env["py_executable"] = shlex.quote(sys.executable)  # Ray gives it to a shell as it is
     try:
         ray.init(log_to_driver=False, logging_level="error", runtime_env=runtime_env, **options)
-    except Exception as error:  # Ray raises what it likes
+    except (Exception, SystemExit) as error:  # Ray raises what it likes
         where = f"at RAY_ADDRESS={address}" if address else "on this machine"
         found = cause_in(f"{error}\n{here.said.read_text(errors='replace')}", "Ray says")
-        why = found.sentence if found else " ".join(str(error).split()) or type(error).__name__
+        why = found.sentence if found else " ".join(str(error).split())[:MOST_SAID] or type(error).__name__
         raise EngineError(f"Ray {where} cannot be reached or started: {why}") from error
 
 

@@ -34,16 +34,20 @@ class Place:
 
 
 @contextmanager
-def place(environment: Mapping[str, str]) -> Iterator[Place]:
-    """Yield where Ray may write, and remove it afterwards; what the user named by RAY_TMPDIR stays. Raises UsageError."""
-    if given := environment.get("RAY_TMPDIR"):
+def place(environment: Mapping[str, str], *, own: bool) -> Iterator[Place]:
+    """Yield where Ray may write, and remove it afterwards; what the user named by RAY_TMPDIR stays. Raises UsageError.
+
+    own: a Ray of our own is to be started; on a cluster the folder only takes what is printed.
+    """
+    if own and (given := environment.get("RAY_TMPDIR")):
         folder = Path(given) / "ray"
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
         if why := unusable(given, len("/ray")):
             raise UsageError(f"RAY_TMPDIR={given} cannot be used: {why}; name another folder, or leave it out.")
-        folder.mkdir(parents=True, exist_ok=True)
         yield Place(ray=folder, said=folder / f"driver-{os.getpid()}.err")
         return
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=short_folder(environment)))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=short_folder(environment) if own else None))
     try:
         yield Place(ray=folder, said=folder / "driver.err")
     finally:
@@ -74,18 +78,11 @@ def unusable(folder: str, more: int) -> str | None:
         return "it does not begin with /"
     if len(folder.rstrip("/")) > longest:
         return f"it has {len(folder)} bytes and a socket's name leaves room for {longest}"
-    with suppress(FileNotFoundError):
-        return None if os.path.isdir(folder) and _writable(folder) else "it cannot be written to"
-    return "it does not exist"
-
-
-def _writable(folder: str) -> bool:
-    """Try it: a read-only or full disk shows only then."""
+    if not os.path.exists(folder):
+        return "it does not exist"
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=folder) as file:  # a read-only or full disk shows only then
             file.write(bytes(4096))
-    except FileNotFoundError:
-        raise
     except OSError:
-        return False
-    return True
+        return "it cannot be written to"
+    return None
