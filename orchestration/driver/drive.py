@@ -95,7 +95,7 @@ def _drive(driver: Driver, *, fresh: bool) -> int:
     if not any(map(driver.may_run, driver.jobs.values())) or driver.is_over():
         return _conclude(driver)
     token = prepare_ray()
-    from orchestration.driver.engine import EngineError
+    from orchestration.driver.start.connect import EngineError
 
     directory, care = driver.directory, driver.care
     try:
@@ -130,7 +130,8 @@ def _announce(driver: Driver) -> None:
 
 
 def _run_on_ray(driver: Driver, token: str | None) -> None:
-    from orchestration.driver.engine import Pool, cluster
+    from orchestration.driver.engine import Pool
+    from orchestration.driver.start.connect import cluster
 
     def head_gone() -> None:
         """Exit with the code of a sweep that is not complete, before Ray exits with that of a verdict."""
@@ -142,10 +143,10 @@ def _run_on_ray(driver: Driver, token: str | None) -> None:
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     click.echo("Starting Ray.")
     threading.Thread(target=_load_reports, daemon=True).start()
-    with cluster(head_gone, dashboard=driver.care.dashboard) as url:
+    with cluster(head_gone, dashboard=driver.care.dashboard) as found:
         if driver.care.dashboard:
-            click.echo(where_dashboard(url, token))
-        driver.pool = Pool(driver.size, driver, wait_s=60 * driver.care.wait_for_nodes)
+            click.echo(where_dashboard(found.dashboard, token))
+        driver.pool = Pool(driver.size, driver, wait_s=60 * driver.care.wait_for_nodes, cause=found.cause)
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or not nohup:
                 signal.signal(number, _stop)  # after Ray has set its own

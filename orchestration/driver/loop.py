@@ -162,9 +162,13 @@ class Driver:
         self.progress.ended(order, manifest)
         if self.is_over():
             self.pool.clear()
+        elif end.cause is not None and end.cause == job.cause:  # a third time would not help
+            if not self.pool.begun:
+                raise StopError(f"{end.reason}.")
         elif self.may_run(job):
             job.order = self.order(job, job.next_attempt)
             self.say(f"{order.name}: attempt {job.order.attempt} of the same seed follows.")
+            job.cause = end.cause
             self.pool.submit(job.order, lost_on=node, first=True)
 
     def may_run(self, job: Job) -> bool:

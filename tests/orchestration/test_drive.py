@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,6 +117,31 @@ def test_no_run_starts_once_the_frozen_script_was_changed(driver: Any) -> None:
     with pytest.raises(StopError, match=r"script.py was changed after the plan was frozen"):
         driver.started(order_of(driver), "A")
     assert not driver.journal.tells
+
+
+def test_a_run_that_cannot_be_started_twice_for_the_same_cause_is_not_tried_again(driver: Any) -> None:
+    driver.plan = replace(driver.plan, max_attempts=9)
+    driver.pool.begun = 0
+    full = Ended(state="lost", reason="the node is full", cause="memory")
+    driver.ended(order_of(driver), "A", full)
+    driver.ended(driver.submitted[-1][0], "A", Ended(state="lost", reason="no Python", cause="interpreter"))
+    driver.ended(driver.submitted[-1][0], "A", LOST)
+    driver.ended(driver.submitted[-1][0], "A", full)
+    assert len(driver.submitted) == 4
+    with pytest.raises(StopError, match="the node is full"):
+        driver.ended(driver.submitted[-1][0], "A", full)
+    assert json.loads((driver.submitted[-1][0].folder / "run.json").read_text())["reason"] == "the node is full"
+
+
+def test_where_other_runs_begin_the_sweep_goes_on_without_the_run_that_cannot(driver: Any) -> None:
+    driver.plan = replace(driver.plan, max_attempts=9)
+    driver.pool.begun = 1
+    for _ in range(2):
+        driver.ended(
+            order_of(driver) if not driver.submitted else driver.submitted[-1][0], "A", replace(LOST, cause="disk")
+        )
+    assert len(driver.submitted) == 1
+    assert job_of(driver).state == "lost"
 
 
 def test_a_result_is_copied_before_the_journal_tells_of_it(driver: Any) -> None:
