@@ -81,7 +81,7 @@ def _opened(url: str, directory: Path, *, fresh: bool) -> Storage:
     from orchestration.disk.storage import Storage  # loads pyarrow
 
     try:
-        return Storage(url, directory)
+        return Storage(url, directory, fresh=fresh)
     except (SweepError, HeldError):
         if fresh:
             (directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
