@@ -50,6 +50,8 @@ def make_case(asked: Asked) -> Case:
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)
         case = _in_planned_order(case)
+        if _is_lost_already(case):
+            return case
         if case.rules.has_test or not case.runs:
             check_results(case.runs, case.where, _fewest(case))
         case = _with_control(asked, case) if case.rules.has_test else replace(case, sota=None)
@@ -130,6 +132,12 @@ def _in_planned_order(case: Case) -> Case:
         left_out=case.left_out + others,
         not_counted=case.not_counted + tuple(one.result.log for one in others if one.result.state in DONE),
     )
+
+
+def _is_lost_already(case: Case) -> bool:
+    """Return whether a run failed that one test needs: it counts as a loss, whatever becomes of those without a result."""
+    waiting = any(run.state not in DONE for run in case.runs + case.control)
+    return waiting and case.looks is None and case.rules.has_test and bool(case.failed)
 
 
 def _with_control(asked: Asked, case: Case) -> Case:

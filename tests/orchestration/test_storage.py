@@ -252,7 +252,9 @@ def test_a_new_sweep_takes_over_nothing_though_the_plans_are_one(
         (there(url) / name).parent.mkdir(parents=True, exist_ok=True)
         (there(url) / name).write_bytes((frozen("first") / "plan.json").read_bytes() if name == "plan.json" else b"{}")
     before, second = contents(there(url)), frozen("second")
-    with pytest.raises(StorageError, match=r"already holds a sweep with the name mine: continue it with `sweep resume "):
+    with pytest.raises(
+        StorageError, match=r"already holds a sweep with the name mine: continue it with `sweep resume "
+    ):
         carry_out(second, Care(storage=url), fresh=True)
     assert contents(there(url)) == before
     assert not (second / "plan.json").exists()  # nothing ran: another --storage may be named
