@@ -16,6 +16,7 @@ from analysis.evidence.gather import Gathered, gather
 from analysis.evidence.history import History
 from analysis.evidence.look_plan import LookPlan, asked_looks, planned_looks
 from analysis.evidence.options import Asked, check_design, check_something_to_beat, check_unit_of_sota, out_of_range
+from analysis.evidence.registered.against import with_registry
 from analysis.evidence.usable import check_one_metric, check_results
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut, Why
@@ -47,6 +48,8 @@ def make_case(asked: Asked) -> Case:
         case = _with_runs(asked, case, gathered)
         case = _with_planned_control(asked, case)
         case = replace(case, plan=_followed(asked, case, gathered.seeds_aside))
+        if asked.options.registry is not None:
+            case = with_registry(case, asked.options.registry, asked.plan, asked.paths)
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)
         case = _in_planned_order(case)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import posixpath
 import secrets
+import shutil
 import tempfile
 import time
+import weakref
 from pathlib import Path
 from typing import Protocol
 
@@ -62,8 +64,9 @@ class _GitBranch:
 
     def __init__(self, branch: Branch) -> None:
         self._branch = branch
-        self._room = tempfile.TemporaryDirectory(prefix="seedproof-registry-")
-        self._folder = Path(self._room.name) / "git"
+        self._room = Path(tempfile.mkdtemp(prefix="seedproof-registry-"))
+        weakref.finalize(self, shutil.rmtree, self._room, ignore_errors=True)
+        self._folder = self._room / "git"
         try:
             git(self._folder, "init", "--quiet", "--bare")
         except OSError as error:
@@ -100,7 +103,7 @@ class _GitBranch:
         return bool(git(self._folder, "ls-tree", commit, "--", name))
 
     def _commit(self, base: str | None, name: str, content: bytes) -> str:
-        index = Path(self._room.name) / "index"
+        index = self._room / "index"
         git(self._folder, "read-tree", base or "--empty", index=index)
         blob = git(self._folder, "hash-object", "-w", "--stdin", given=content).decode().strip()
         git(self._folder, "update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", index=index)

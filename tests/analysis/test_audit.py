@@ -231,6 +231,8 @@ def test_a_clean_record_comes_out_clean(record: Record) -> None:
 
 
 JUDGED = {
+    "attempts-left-out",
+    "not-registered",
     "plan-not-followed",
     "rules-changed",
     "spread-too-small",
