@@ -86,10 +86,12 @@ def _driven(driver: Driver, *, fresh: bool) -> int:
         code = _drive(driver, fresh=fresh)
         return code
     finally:
-        told, verdict = "The sweep ended without a verdict.", None
-        if driver.verdict is not None:
-            told, verdict = driver.verdict.reason, driver.verdict.gate
-        driver.notifier.tell("stopped" if verdict is None else "verdict", told, verdict=verdict, exit_code=code)
+        verdict = driver.verdict
+        if verdict is None:
+            driver.notifier.tell("stopped", "The sweep ended without a verdict.", exit_code=code)
+        else:
+            more = {"verdict": verdict.verdict, "gate": verdict.gate, "exit_code": code}
+            driver.notifier.tell("verdict", verdict.reason, **more)
         driver.notifier.close()
 
 

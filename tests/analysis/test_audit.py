@@ -237,7 +237,7 @@ JUDGED = {
     "rules-changed",
     "spread-too-small",
     "evidence-removed",
-}  # need a plan, a verdict or a commit: test_planned.py, test_judge.py, test_action.py
+}  # need a plan, a registry, a verdict or a commit: test_registry.py, test_planned.py, test_judge.py, test_action.py
 
 
 GRAVE = {  # the rows of these are errors, which the codes are not by default
