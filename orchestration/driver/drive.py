@@ -16,9 +16,11 @@ import click
 
 from analysis.sweepdir.layout import FRAME, PLAN, REPORT_HTML, REPORT_MARKDOWN, VERDICT, SweepError
 from analysis.sweepdir.plan import check_drivable, read_sweep_plan
+from analysis.sweepdir.registry import RegistryError
 from analysis.untrusted.refusal import SeedproofError
-from analysis.verdict.verdict import SUPPORTED
+from analysis.verdict.verdict import CONTINUE, SUPPORTED, UNUSABLE
 from orchestration.disk.lock import HeldError, Lock
+from orchestration.driver.buying.smoke import SmokeError, seed_outside, smoke
 from orchestration.driver.care import EXIT_RUN_FAILED, Care, not_complete
 from orchestration.driver.conclude import write_reports
 from orchestration.driver.head import prepare_ray, where_dashboard
@@ -60,7 +62,7 @@ def _locked(directory: Path, care: Care, *, fresh: bool) -> int:
         plan = read_sweep_plan(directory)
         check_drivable(plan, directory)
         care.check(plan)
-        code = _drive(Driver(directory, plan, care, lock, storage), fresh=fresh)
+        code = _driven(Driver(directory, plan, care, lock, storage), fresh=fresh)
     except (SeedproofError, OSError):
         raise
     except Exception as error:  # of Ray, or a bug of ours: there is no verdict, so not the exit code of one
@@ -77,11 +79,27 @@ def _locked(directory: Path, care: Care, *, fresh: bool) -> int:
     return code
 
 
+def _driven(driver: Driver, *, fresh: bool) -> int:
+    """Run the sweep; tell the user's command how it ended, however that was. Return the exit code."""
+    code = None
+    try:
+        code = _drive(driver, fresh=fresh)
+        return code
+    finally:
+        verdict = driver.verdict
+        if verdict is None:
+            driver.notifier.tell("stopped", "The sweep ended without a verdict.", exit_code=code)
+        else:
+            more = {"verdict": verdict.verdict, "gate": verdict.gate, "exit_code": code}
+            driver.notifier.tell("verdict", verdict.reason, **more)
+        driver.notifier.close()
+
+
 def _opened(url: str, directory: Path, *, fresh: bool) -> Storage:
     from orchestration.disk.storage import Storage  # loads pyarrow
 
     try:
-        return Storage(url, directory)
+        return Storage(url, directory, fresh=fresh)
     except (SweepError, HeldError):
         if fresh:
             (directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
@@ -99,9 +117,11 @@ def _drive(driver: Driver, *, fresh: bool) -> int:
 
     directory, care = driver.directory, driver.care
     try:
+        driver.registrar.open()
+        driver.notifier.tell("start", f"{len(driver.jobs) - driver.progress.done} runs are to be made.")
         _run_on_ray(driver, token)
-    except EngineError as error:
-        if fresh and not any(path.is_dir() for path in directory.glob("*/seed-*")):
+    except (EngineError, RegistryError, SmokeError) as error:
+        if fresh and not driver.has_begun():
             (directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
             raise
         return not_complete(directory, care, f"Error: {error}")
@@ -151,11 +171,26 @@ def _run_on_ray(driver: Driver, token: str | None) -> None:
             if number != signal.SIGHUP or not nohup:
                 signal.signal(number, _stop)  # after Ray has set its own
         try:
+            if driver.care.smoke and not driver.has_begun():
+                _smoke(driver)
             driver.run_out()
         except BaseException as error:
             driver.stop("the sweep was stopped" if isinstance(error, KeyboardInterrupt) else str(error))
             raise
-        driver.stop(driver.looks.why)
+        driver.stop(driver.limit or driver.looks.why)
+
+
+def _smoke(driver: Driver) -> None:
+    """Try a few steps of each arm on one node of the cluster. Raises SmokeError."""
+    from orchestration.driver.engine import Pool
+
+    seed, wait_s = seed_outside(driver.plan.seeds), 60 * driver.care.wait_for_nodes
+    smoke(
+        lambda job: driver.order(job, 1),
+        dict.fromkeys(driver.plan.arms, seed),
+        driver.say,
+        lambda heard: Pool(driver.size, heard, wait_s=wait_s),
+    )
 
 
 def _load_reports() -> None:
@@ -178,6 +213,7 @@ def _conclude(driver: Driver) -> int:
     """
     driver.journal.check_content()  # the verdict rests on it
     verdict, counted = write_reports(driver.directory, driver.plan), driver.plan.seeds
+    driver.verdict = verdict
     driver.copy(*(driver.directory / name for name in (FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML)))
     if verdict.sequential is not None and verdict.verdict is SUPPORTED:
         counted = counted[: verdict.sequential.taken]
@@ -187,6 +223,9 @@ def _conclude(driver: Driver) -> int:
             "" if job.state == "failed" or driver.may_run(job) else f" (all {driver.plan.max_attempts} attempts lost)"
         )
         click.echo(f"Error: {job.arm} seed {job.seed} has no result: {job.state}: {job.reason}{over}", err=True)
+    unspent = driver.limit if verdict.verdict in (CONTINUE, UNUSABLE) else None
+    if unspent is not None:
+        return not_complete(driver.directory, driver.care, f"Error: {unspent}")
     if any(driver.may_run(job) for job in bad):
         not_complete(driver.directory, driver.care)
     return EXIT_RUN_FAILED if bad else verdict.exit_code

@@ -243,7 +243,7 @@ class Pool:
 
     def _deal(self, group: PlacementGroup, node: str) -> None:
         """Start a run in a group, or give the group back."""
-        order = self._queue.take(node, self._nodes())
+        order = self._queue.take(node, self._nodes(), self._listener.may_start)
         if order is None:
             remove_placement_group(group)
             return

@@ -15,8 +15,12 @@ from analysis.sweepdir.layout import TRAIN_LOG, SweepError, attempt_folder, atte
 from analysis.sweepdir.manifest import RunManifest, attempts_of
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.refusal import SeedproofError
+from analysis.verdict.verdict import Verdict
 from orchestration.disk.journal import DRIVER_GONE, Journal
 from orchestration.disk.lock import Lock
+from orchestration.driver.buying.budget import Budget, spent_before
+from orchestration.driver.buying.notify import LOSSES, Notifier
+from orchestration.driver.buying.register import Registrar
 from orchestration.driver.care import EXIT_RUN_FAILED, Care
 from orchestration.driver.dealing import Size
 from orchestration.driver.job import Job
@@ -40,7 +44,10 @@ class StopError(SeedproofError):
 
 
 class Driver:
-    """One driver's work on one sweep. `pool` is set once Ray runs."""
+    """One driver's work on one sweep. `pool` is set once Ray runs.
+
+    limit: why no more may be spent, once that is so. verdict: once the sweep has one.
+    """
 
     pool: Pool
 
@@ -54,7 +61,14 @@ class Driver:
         self.jobs = {(arm, seed): Job(arm=arm, seed=seed) for seed in plan.seeds for arm in plan.arms}
         self.progress = Progress(len(self.jobs))
         self.say = self.progress.say
-        self.looks = Looks(directory, plan, self.say)
+        self.looks = Looks(directory, plan, self.say, keep_going=care.keep_going)
+        self.notifier = Notifier(care.notify, {"sweep": directory.name, "plan": plan.sha256}, self.say)
+        self.registrar = Registrar(care.registry, plan, lock, self.say)
+        gpus, cpus = self.size.gpus, self.size.cpus
+        unit = "GPU-hours" if gpus else "core-hours"
+        self.budget = Budget(limit_h=care.max_gpu_hours, units=gpus or cpus, unit=unit, past_s=spent_before(directory))
+        self.limit: str | None = None
+        self.verdict: Verdict | None = None
         self.journal = Journal(directory)
         self.next_gauge = 0.0
 
@@ -115,6 +129,9 @@ class Driver:
             self.copy(order.folder)  # before the journal tells of it
         self.journal.write(order.key, state, reason, node, **end)
         self.copy(self.journal.path)
+        self.budget.note(order.key, state)
+        if state in LOSSES:
+            self.notifier.tell(state, f"{order.name}: {state}: {reason}", **order.key._asdict())
 
     def over(self, order: RunOrder, end: RunManifest, node: str | None = None) -> None:
         """Journal how an attempt ended, by what its worker told or the driver read, never by a file in the run's folder."""
@@ -134,6 +151,14 @@ class Driver:
         manifest = give_up(order, state, reason)
         self.over(order, manifest)
         return manifest
+
+    def may_start(self, order: RunOrder) -> bool:
+        """Say whether a run may start: it fits what may be spent, and it is registered."""
+        if not self.budget.holds_another:
+            self.limit = self.budget.sentence()
+            self.pool.clear()
+            return False
+        return self.registrar.has(order.key)
 
     def started(self, order: RunOrder, node: str) -> None:
         try:
@@ -191,6 +216,10 @@ class Driver:
         """Return whether no more seeds are needed."""
         return self.looks.over({key: job.state for key, job in self.jobs.items()})
 
+    def has_begun(self) -> bool:
+        """Return whether anything of the plan was ever started."""
+        return any(path.is_dir() for path in self.directory.glob("*/seed-*"))
+
     def running(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.state == "running"]
 
@@ -202,9 +231,13 @@ class Driver:
             if where := self.taken_at():
                 raise StopError(f"another driver has taken over the sweep at {where}.")
             self.journal.check()
+            if (why := self.registrar.given_up(self.care.stall_timeout)) and not self.running():
+                raise StopError(why)
             self.progress.tick()
             self.gauge()
-            if self.is_over():
+            if self.budget.used_up:
+                self.limit = self.budget.sentence()
+            if self.is_over() or self.budget.used_up:
                 return
             self.submit_due()
 

@@ -38,7 +38,7 @@ def driver(tmp_path: Path) -> Iterator[Any]:
     found: Any = Driver(tmp_path / "sweep", read_plan(tmp_path / "sweep"), Care(), lock, None)
     found.settle()
     found.submitted = []
-    found.pool = SimpleNamespace(submit=lambda order, **more: found.submitted.append((order, more)))
+    found.pool = SimpleNamespace(submit=lambda order, **more: found.submitted.append((order, more)), clear=lambda: None)
     yield found
     found.lock.release()
 
@@ -318,7 +318,7 @@ def test_a_run_from_another_disk_is_filled_and_what_is_half_there_is_cleared(dri
 
 def test_the_options_that_differ_from_the_usual_are_named() -> None:
     assert Care().words() == []
-    care = Care(deadline=90.0, wait_for_nodes=0.5, storage="s3://a b")
+    care = Care(deadline=90.0, wait_for_nodes=0.5, storage="s3://a b", keep_going=True)
     assert care.words() == [
         "--deadline",
         "90",
@@ -326,4 +326,5 @@ def test_the_options_that_differ_from_the_usual_are_named() -> None:
         "0.5",
         "--storage",
         "s3://a b",
+        "--keep-going",
     ]

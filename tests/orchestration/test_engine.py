@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from analysis.sweepdir.journal import Attempt
 from orchestration.driver import dealing, engine, head
 from orchestration.driver.start.connect import EngineError
 from orchestration.driver.start.logs import Cause
@@ -103,6 +104,10 @@ class Heard:
         self.runs: list[tuple[str, int, str]] = []
         self.ends: list[tuple[str, str]] = []
         self.then = then
+        self.not_yet: set[Attempt] = set()
+
+    def may_start(self, order: RunOrder) -> bool:
+        return order.key not in self.not_yet
 
     def started(self, order: RunOrder, node: str) -> None:
         self.runs.append((order.arm, order.seed, node))
@@ -201,6 +206,23 @@ def test_a_lost_run_goes_first_and_to_another_node(fake: Callable[..., FakeRay])
     assert [node for _, node in tries] == ["A", "B"]
     assert tries[1][0] <= 3
     assert len(heard.runs) == 21
+
+
+def test_a_run_that_may_not_start_yet_waits_and_its_node_rests(
+    fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dealing, "REST_S", 0.1)
+    ray, heard, (one,) = fake("A"), Heard(), orders(1)
+    heard.not_yet.add(one.key)
+    pool = pool_of(heard, good, [one])
+    for _ in range(3):
+        pool.poll()
+    assert heard.runs == []
+    assert ray.groups == []
+    heard.not_yet.clear()
+    run_out(pool)
+    assert heard.runs == [("candidate", 0, "A")]
+    assert ray.asked < 60
 
 
 def test_a_lost_run_does_not_wait_for_ever_for_another_node(

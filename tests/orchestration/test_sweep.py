@@ -43,9 +43,10 @@ fault = os.environ.get("FAULT")
 value = float(os.environ.get("BASE", "1.2")) + random.gauss(0, 0.001)
 if rank == 0:
     print("world_size:8\\nTotal submission size: 12000000 bytes", flush=True)  # what the rules cap
-for step in range(3):
+steps = int(os.environ.get("STEPS", "3"))
+for step in range(steps):
     if rank == 0:
-        print(f"step:{step}/3 train_loss:{3 - step} train_time:{step + 1}ms", flush=True)
+        print(f"step:{step}/{steps} train_loss:{3 - step} train_time:{step + 1}ms", flush=True)
     time.sleep(float(os.environ.get("PAUSE", "0")))
 if fault == "exit" and os.environ["SEED"] == "2":
     raise SystemExit(3)
@@ -250,7 +251,7 @@ def test_failed_runs_leave_with_4_and_name_the_log(
     python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path, fault: str, reason: str
 ) -> None:
     output = tmp_path / "out"
-    more = ("--sota", "1.3", "--seeds", "1,2", "--env", f"FAULT={fault}")
+    more = ("--sota", "1.3", "--seeds", "1,2", "--env", f"FAULT={fault}", "--keep-going")
     found = python(*sweep_arguments(script, output, *more), env=private_ray)
     assert found.returncode == 4, found.stdout + found.stderr
     log = output / "candidate/seed-2/attempt-1/train.log"
@@ -258,6 +259,30 @@ def test_failed_runs_leave_with_4_and_name_the_log(
     check = python("-m", "analysis.significance", "check", output)
     assert check.returncode == 1
     assert "counts as a loss" in check.stdout
+
+
+@pytest.mark.slow
+def test_a_sweep_is_tried_first_entered_in_a_registry_and_told_of(
+    python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
+) -> None:
+    tell, heard, output, url = tmp_path / "tell.py", tmp_path / "heard", tmp_path / "out", f"file://{tmp_path}/registry"
+    tell.write_text(f"import sys\nopen({str(heard)!r}, 'a').write(sys.stdin.read())\n")
+    more = ("--sota", "1.3", "--seeds", "1,2", "--env", "STEPS=12", "--env", "PAUSE=0.2", "--smoke")
+    more += ("--max-gpu-hours", "1", "--registry", url, "--notify", shlex.join([sys.executable, str(tell)]))
+    found = python(*sweep_arguments(script, output, *more), env=private_ray)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert json.loads((output / "smoke/candidate/attempt-1/run.json").read_text())["state"] == "stopped"
+    assert b"step:11/" not in (output / "smoke/candidate/attempt-1/train.log").read_bytes()
+    told = [json.loads(line) for line in heard.read_text().splitlines()]
+    assert [one["event"] for one in told] == ["start", "verdict"]
+    assert told[-1]["verdict"] == "supported"
+    checked = python("-m", "analysis.significance", "report", output, "--registry", url, "--format", "json")
+    registry = json.loads(checked.stdout)["registry"]
+    assert [(one["seed"], one["in_evidence"]) for one in registry["attempts"]] in (
+        [(1, True), (2, True)],
+        [(2, True), (1, True)],
+    )
+    assert registry["entered"] <= min(one["entered"] for one in registry["attempts"])
 
 
 @pytest.mark.slow
