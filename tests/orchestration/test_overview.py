@@ -252,7 +252,7 @@ def test_a_dataset_is_one_table_for_pandas_arrow_and_duckdb(command: Run, readab
         import duckdb
     except ModuleNotFoundError:
         return
-    (count,) = duckdb.sql(f"FROM '{output}/**/*.parquet'").count("*").fetchone()
+    ((count,),) = duckdb.sql(f"FROM '{output}/**/*.parquet'").count("*").fetchall()
     assert count == 8
 
 
