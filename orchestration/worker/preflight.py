@@ -71,6 +71,8 @@ def _read(pid: int, name: str) -> bytes:
 
 def no_room(folder: Path) -> str | None:
     """Return why a run must not start on this disk, or None."""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{folder} is on a read-only file system"
     free = shutil.disk_usage(folder).free
     if free >= LEAST_FREE_BYTES:
         return None
