@@ -61,7 +61,7 @@ def drive(directory: Path) -> None:
     from orchestration.driver import engine
 
     engine.Pool = functools.partial(engine.Pool, work=pretend)  # type: ignore[misc, assignment]
-    code = carry_out(directory, Care(max_attempts=20, wait_for_nodes=2.0))
+    code = carry_out(directory, Care(wait_for_nodes=2.0))
     directory.with_name("driver_mib").write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
     sys.exit(code)
 
@@ -94,7 +94,9 @@ def simulate(seeds: int, nodes: int, losses: float) -> dict[str, Any]:
     script.write_text("print('simulated')\n")
     control.write_text("[env]\nA = 1\n")
     named = ",".join(map(str, range(seeds // 2))) + ","
-    asked = Asked(script=script, control=control, seeds=named, sota=1.3, gpus_per_run=GPUS, cpus_per_run=GPUS)
+    asked = Asked(
+        script=script, control=control, seeds=named, sota=1.3, gpus_per_run=GPUS, cpus_per_run=GPUS, max_attempts=20
+    )
     freeze(make_plan(asked), directory)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:

@@ -25,7 +25,7 @@ echo "$directory holds a plan: resuming it. Of the options, only those of sweep 
 kept=()
 while (($#)); do
     case ${1%%=*} in
-        --max-attempts | --stall-timeout | --deadline | --wait-for-nodes | --storage | --parallel)
+        --stall-timeout | --deadline | --wait-for-nodes | --storage | --parallel)
             kept+=("$1")
             [[ $1 == *=* ]] || { kept+=("${@:2:1}"); shift; }
             ;;

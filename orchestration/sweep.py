@@ -25,7 +25,7 @@ import click
 
 from analysis.cli import HELP, OUTPUT, ExistingPath, Group, writing
 from analysis.sweepdir.layout import DONE
-from analysis.sweepdir.plan import BOUNDARIES, MOST_LOOKS
+from analysis.sweepdir.plan import BOUNDARIES, MAX_ATTEMPTS, MOST_LOOKS
 from analysis.untrusted.escape import printable
 from analysis.untrusted.refusal import UsageError
 from orchestration.driver.care import Care
@@ -43,9 +43,6 @@ FILE = click.Path(path_type=Path)
 FROM_1, SECONDS = click.IntRange(min=1), click.FloatRange(min=1)
 option = partial(click.option, show_default=True)
 CARE_OPTIONS = (
-    option(
-        "--max-attempts", type=FROM_1, default=USUAL.max_attempts, help="Starts of a seed; only lost runs are retried."
-    ),
     option(
         "--stall-timeout",
         type=SECONDS,
@@ -109,6 +106,12 @@ ASKED_OPTIONS = (
     ),
     option(
         "--cpus-per-run", type=FROM_1, help="CPUs, and without GPUs ranks, of one run.  [default: one a GPU, else 1]"
+    ),
+    option(
+        "--max-attempts",
+        type=FROM_1,
+        default=MAX_ATTEMPTS,
+        help="How many attempts of a seed may be lost; each that was is listed with the claim.",
     ),
     option("--accelerator-type", metavar="H100", help="Only on nodes whose GPUs Ray calls this."),
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from analysis.reading.result import Result
 from analysis.rules.ruleset import RulesError, Ruleset, known, load
+from analysis.sweepdir.journal import read_journal
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, DONE, PLAN, SweepError, has_plan, is_sweep, seeds_on_disk
 from analysis.sweepdir.manifest import RunManifest, attempts_of
 from analysis.sweepdir.plan import LARGEST_SCRIPT, DesignKind, Plan, SeedsAre, derive_seeds, read_plan
@@ -101,7 +102,8 @@ def compare(
     there = {run.seed for run in results if run.seed is not None} | set(seeds_aside)
     attempts: Attempts = {}
     if sweep:
-        attempts = {(arm, seed): attempts_of(directory, arm, seed) for arm in arms for seed in plan.seeds}
+        journal = read_journal(directory)
+        attempts = {(arm, seed): attempts_of(directory, arm, seed, journal) for arm in arms for seed in plan.seeds}
         there |= {seed for arm in arms for seed in seeds_on_disk(directory, arm)}
     rerun = {seed for (_, seed), tries in attempts.items() if any(one.state in DONE for one in tries[:-1])}
     done = {key: tries for key, tries in attempts.items() if tries and tries[-1].state in DONE}

@@ -25,6 +25,12 @@ def metrics_of(run: Run, rules: Ruleset) -> Sequence[Metric]:
     return [run.validation] if run.validation is not None and reached else []
 
 
+def last_metric(runs: Sequence[Run], rules: Ruleset) -> Metric | None:
+    """Return the last metric that a log prints, final or of a validation in training; None for a log without."""
+    found = [one for run in runs for one in (run.validation, *run.finals) if one is not None]
+    return max((one for one in found if getattr(one, rules.metric) is not None), key=lambda one: one.line, default=None)
+
+
 def labelled(run: Run, label: str, rules: Ruleset) -> Metric | None:
     """Return the last metric of this label that a run ends in."""
     return next((metric for metric in reversed(metrics_of(run, rules)) if metric.label == label), None)

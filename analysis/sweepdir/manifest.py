@@ -1,27 +1,33 @@
-"""run.json, what is recorded of one attempt, read and checked in this one place; and where each planned run stands."""
+"""run.json, what a run's worker recorded of one attempt, read and checked in this one place; and where each planned run stands.
+
+The driver's journal decides where there is one: the script can write to its run.json.
+"""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from analysis.sweepdir.journal import Attempt, Entry, JournalRead, as_time, number, read_journal
 from analysis.sweepdir.json_files import of_type, read_inside, read_json, table_of
-from analysis.sweepdir.layout import RUN_MANIFEST, STATES, TRAIN_LOG, SweepError, attempt_folders
+from analysis.sweepdir.layout import RUN_MANIFEST, STATES, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.escape import beginning
 from analysis.untrusted.files import leads_out
 
+OF_THE_LOG = ("log_sha256", "log_bytes", "metric", "last", "wall_s")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunManifest:
-    """One attempt's run.json. `table` is the file as written; what it does not say, or says oddly, is None.
+    """One attempt, as its run.json says or, where the sweep has a journal, as that says. What is not said, or oddly, is None.
 
-    script_sha256: the script that ran. log_sha256: the log at the run's end. wall_s: seconds from start to end.
+    script_sha256: the script that ran. log_sha256: the log's first log_bytes bytes; of a run with a result, the whole log.
+    last: the last value of the rules' metric in the log. wall_s: seconds from start to end. table: run.json as written.
     """
 
     state: str
@@ -36,7 +42,9 @@ class RunManifest:
     wall_s: float | None
     script_sha256: str | None
     log_sha256: str | None
+    log_bytes: int | None
     metric: Mapping[str, Any]
+    last: float | None
     table: Mapping[str, Any]
 
     @classmethod
@@ -45,21 +53,23 @@ class RunManifest:
         state = table.get("state")
         if state not in STATES:
             raise SweepError(f"{where}: state is {beginning(state)}; allowed: {', '.join(STATES)}.")
-        wall = table.get("wall_s")
+        log = table_of(table_of(table.get("files")).get(TRAIN_LOG))
         return cls(
             state=state,
             reason=of_type(table.get("reason"), str),
             arm=of_type(table.get("arm"), str),
             seed=of_type(table.get("seed"), int),
             attempt=of_type(table.get("attempt"), int),
-            started=_time(table.get("started")),
-            ended=_time(table.get("ended")),
+            started=as_time(table.get("started")),
+            ended=as_time(table.get("ended")),
             host=of_type(table.get("host"), str),
             ray_node_id=of_type(table.get("ray_node_id"), str),
-            wall_s=float(wall) if isinstance(wall, (int, float)) and math.isfinite(wall) else None,
+            wall_s=number(table.get("wall_s")),
             script_sha256=of_type(table_of(table.get("script")).get("sha256"), str),
-            log_sha256=of_type(table_of(table_of(table.get("files")).get(TRAIN_LOG)).get("sha256"), str),
+            log_sha256=of_type(log.get("sha256"), str),
+            log_bytes=of_type(log.get("bytes"), int),
             metric=table_of(table.get("metric")),
+            last=number(table.get("last")),
             table=table,
         )
 
@@ -73,21 +83,45 @@ def read_manifest(path: Path) -> RunManifest:
     return RunManifest.of(read_json(path), path)
 
 
-def attempts_of(directory: Path, arm: str, seed: int) -> list[RunManifest]:
-    """Read what is recorded of every attempt of a run, in order; an attempt without run.json is left out.
+def attempts_of(directory: Path, arm: str, seed: int, journal: JournalRead) -> list[RunManifest]:
+    """Read what is recorded of every attempt of a run, in order. Raises SweepError.
 
-    Raises SweepError.
+    In a sweep with a journal its attempts are those that the journal names, even one whose folder is gone. In one without,
+    those that have a run.json.
     """
-    folders = (folder for _, folder in sorted(attempt_folders(directory, arm, seed).items()))
-    paths = [folder / RUN_MANIFEST for folder in folders if os.path.isfile(folder / RUN_MANIFEST)]
-    return [RunManifest.of(read_inside(directory, path), path) for path in paths]
+    if journal.runs:
+        keys = [Attempt(arm, seed, number) for number in sorted(journal.of(arm, seed))]
+        return [_told(directory, key, journal.of(arm, seed)[key.attempt]) for key in keys]
+    paths = {number: folder / RUN_MANIFEST for number, folder in sorted(attempt_folders(directory, arm, seed).items())}
+    return [
+        replace(RunManifest.of(read_inside(directory, path), path), arm=arm, seed=seed, attempt=number)
+        for number, path in paths.items()
+        if os.path.isfile(path)
+    ]
+
+
+def _told(directory: Path, key: Attempt, entry: Entry) -> RunManifest:
+    """Return an attempt as the journal tells it; only where it ran, and on what, is taken from its run.json."""
+    path = attempt_folder(directory, *key) / RUN_MANIFEST
+    try:
+        table = read_inside(directory, path) if os.path.lexists(path) else {}
+    except SweepError:  # whatever the script has written there
+        table = {}
+    return replace(
+        RunManifest.of(table | {"state": entry.state}, path),
+        **key._asdict(),
+        reason=entry.reason,
+        started=entry.started,
+        ended=entry.ended,
+        **{name: getattr(entry, name) for name in OF_THE_LOG if entry.tells_of_the_log},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:
     """One planned seed of one arm and its last attempt; `folder` is None before the first attempt.
 
-    log_sha256: the log at the run's end, where run.json has it.
+    attempts: all of them, in order. log_sha256: the log at the run's end, where the journal or run.json has it.
     """
 
     arm: str
@@ -96,38 +130,32 @@ class PlannedRun:
     folder: Path | None = None
     reason: str | None = None
     log_sha256: str | None = None
+    attempts: tuple[RunManifest, ...] = ()
 
 
 def planned_runs(directory: Path, plan: Plan) -> list[PlannedRun]:
     """Return where every planned run stands, candidate first, in the order of the plan's seeds. Raises SweepError."""
-    return [_planned_run(directory, arm, seed) for arm in plan.arms for seed in plan.seeds]
+    journal = read_journal(directory)
+    return [_planned_run(directory, arm, seed, journal) for arm in plan.arms for seed in plan.seeds]
 
 
-def _planned_run(directory: Path, arm: str, seed: int) -> PlannedRun:
-    attempts = attempt_folders(directory, arm, seed)
-    if not attempts:
+def _planned_run(directory: Path, arm: str, seed: int, journal: JournalRead) -> PlannedRun:
+    attempts = attempts_of(directory, arm, seed, journal)
+    numbers = journal.of(arm, seed) if journal.runs else attempt_folders(directory, arm, seed)
+    if not numbers:
         return PlannedRun(arm=arm, seed=seed)
-    folder = attempts[max(attempts)]
+    folder = attempt_folder(directory, arm, seed, max(numbers))
     if leads_out(folder, os.path.realpath(directory)):
         raise SweepError(f"{folder} is a link that leads out of the folder.")
-    path = folder / RUN_MANIFEST
-    if not os.path.isfile(path):
-        return PlannedRun(arm=arm, seed=seed, state="running", folder=folder)
-    manifest = RunManifest.of(read_inside(directory, path), path)
+    if not attempts or attempts[-1].attempt != max(numbers):
+        return PlannedRun(arm=arm, seed=seed, state="running", folder=folder, attempts=tuple(attempts))
+    last = attempts[-1]
     return PlannedRun(
         arm=arm,
         seed=seed,
-        state=manifest.state,
+        state=last.state,
         folder=folder,
-        reason=manifest.reason,
-        log_sha256=manifest.log_sha256,
+        reason=last.reason,
+        log_sha256=last.log_sha256,
+        attempts=tuple(attempts),
     )
-
-
-def _time(value: Any) -> datetime | None:
-    """Return when something happened, in UTC; None where nothing says it with its time zone."""
-    try:
-        found = datetime.fromisoformat(value)
-        return found.astimezone(UTC) if found.tzinfo is not None else None
-    except (TypeError, ValueError, OverflowError):
-        return None

@@ -34,6 +34,7 @@ from analysis.untrusted.files import FileError, read_bounded
 BOUNDARIES = ("flat", "pocock", "obrien-fleming")  # those of analysis.stats.sequential, which loads scipy
 MOST_LOOKS, MOST_SEEDS = 30, 1000
 LARGEST_SCRIPT = 2**22  # bytes
+MAX_ATTEMPTS = 3  # of a plan that does not say how often a run may be lost
 NEEDED = {"ruleset": dict, "arms": dict, "seeds": list, "script": dict}
 WRITTEN_HERE = (PLAN, SCRIPT, EVENTS, LOCK, FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML, *ARMS)
 
@@ -78,7 +79,7 @@ class Script:
 class Plan:
     """A frozen plan. `table` is plan.json as written; what a plan need not say to be judged is None where it does not.
 
-    envs: each arm's environment variables, the candidate's first.
+    envs: each arm's environment variables, the candidate's first. max_attempts: how many attempts of a run may be lost.
     """
 
     sha256: str
@@ -91,6 +92,7 @@ class Plan:
     gpus_per_run: int | None
     cpus_per_run: int | None
     accelerator_type: str | None
+    max_attempts: int
     table: Mapping[str, Any]
 
     @classmethod
@@ -118,6 +120,7 @@ class Plan:
             gpus_per_run=of_type(table.get("gpus_per_run"), int),
             cpus_per_run=of_type(table.get("cpus_per_run"), int),
             accelerator_type=of_type(table.get("accelerator_type"), str),
+            max_attempts=table.get("max_attempts", MAX_ATTEMPTS),
             table=table,
         )
 
@@ -198,14 +201,16 @@ def plan_digest(table: Mapping[str, Any]) -> str:
 def derive_seeds(table: Mapping[str, Any], count: int) -> list[int]:
     """Derive seed_i = SHA-256(plan || i) mod 2^31, in order, without repeats, so that nobody can pick them.
 
-    They depend on the plan without its own digest, its seeds and every path: moving files does not buy other seeds.
+    They depend on the plan without its own digest, its seeds, its limit of attempts and every path: moving files or
+    another limit does not buy other seeds.
     Raises KeyError, TypeError or AttributeError for a plan that lacks what they depend on.
     """
     arms = {
         arm: {name: value for name, value in part["env"].items() if not name.endswith("_PATH")}
         for arm, part in table["arms"].items()
     }
-    digest = plan_digest({**table, "script": table["script"]["sha256"], "arms": arms, "seeds": count})
+    decides = {key: value for key, value in table.items() if key != "max_attempts"}
+    digest = plan_digest({**decides, "script": table["script"]["sha256"], "arms": arms, "seeds": count})
     seeds: dict[int, None] = {}
     index = 0
     while len(seeds) < count:
@@ -221,6 +226,7 @@ def _fault(table: Mapping[str, Any]) -> str | None:
     if not all(isinstance(table.get(key), kind) for key, kind in NEEDED.items()):
         return f" is not a plan of this version: it needs {', '.join(NEEDED)}."
     fault = _seeds_fault(table) or _sota_fault(table.get("sota")) or _arms_fault(table["arms"])
+    fault = fault or _attempts_fault(table.get("max_attempts", MAX_ATTEMPTS))
     fault = fault or design_fault(table.get("design", {"name": DesignKind.FIXED}), len(table["seeds"]))
     return f": {fault}" if fault else None
 
@@ -238,6 +244,12 @@ def _sota_fault(sota: Any) -> str | None:
     if sota is None or (isinstance(sota, (int, float)) and not isinstance(sota, bool) and abs(sota) < 1e6):
         return None
     return f"sota is {beginning(sota)}; it must be a number or null."
+
+
+def _attempts_fault(most: Any) -> str | None:
+    if type(most) is int and 1 <= most < 2**31:
+        return None
+    return f"max_attempts is {beginning(most)}; it must be a whole number of 1 or more."
 
 
 def _arms_fault(arms: dict[str, Any]) -> str | None:

@@ -34,14 +34,6 @@ def write_json(path: Path, content: Mapping[str, Any], *, new: bool = False) -> 
     write_whole(path, json.dumps(content, indent=1) + "\n", new=new)
 
 
-def append_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Append one JSON object as a line, on disk before this returns."""
-    with open(path, "ab") as file:
-        file.write(json.dumps(content).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def file_digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,56 +1,124 @@
-"""The journal of a sweep, events.jsonl: every change of a run's state, appended and on disk before anything follows."""
+"""The journal of a sweep, events.jsonl: every change of a run's state, appended and on disk before anything follows.
+
+It is the driver's word: what ends an attempt says how, and what its log was then. Only the driver writes to it. Whoever
+else does, a run of the sweep for example, ends the sweep.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import time
+from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from analysis.sweepdir.layout import DONE, EVENTS
-from orchestration.disk.files import append_line, now
+from analysis.sweepdir.journal import Attempt, Entry, note, parse
+from analysis.sweepdir.layout import EVENTS, SweepError
+from analysis.sweepdir.manifest import RunManifest
+from orchestration.disk.files import now
+
+DRIVER_GONE = (
+    "its driver went away"  # such an attempt does not count against the limit: the sweep's fault, not the run's
+)
 
 
-class Attempt(NamedTuple):
-    """Names one attempt of a sweep; used as a key."""
+class JournalError(SweepError):
+    """A journal that somebody else has written to."""
 
-    arm: str
-    seed: int
-    attempt: int
+    exit_code = 3
 
 
 class Journal:
-    """Remembers what was written and appends to it. A line that a full disk cut off is skipped.
-
-    begun, ended, finished: the attempts that have started, that have ended, and that ended with a result.
-    """
+    """Remembers what was written and appends to it. A line that a full disk cut off is skipped."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / EVENTS
-        self.begun: set[Attempt] = set()
-        self.ended: set[Attempt] = set()
-        self.finished: set[Attempt] = set()
         written = self.path.read_bytes() if self.path.is_file() else b""
+        self._runs = parse(written).runs
+        self._running_since: dict[Attempt, float] = {}
+        self._size, self._digest = len(written), hashlib.sha256(written)
         if written and not written.endswith(b"\n"):
-            with open(self.path, "ab") as file:
-                file.write(b"\n")
-        for line in written.splitlines():
-            try:
-                event = json.loads(line)
-                self._note(Attempt(event["arm"], event["seed"], event["attempt"]), event["state"])
-            except (ValueError, KeyError, TypeError):
-                continue
+            self._append(b"\n")
 
-    def write(self, attempt: Attempt, state: str, reason: str | None = None, node: str | None = None) -> None:
-        told = {"state": state, "reason": reason, "node": node}
-        append_line(self.path, {"time": now(), **attempt._asdict(), **told})
-        self._note(attempt, state)
+    @property
+    def tells(self) -> bool:
+        """Return whether it tells of any run."""
+        return bool(self._runs)
 
-    def _note(self, attempt: Attempt, state: str) -> None:
+    def of(self, arm: str, seed: int) -> dict[int, Entry]:
+        """Return what it says of the attempts of one run, by their number, in order."""
+        return dict(sorted(self._runs.get((arm, seed), {}).items()))
+
+    def has_ended(self, attempt: Attempt) -> bool:
+        entry = self.of(attempt.arm, attempt.seed).get(attempt.attempt)
+        return entry is not None and entry.has_ended
+
+    def lost(self, arm: str, seed: int) -> int:
+        """Return how many attempts of a run were lost, over all drivers, those aside whose driver went away."""
+        return sum(one.state == "lost" and one.reason != DRIVER_GONE for one in self.of(arm, seed).values())
+
+    def write(
+        self, attempt: Attempt, state: str, reason: str | None = None, node: str | None = None, **end: Any
+    ) -> None:
+        """Append one event. `end`: what an event that ends an attempt says besides, or says otherwise. Raises JournalError, OSError."""
+        event: dict[str, Any] = {"time": now(), **attempt._asdict(), "state": state, "reason": reason, "node": node}
         if state == "running":
-            self.begun.add(attempt)
-        elif state == "pending":  # its node refused it
-            self.begun.discard(attempt)
-        else:
-            self.ended.add(attempt)
-            if state in DONE:
-                self.finished.add(attempt)
+            self._running_since[attempt] = time.monotonic()
+        elif state != "pending":
+            before, since = (
+                self.of(attempt.arm, attempt.seed).get(attempt.attempt),
+                self._running_since.pop(attempt, None),
+            )
+            event["node"] = node or (before and before.node)
+            event |= {"log_sha256": None, "log_bytes": None, "metric": None, "last": None}
+            event["wall_s"] = None if since is None else round(time.monotonic() - since, 3)
+        event |= end
+        self.check()
+        self._append(json.dumps(event).encode() + b"\n")
+        note(self._runs, attempt, event)
+
+    def adopt(self, found: RunManifest) -> None:
+        """Take over an attempt as its run.json tells it, in a sweep that has no journal: its files were handed over."""
+        key = Attempt(found.arm or "", found.seed or 0, found.attempt or 0)
+        said = {name: getattr(found, name) for name in ("log_sha256", "log_bytes", "last", "wall_s")}
+        self.write(key, "running", node=found.ray_node_id, time=_iso(found.started))
+        if found.state not in ("pending", "running"):
+            more = {"metric": dict(found.metric) or None, "time": _iso(found.ended)}
+            self.write(key, found.state, found.reason, found.ray_node_id, **said, **more)
+
+    def _append(self, line: bytes) -> None:
+        """Append to the file, on disk before this returns. What a full disk took only a part of is taken back."""
+        with open(self.path, "ab", buffering=0) as file:
+            try:
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self.path, self._size)
+                raise
+        self._size += len(line)
+        self._digest.update(line)
+
+    def check(self) -> None:
+        """Raise JournalError where the file is not as long as this driver left it."""
+        size = self.path.stat().st_size if self.path.is_file() else 0
+        if size != self._size:
+            raise self._changed(f"has {size} bytes, and the driver left {self._size}")
+
+    def check_content(self) -> None:
+        """Raise JournalError where the file is not, byte for byte, as this driver left it."""
+        self.check()
+        if self._size and hashlib.sha256(self.path.read_bytes()).digest() != self._digest.digest():
+            raise self._changed("holds other lines than the driver wrote")
+
+    def _changed(self, how: str) -> JournalError:
+        return JournalError(
+            f"{self.path} {how}: a run of the sweep, or another driver, has written to it, so nobody can tell what ran."
+        )
+
+
+def _iso(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat(timespec="milliseconds")

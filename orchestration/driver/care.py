@@ -18,7 +18,6 @@ EXIT_RUN_FAILED = 4
 class Care:
     """The options by their names: stall_timeout and deadline in seconds, wait_for_nodes in minutes, parallel in seeds."""
 
-    max_attempts: int = 3
     stall_timeout: float = 300.0
     deadline: float | None = None
     wait_for_nodes: float = 0.0

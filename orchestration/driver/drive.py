@@ -92,7 +92,7 @@ def _drive(driver: Driver, *, fresh: bool) -> int:
     """Run what has no result, and write the verdict."""
     driver.settle()
     _announce(driver)
-    if driver.progress.done == len(driver.jobs) or driver.is_over():
+    if not any(map(driver.may_run, driver.jobs.values())) or driver.is_over():
         return _conclude(driver)
     prepare_ray()
     from orchestration.driver.engine import EngineError
@@ -169,14 +169,21 @@ def _stop(number: int, frame: Any) -> None:
 
 
 def _conclude(driver: Driver) -> int:
-    """Write the verdict of a finished sweep, name the runs that count and have no result; return the exit code."""
+    """Write the verdict of a finished sweep, name the runs that count and have no result; return the exit code.
+
+    Raises JournalError.
+    """
+    driver.journal.check_content()  # the verdict rests on it
     verdict, counted = write_reports(driver.directory, driver.plan), driver.plan.seeds
     driver.copy(*(driver.directory / name for name in (FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML)))
     if verdict.sequential is not None and verdict.verdict is SUPPORTED:
         counted = counted[: verdict.sequential.taken]
     bad = [job for job in driver.jobs.values() if job.seed in counted and job.state in ("failed", "lost")]
     for job in bad:
-        click.echo(f"Error: {job.arm} seed {job.seed} has no result: {job.state}: {job.reason}", err=True)
-    if any(job.state == "lost" for job in bad):
+        over = (
+            "" if job.state == "failed" or driver.may_run(job) else f" (all {driver.plan.max_attempts} attempts lost)"
+        )
+        click.echo(f"Error: {job.arm} seed {job.seed} has no result: {job.state}: {job.reason}{over}", err=True)
+    if any(driver.may_run(job) for job in bad):
         not_complete(driver.directory, driver.care)
     return EXIT_RUN_FAILED if bad else verdict.exit_code

@@ -15,7 +15,7 @@ class Job:
     """A planned run as its driver knows it.
 
     order, state, reason: of the last attempt; there is no order before the first one.
-    first_attempt: the number of this driver's first attempt. unbegun: how many were lost before their folder existed.
+    next_attempt: the number of the attempt that follows.
     refused_since: since when no node has had room for it. inbox: takes files from a node that does not share the directory.
     queued: whether this driver has given it to the pool.
     """
@@ -25,8 +25,7 @@ class Job:
     order: RunOrder | None = None
     state: str = "pending"
     reason: str | None = None
-    first_attempt: int = 1
-    unbegun: int = 0
+    next_attempt: int = 1
     refused_since: float | None = None
     inbox: Inbox | None = None
     queued: bool = False
@@ -51,12 +50,3 @@ class Job:
             inbox.clear()
             return None
         return inbox.close(end.manifest)
-
-    def forgive(self, order: RunOrder, most: int) -> None:
-        """Do not count an attempt whose node died before the folder existed, but forgive at most so many."""
-        if not order.folder.exists() and self.unbegun < most:
-            self.unbegun += 1
-            self.first_attempt += 1
-
-    def has_attempts_left(self, order: RunOrder, max_attempts: int) -> bool:
-        return order.attempt - self.first_attempt + 1 < max_attempts

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from analysis.sweepdir.layout import RUN_MANIFEST, SweepError, attempt_folder, attempt_folders
-from analysis.sweepdir.manifest import RunManifest
+from analysis.sweepdir.journal import JournalRead
+from analysis.sweepdir.layout import TRAIN_LOG, SweepError, attempt_folder, attempt_folders
+from analysis.sweepdir.manifest import RunManifest, attempts_of
 from analysis.sweepdir.plan import Plan, read_script
 from analysis.untrusted.refusal import SeedproofError
-from orchestration.disk.journal import Journal
+from orchestration.disk.journal import DRIVER_GONE, Journal
 from orchestration.disk.lock import Lock
 from orchestration.driver.care import EXIT_RUN_FAILED, Care
 from orchestration.driver.dealing import Size
@@ -59,22 +60,27 @@ class Driver:
     # -- before the first run ------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Read where every run stands; an attempt that a dead driver left without an end is lost."""
+        """Read where every run stands; an attempt that a dead driver left without an end is lost, or has its log's result."""
+        if not self.journal.tells:
+            for job in self.jobs.values():
+                for manifest in attempts_of(self.directory, job.arm, job.seed, JournalRead()):
+                    self.journal.adopt(manifest)
         for job in self.jobs.values():
-            begun = [number for arm, seed, number in self.journal.begun if (arm, seed) == (job.arm, job.seed)]
-            for order in (self.order(job, number) for number in begun):
-                if order.key in self.journal.finished and order.manifest() is None:
-                    raise SweepError(
-                        f"{self.journal.path} says that {order.name} has a result, but {order.folder / RUN_MANIFEST} does not "
-                        f"exist: put it back, or plan a new sweep."
-                    )
-            last = max([*attempt_folders(self.directory, job.arm, job.seed), *begun], default=0)
-            job.first_attempt = last + 1
-            if last:
-                job.order = self.order(job, last)
-                manifest = self.give_up(job.order, "lost", "its driver went away")
-                job.state, job.reason = manifest.state, manifest.reason
+            self._settle(job)
         self.progress.done = sum(job.has_result for job in self.jobs.values())
+
+    def _settle(self, job: Job) -> None:
+        for number, entry in self.journal.of(job.arm, job.seed).items():
+            job.order, job.state, job.reason = self.order(job, number), entry.state, entry.reason
+            if entry.state == "succeeded" and not (job.order.folder / TRAIN_LOG).is_file():
+                raise SweepError(
+                    f"{self.journal.path} says that {job.order.name} has a result, but {job.order.folder / TRAIN_LOG} does "
+                    f"not exist: put it back, or plan a new sweep."
+                )
+            if not entry.has_ended:
+                self.give_up(job.order, "lost", DRIVER_GONE)
+        begun = [*self.journal.of(job.arm, job.seed), *attempt_folders(self.directory, job.arm, job.seed)]
+        job.next_attempt = max(begun, default=0) + 1
 
     def order(self, job: Job, attempt: int) -> RunOrder:
         gpus, deadline = self.size.gpus, self.care.deadline
@@ -100,13 +106,20 @@ class Driver:
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
-    def event(self, order: RunOrder, state: str, reason: str | None = None, node: str | None = None) -> None:
+    def event(
+        self, order: RunOrder, state: str, reason: str | None = None, node: str | None = None, **end: Any
+    ) -> None:
         job = self.job_of(order)
         job.state, job.reason = state, reason
         if state not in ("pending", "running"):
             self.copy(order.folder)  # before the journal tells of it
-        self.journal.write(order.key, state, reason, node)
+        self.journal.write(order.key, state, reason, node, **end)
         self.copy(self.journal.path)
+
+    def over(self, order: RunOrder, end: RunManifest, node: str | None = None) -> None:
+        """Journal how an attempt ended, by what its worker told or the driver read, never by a file in the run's folder."""
+        said = {"log_sha256": end.log_sha256, "log_bytes": end.log_bytes, "metric": dict(end.metric) or None}
+        self.event(order, end.state, end.reason, node, **said, last=end.last)
 
     def job_of(self, order: RunOrder) -> Job:
         return self.jobs[order.arm, order.seed]
@@ -117,10 +130,9 @@ class Driver:
             self.say(trouble)
 
     def give_up(self, order: RunOrder, state: str, reason: str | None) -> RunManifest:
-        """Write the end of an attempt whose worker did not report one; return the manifest that counts."""
+        """End an attempt whose worker did not report one; return what counts."""
         manifest = give_up(order, state, reason)
-        if order.key not in self.journal.ended:
-            self.event(order, manifest.state, manifest.reason, manifest.ray_node_id)
+        self.over(order, manifest)
         return manifest
 
     def started(self, order: RunOrder, node: str) -> None:
@@ -135,20 +147,23 @@ class Driver:
         if end.state == "pending":
             self.refused(job, order, node, end.reason)
             return
-        job.refused_since = None
-        job.forgive(order, self.care.max_attempts)
+        job.refused_since, job.next_attempt = None, order.attempt + 1
         manifest = job.brought_over(end)
         if manifest is None:
             manifest = self.give_up(order, end.state, end.reason)
         else:
-            self.event(order, manifest.state, manifest.reason, node)
+            self.over(order, manifest, node)
         self.progress.ended(order, manifest)
         if self.is_over():
             self.pool.clear()
-        elif manifest.state == "lost" and job.has_attempts_left(order, self.care.max_attempts):
-            job.order = self.order(job, order.attempt + 1)
+        elif self.may_run(job):
+            job.order = self.order(job, job.next_attempt)
             self.say(f"{order.name}: attempt {job.order.attempt} of the same seed follows.")
             self.pool.submit(job.order, lost_on=node, first=True)
+
+    def may_run(self, job: Job) -> bool:
+        """Return whether a run has no result yet, and has attempts left by the plan."""
+        return not job.has_result and self.journal.lost(job.arm, job.seed) < self.plan.max_attempts
 
     def refused(self, job: Job, order: RunOrder, node: str, reason: str | None) -> None:
         """Queue a run again that its node had no room for. Raises StopError where no node has had any for long."""
@@ -176,6 +191,7 @@ class Driver:
             self.pool.poll()
             if where := self.taken_at():
                 raise StopError(f"another driver has taken over the sweep at {where}.")
+            self.journal.check()
             self.progress.tick()
             self.gauge()
             if self.is_over():
@@ -186,8 +202,8 @@ class Driver:
         """Queue the runs of the seeds that are due and have no result."""
         for seed in self.looks.due(self.care.parallel):
             for job in (self.jobs[arm, seed] for arm in self.plan.arms):
-                if not job.queued and not job.has_result:
-                    job.queued, job.order = True, self.order(job, job.first_attempt)
+                if not job.queued and self.may_run(job):
+                    job.queued, job.order = True, self.order(job, job.next_attempt)
                     self.pool.submit(job.order)
 
     def stop(self, reason: str) -> None:

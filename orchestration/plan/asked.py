@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.sweepdir.plan import MOST_SEEDS, DesignKind
+from analysis.sweepdir.plan import MAX_ATTEMPTS, MOST_SEEDS, DesignKind
 from analysis.untrusted.refusal import SeedproofError, nearest_path
 from analysis.untrusted.secrets import redacted, secret_lines, secret_name, secret_value
 
@@ -44,6 +44,7 @@ class Asked:
     gpus_per_run: int = 0
     cpus_per_run: int | None = None
     accelerator_type: str | None = None
+    max_attempts: int = MAX_ATTEMPTS
 
 
 def read_recipe(path: Path) -> dict[str, str]:

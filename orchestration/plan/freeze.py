@@ -51,6 +51,7 @@ def make_plan(asked: Asked) -> Plan:
         **({"accelerator_type": asked.accelerator_type} if asked.accelerator_type else {}),
         "gpus_per_run": asked.gpus_per_run,
         "cpus_per_run": asked.cpus_per_run or max(asked.gpus_per_run, 1),
+        "max_attempts": asked.max_attempts,
         "design": design,
         "seeds": seeds,
         "seeds_are": SeedsAre.GIVEN if isinstance(seeds, list) else SeedsAre.DERIVED,

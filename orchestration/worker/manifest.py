@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import socket
@@ -9,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.sweepdir.layout import RUN_MANIFEST
+from analysis.sweepdir.json_files import read_json
+from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError
 from analysis.sweepdir.manifest import RunManifest
 from orchestration.disk.files import file_digest, now, write_json
 from orchestration.worker.order import RunOrder
-from orchestration.worker.outcome import Outcome
+from orchestration.worker.outcome import Outcome, last_in, result_in
 from orchestration.worker.preflight import MARKER
 from orchestration.worker.provenance import provenance
 
@@ -44,40 +46,45 @@ def begin(order: RunOrder, command: list[str], environment: Mapping[str, str], n
 
 
 def finish(order: RunOrder, table: dict[str, Any], outcome: Outcome) -> RunManifest:
-    """Write how the run ended, with digests of all its files.
-
-    If the driver has given the run up meanwhile, that stands: a seed has one result.
-    """
-    path = order.folder / RUN_MANIFEST
-    if outcome.metric is not None and outcome.run is not None:
-        metric = outcome.metric
-        values = {"val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb)}
-        table["metric"] = {"label": metric.label, **values, "line": metric.line}
-        table["train_time_ms"] = outcome.run.train_time_ms
+    """Write how the run ended, with digests of all its files; return it as the driver is to hear it."""
     files = {
         str(file.relative_to(order.folder)): {"bytes": file.stat().st_size, "sha256": file_digest(file)}
         for file in sorted(order.folder.rglob("*"))
         if file.is_file() and not file.is_symlink() and file.name != RUN_MANIFEST
     }
-    written = order.manifest()
-    if written is not None and written.state in ("lost", "stopped"):
-        return written
-    table |= {"state": outcome.state, "reason": outcome.reason, "ended": now(), "files": files}
-    return _write(path, table)
+    return _write(order.folder / RUN_MANIFEST, table | _ending(order, outcome) | {"files": files})
 
 
 def give_up(order: RunOrder, state: str, reason: str | None) -> RunManifest:
-    """Write the end of an attempt whose worker did not report one.
+    """Write the end of an attempt whose worker did not report one, as its log tells it.
 
-    If the worker wrote run.json but died before reporting, keep what it wrote.
+    What its run.json says is kept for people. It decides nothing: the script can write to it.
     """
+    path, log = order.folder / RUN_MANIFEST, order.folder / TRAIN_LOG
     order.folder.mkdir(parents=True, exist_ok=True)
-    written = order.manifest()
-    if written is not None and written.state not in ("pending", "running"):
-        return written
-    unknown = {**order.key._asdict(), "started": now()}
-    table = {"state": state, **(unknown if written is None else written.table), "ended": now()}
-    return _write(order.folder / RUN_MANIFEST, table | {"state": state, "reason": reason})
+    try:
+        written = read_json(path)
+    except SweepError:
+        written = {"started": None}
+    files = {}
+    if log.is_file() and not log.is_symlink():
+        content = log.read_bytes()
+        files = {TRAIN_LOG: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
+    outcome = result_in(log, order.seed, order.rules, Outcome(state=state, reason=reason))
+    said = {"exit_code": None, "metric": None, **_ending(order, outcome), "files": files}
+    return _write(path, written | order.key._asdict() | said)
+
+
+def _ending(order: RunOrder, outcome: Outcome) -> dict[str, Any]:
+    """Return how a run ended, with what its log came to."""
+    ending: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "ended": now()}
+    if outcome.metric is not None and outcome.run is not None:
+        metric = outcome.metric
+        values = {"val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb)}
+        ending["metric"] = {"label": metric.label, **values, "line": metric.line}
+        ending["train_time_ms"] = outcome.run.train_time_ms
+    last = last_in(order.folder / TRAIN_LOG, order.rules)
+    return ending | {"last": _json(None if last is None else getattr(last, order.rules.metric))}
 
 
 def _write(path: Path, table: Mapping[str, Any]) -> RunManifest:

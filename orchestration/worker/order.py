@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.rules.ruleset import Ruleset
-from analysis.sweepdir.layout import RUN_MANIFEST, SweepError
-from analysis.sweepdir.manifest import RunManifest, read_manifest
-from orchestration.disk.journal import Attempt
+from analysis.sweepdir.journal import Attempt
+from analysis.sweepdir.manifest import RunManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # compared by identity; used as a dict key
@@ -41,15 +40,6 @@ class RunOrder:
     @property
     def sweep_directory(self) -> Path:
         return self.folder.parents[2]
-
-    def manifest(self) -> RunManifest | None:
-        """Read the attempt's run.json; None if there is none, or if the script has written a file of its own there."""
-        path = self.folder / RUN_MANIFEST
-        try:
-            found = read_manifest(path) if path.is_file() else None
-        except SweepError:
-            return None
-        return found if found and Attempt(found.arm or "", found.seed or 0, found.attempt or 0) == self.key else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

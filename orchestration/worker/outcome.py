@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.reading.grammar import Metric
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
-from analysis.record.metrics import metrics_of
+from analysis.record.metrics import last_metric, metrics_of
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import FileError
 from analysis.untrusted.secrets import redacted
@@ -80,6 +80,26 @@ def judge(log: Path, code: int, seed: int, rules: Ruleset) -> Outcome:
     if no_room(log.parent):
         return Outcome(state="lost", reason=f"{DISK_FULL}; see {log}")
     return Outcome(state="failed", reason=f"no final metric, {rules.result_line}, was printed; see {log}")
+
+
+def result_in(log: Path, seed: int, rules: Ruleset, otherwise: Outcome) -> Outcome:
+    """Return the result that a log holds, whatever became of the run afterwards; `otherwise` where it holds none."""
+    try:
+        found = [] if log.is_symlink() else [run for run in read_log(log) if metrics_of(run, rules)]
+    except FileError:
+        return otherwise
+    outcome = _of_result(found[-1], log, seed, rules) if found else otherwise
+    if outcome.state != "succeeded":
+        return otherwise
+    return replace(outcome, reason=f"{otherwise.reason}, after it had printed its result")
+
+
+def last_in(log: Path, rules: Ruleset) -> Metric | None:
+    """Return the last metric in a log, final or of a validation."""
+    try:
+        return None if log.is_symlink() else last_metric(read_log(log), rules)
+    except FileError:
+        return None
 
 
 def _of_result(run: Run, log: Path, seed: int, rules: Ruleset) -> Outcome:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG
-from analysis.sweepdir.manifest import RunManifest, read_manifest
+from analysis.sweepdir.manifest import RunManifest
 from orchestration.disk.files import file_digest, write_json
 from orchestration.disk.lock import read_owner
 from orchestration.worker.order import Part
@@ -82,12 +82,9 @@ class Inbox:
     def close(self, manifest: RunManifest) -> RunManifest:
         """Give their names to the files that came over whole, and write run.json; return the manifest that counts.
 
-        A run with a missing or damaged file is lost. If the driver has given the run up meanwhile, that stands.
+        A run with a missing or damaged file is lost.
         """
         path = self._folder / RUN_MANIFEST
-        written = read_manifest(path)
-        if written.state != "running":
-            return written
         table = dict(manifest.table)
         for name, expected in table["files"].items():
             part = self._path(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from itertools import islice
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from analysis.sweepdir.manifest import RunManifest
+from analysis.sweepdir.manifest import RunManifest, planned_runs
 from analysis.sweepdir.plan import read_plan
+from orchestration.disk.journal import DRIVER_GONE, JournalError
 from orchestration.disk.lock import Lock
 from orchestration.driver.care import Care
 from orchestration.driver.dealing import Size
@@ -27,12 +29,12 @@ LOST = Ended(state="lost", reason="its node went away")
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator[Any]:
-    """A driver of two seeds that may be started twice each; `submitted` are the runs that it queues."""
+    """A driver of two seeds that may each be lost once; `submitted` are the runs that it queues."""
     script = tmp_path / "train.py"
     script.write_text("print(1)\n")
-    freeze(plan_of(script, "1,2"), tmp_path / "sweep")
+    freeze(plan_of(script, "1,2", max_attempts=2), tmp_path / "sweep")
     lock = Lock(tmp_path / "sweep")
-    found: Any = Driver(tmp_path / "sweep", read_plan(tmp_path / "sweep"), Care(max_attempts=2), lock, None)
+    found: Any = Driver(tmp_path / "sweep", read_plan(tmp_path / "sweep"), Care(), lock, None)
     found.settle()
     found.submitted = []
     found.pool = SimpleNamespace(submit=lambda order, **more: found.submitted.append((order, more)))
@@ -75,21 +77,35 @@ def test_a_lost_run_is_retried_until_the_attempts_are_over(driver: Any) -> None:
     assert [(event["attempt"], event["state"]) for event in events] == [(1, "lost"), (2, "lost")]
 
 
-def test_a_run_whose_node_died_before_it_began_has_lost_no_attempt(driver: Any) -> None:
-    driver.ended(order_of(driver), "A", LOST)
-    driver.ended(begin(driver.submitted[-1][0]), "B", LOST)
-    third = driver.submitted[-1][0]
-    assert len(driver.submitted) == 2
-    assert third.attempt == 3
-    driver.ended(begin(third), "A", LOST)
-    assert len(driver.submitted) == 2
+def test_the_limit_counts_lost_attempts_over_all_drivers_but_those_whose_driver_went_away(driver: Any) -> None:
+    driver.started(begin(order_of(driver)), "A")  # its driver dies
+    again = next_driver(driver)
+    job = job_of(again)
+    assert (job.state, job.reason, job.next_attempt) == ("lost", DRIVER_GONE, 2)
+    for attempt in (2, 3):
+        assert again.may_run(job)
+        again.ended(begin(again.order(job, attempt)), "A", LOST)
+    assert [order.attempt for order, _ in again.submitted] == [3]
+    third = next_driver(again)
+    assert not third.may_run(job_of(third))
+    third.submit_due()
+    assert [order.seed for order, _ in third.submitted] == [2]
+
+
+def next_driver(driver: Any) -> Any:
+    """The driver that goes on after another has ended."""
+    again: Any = Driver(driver.directory, driver.plan, driver.care, driver.lock, None)
+    again.settle()
+    again.submitted = []
+    again.pool = SimpleNamespace(submit=lambda order, **more: again.submitted.append((order, more)))
+    return again
 
 
 def test_a_run_that_never_begins_is_not_retried_for_ever(driver: Any) -> None:
     driver.submitted.append((order_of(driver), {}))
     for order, _ in islice(driver.submitted, 20):  # which grows meanwhile
         driver.ended(order, "A", LOST)
-    assert len(driver.submitted) == 4  # two that are no attempts of the seed's, and the two that it may have
+    assert len(driver.submitted) == 2
     assert job_of(driver).state == "lost"
 
 
@@ -106,12 +122,80 @@ def test_a_result_is_copied_before_the_journal_tells_of_it(driver: Any) -> None:
     assert copied == [(["attempt-1"], False), (["events.jsonl"], True)]
 
 
-def test_a_file_of_the_scripts_own_is_not_a_manifest(driver: Any) -> None:
+FORGED = (
+    '{"state": "succeeded", "arm": "candidate", "seed": 1, "attempt": 1, "metric": {"val_bpb": 1.0}, "exit_code": 0}'
+)
+
+
+@pytest.mark.parametrize("content", ['{"lr": 1}', FORGED, "no JSON", "[]"])
+def test_a_manifest_that_the_script_wrote_decides_nothing(driver: Any, content: str) -> None:
     order = begin(order_of(driver))
-    for content in ('{"lr": 1}', '{"state": "succeeded", "seed": 1}', "no JSON"):
-        (order.folder / "run.json").write_text(content)
-        assert driver.give_up(order, "lost", "why").state == "lost"
-        assert json.loads((order.folder / "run.json").read_text())["attempt"] == 1
+    (order.folder / "run.json").write_text(content)
+    assert driver.give_up(order, "lost", "why").state == "lost"
+    table = json.loads((order.folder / "run.json").read_text())
+    assert (table["state"], table["attempt"], table["metric"], table["exit_code"]) == ("lost", 1, None, None)
+    (order.folder / "run.json").write_text(content)  # once more, after its end
+    again = next_driver(driver)
+    assert (job_of(again).state, job_of(again).reason) == ("lost", "why")
+    assert planned_runs(driver.directory, driver.plan)[0].state == "lost"
+
+
+def test_the_event_that_ends_an_attempt_says_what_its_log_was(driver: Any) -> None:
+    order = order_of(driver)
+    driver.started(begin(order), "A")
+    log = b"step:5/10 val_loss:2.2 val_bpb:1.31 train_time:1ms step_avg:1ms\nsome more\n"
+    (order.folder / "train.log").write_bytes(log)
+    driver.ended(order, "A", LOST)
+    event = json.loads(driver.journal.path.read_text().splitlines()[-1])
+    assert event.pop("wall_s") >= 0
+    del event["time"]
+    digest = hashlib.sha256(log).hexdigest()
+    assert event == {
+        "arm": "candidate", "seed": 1, "attempt": 1, "state": "lost", "reason": LOST.reason, "node": "A",
+        "log_sha256": digest, "log_bytes": len(log), "metric": None, "last": 1.31,
+    }  # fmt: skip
+
+
+def test_a_result_in_the_log_stands_though_nobody_could_tell_of_it(driver: Any) -> None:
+    order = begin(order_of(driver))
+    (order.folder / "train.log").write_text("final_x val_loss:2.0 val_bpb:1.2\n")
+    driver.ended(order, "A", LOST)
+    assert driver.submitted == []
+    assert job_of(driver).state == "succeeded"
+    assert job_of(driver).reason == "its node went away, after it had printed its result"
+
+
+def test_a_journal_that_somebody_else_has_written_to_ends_the_sweep(driver: Any) -> None:
+    order = begin(order_of(driver))
+    driver.started(order, "A")
+    before = driver.journal.path.read_bytes()
+    driver.journal.check_content()
+    driver.journal.path.write_bytes(before.replace(b"running", b"failed "))  # as long as before
+    driver.journal.check()
+    with pytest.raises(JournalError, match="holds other lines than the driver wrote"):
+        driver.journal.check_content()
+    driver.journal.path.write_bytes(before + b"{}\n")
+    with pytest.raises(JournalError, match=f"has {len(before) + 3} bytes, and the driver left {len(before)}") as raised:
+        driver.ended(order, "A", LOST)
+    assert raised.value.exit_code == 3
+    driver.journal.path.unlink()
+    driver.pool = SimpleNamespace(open=1, poll=lambda: None, submit=lambda order: None)
+    with pytest.raises(JournalError, match="has 0 bytes"):
+        driver.run_out()
+    driver.journal.path.write_bytes(before + b"no JSON\n")  # the next driver reads what is there
+    assert job_of(next_driver(driver)).state == "lost"
+
+
+def test_a_sweep_that_was_handed_over_without_its_journal_is_read_from_its_files(driver: Any) -> None:
+    order = begin(order_of(driver))
+    write(order, "succeeded", started="2026-04-05T10:00:00+00:00", ended="2026-04-05T10:01:00+00:00", wall_s=60.0)
+    (order.folder / "train.log").write_text("final_x val_loss:2.0 val_bpb:1.2\n")
+    again = next_driver(driver)
+    assert (job_of(again).state, again.progress.done) == ("succeeded", 1)
+    planned = planned_runs(driver.directory, driver.plan)[0]
+    assert planned.state == "succeeded"
+    ((minute,),) = [[(one.ended - one.started).seconds for one in planned.attempts if one.ended and one.started]]
+    assert minute == 60
 
 
 def test_without_gpus_a_run_sees_none(driver: Any) -> None:
@@ -151,14 +235,6 @@ def test_a_run_with_a_result_is_never_retried(driver: Any, state: str) -> None:
     assert job_of(driver).state == state
 
 
-def test_what_the_worker_wrote_last_stands_though_it_could_not_tell(driver: Any) -> None:
-    order = begin(order_of(driver))
-    write(order, "succeeded")
-    driver.ended(order, "A", LOST)
-    assert driver.submitted == []
-    assert job_of(driver).state == "succeeded"
-
-
 def test_a_run_that_finds_no_room_waits_and_is_the_same_attempt(driver: Any) -> None:
     order = order_of(driver)
     driver.ended(order, "A", Ended(state="pending", reason="full"))
@@ -184,23 +260,10 @@ def test_a_run_from_another_disk_is_filled_and_what_is_half_there_is_cleared(dri
     assert json.loads((order.folder / "run.json").read_text())["state"] == "lost"
 
 
-def test_a_driver_that_died_left_its_attempt_to_the_next_one(driver: Any) -> None:
-    begin(order_of(driver))
-    again = Driver(driver.directory, driver.plan, driver.care, driver.lock, None)
-    again.settle()
-    job = job_of(again)
-    assert job.state == "lost"
-    assert job.reason == "its driver went away"
-    assert job.first_attempt == 2
-    assert again.progress.done == 0
-
-
 def test_the_options_that_differ_from_the_usual_are_named() -> None:
     assert Care().words() == []
-    care = Care(max_attempts=5, deadline=90.0, wait_for_nodes=0.5, storage="s3://a b")
+    care = Care(deadline=90.0, wait_for_nodes=0.5, storage="s3://a b")
     assert care.words() == [
-        "--max-attempts",
-        "5",
         "--deadline",
         "90",
         "--wait-for-nodes",

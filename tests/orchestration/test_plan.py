@@ -15,7 +15,7 @@ import pytest
 from analysis.rules.ruleset import FOLDER, load
 from analysis.sweepdir.layout import SweepError
 from analysis.sweepdir.manifest import planned_runs
-from analysis.sweepdir.plan import Design, DesignKind, SeedsAre, derive_seeds, plan_digest, read_plan
+from analysis.sweepdir.plan import Design, DesignKind, Plan, SeedsAre, derive_seeds, plan_digest, read_plan
 from orchestration.plan.asked import Asked, PlanError, parse_env, parse_seeds, read_recipe
 from orchestration.plan.freeze import freeze, make_design, notes
 from tests.conftest import ROOT
@@ -62,8 +62,22 @@ def test_derived_seeds_follow_from_the_plan_alone(script: Path) -> None:
     moved.write_bytes(script.read_bytes())
     assert table_of(moved, DATA_PATH="/elsewhere")["seeds"] == one["seeds"]
     basis = {**one, "script": one["script"]["sha256"], "arms": {"candidate": {}}, "seeds": 3}
+    assert basis.pop("max_attempts") == 3
     first = hashlib.sha256(f"{plan_digest(basis)}0".encode()).hexdigest()
     assert one["seeds"][0] == int(first, 16) % 2**31
+
+
+def test_another_limit_of_attempts_buys_no_other_seeds(script: Path) -> None:
+    one, more = plan_of(script), plan_of(script, max_attempts=9)
+    assert (one.max_attempts, more.max_attempts) == (3, 9)
+    assert one.sha256 != more.sha256
+    assert one.seeds == more.seeds
+    older = {key: value for key, value in one.table.items() if key != "max_attempts"}
+    assert Plan.of(older, "plan.json").max_attempts == 3
+    assert derive_seeds(older, 3) == list(one.seeds)
+    for bad in (0, -1, "3", True, 2.0, None):
+        with pytest.raises(SweepError, match="max_attempts is "):
+            Plan.of(older | {"max_attempts": bad}, "plan.json")
 
 
 def test_the_keys_of_a_plan_keep_their_order_and_so_its_bytes(script: Path, tmp_path: Path) -> None:
@@ -80,6 +94,7 @@ def test_the_keys_of_a_plan_keep_their_order_and_so_its_bytes(script: Path, tmp_
         "accelerator_type",
         "gpus_per_run",
         "cpus_per_run",
+        "max_attempts",
         "design",
         "seeds",
         "seeds_are",

@@ -114,7 +114,7 @@ def test_a_result_whose_folder_is_gone_is_not_bought_again(python: Run, script: 
         Journal(tmp_path / "out").write(Attempt("candidate", 1, 1), state, node="node")
     found = python("-m", "orchestration.sweep", "resume", tmp_path / "out")
     assert found.returncode == 2, found.stderr
-    assert "attempt-1/run.json does not exist: put it back" in found.stderr
+    assert "attempt-1/train.log does not exist: put it back" in found.stderr
 
 
 def test_a_folder_with_something_in_it_is_not_written_to(command: Run, script: Path, tmp_path: Path) -> None:

@@ -138,13 +138,6 @@ def test_what_is_missing_makes_the_run_lost(tmp_path: Path, lost: int | None) ->
     ]
 
 
-def test_a_run_that_the_driver_has_given_up_stays_so(tmp_path: Path) -> None:
-    table = filled(tmp_path / "there")
-    inbox = Inbox(tmp_path / "here", manifest(**table))
-    (tmp_path / "here" / "run.json").write_text('{"state": "stopped"}')
-    assert inbox.close(manifest("succeeded", **table)).table == {"state": "stopped"}
-
-
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "run.json", "a/../../x", ""])
 def test_no_file_leaves_the_attempts_folder(tmp_path: Path, name: str) -> None:
     inbox = Inbox(tmp_path / "here", manifest())
