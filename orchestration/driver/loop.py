@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.sweepdir.journal import JournalRead
-from analysis.sweepdir.layout import TRAIN_LOG, SweepError, attempt_folder, attempt_folders
+from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
 from analysis.sweepdir.manifest import RunManifest, attempts_of
 from analysis.sweepdir.plan import Plan, read_script
 from analysis.untrusted.refusal import SeedproofError
 from orchestration.disk.journal import DRIVER_GONE, Journal
 from orchestration.disk.lock import Lock
+from orchestration.disk.patient import Disk
 from orchestration.driver.care import EXIT_RUN_FAILED, Care
 from orchestration.driver.dealing import Size
 from orchestration.driver.job import Job
@@ -54,7 +55,8 @@ class Driver:
         self.progress = Progress(len(self.jobs))
         self.say = self.progress.say
         self.looks = Looks(directory, plan, self.say)
-        self.journal = Journal(directory)
+        self.disk = Disk(directory, care.stall_timeout, self.say)
+        self.journal = Journal(directory, self.disk)
         self.next_gauge = 0.0
 
     # -- before the first run ------------------------------------------------------------------------------------------
@@ -131,7 +133,7 @@ class Driver:
 
     def give_up(self, order: RunOrder, state: str, reason: str | None) -> RunManifest:
         """End an attempt whose worker did not report one; return what counts."""
-        manifest = give_up(order, state, reason)
+        manifest = self.disk.write(order.folder / RUN_MANIFEST, lambda: give_up(order, state, reason))
         self.over(order, manifest)
         return manifest
 
