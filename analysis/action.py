@@ -26,9 +26,9 @@ from analysis.report import gate
 from analysis.report.audit import as_annotations
 from analysis.report.audit import text as audit_text
 from analysis.report.findings import finding_items, finding_lines, github_annotations
+from analysis.report.grid import text_table
 from analysis.report.markdown import audit_markdown, markdown
 from analysis.report.sarif import Judged, sarif
-from analysis.report.tables import text_table
 from analysis.rules.by_path import INPUT, PathRule, read_path_rules, rules_of
 from analysis.rules.findings import ERROR, WARNING, Finding, counts, graded
 from analysis.rules.ruleset import USUAL, known, load

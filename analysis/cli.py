@@ -34,6 +34,16 @@ class ExistingPath(click.Path):
             raise click.BadParameter(error.message + nearest_path(Path(value)), ctx=ctx, param=param) from None
 
 
+class FolderOrUrl(ExistingPath):
+    """A click folder that must exist; a URL stays the text that it is."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "://" in str(value) else super().convert(value, param, ctx)
+
+
 class Command(click.Command):
     """A command whose stdout can show any text, and whose refusals become a message and an exit code."""
 

@@ -2,8 +2,10 @@
 
     python -m orchestration.sweep run --script S --recipe R --seeds 1337,1338,1339 --sota X --output DIR
     python -m orchestration.sweep resume DIR
-    python -m orchestration.sweep status DIR [--watch]
-    python -m orchestration.sweep collect DIR --format csv
+    python -m orchestration.sweep stop NAME
+    python -m orchestration.sweep status ROOT [--watch]
+    python -m orchestration.sweep list ROOT --format html --output index.html
+    python -m orchestration.sweep collect ROOT --format csv
 
 Exit codes of `run` and `resume`: those of the verdict (0 supported, 1 not supported, 3 cannot tell), 2 usage, 4 a run
 failed or is missing.
@@ -12,33 +14,23 @@ failed or is missing.
 from __future__ import annotations
 
 import importlib.util
-import shlex
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial, reduce, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from analysis.cli import HELP, OUTPUT, ExistingPath, Group, writing
-from analysis.sweepdir.layout import DONE
+from analysis.cli import HELP, OUTPUT, ExistingPath, FolderOrUrl, Group, format_option, write
 from analysis.sweepdir.plan import BOUNDARIES, MAX_ATTEMPTS, MOST_LOOKS
-from analysis.untrusted.escape import printable
 from analysis.untrusted.refusal import UsageError
 from orchestration.driver.care import Care
 
-if TYPE_CHECKING:
-    from analysis.sweepdir.manifest import PlannedRun
-    from orchestration.disk.lock import Owner
-
 Option = Callable[[Callable[..., None]], Callable[..., None]]
-WATCH_S = 1.0
 USUAL = Care()
 
-DIRECTORY = click.argument("directory", type=ExistingPath(file_okay=False))
+ROOT = click.argument("root", type=ExistingPath(file_okay=False), metavar="ROOT")
 FILE = click.Path(path_type=Path)
 FROM_1, SECONDS = click.IntRange(min=1), click.FloatRange(min=1)
 option = partial(click.option, show_default=True)
@@ -75,6 +67,7 @@ CARE_OPTIONS = (
         default=USUAL.parallel,
         help="Sequential: buy so many seeds at a time after the first look; those that the verdict spares are cancelled.",
     ),
+    option("--dashboard", is_flag=True, help="Start Ray with its dashboard, and say where it is."),
 )
 ASKED_OPTIONS = (
     option("--script", required=True, type=FILE, help="Any program that torchrun can start; SEED tells it its seed."),
@@ -182,69 +175,48 @@ def drive(directory: Path, care: Care, *, fresh: bool = False) -> None:
 
 
 @main.command()
-@DIRECTORY
-@click.option("--watch", is_flag=True, help="Show it again whenever it changes, until no driver is running.")
-def status(directory: Path, watch: bool) -> None:
-    """Show where every run stands, from the files alone."""
-    from analysis.sweepdir.manifest import planned_runs
-    from analysis.sweepdir.plan import read_sweep_plan
-    from orchestration.disk.lock import living_owner
+@click.argument("name", metavar="NAME|DIR")
+def stop(name: str) -> None:
+    """End the driver of a sweep as Ctrl-C would, and wait until it is gone.
 
-    shown: list[str] = []
-    while True:
-        plan = read_sweep_plan(directory)  # before the lock, which might be a link to anything
-        owner = living_owner(directory)
-        lines = standing(directory, planned_runs(directory, plan), owner)
-        if lines != shown:
-            if watch and sys.stdout.isatty():
-                click.clear()
-            click.echo("\n".join(map(printable, lines)))
-        shown = lines
-        if not watch or owner is None:
-            return
-        time.sleep(WATCH_S)
+    NAME is that of a sweep below sweeps/ or this folder. A driver on another machine is not ended: the command that does
+    is printed. Exit codes: 0 no driver runs any more, or none did; 2 usage; 4 it still runs.
+    """
+    from orchestration.overview.stop import stop as stop_driver
 
-
-def standing(directory: Path, runs: list[PlannedRun], owner: Owner | None) -> list[str]:
-    """Return a line a run, who drives the sweep and, if nobody does, how to continue it."""
-    from orchestration.driver.progress import latest
-
-    lines = []
-    for planned in runs:
-        state, detail = planned.state, planned.reason or (latest(planned.folder) if planned.folder else "")
-        if state == "running" and owner is None:
-            state, detail = "lost", "its driver went away"
-        attempt = planned.folder.name if planned.folder and planned.folder.name != "attempt-1" else ""
-        lines.append(f"{planned.arm:<10} seed {planned.seed:<11} {state:<10} {attempt} {detail}".rstrip())
-    done = sum(planned.state == "succeeded" for planned in runs)
-    lines.append(f"{done} of {len(runs)} runs succeeded.")
-    if owner is not None:
-        lines.append(f"Driven by {owner}.")
-    elif any(planned.state not in DONE for planned in runs):
-        again = shlex.join(["python", "-m", "orchestration.sweep", "resume", str(directory)])
-        lines.append(f"No driver is running. Run what is missing with: {again}")
-    return lines
+    stop_driver(name)
 
 
 @main.command()
-@DIRECTORY
-@click.option("--format", "form", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True)
-@OUTPUT
-def collect(directory: Path, form: str, output: Path | None) -> None:
-    """Show the runs of a sweep as a frame, one row a planned run."""
-    from analysis.reading.frame import write_rows
-    from analysis.reading.result import COLUMNS
-    from analysis.record.sweep import sweep_results
-    from analysis.sweepdir.layout import FRAME
-    from analysis.sweepdir.plan import read_sweep_plan
+@ROOT
+@click.option("--watch", is_flag=True, help="Show it again whenever it changes, until no driver is running.")
+def status(root: Path, watch: bool) -> None:
+    """Show where every run of a sweep stands, or every sweep below a folder, from the files alone."""
+    from orchestration.overview.show import show
 
-    if form == "parquet" and output is None:
-        output = directory / FRAME
-    rows = [result.row() for result in sweep_results(directory, read_sweep_plan(directory))]
-    with writing(output):
-        write_rows(rows, list(COLUMNS), form, output)
-    if output is not None:
-        click.echo(f"Wrote {output}", err=True)
+    show(root, watch=watch)
+
+
+@main.command("list")
+@ROOT
+@format_option("text", "json", "html")
+@OUTPUT
+def list_sweeps(root: Path, form: str, output: Path | None) -> None:
+    """List every sweep below a folder, with its verdict and who drives it; the HTML page links their reports."""
+    from orchestration.overview.show import list_in
+
+    write(list_in(root, form, output.parent if output is not None else Path()), output)
+
+
+@main.command()
+@click.argument("root", type=FolderOrUrl(), metavar="ROOT")
+@click.option("--format", "form", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True)
+@click.option("--output", type=FILE, help="Write here, not to stdout; for parquet of several sweeps a folder.")
+def collect(root: Path | str, form: str, output: Path | None) -> None:
+    """Show the runs of a sweep, or of every sweep below a folder or URL, as a frame: one row a planned run."""
+    from orchestration.overview.collect import collect as collect_runs
+
+    collect_runs(root, form, output)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -13,11 +15,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
+from analysis import action
+from analysis.record.change import evidence, folders
 from analysis.report import gate
 from tests.analysis.test_sarif import check_sarif
 from tests.conftest import ROOT, clean_environment
@@ -81,8 +85,13 @@ class Repository:
         self.git("merge", "--quiet", "--no-ff", "-m", "merge", "change")
         return self.git("rev-parse", "HEAD")
 
-    def run(self, sha: str | None = None, event: bool = True, install: bool = False, **inputs: str) -> Ended:
-        """The action's steps; without `install` the environment of these tests stands in for the first."""
+    def run(
+        self, sha: str | None = None, event: bool = True, install: bool = False, here: bool = True, **inputs: str
+    ) -> Ended:
+        """The action's steps; without `install` the environment of these tests stands in for the first.
+
+        `here`: call the module in this process, because a new one takes a second to start.
+        """
         given = {name: str(spec.get("default", "")) for name, spec in ACTION["inputs"].items()} | inputs
         output, summary = self.runner / "output", self.runner / "summary"
         output.write_text("")
@@ -107,14 +116,40 @@ class Repository:
             assert "${{" not in step["run"]  # what somebody else wrote is never part of a script
             where = expanded(step.get("working-directory", str(self.folder)))
             own = {name: expanded(value) for name, value in step.get("env", {}).items()}
-            bash = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]]
-            found = subprocess.run(bash, cwd=where, env=environment | own, capture_output=True, text=True, check=False)
+            if here and not install and step["run"].endswith(" -I -m analysis.action"):
+                found = called(where, environment | own)
+            else:
+                bash = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]]
+                found = subprocess.run(bash, cwd=where, env=environment | own, capture_output=True, text=True, check=False)  # fmt: skip
             said = [said[0] + found.stdout, said[1] + found.stderr]
             code = found.returncode
             if code:
                 break
         outputs = dict(line.split("=", 1) for line in output.read_text().splitlines())
         return Ended(code, *said, outputs, summary.read_text())
+
+
+def called(where: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Call what `python -I -m analysis.action` calls, with its folder, environment and streams."""
+    for module in (evidence, folders):  # they remember what is in the folders of one checkout
+        for one in vars(module).values():
+            if hasattr(one, "cache_clear"):
+                one.cache_clear()
+    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
+    with (
+        contextlib.chdir(where),
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(streams[0]),
+        contextlib.redirect_stderr(streams[1]),
+    ):
+        for name in set(os.environ) - set(environment):
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            action.main()
+    said = [cast("io.BytesIO", stream.buffer).getvalue().decode() for stream in streams]
+    return subprocess.CompletedProcess([], int(ended.value.code or 0), *said)
 
 
 @pytest.fixture
@@ -446,7 +481,7 @@ def test_many_files_and_records_end_in_time(repository: Repository, add: Callabl
     for number in range(400):
         (folder / f"a{number}.txt").write_text("hello\n")
     began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    assert repository.run(repository.pull_request(), sota="1.3").code == 0
+    assert repository.run(repository.pull_request(), here=False, sota="1.3").code == 0
     spent = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - began
     assert spent < 10  # 400 files took 15 s where each of them read all others
     for number in range(500):
@@ -491,7 +526,7 @@ def test_a_hostile_folder_is_shown_and_not_obeyed(repository: Repository, add: C
     (hostile / "submission.json").write_text(json.dumps(claim | {"name": HOSTILE, "author": HOSTILE, "val_bpb": 1.1}))
     for module in ("json.py", "click.py", "analysis.py", "sitecustomize.py", "pip.py", "venv.py"):
         (repository.folder / module).write_text("open('executed', 'w')\n")
-    ended = repository.run(repository.pull_request(), sota="1.3")
+    ended = repository.run(repository.pull_request(), here=False, sota="1.3")
     assert ended.code in (1, 3)
     assert ended.outputs["verdict"] in ("refused", "unusable")
     assert not list(repository.folder.rglob("executed"))

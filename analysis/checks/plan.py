@@ -12,10 +12,11 @@ from pathlib import Path
 
 from analysis.reading.result import Result
 from analysis.rules.ruleset import RulesError, Ruleset, known, load
+from analysis.sweepdir.code import LARGEST_SCRIPT
 from analysis.sweepdir.journal import read_journal
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, DONE, PLAN, SweepError, has_plan, is_sweep, seeds_on_disk
 from analysis.sweepdir.manifest import RunManifest, attempts_of
-from analysis.sweepdir.plan import LARGEST_SCRIPT, DesignKind, Plan, SeedsAre, derive_seeds, read_plan
+from analysis.sweepdir.plan import DesignKind, Plan, SeedsAre, derive_seeds, read_plan
 from analysis.untrusted.files import FileError, leads_out, read_bounded
 
 Attempts = Mapping[tuple[str, int], Sequence[RunManifest]]  # by arm and seed, each in order
@@ -204,7 +205,7 @@ def _other_script(plan: Plan, attempts: Attempts) -> list[str]:
     """Return the first run of a sweep whose run.json names another script than the planned one."""
     for (arm, seed), tries in attempts.items():
         named = bool(tries) and isinstance(tries[-1].table.get("script"), dict)
-        if named and tries[-1].script_sha256 != plan.script.sha256:
+        if named and tries[-1].code != plan.script.digests:
             return [f"{arm} seed {seed} ran another script than the planned one"]
     return []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from analysis.checks.caps import check_told
@@ -11,9 +10,9 @@ from analysis.checks.runs import check_runs
 from analysis.record.sweep import SweepRead
 from analysis.rules.findings import ERROR, Code, Finding, Found, Place, Raised, graded
 from analysis.rules.ruleset import Ruleset
+from analysis.sweepdir.code import read_code
 from analysis.sweepdir.layout import CANDIDATE, SCRIPT, SweepError
-from analysis.sweepdir.plan import Plan, read_script
-from analysis.untrusted.files import leads_out
+from analysis.sweepdir.plan import Plan
 
 
 def audit_sweep(read: SweepRead, directory: Path, plan: Plan, rules: Ruleset) -> list[Finding]:
@@ -32,9 +31,7 @@ def audit_sweep(read: SweepRead, directory: Path, plan: Plan, rules: Ruleset) ->
 
 def _script(directory: Path, plan: Plan) -> Raised:
     try:
-        if leads_out(directory / SCRIPT, os.path.realpath(directory)):
-            raise SweepError(f"{SCRIPT} is a link that leads out of the sweep.")
-        read_script(directory, plan)
+        read_code(directory, plan.script.digests)
     except SweepError as error:
         found = f"that {str(error).rstrip('.')}"
         yield Place(SCRIPT).has(Code.MISSING_FILE, found, expected="the planned script", do="Put it back.")

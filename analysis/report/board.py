@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.report.tables import literal_table, or_dash
+from analysis.report.grid import literal_table, or_dash
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.escape import printable
 from analysis.verdict.numbers import format_p

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 
 from analysis.reading.frame import for_json
-from analysis.report.tables import aligned, or_dash, text_table
+from analysis.report.grid import aligned, or_dash, text_table
 from analysis.stats.power import MOST_SEEDS, Question, Row
 from analysis.untrusted.escape import json_text, printable
 from analysis.verdict.numbers import chance_in_words

@@ -2,7 +2,7 @@
 
 plan.json                              frozen before the first run, with its SHA-256
 events.jsonl                           every change of state
-script.py                              the training script as it was then
+script.py, modules/                    the training script as it was then, and what it imports from its own folder
 sweep.lock                             which driver is running
 {candidate,control}/seed-N/attempt-M/  one torchrun: train.log, run.json, and what the script wrote
 runs.parquet, verdict.json, report.md, report.html
@@ -17,7 +17,7 @@ from pathlib import Path
 from analysis.untrusted.files import LOG_SUFFIXES, FileError, beginning_of, files_below
 from analysis.untrusted.refusal import SeedproofError
 
-PLAN, SCRIPT, EVENTS, LOCK = "plan.json", "script.py", "events.jsonl", "sweep.lock"
+PLAN, SCRIPT, MODULES, EVENTS, LOCK = "plan.json", "script.py", "modules", "events.jsonl", "sweep.lock"
 TRAIN_LOG, RUN_MANIFEST, STACKS = "train.log", "run.json", "stacks.txt"
 FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML = "runs.parquet", "verdict.json", "report.md", "report.html"
 CANDIDATE, CONTROL = "candidate", "control"

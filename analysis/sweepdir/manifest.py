@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from analysis.sweepdir.code import Script, files_fault
 from analysis.sweepdir.journal import Attempt, Entry, JournalRead, as_time, number, read_journal
 from analysis.sweepdir.json_files import of_type, read_inside, read_json, table_of
 from analysis.sweepdir.layout import RUN_MANIFEST, STATES, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
@@ -26,8 +27,9 @@ OF_THE_LOG = ("log_sha256", "log_bytes", "metric", "last", "wall_s")
 class RunManifest:
     """One attempt, as its run.json says or, where the sweep has a journal, as that says. What is not said, or oddly, is None.
 
-    script_sha256: the script that ran. log_sha256: the log's first log_bytes bytes; of a run with a result, the whole log.
-    last: the last value of the rules' metric in the log. wall_s: seconds from start to end. table: run.json as written.
+    code: the SHA-256 of the script and the modules that ran, as in a plan. log_sha256: the log's first log_bytes bytes; of a
+    run with a result, the whole log. last: the last value of the rules' metric in the log. wall_s: seconds from start to end.
+    table: run.json as written.
     """
 
     state: str
@@ -40,7 +42,7 @@ class RunManifest:
     host: str | None
     ray_node_id: str | None
     wall_s: float | None
-    script_sha256: str | None
+    code: Mapping[str, str | None]
     log_sha256: str | None
     log_bytes: int | None
     metric: Mapping[str, Any]
@@ -53,6 +55,7 @@ class RunManifest:
         state = table.get("state")
         if state not in STATES:
             raise SweepError(f"{where}: state is {beginning(state)}; allowed: {', '.join(STATES)}.")
+        script = table_of(table.get("script"))
         log = table_of(table_of(table.get("files")).get(TRAIN_LOG))
         return cls(
             state=state,
@@ -65,7 +68,7 @@ class RunManifest:
             host=of_type(table.get("host"), str),
             ray_node_id=of_type(table.get("ray_node_id"), str),
             wall_s=number(table.get("wall_s")),
-            script_sha256=of_type(table_of(table.get("script")).get("sha256"), str),
+            code={} if files_fault(script.get("files", [])) else Script.of(script).digests,
             log_sha256=of_type(log.get("sha256"), str),
             log_bytes=of_type(log.get("bytes"), int),
             metric=table_of(table.get("metric")),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.rules.ruleset import Ruleset, from_table
+from analysis.sweepdir.code import Script, files_fault
 from analysis.sweepdir.json_files import of_type, read_inside
 from analysis.sweepdir.layout import (
     ARMS,
@@ -20,6 +21,7 @@ from analysis.sweepdir.layout import (
     EVENTS,
     FRAME,
     LOCK,
+    MODULES,
     PLAN,
     REPORT_HTML,
     REPORT_MARKDOWN,
@@ -29,14 +31,12 @@ from analysis.sweepdir.layout import (
     is_sweep,
 )
 from analysis.untrusted.escape import beginning
-from analysis.untrusted.files import FileError, read_bounded
 
 BOUNDARIES = ("flat", "pocock", "obrien-fleming")  # those of analysis.stats.sequential, which loads scipy
 MOST_LOOKS, MOST_SEEDS = 30, 1000
-LARGEST_SCRIPT = 2**22  # bytes
 MAX_ATTEMPTS = 3  # of a plan that does not say how often a run may be lost
 NEEDED = {"ruleset": dict, "arms": dict, "seeds": list, "script": dict}
-WRITTEN_HERE = (PLAN, SCRIPT, EVENTS, LOCK, FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML, *ARMS)
+WRITTEN_HERE = (PLAN, SCRIPT, MODULES, EVENTS, LOCK, FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML, *ARMS)
 
 
 class DesignKind(StrEnum):
@@ -67,15 +67,6 @@ class Design:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
-    """The training script that was frozen: where it was, its digest, and the modules it imports from its own folder."""
-
-    path: str | None
-    sha256: str | None
-    modules: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A frozen plan. `table` is plan.json as written; what a plan need not say to be judged is None where it does not.
 
@@ -100,8 +91,8 @@ class Plan:
         """Check the content of a plan.json; `where` is named in the refusal. Raises SweepError."""
         if fault := _fault(table):
             raise SweepError(f"{where}{fault}")
-        design, script = table.get("design", {"name": DesignKind.FIXED}), table["script"]
-        kind, modules = DesignKind(design["name"]), script.get("modules")
+        design = table.get("design", {"name": DesignKind.FIXED})
+        kind = DesignKind(design["name"])
         looks = (
             {"looks": tuple(design["looks"]), "boundary": design["boundary"]} if kind is DesignKind.SEQUENTIAL else {}
         )
@@ -111,11 +102,7 @@ class Plan:
             seeds_are=SeedsAre(table.get("seeds_are", SeedsAre.GIVEN)),
             design=Design(kind=kind, **looks),
             envs={arm: table["arms"][arm].get("env", {}) for arm in ARMS if arm in table["arms"]},
-            script=Script(
-                path=of_type(script.get("path"), str),
-                sha256=of_type(script.get("sha256"), str),
-                modules=tuple(map(str, modules)) if isinstance(modules, list) else (),
-            ),
+            script=Script.of(table["script"]),
             sota=table.get("sota"),
             gpus_per_run=of_type(table.get("gpus_per_run"), int),
             cpus_per_run=of_type(table.get("cpus_per_run"), int),
@@ -180,18 +167,6 @@ def check_drivable(plan: Plan, directory: Path) -> None:
         raise SweepError(f"{path} cannot be driven: its design is fixed, and has looks.")
 
 
-def read_script(directory: Path, plan: Plan) -> bytes:
-    """Read the script as it was when the plan was frozen. Raises SweepError where it is missing or another."""
-    path = directory / SCRIPT
-    try:
-        content = read_bounded(path, LARGEST_SCRIPT)
-    except FileError as error:
-        raise SweepError(f"{path} {error}.") from None
-    if hashlib.sha256(content).hexdigest() != plan.script.sha256:
-        raise SweepError(f"{path} was changed after the plan was frozen: put back the script with the plan's sha256.")
-    return content
-
-
 def plan_digest(table: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a plan.json without its own digest, as canonical JSON."""
     body = {key: value for key, value in table.items() if key != "sha256"}
@@ -209,8 +184,11 @@ def derive_seeds(table: Mapping[str, Any], count: int) -> list[int]:
         arm: {name: value for name, value in part["env"].items() if not name.endswith("_PATH")}
         for arm, part in table["arms"].items()
     }
+    script = table["script"]
+    files = [[file["name"], file["sha256"]] for file in script.get("files", [])]
+    code = [script["sha256"], files] if files else script["sha256"]
     decides = {key: value for key, value in table.items() if key != "max_attempts"}
-    digest = plan_digest({**decides, "script": table["script"]["sha256"], "arms": arms, "seeds": count})
+    digest = plan_digest({**decides, "script": code, "arms": arms, "seeds": count})
     seeds: dict[int, None] = {}
     index = 0
     while len(seeds) < count:
@@ -226,6 +204,7 @@ def _fault(table: Mapping[str, Any]) -> str | None:
     if not all(isinstance(table.get(key), kind) for key, kind in NEEDED.items()):
         return f" is not a plan of this version: it needs {', '.join(NEEDED)}."
     fault = _seeds_fault(table) or _sota_fault(table.get("sota")) or _arms_fault(table["arms"])
+    fault = fault or files_fault(table["script"].get("files", []))
     fault = fault or _attempts_fault(table.get("max_attempts", MAX_ATTEMPTS))
     fault = fault or design_fault(table.get("design", {"name": DesignKind.FIXED}), len(table["seeds"]))
     return f": {fault}" if fault else None

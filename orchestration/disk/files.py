@@ -36,6 +36,15 @@ def write_json(path: Path, content: Mapping[str, Any], *, new: bool = False) -> 
     write_whole(path, json.dumps(content, indent=1) + "\n", new=new)
 
 
+def write_code(directory: Path, code: Mapping[str, bytes]) -> None:
+    """Write the files of a sweep's code, which nobody is to change."""
+    for name, content in code.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+        path.chmod(0o444)
+
+
 def file_digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -78,15 +78,21 @@ class Owner:
     @property
     def alive(self) -> bool:
         """Return whether its process exists, as far as this host can tell."""
-        if self.host != socket.gethostname() or self.space != _space() or self.pid is None:
+        pid = self.pid_here
+        if pid is None:
             return True
         try:
-            os.kill(self.pid, 0)
+            os.kill(pid, 0)
         except ProcessLookupError:
             return False
         except (PermissionError, OverflowError):
             pass
         return True
+
+    @property
+    def pid_here(self) -> int | None:
+        """Return its pid where that names a process of this host and of our part of it, else None."""
+        return self.pid if self.host == socket.gethostname() and self.space == _space() else None
 
     @property
     def of_this_machine(self) -> bool:

@@ -16,13 +16,17 @@ EXIT_RUN_FAILED = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Care:
-    """The options by their names: stall_timeout and deadline in seconds, wait_for_nodes in minutes, parallel in seeds."""
+    """The options by their names: stall_timeout and deadline in seconds, wait_for_nodes in minutes, parallel in seeds.
+
+    dashboard: whether a Ray of our own has its dashboard.
+    """
 
     stall_timeout: float = 300.0
     deadline: float | None = None
     wait_for_nodes: float = 0.0
     storage: str | None = None
     parallel: int = 1
+    dashboard: bool = False
 
     def check(self, plan: Plan) -> None:
         """Raise SweepError where an option does not fit the plan."""
@@ -36,7 +40,9 @@ class Care:
         words = []
         for name, value in given.items():
             if value is not None and value != getattr(usual, name):
-                words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+                words.append(f"--{name.replace('_', '-')}")
+                if value is not True:
+                    words.append(f"{value:g}" if isinstance(value, float) else str(value))
         return words
 
 

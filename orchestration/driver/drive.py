@@ -22,7 +22,7 @@ from orchestration.disk.lock import HeldError, Lock
 from orchestration.disk.patient import DiskError, GoneError
 from orchestration.driver.care import EXIT_RUN_FAILED, Care, not_complete
 from orchestration.driver.conclude import write_reports
-from orchestration.driver.head import prepare_ray
+from orchestration.driver.head import prepare_ray, where_dashboard
 from orchestration.driver.loop import Driver, StopError
 
 if TYPE_CHECKING:
@@ -103,12 +103,12 @@ def _drive(driver: Driver, *, fresh: bool) -> int:
     _announce(driver)
     if not any(map(driver.may_run, driver.jobs.values())) or driver.is_over():
         return _conclude(driver)
-    prepare_ray()
+    token = prepare_ray()
     from orchestration.driver.engine import EngineError
 
     directory, care = driver.directory, driver.care
     try:
-        _run_on_ray(driver)
+        _run_on_ray(driver, token)
     except EngineError as error:
         if fresh and not any(path.is_dir() for path in directory.glob("*/seed-*")):
             (directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
@@ -138,7 +138,7 @@ def _announce(driver: Driver) -> None:
         click.echo(f"{done} of {runs} runs have a result already.")
 
 
-def _run_on_ray(driver: Driver) -> None:
+def _run_on_ray(driver: Driver, token: str | None) -> None:
     from orchestration.driver.engine import Pool, cluster
 
     def head_gone() -> None:
@@ -151,7 +151,9 @@ def _run_on_ray(driver: Driver) -> None:
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     click.echo("Starting Ray.")
     threading.Thread(target=_load_reports, daemon=True).start()
-    with cluster(head_gone):
+    with cluster(head_gone, dashboard=driver.care.dashboard) as url:
+        if driver.care.dashboard:
+            click.echo(where_dashboard(url, token))
         driver.pool = Pool(driver.size, driver, wait_s=60 * driver.care.wait_for_nodes)
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or not nohup:

@@ -40,19 +40,21 @@ class EngineError(SeedproofError):
 
 
 @contextmanager
-def cluster(head_gone: Callable[[], None]) -> Iterator[None]:
+def cluster(head_gone: Callable[[], None], *, dashboard: bool = False) -> Iterator[str | None]:
     """Connect to the cluster that RAY_ADDRESS names, or run a Ray of our own on this machine. Raises EngineError.
+
+    Yield where Ray's dashboard is, None where there is none; a Ray of our own has one if `dashboard` says so.
 
     `head_gone` is called, in a thread of its own, when the head no longer answers. By then calls of Ray may hang, and after
     a minute Ray ends this process with the exit code 1.
     """
     own = not os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"address": "local", "include_dashboard": False} if own else {}
+    options: dict[str, Any] = {"address": "local", "include_dashboard": dashboard} if own else {}
     # a run must not be nice to other processes, because a bare torchrun is not; and a worker that ends with its driver must
     # not kill the supervisor before that has ended what is below it
     runtime_env = {"env_vars": {"RAY_worker_niceness": "0", "RAY_kill_child_processes_on_worker_exit": "0"}}
     try:
-        ray.init(log_to_driver=False, logging_level="error", runtime_env=runtime_env, **options)
+        context = ray.init(log_to_driver=False, logging_level="error", runtime_env=runtime_env, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise EngineError(f"Ray on {where} cannot be reached or started: {error}") from error
@@ -60,7 +62,7 @@ def cluster(head_gone: Callable[[], None]) -> Iterator[None]:
     address = ray.get_runtime_context().gcs_address
     threading.Thread(target=watch_head, args=(address, head_gone, over), daemon=True).start()
     try:
-        yield
+        yield context.dashboard_url or None
     finally:
         try:
             ray.shutdown()

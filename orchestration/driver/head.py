@@ -12,18 +12,29 @@ from collections.abc import Callable
 LOOK_S, SILENT_S = 5.0, 40.0
 
 
-def prepare_ray() -> None:
+def prepare_ray() -> str | None:
     """Set what Ray reads once, when it is imported: no usage reports and, for a Ray of our own, a secret and no idle workers.
+
+    Return the secret, None where it is not made here.
 
     Left to itself Ray writes a secret to the home folder. From then on every `ray start` asks for it, while
     `ray job submit` does not send it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "RAY_ADDRESS" in os.environ:
-        return
+        return None
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # our workers have an environment of their own
-    if "RAY_AUTH_MODE" not in os.environ:
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if "RAY_AUTH_MODE" in os.environ:
+        return None
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": (token := secrets.token_hex(32))}
+    return token
+
+
+def where_dashboard(url: str | None, token: str | None) -> str:
+    """Return a sentence on where Ray's dashboard is, and the token that it asks for where that was made here."""
+    if url is None:
+        return "Ray has no dashboard here. A Ray of our own has one with: pip install 'seedproof[orchestration]'"
+    return f"Ray's dashboard: http://{url}" + (f" (it asks for a token: {token})" if token else "")
 
 
 def watch_head(address: str, gone: Callable[[], None], over: threading.Event) -> None:

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.sweepdir.code import read_code
 from analysis.sweepdir.journal import JournalRead
 from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
 from analysis.sweepdir.manifest import RunManifest, attempts_of
-from analysis.sweepdir.plan import Plan, read_script
+from analysis.sweepdir.plan import Plan
 from analysis.untrusted.refusal import SeedproofError
 from orchestration.disk.journal import DRIVER_GONE, Journal
 from orchestration.disk.lock import Lock
@@ -50,7 +51,7 @@ class Driver:
         assert plan.cpus_per_run is not None, "a plan that can be driven"
         self.size = Size(gpus=plan.gpus_per_run, cpus=plan.cpus_per_run, accelerator_type=plan.accelerator_type)
         self.rules = plan.rules()
-        self.script = read_script(directory, plan)
+        self.code = read_code(directory, plan.script.digests)
         self.jobs = {(arm, seed): Job(arm=arm, seed=seed) for seed in plan.seeds for arm in plan.arms}
         self.progress = Progress(len(self.jobs))
         self.say = self.progress.say
@@ -95,8 +96,7 @@ class Driver:
             attempt=attempt,
             folder=attempt_folder(self.directory, job.arm, job.seed, attempt),
             script=Path(self.plan.script.path or ""),
-            script_sha256=self.plan.script.sha256 or "",
-            script_bytes=self.script,
+            code=self.code,
             env=hidden | dict(self.plan.envs[job.arm]),
             ranks=gpus or self.size.cpus,
             rules=self.rules,
@@ -138,6 +138,10 @@ class Driver:
         return manifest
 
     def started(self, order: RunOrder, node: str) -> None:
+        try:
+            read_code(self.directory, self.plan.script.digests)
+        except SweepError as error:
+            raise StopError(str(error)) from None
         self.event(order, "running", node=node)
         self.progress.started(order, quiet=self.job_of(order).refused_since is not None)
 

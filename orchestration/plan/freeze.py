@@ -6,21 +6,19 @@ other seeds.
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import json
 import os
-import sys
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from analysis.evidence.options import Options, out_of_range
 from analysis.rules.ruleset import Ruleset, load
-from analysis.sweepdir.layout import CANDIDATE, CONTROL, EVENTS, LOCK, PLAN, SCRIPT
+from analysis.sweepdir.code import LARGEST_SCRIPT, described, digests_of
+from analysis.sweepdir.layout import CANDIDATE, CONTROL, EVENTS, LOCK, MODULES, PLAN, SCRIPT
 from analysis.sweepdir.plan import (
     BOUNDARIES,
-    LARGEST_SCRIPT,
     DesignKind,
     Plan,
     SeedsAre,
@@ -30,8 +28,9 @@ from analysis.sweepdir.plan import (
 )
 from analysis.untrusted.refusal import nearest_path
 from analysis.untrusted.secrets import secret_value
-from orchestration.disk.files import write_json, write_whole
+from orchestration.disk.files import write_code, write_json
 from orchestration.plan.asked import Asked, PlanError, parse_env, parse_seeds, read_recipe, refuse_secrets
+from orchestration.plan.imports import local_modules
 
 FIXED, SEQUENTIAL = DesignKind
 
@@ -105,6 +104,11 @@ def make_design(asked: Asked, seeds: int, rules: Ruleset) -> dict[str, Any]:
 def _script(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise PlanError(f"--script {path} is not a file.{nearest_path(path)}")
+    return {"path": str(path.resolve()), **described(_code(path))}
+
+
+def _code(path: Path) -> dict[str, bytes]:
+    """Read a script and what it imports from its own folder, by their paths in a sweep directory."""
     try:
         source = path.read_bytes()
     except OSError as error:
@@ -112,21 +116,8 @@ def _script(path: Path) -> dict[str, Any]:
     if len(source) > LARGEST_SCRIPT:
         raise PlanError(f"--script {path} has {len(source)} bytes; at most {LARGEST_SCRIPT} are kept with the plan.")
     refuse_secrets(source.decode("utf-8", "replace"), path, "the script is")
-    found = {"path": str(path.resolve()), "sha256": hashlib.sha256(source).hexdigest(), "bytes": len(source)}
-    modules = imported_modules(path.resolve(), source)
-    return found | ({"modules": modules} if modules else {})
-
-
-def imported_modules(script: Path, source: bytes) -> list[str]:
-    """Return the modules that a script imports from its own folder: they are neither frozen nor part of a record."""
-    try:
-        nodes = [*ast.walk(ast.parse(source))]
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    named = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    named += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
-    tops = {name.partition(".")[0] for name in named} - set(sys.stdlib_module_names)
-    return sorted(name for name in tops if (script.parent / f"{name}.py").is_file() or (script.parent / name).is_dir())
+    modules = local_modules(path.resolve(), source)
+    return {SCRIPT: source} | {f"{MODULES}/{name}": content for name, content in modules.items()}
 
 
 def _arms(asked: Asked) -> dict[str, Any]:
@@ -148,30 +139,32 @@ def notes(plan: Plan) -> list[str]:
     found, rules, seeds = [], plan.rules(), len(plan.seeds)
     if seeds < (needed := max(2, rules.minimum_runs)):
         found.append(f"seeds planned: {seeds}; a claim by {rules.name} needs {needed}.")
-    if plan.script.modules:
+    if plan.script.files:
         found.append(
-            f"{plan.script.path} imports {', '.join(plan.script.modules)} from its folder. Only the script itself is frozen "
-            f"and goes to nodes that do not share it, and no record can be made of several files."
+            f"{plan.script.path} imports {', '.join(file.name for file in plan.script.files)} from its folder. They are frozen "
+            f"with it, but no record can be made of several files."
         )
     return found
 
 
 def freeze(plan: Plan, output: Path) -> None:
-    """Write the plan and its script into a new sweep directory. Raises PlanError where there already is one."""
+    """Write the plan and its code into a new sweep directory. Raises PlanError where there already is one."""
     if (output / PLAN).exists():
         raise PlanError(f"{output} already holds a sweep: choose another --output, or look at it with `sweep status`.")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        ours = {SCRIPT, EVENTS, LOCK}  # of a sweep that was refused before its first run
+        refused = (output / LOCK).exists()  # a sweep that was refused before its first run
+        ours = {SCRIPT, MODULES, EVENTS, LOCK} if refused else set()
         if there := sorted(name for name in os.listdir(output) if not name.startswith(".") and name not in ours):
             raise PlanError(
                 f"{output} already exists and holds {there[0]}: choose an --output that does not exist yet."
             )
-        script = Path(plan.script.path or "").read_bytes()
-        if hashlib.sha256(script).hexdigest() != plan.script.sha256:
-            raise PlanError(f"{plan.script.path} was changed just now: start again.")
+        code = _code(Path(plan.script.path or ""))
+        if digests_of(code) != plan.script.digests:
+            raise PlanError(f"{plan.script.path} or what it imports was changed just now: start again.")
         write_json(output / PLAN, plan.table, new=True)
-        write_whole(output / SCRIPT, script)
+        shutil.rmtree(output / MODULES, ignore_errors=True)
+        write_code(output, code)
     except FileExistsError:
         raise PlanError(f"{output} was taken by another sweep just now: choose another --output.") from None
     except OSError as error:

@@ -15,10 +15,12 @@ from analysis.evidence.options import Options
 from analysis.reading.reader import read_log
 from analysis.reading.result import Result
 from analysis.record.metrics import metrics_of
+from analysis.sweepdir.code import read_code
 from analysis.sweepdir.json_files import table_of
 from analysis.sweepdir.layout import CONTROL, PLAN, RUN_MANIFEST, TRAIN_LOG, attempt_folders
+from analysis.sweepdir.layout import SCRIPT as FROZEN_SCRIPT
 from analysis.sweepdir.manifest import PlannedRun, RunManifest, planned_runs, read_manifest
-from analysis.sweepdir.plan import Plan, read_script
+from analysis.sweepdir.plan import Plan
 from analysis.untrusted.refusal import SeedproofError
 from analysis.untrusted.secrets import secret_lines
 from analysis.verdict.judge import judge
@@ -119,13 +121,14 @@ def gather(directory: Path, plan: Plan, found: Decided) -> Kept:
     every log prints its seed: without printed seeds nobody can tell whether the runs are the plan's.
     Raises RefusedError, SweepError.
     """
-    if plan.script.modules:
+    if plan.script.files:
         raise RefusedError(
             EXIT_NOT_SUPPORTED,
-            f"{directory}: the script imports {', '.join(plan.script.modules)} from its own folder, but a record's script is "
-            f"one file. Put them into the script, and plan a new sweep.",
+            f"{directory}: the script imports {', '.join(file.name for file in plan.script.files)} from its own folder, but "
+            f"a record's script is one file. Put them into the script, and plan a new sweep.",
         )
-    rules, kept, all_print_seeds = plan.rules(), Kept(files={SCRIPT: read_script(directory, plan)}), True
+    script = read_code(directory, plan.script.digests)[FROZEN_SCRIPT]
+    rules, kept, all_print_seeds = plan.rules(), Kept(files={SCRIPT: script}), True
     for row in (row for row in (*found.verdict.runs, *found.verdict.control) if row.seed in found.seeds):
         log = directory / row.log
         manifest, content = read_manifest(log.parent / RUN_MANIFEST), log.read_bytes()

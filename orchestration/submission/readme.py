@@ -15,8 +15,9 @@ from typing import Any
 
 from analysis.reading.result import Result
 from analysis.report.findings import finding_items
+from analysis.report.grid import literal_table, markdown_table, or_dash
 from analysis.report.statements import WORDS, assumptions, facts
-from analysis.report.tables import literal_table, markdown_table, or_dash, sensitivity
+from analysis.report.tables import sensitivity
 from analysis.rules.findings import Finding, errors
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, PLAN, TRAIN_LOG
 from analysis.sweepdir.plan import Plan

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis.sweepdir.code import described
 from analysis.sweepdir.json_files import read_json
 from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError
 from analysis.sweepdir.manifest import RunManifest
@@ -38,7 +39,7 @@ def begin(order: RunOrder, command: list[str], environment: Mapping[str, str], n
         "command": command,
         "ranks": order.ranks,
         "env": dict(sorted(recorded.items())),
-        "script": {"path": str(order.script), "sha256": order.script_sha256, "bytes": len(order.script_bytes)},
+        "script": {"path": str(order.script), **described(order.code)},
         **provenance(order.script, environment),
     }
     write_json(order.folder / RUN_MANIFEST, table)

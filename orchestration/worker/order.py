@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,15 +13,17 @@ from analysis.sweepdir.manifest import RunManifest
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # compared by identity; used as a dict key
 class RunOrder:
-    """All that a worker must know to make one run."""
+    """All that a worker must know to make one run.
+
+    script: where it was when it was frozen; never started. code: the frozen files, by their path in the sweep directory.
+    """
 
     arm: str
     seed: int
     attempt: int
     folder: Path
     script: Path
-    script_sha256: str
-    script_bytes: bytes = field(repr=False)
+    code: Mapping[str, bytes] = field(repr=False)
     env: dict[str, str]
     ranks: int
     rules: Ruleset

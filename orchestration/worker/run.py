@@ -12,14 +12,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from analysis.sweepdir.layout import RUN_MANIFEST, STACKS, TRAIN_LOG
+from analysis.sweepdir.code import CACHE, digests_of, read_code
+from analysis.sweepdir.layout import MODULES, RUN_MANIFEST, SCRIPT, STACKS, TRAIN_LOG, SweepError
 from analysis.sweepdir.manifest import RunManifest
 from analysis.untrusted.secrets import secret_name, secret_value
-from orchestration.disk.files import file_digest
+from orchestration.disk.files import write_code
 from orchestration.worker import supervisor
 from orchestration.worker.manifest import begin, finish
 from orchestration.worker.order import Began, Ended, Message, RunOrder, Waits
@@ -38,15 +38,20 @@ WATCH_S, GPU_POLL_S = 0.2, 10.0
 END_S = supervisor.GRACE_S + 30.0
 
 
-def command(order: RunOrder, script: Path) -> list[str]:
-    """Return torchrun of the script with the order's ranks.
+def command(order: RunOrder, environment: Mapping[str, str]) -> list[str]:
+    """Return torchrun of the frozen script with the order's ranks.
 
-    With setpriv, torchrun dies with its supervisor and the ranks with torchrun, whatever kills them.
+    With setpriv, torchrun dies with its supervisor and the ranks with torchrun, whatever kills them. The ranks alone find
+    the frozen modules, first of all as in the script's own folder, and nothing of the sweep directory (-P).
     """
     setpriv = shutil.which("setpriv")
     tied = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={order.ranks}"]
-    return [*tied, *torchrun, "--no-python", *tied, sys.executable, "-u", str(script)]
+    rank = [sys.executable, "-P", "-u", str(order.sweep_directory / SCRIPT)]
+    if len(order.code) > 1:
+        path = os.pathsep.join(filter(None, (str(order.sweep_directory / MODULES), environment.get("PYTHONPATH"))))
+        rank = ["env", f"PYTHONPATH={path}", *rank]
+    return [*tied, *torchrun, "--no-python", *tied, *rank]
 
 
 def run_environment(order: RunOrder) -> dict[str, str]:
@@ -77,10 +82,11 @@ def execute(order: RunOrder, node_id: str) -> Iterator[Message]:
             return
         room = scratch(order.sweep)
         held.callback(shutil.rmtree, room, ignore_errors=True)
+        write_code(room, order.code)
         here = replace(order, folder=room / order.arm / f"seed-{order.seed}" / order.folder.name)
         for message in make(here, node_id, held, Outbox(here.folder)):
             if isinstance(message, Ended) and message.manifest is not None and message.reason:
-                reason = message.reason.replace(str(here.folder), str(order.folder))
+                reason = message.reason.replace(str(room), str(order.sweep_directory))
                 table = {**message.manifest.table, "reason": reason}
                 message = Ended(state=message.state, reason=reason, manifest=RunManifest.of(table, here.folder))
             yield message
@@ -97,21 +103,24 @@ def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outb
     if reason := (yield from wait_for_gpus(order, environment, held)):
         yield Ended(state="pending", reason=reason)
         return
+    if reason := changed_code(order):
+        yield Ended(state="lost", reason=reason)
+        return
+    for cache in (order.sweep_directory / MODULES).rglob(CACHE):
+        shutil.rmtree(cache, ignore_errors=True)  # Python would run what an earlier run left there
     order.folder.mkdir()
-    script = frozen_script(order)
-    try:
-        table = begin(order, command(order, script), environment, node_id)
-        if outbox is not None:
-            yield Began(manifest=RunManifest.of(table, order.folder / RUN_MANIFEST))
-        started = time.monotonic()
-        left = yield from supervise(order, table["command"], environment, outbox)
-        table |= {"exit_code": left.code, "wall_s": round(time.monotonic() - started, 3)}
-    finally:
-        if script != order.script:
-            shutil.rmtree(script.parent, ignore_errors=True)
-    manifest = finish(
-        order, table, left.fault or judge(order.folder / TRAIN_LOG, left.code or 0, order.seed, order.rules)
-    )
+    table = begin(order, command(order, environment), environment, node_id)
+    if outbox is not None:
+        yield Began(manifest=RunManifest.of(table, order.folder / RUN_MANIFEST))
+    started = time.monotonic()
+    left = yield from supervise(order, table["command"], environment, outbox)
+    table |= {"exit_code": left.code, "wall_s": round(time.monotonic() - started, 3)}
+    outcome = left.fault or judge(order.folder / TRAIN_LOG, left.code or 0, order.seed, order.rules)
+    if reason := changed_code(order):
+        outcome = replace(
+            outcome, state="failed", reason=f"the frozen script was changed while the run was on: {reason}"
+        )
+    manifest = finish(order, table, outcome)
     if outbox is not None:
         yield from outbox.files(manifest.part("files"))
     yield Ended(state=manifest.state, reason=manifest.reason, manifest=manifest)
@@ -131,14 +140,13 @@ def wait_for_gpus(
     return None
 
 
-def frozen_script(order: RunOrder) -> Path:
-    """Return the script as it was when the plan was frozen: the file itself or, if it has changed or is gone, a copy."""
-    with contextlib.suppress(OSError):
-        if file_digest(order.script) == order.script_sha256:
-            return order.script
-    copy = scratch(order.sweep) / order.script.name
-    copy.write_bytes(order.script_bytes)
-    return copy
+def changed_code(order: RunOrder) -> str | None:
+    """Return what of the frozen code is not as it was, or None."""
+    try:
+        read_code(order.sweep_directory, digests_of(order.code))
+    except SweepError as error:
+        return str(error).rstrip(".")
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

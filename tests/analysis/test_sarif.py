@@ -172,7 +172,8 @@ def test_a_file_of_any_name_is_a_uri() -> None:
 
 def test_errors_come_first_and_the_rest_is_counted() -> None:
     many = [finding(Code.DUPLICATE_LOG, "a.log", number) for number in range(1, MOST + 1)]
-    run = check_sarif(sarif([Judged(folder="", said="x", findings=[*many, finding(Code.NO_LOGS, "b.log")])]))
+    found = sarif([Judged(folder="", said="x", findings=[*many, finding(Code.NO_LOGS, "b.log")])])
+    (run,) = json.loads(found)["runs"]  # to check all of it by the schema takes ten seconds
     assert len(run["results"]) == MOST
     assert run["results"][0]["ruleId"] == "no-logs"
     assert run["invocations"][0]["toolExecutionNotifications"][-1]["message"]["text"] == "1 more findings are left out."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,10 @@ from orchestration.worker.order import RunOrder
 def make_order(sweep: Path, **changes: Any) -> RunOrder:
     """An order of the first attempt of candidate seed 7, or of the arm and seed among the changes."""
     known = {"arm": "candidate", "seed": 7, "attempt": 1} | changes
-    content: bytes = known.get("script_bytes", b"")
     usual: dict[str, Any] = {
         "folder": attempt_folder(sweep, known["arm"], known["seed"], known["attempt"]),
         "script": sweep / "s.py",
-        "script_sha256": hashlib.sha256(content).hexdigest(),
-        "script_bytes": content,
+        "code": {"script.py": b""},
         "env": {},
         "ranks": 1,
         "rules": load("parameter-golf"),

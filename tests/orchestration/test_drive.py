@@ -109,6 +109,15 @@ def test_a_run_that_never_begins_is_not_retried_for_ever(driver: Any) -> None:
     assert job_of(driver).state == "lost"
 
 
+def test_no_run_starts_once_the_frozen_script_was_changed(driver: Any) -> None:
+    script = driver.directory / "script.py"
+    script.chmod(0o644)
+    script.write_text("print(2)\n")
+    with pytest.raises(StopError, match=r"script.py was changed after the plan was frozen"):
+        driver.started(order_of(driver), "A")
+    assert not driver.journal.tells
+
+
 def test_a_result_is_copied_before_the_journal_tells_of_it(driver: Any) -> None:
     copied = []
 

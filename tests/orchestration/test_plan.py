@@ -275,19 +275,6 @@ def test_the_design_is_part_of_the_plan_and_of_what_seeds_are_derived_from(scrip
     assert made.seeds != plan_of(script).seeds
 
 
-def test_modules_next_to_the_script_are_named(script: Path) -> None:
-    assert "modules" not in table_of(script)["script"]
-    script.write_text("import os, kernels\nfrom layers.deep import x\nimport numpy as np\ndef f():\n    import late\n")
-    for name in ("kernels.py", "late.py", "os.py", "unused.py"):
-        (script.parent / name).touch()
-    (script.parent / "layers").mkdir()
-    assert table_of(script)["script"]["modules"] == ["kernels", "late", "layers"]
-    (note,) = notes(plan_of(script))
-    assert "imports kernels, late, layers from its folder" in note
-    script.write_text("import kernels (")
-    assert "modules" not in table_of(script)["script"]
-
-
 def test_too_few_seeds_are_noted(script: Path) -> None:
     assert notes(plan_of(script, "1,")) == ["seeds planned: 1; a claim by parameter-golf needs 3."]
     assert notes(plan_of(script, "1,2,3")) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -18,7 +19,8 @@ from typing import Any
 import pytest
 
 from analysis.rules.ruleset import load
-from orchestration.disk.files import file_digest, write_whole
+from orchestration.disk.files import file_digest, write_code, write_whole
+from orchestration.plan.imports import local_modules
 from orchestration.worker import run as module
 from orchestration.worker import supervisor
 from orchestration.worker.manifest import finish
@@ -90,7 +92,7 @@ def test_leftovers_of_a_command_that_ended_are_killed(marker: str) -> None:
 def test_a_killed_supervisor_takes_torchrun_and_ranks_along(marker: str, tmp_path: Path) -> None:
     script = tmp_path / "s.py"
     script.write_text("import time; print('ready', flush=True); time.sleep(60)")
-    run = command(order(script, tmp_path, ranks=2), script)
+    run = command(order(script, tmp_path, ranks=2), {})
     with supervised(*run, env=clean_environment() | {"MARKER": marker}, stderr=subprocess.DEVNULL) as process:
         assert process.stdout
         assert process.stdout.readline().startswith(b"ready")  # of one of the ranks, or of both
@@ -122,9 +124,12 @@ def test_a_run_sees_what_a_bare_torchrun_would() -> None:
 
 
 def order(script: Path, sweep: Path, ranks: int = 1, **env: str) -> RunOrder:
-    """An order of the sweep directory `sweep`, on a node that shares it."""
+    """An order of the sweep directory `sweep`, on a node that shares it, with what the script imports."""
     content = script.read_bytes() if script.exists() else b""
-    made = make_order(sweep, script=script, script_bytes=content, env=env, ranks=ranks)
+    modules = {f"modules/{name}": module for name, module in local_modules(script, content).items()}
+    code = {"script.py": content} | modules
+    write_code(sweep, code)
+    made = make_order(sweep, script=script, code=code, env=env, ranks=ranks)
     (sweep / "sweep.lock").write_text(json.dumps({"sweep": made.sweep, "driver": made.driver}))
     return made
 
@@ -255,16 +260,56 @@ def test_a_run_leaves_its_log_its_files_and_its_manifest(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_a_script_that_changed_after_the_plan_is_run_as_it_was(tmp_path: Path) -> None:
-    script = tmp_path / "s.py"
-    script.write_text("print('final_x val_loss:2.0 val_bpb:1.2')\n")
-    planned = order(script, tmp_path)
+def test_what_runs_is_the_frozen_code(tmp_path: Path) -> None:
+    """The script and its helper are edited right after freezing, and again by the run itself, before it loads the helper."""
+    script, helper = tmp_path / "s.py", tmp_path / "helper.py"
+    script.write_text(
+        "import os, sys\n"
+        f"open({str(helper)!r}, 'w').write('BPB = 1.0')\n"
+        "import helper\n"
+        "print(open(__file__).read().count('1.5'), [p for p in sys.path if 'attempt' in p or p == os.getcwd()])\n"
+        "print(f'final_x val_loss:2.0 val_bpb:{helper.BPB}')  # 1.5\n"
+    )
+    helper.write_text("BPB = 1.2\n")
+    planned = order(script, tmp_path / "sweep")
     script.write_text("print('final_x val_loss:2.0 val_bpb:1.1')\n")
+    helper.write_text("BPB = 1.1\n")
     manifest = ended(planned)
     assert manifest["state"] == "succeeded"
     assert manifest["metric"]["val_bpb"] == 1.2
-    assert manifest["script"]["sha256"] == planned.script_sha256
-    assert not Path(manifest["command"][-1]).exists()  # the copy that ran is gone
+    assert (planned.folder / "train.log").read_text().startswith("2 []\n")
+    assert manifest["script"]["sha256"] == hashlib.sha256(planned.code["script.py"]).hexdigest()
+    (file,) = manifest["script"]["files"]
+    assert file == {"name": "helper.py", "sha256": hashlib.sha256(b"BPB = 1.2\n").hexdigest(), "bytes": 10}
+
+
+FINAL = "final_x val_loss:2.0 val_bpb:1.2"
+
+
+def torchrun_is(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Let a run start this shell script instead of torchrun."""
+    monkeypatch.setattr(module, "command", lambda order, environment: ["/bin/sh", "-c", body])
+
+
+@pytest.mark.parametrize(
+    "edit", ["chmod u+w ../../../{0}; echo x >> ../../../{0}", "rm ../../../{0}", "touch ../../../modules/more.py"]
+)
+@pytest.mark.parametrize("name", ["script.py", "modules/helper.py"])
+def test_a_run_that_edits_its_frozen_code_is_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, edit: str
+) -> None:
+    (tmp_path / "helper.py").write_text("")
+    (tmp_path / "s.py").write_text("import helper\n")
+    planned = order(tmp_path / "s.py", tmp_path / "sweep")
+    assert (planned.sweep_directory / name).stat().st_mode & 0o777 == 0o444
+    torchrun_is(monkeypatch, f"echo {FINAL}; {edit.format(name)}")
+    manifest = ended(planned)
+    assert manifest["state"] == "failed"
+    assert manifest["reason"].startswith("the frozen script was changed while the run was on: ")
+    (second,) = execute(replace(planned, attempt=2, folder=planned.folder.with_name("attempt-2")), "node")
+    assert isinstance(second, Ended)
+    assert second.manifest is None  # nothing was started
+    assert str(planned.sweep_directory) in str(second.reason)
 
 
 def test_files_appear_whole(tmp_path: Path) -> None:

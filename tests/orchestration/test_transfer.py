@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from analysis.sweepdir.code import digests_of
 from analysis.sweepdir.manifest import RunManifest
 from orchestration.worker.order import Began, Ended, Message, Part, RunOrder
 from orchestration.worker.run import execute
@@ -21,16 +22,18 @@ from tests.orchestration.orders import make_order
 
 SCRIPT = b"""
 import os, time
+from helper.deep import BPB
 os.makedirs("deep")
 open("deep/weights.bin", "wb").write(bytes(5 * 2**20))
 open("empty", "w").close()
 os.symlink("/etc/hostname", "link")
 print("first line", flush=True)
 time.sleep(1)
-print("final_x val_loss:2.0 val_bpb:1.2", flush=True)
+print(f"final_x val_loss:2.0 val_bpb:{BPB}", flush=True)
 if os.environ.get("FAIL"):
     raise SystemExit(1)
 """
+CODE = {"script.py": SCRIPT, "modules/helper/__init__.py": b"", "modules/helper/deep.py": b"BPB = 1.2\n"}
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def afar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunOr
 
     def make(**env: str) -> RunOrder:
         script = tmp_path / "nowhere" / "train_gpt.py"
-        return make_order(tmp_path / "sweep", script=script, script_bytes=SCRIPT, env=env)
+        return make_order(tmp_path / "sweep", script=script, code=CODE, env=env)
 
     return make
 
@@ -90,6 +93,7 @@ def test_a_run_on_another_disk_comes_over_whole(afar: Callable[..., RunOrder], t
     assert (order.folder / "deep" / "weights.bin").stat().st_size == 5 * 2**20
     assert (order.folder / "train.log").read_text() == "first line\nfinal_x val_loss:2.0 val_bpb:1.2\n"
     assert json.loads((order.folder / "run.json").read_text()) == found.manifest.table
+    assert found.manifest.code == digests_of(CODE)
     names = sorted(path.name for path in order.folder.rglob("*"))
     assert names == ["deep", "empty", "run.json", "train.log", "weights.bin"]  # no link, nothing half-written
     assert not list((tmp_path / "disk").iterdir())
