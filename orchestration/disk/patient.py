@@ -69,7 +69,7 @@ class Disk:
                 why = error.strerror
             waited = time.monotonic() - since
             if waited >= self._wait_s:
-                raise DiskError(f"{path} cannot be written{f', for {waited:.0f} s' if told else ''}: {why}.")
+                raise DiskError(f"{path} could not be written{f' for {waited:.0f} s' if told else ''}: {why}.")
             if not told:
                 self._say(f"{path.name} cannot be written: {why}; waiting")
                 told = True
