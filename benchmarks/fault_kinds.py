@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fault_places import Jobs, Local, Nodes, processes
+from benchmarks.fault_places import SCRIPT, Jobs, Local, Nodes, processes, wait_for
 
 GONE_S = 10.0  # nothing of a run may live longer
 STALL_S = 15.0
@@ -72,6 +72,24 @@ def out_of_memory(scene: Scene) -> None:
     victim = scene.ranks()[-1]
     (group / "cgroup.procs").write_text(str(victim))
     kill(victim, number=signal.SIGUSR1)
+
+
+def edit_script(scene: Scene) -> None:
+    """Kill a rank, and edit the original script as soon as the next attempt has begun to start."""
+    script, number = scene.place.folder / "train.py", int(scene.attempt.name.removeprefix("attempt-"))
+    script.write_text(SCRIPT)
+    kill(scene.ranks()[-1])
+    again = scene.attempt.with_name(f"attempt-{number + 1}")
+    wait_for(lambda: (again / "run.json").is_file(), "the next attempt")
+    script.write_text("raise SystemExit('this is not the frozen script')\n")
+
+
+def kill_after_the_result(scene: Scene) -> None:
+    """Let the run print its final line and hang; kill its supervisor then."""
+    seed = scene.attempt.parent.name.removeprefix("seed-")
+    Path(f"{scene.place.folder}/ledger.{seed}.end").touch()
+    wait_for(lambda: b"final_score" in (scene.attempt / "train.log").read_bytes(), "the final line")
+    kill_supervisor(scene)
 
 
 def remove_node(*, graceful: bool) -> Callable[[Scene], None]:
@@ -186,6 +204,19 @@ FAULTS = {
         place=Local,
         inject=out_of_memory,
         word="SIGKILL",
+    ),
+    "edit": Fault(
+        name="script edited during start",
+        place=Local,
+        inject=edit_script,
+        word="SIGKILL",
+    ),
+    "result": Fault(
+        name="final line, hang, supervisor killed",
+        place=Local,
+        inject=kill_after_the_result,
+        states=("succeeded",),
+        word="supervisor was killed",
     ),
     "worker-of-nodes": Fault(
         name="kill -9 of the Ray worker",

@@ -41,16 +41,22 @@ dist.init_process_group("gloo")
 if first and dist.get_rank() == 0:  # a daemon: forked twice, in a session of its own
     subprocess.run([sys.executable, "-c", "import os, time\\nif os.fork() == 0:\\n    os.setsid()\\n    if os.fork() == 0:\\n        time.sleep(300)"])
 for step in range(6000 if first else 3):
-    dist.all_reduce(torch.ones(1))
+    end = torch.tensor([float(os.path.exists(f"{ledger}.{seed}.end"))])  # a fault that comes after the result
+    dist.all_reduce(end)
+    if end.item():
+        break
     if dist.get_rank() == 0:
         print(f"step:{step}/6000 train_loss:{3 - step / 6000:.4f}{' ' * 300}", flush=True)
     time.sleep(0.2)
 dist.barrier()
 if dist.get_rank() == 0:
+    print("Total submission size int8+zlib: 15820 bytes", flush=True)
     bpb = 1.2 + random.Random(seed).gauss(0, 0.001)
     print(f"final_score val_loss:{bpb / 0.6:.8f} val_bpb:{bpb:.8f}", flush=True)
     with open(os.environ["LEDGER"], "a") as ledger:
         ledger.write(f"{seed}\\n")
+if end.item():
+    time.sleep(300)
 dist.destroy_process_group()
 '''
 # The sweep's own command. SIGUSR1 makes it cancel all its Ray tasks by force.

@@ -89,7 +89,7 @@ def hit(scene: Scene, fault: Fault, whole: set[int], resume: Callable[[], None])
 
     wait_for(over, "the attempt's end")
     with contextlib.suppress(subprocess.TimeoutExpired):
-        scene.driver.wait(2 if fault.place is not Jobs and fault.states == ("lost",) else 30)
+        scene.driver.wait(2 if fault.place is not Jobs and "stopped" not in fault.states else 30)
     if isinstance(scene.place, Nodes):
         scene.place.heal()
     if scene.driver.poll() is not None:

@@ -18,21 +18,22 @@ from analysis.untrusted.files import leads_out
 from orchestration.disk.files import file_digest, write_json
 from orchestration.disk.patient import Disk, DiskError
 
-LARGE_BYTES = 32 * 2**20
+LARGE_BYTES = 32 * 2**20  # so much of a run's files is read before its result is told
 MOST_BYTES = 2**38  # a sparse file of any size costs nothing to make, and hours to read
 CHUNK_BYTES = 4 * 2**20
 TELL_S = 10.0
 LATER = "it is computed after the run's end; `sweep resume` computes what is missing"
 
 
-def described(folder: Path) -> dict[str, Any]:
-    """Return `files` and why digests are unknown, as run.json has them: the log's and small files' digests are there at once."""
-    files, unknown = {}, {}
+def files_of(folder: Path) -> dict[str, Any]:
+    """Return `files` and why digests are unknown, as run.json has them: those of the log and of small files are there."""
+    files, unknown, left = {}, {}, LARGE_BYTES
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_file() or path == folder / RUN_MANIFEST:
             continue
         name, size = str(path.relative_to(folder)), path.stat().st_size
-        at_once = size <= LARGE_BYTES or name == TRAIN_LOG
+        at_once = size <= left or name == TRAIN_LOG
+        left -= size if at_once and name != TRAIN_LOG else 0
         files[name] = {"bytes": size, "sha256": file_digest(path) if at_once else None}
         if not at_once:
             unknown[_field(name)] = LATER

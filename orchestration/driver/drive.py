@@ -185,6 +185,7 @@ def _conclude(driver: Driver) -> int:
 
     Raises JournalError.
     """
+    driver.digests.wait()
     driver.journal.check_content()  # the verdict rests on it
     verdict, counted = write_reports(driver.directory, driver.plan, driver.disk), driver.plan.seeds
     driver.copy(*(driver.directory / name for name in (FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML)))

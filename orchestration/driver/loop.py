@@ -5,16 +5,19 @@ All state is in the sweep directory: a driver that dies takes nothing along, and
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.sweepdir.code import read_code
 from analysis.sweepdir.journal import JournalRead
+from analysis.sweepdir.json_files import read_json
 from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
 from analysis.sweepdir.manifest import RunManifest, attempts_of
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.refusal import SeedproofError
+from orchestration.disk.digests import Digests
 from orchestration.disk.journal import DRIVER_GONE, Journal
 from orchestration.disk.lock import Lock
 from orchestration.disk.patient import Disk
@@ -58,6 +61,7 @@ class Driver:
         self.looks = Looks(directory, plan, self.say)
         self.disk = Disk(directory, care.stall_timeout, self.say)
         self.journal = Journal(directory, self.disk)
+        self.digests = Digests(self.disk, self.say, self.copy)
         self.next_gauge = 0.0
 
     # -- before the first run ------------------------------------------------------------------------------------------
@@ -82,8 +86,15 @@ class Driver:
                 )
             if not entry.has_ended:
                 self.give_up(job.order, "lost", DRIVER_GONE)
+            else:
+                self._add_digests(job.order)
         begun = [*self.journal.of(job.arm, job.seed), *attempt_folders(self.directory, job.arm, job.seed)]
         job.next_attempt = max(begun, default=0) + 1
+
+    def _add_digests(self, order: RunOrder) -> None:
+        """Compute the digests that an earlier driver did not come to."""
+        with contextlib.suppress(SweepError):  # no run.json: it is for people, and decides nothing
+            self.digests.add(order.folder, read_json(order.folder / RUN_MANIFEST))
 
     def order(self, job: Job, attempt: int) -> RunOrder:
         gpus, deadline = self.size.gpus, self.care.deadline
@@ -138,6 +149,7 @@ class Driver:
         return manifest
 
     def started(self, order: RunOrder, node: str) -> None:
+        self.disk.check()
         try:
             read_code(self.directory, self.plan.script.digests)
         except SweepError as error:
@@ -146,19 +158,22 @@ class Driver:
         self.progress.started(order, quiet=self.job_of(order).refused_since is not None)
 
     def arrived(self, order: RunOrder, message: Began | Part) -> None:
-        self.job_of(order).take(order, message)
+        self.job_of(order).take(order, message, self.disk)
 
     def ended(self, order: RunOrder, node: str, end: Ended) -> None:
         job = self.job_of(order)
+        if self.journal.has_ended(order.key):
+            return  # it was given up already
         if end.state == "pending":
             self.refused(job, order, node, end.reason)
             return
         job.refused_since, job.next_attempt = None, order.attempt + 1
-        manifest = job.brought_over(end)
+        manifest = job.brought_over(order, end, self.disk)
         if manifest is None:
             manifest = self.give_up(order, end.state, end.reason)
         else:
             self.over(order, manifest, node)
+            self.digests.add(order.folder, manifest.table)
         self.progress.ended(order, manifest)
         if self.is_over():
             self.pool.clear()

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.sweepdir.code import described
-from analysis.sweepdir.json_files import read_json
+from analysis.sweepdir.json_files import read_json, table_of
 from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError
 from analysis.sweepdir.manifest import RunManifest
-from orchestration.disk.files import file_digest, now, write_json
+from orchestration.disk.digests import files_of
+from orchestration.disk.files import now, write_json
+from orchestration.disk.patient import passing
 from orchestration.worker.order import RunOrder
 from orchestration.worker.outcome import Outcome, last_in, result_in
 from orchestration.worker.preflight import MARKER
@@ -42,55 +44,70 @@ def begin(order: RunOrder, command: list[str], environment: Mapping[str, str], n
         "script": {"path": str(order.script), **described(order.code)},
         **provenance(order.script, environment),
     }
-    write_json(order.folder / RUN_MANIFEST, table)
+    write_manifest(order.folder, table)
     return table
 
 
 def finish(order: RunOrder, table: dict[str, Any], outcome: Outcome) -> RunManifest:
-    """Write how the run ended, with digests of all its files; return it as the driver is to hear it."""
-    files = {
-        str(file.relative_to(order.folder)): {"bytes": file.stat().st_size, "sha256": file_digest(file)}
-        for file in sorted(order.folder.rglob("*"))
-        if file.is_file() and not file.is_symlink() and file.name != RUN_MANIFEST
-    }
-    return _write(order.folder / RUN_MANIFEST, table | _ending(order, outcome) | {"files": files})
+    """Write how the run ended, with digests of all its files but large ones; return it as the driver is to hear it.
+
+    If the disk does not take it, the driver writes it.
+    """
+    path, found = order.folder / RUN_MANIFEST, files_of(order.folder)
+    unknown = table_of(table.get("unknown")) | found["unknown"]
+    ended = table | ending(outcome) | _last(order) | {"files": found["files"], "unknown": unknown}
+    try:
+        write_manifest(order.folder, ended)
+    except OSError as error:
+        if not passing(error):
+            raise
+    return RunManifest.of(ended, path)
 
 
 def give_up(order: RunOrder, state: str, reason: str | None) -> RunManifest:
     """Write the end of an attempt whose worker did not report one, as its log tells it.
 
-    What its run.json says is kept for people. It decides nothing: the script can write to it.
+    What its run.json says is kept for people. It decides nothing, because the script can write to it.
     """
     path, log = order.folder / RUN_MANIFEST, order.folder / TRAIN_LOG
-    order.folder.mkdir(parents=True, exist_ok=True)
     try:
         written = read_json(path)
     except SweepError:
         written = {"started": None}
-    files = {}
-    if log.is_file() and not log.is_symlink():
-        content = log.read_bytes()
-        files = {TRAIN_LOG: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
     outcome = result_in(log, order.seed, order.rules, Outcome(state=state, reason=reason))
-    said = {"exit_code": None, "metric": None, **_ending(order, outcome), "files": files}
-    return _write(path, written | order.key._asdict() | said)
+    said = {"exit_code": None, "metric": None, **ending(outcome), **_last(order), "files": described_log(log)}
+    table = written | order.key._asdict() | said
+    write_manifest(order.folder, table)
+    return RunManifest.of(table, path)
 
 
-def _ending(order: RunOrder, outcome: Outcome) -> dict[str, Any]:
-    """Return how a run ended, with what its log came to."""
-    ending: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "ended": now()}
+def described_log(log: Path) -> dict[str, Any]:
+    """Return what `files` says of a log; nothing if there is none."""
+    if log.is_symlink() or not log.is_file():
+        return {}
+    content = log.read_bytes()
+    return {TRAIN_LOG: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
+
+
+def ending(outcome: Outcome) -> dict[str, Any]:
+    """Return how a run ended, as run.json says it."""
+    said: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "ended": now()}
     if outcome.metric is not None and outcome.run is not None:
         metric = outcome.metric
         values = {"val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb)}
-        ending["metric"] = {"label": metric.label, **values, "line": metric.line}
-        ending["train_time_ms"] = outcome.run.train_time_ms
+        said["metric"] = {"label": metric.label, **values, "line": metric.line}
+        said["train_time_ms"] = outcome.run.train_time_ms
+    return said
+
+
+def _last(order: RunOrder) -> dict[str, Any]:
     last = last_in(order.folder / TRAIN_LOG, order.rules)
-    return ending | {"last": _json(None if last is None else getattr(last, order.rules.metric))}
+    return {"last": _json(None if last is None else getattr(last, order.rules.metric))}
 
 
-def _write(path: Path, table: Mapping[str, Any]) -> RunManifest:
-    write_json(path, table)
-    return RunManifest.of(table, path)
+def write_manifest(folder: Path, table: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RUN_MANIFEST, table)
 
 
 def _json(value: float | None) -> float | None:

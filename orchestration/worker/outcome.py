@@ -1,22 +1,24 @@
 """What became of a run that ended: succeeded, failed (the training's fault) or lost (the infrastructure's).
 
-torchrun exits with 1 whatever happened, so the end of the log must tell. Only a lost run is retried. What no rule knows is
-the training's fault, so that a doubt never helps a claim.
+A finite final metric in the log is the run's result, however it ended. Without one only a lost run is retried. torchrun
+exits with 1 whatever happened, so the end of the log must tell. What no rule knows is the training's fault, so that a doubt
+never helps a claim.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analysis.reading.grammar import Metric
+from analysis.reading.grammar import PREQUANT, Metric
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
-from analysis.record.metrics import last_metric, metrics_of
-from analysis.rules.ruleset import Ruleset
-from analysis.untrusted.files import FileError
+from analysis.record.metrics import last_metric, metrics_of, sized
+from analysis.rules.ruleset import LABELLED, Ruleset
+from analysis.untrusted.files import FileError, read_bounded
 from analysis.untrusted.secrets import redacted
 from orchestration.worker.preflight import no_room
 
@@ -24,18 +26,22 @@ HINT_BYTES = 16384
 ERROR = re.compile(r"Traceback \(most recent call last\)|terminate called after|^\[rank\d+\]:\[E\d{4}", re.MULTILINE)
 TORCHRUN = "torch/distributed/elastic/multiprocessing/api.py"
 DISK_FULL = "the disk was full"
+SIGINT = "a rank was interrupted by SIGINT: by hand, or by the batch system"
 SIGKILL = "a rank was killed by SIGKILL: out of memory, or by hand"
 # what torchrun says of the rank that failed first, where the training was not at fault; the ranks that torchrun then ends
-# itself exit with -15 too, and with -9 where they ignore it
+# itself exit with -15 too, and with -9 where they ignore it. Not -6 and -11 (SIGABRT, SIGSEGV): a failed assertion, an
+# exception of C++ and NCCL's watchdog, when a rank waits in vain, are the training's own, unless the log names a breakdown
 KILLED = {
     r"exitcode\s*:\s*-9\b": SIGKILL,
     r"exitcode\s*:\s*-15\b": "a rank was told to end by SIGTERM: preempted, or by hand",
+    r"exitcode\s*:\s*-2\b": SIGINT,
     r"exitcode\s*:\s*-7\b": "a rank got a bus error: shared memory or disk ran out",
 }
 # these count anywhere in the log's end
 ANYWHERE = {
     r"\A(?!(?s:.)*forcefully exiting via)(?s:.)*exitcode\s*:\s*-9\b": SIGKILL,
     r"got signal: 15\b": "torchrun was told to end by SIGTERM: preempted, or by hand",
+    r"got signal: 2\b": "torchrun was interrupted by SIGINT: by hand, or by the batch system",
     r"uncorrectable ECC|GPU is lost|fallen off the bus|\bXid \(PCI|NVLink error": "a GPU broke down",
     r"CUDA driver (?:version is insufficient|initialization failed)|no CUDA-capable device": "the node's GPUs do not work",
 }
@@ -60,17 +66,16 @@ class Outcome:
     run: Run | None = None
     metric: Metric | None = None
 
+    @property
+    def artifact_bytes(self) -> int | None:
+        """Return the size of the artifact that the metric is of, as the log tells it."""
+        return None if self.run is None or self.metric is None else sized(self.run, self.metric.label).artifact_bytes
 
-def judge(log: Path, code: int, seed: int, rules: Ruleset) -> Outcome:
-    """Return what became of a run whose torchrun exited with `code`."""
-    if code < 0:
-        return Outcome(state="lost", reason=f"the run's supervisor was killed by signal {-code}")
-    if code > 128:
-        return Outcome(state="lost", reason=f"torchrun was killed by signal {code - 128}")
-    if code != 0:
-        if reason := infrastructure(log):
-            return Outcome(state="lost", reason=f"{reason}; see {log}")
-        return Outcome(state="failed", reason=f"torchrun ended with exit code {code}{failure_hint(log)}; see {log}")
+
+def judge(log: Path, code: int, seed: int, rules: Ruleset, fault: Outcome | None = None) -> Outcome:
+    """Return what became of a run whose torchrun exited with `code`, or that was ended for a fault."""
+    if fault is not None or code != 0:
+        return result_in(log, seed, rules, fault or _of_exit(log, code))
     try:
         found = [run for run in read_log(log) if metrics_of(run, rules)]
     except FileError as error:
@@ -82,16 +87,51 @@ def judge(log: Path, code: int, seed: int, rules: Ruleset) -> Outcome:
     return Outcome(state="failed", reason=f"no final metric, {rules.result_line}, was printed; see {log}")
 
 
-def result_in(log: Path, seed: int, rules: Ruleset, otherwise: Outcome) -> Outcome:
-    """Return the result that a log holds, whatever became of the run afterwards; `otherwise` where it holds none."""
+def result_in(log: Path, seed: int, rules: Ruleset, otherwise: Outcome, *, ended_well: bool = False) -> Outcome:
+    """Return the result in the log of a run that is not whole; `otherwise`, what became of it, where the log has none.
+
+    A finite final metric is the seed's result, whatever happened afterwards: a rerun would be another throw of the dice.
+    Where the rules cap the artifact, its size must be known, too.
+    ended_well: the run ended by itself, and only some of its files are missing.
+    """
     try:
-        found = [] if log.is_symlink() else [run for run in read_log(log) if metrics_of(run, rules)]
+        content = b"" if log.is_symlink() else read_bounded(log)
+        runs = read_log(log, content if ended_well else content[: content.rfind(b"\n") + 1])
     except FileError:
         return otherwise
-    outcome = _of_result(found[-1], log, seed, rules) if found else otherwise
-    if outcome.state != "succeeded":
+    found = [run for run in runs if metrics_of(run, rules) and (ended_well or _is_over(run, rules))]
+    if not found:
         return otherwise
-    return replace(outcome, reason=f"{otherwise.reason}, after it had printed its result")
+    outcome = _of_result(found[-1], log, seed, rules)
+    reason = outcome.reason
+    if reason is None and rules.artifact_bytes is not None and outcome.artifact_bytes is None:
+        reason = (
+            f"{log} does not tell the artifact's size, which the rules cap, and this came first: {otherwise.reason}"
+        )
+    if reason is not None:
+        return replace(outcome, state="failed", reason=reason)
+    return replace(outcome, reason=f"it printed its result before this: {otherwise.reason}")
+
+
+def _is_over(run: Run, rules: Ruleset) -> bool:
+    """Return whether the last metric of a run that was cut short is its final one, and not one on the way."""
+    if rules.final != LABELLED:
+        return run.total_steps is not None  # at that step, by metrics_of
+    last_step = max((step.line for step in run.read_steps()), default=0)
+    on_the_way = {metric.label for metric in run.metrics if metric.line < last_step}
+    metric = metrics_of(run, rules)[-1]
+    return metric.line > last_step and metric.label not in on_the_way and not PREQUANT.search(metric.label)
+
+
+def _of_exit(log: Path, code: int) -> Outcome:
+    """Return what the end of a run that did not end well means where it has no result."""
+    if code < 0:
+        return Outcome(state="lost", reason=f"the run's supervisor was killed by signal {-code}")
+    if code > 128:
+        return Outcome(state="lost", reason=f"torchrun was killed by signal {code - 128}")
+    if reason := infrastructure(log):
+        return Outcome(state="lost", reason=f"{reason}; see {log}")
+    return Outcome(state="failed", reason=f"torchrun ended with exit code {code}{failure_hint(log)}; see {log}")
 
 
 def last_in(log: Path, rules: Ruleset) -> Metric | None:
@@ -143,7 +183,14 @@ def failure_hint(log: Path) -> str:
     errors = re.findall(
         r"^(?:\[rank\d+\]: ?)?(?!torch\.distributed)([\w.]*(?:Error|Exception): .*|\S+\.py: .*)$", end, re.MULTILINE
     )
-    return (f", the script with {codes[-1]}" if codes else "") + (f" ({redacted(errors[-1])[:200]})" if errors else "")
+    code = f", the script with {_named(int(codes[-1]))}" if codes else ""
+    return code + (f" ({redacted(errors[-1])[:200]})" if errors else "")
+
+
+def _named(code: int) -> str:
+    """Return an exit code, with the signal's name where it stands for one."""
+    names = {int(one): one.name for one in signal.Signals}
+    return f"{code} ({names[-code]})" if -code in names else str(code)
 
 
 def _end(log: Path) -> str:

@@ -167,7 +167,9 @@ def test_the_event_that_ends_an_attempt_says_what_its_log_was(driver: Any) -> No
 
 def test_a_result_in_the_log_stands_though_nobody_could_tell_of_it(driver: Any) -> None:
     order = begin(order_of(driver))
-    (order.folder / "train.log").write_text("final_x val_loss:2.0 val_bpb:1.2\n")
+    (order.folder / "train.log").write_text(
+        "Total submission size int8+zlib: 9 bytes\nfinal_x val_loss:2.0 val_bpb:1.2\n"
+    )
     driver.ended(order, "A", LOST)
     assert driver.submitted == []
     assert job_of(driver).state == "succeeded"
@@ -242,6 +244,23 @@ def test_a_run_with_a_result_is_never_retried(driver: Any, state: str) -> None:
     driver.ended(order, "A", write(order, state, reason="why", ended="now", wall_s=1.0))
     assert driver.submitted == []
     assert job_of(driver).state == state
+
+
+def test_the_log_tells_how_a_run_ended_whose_worker_could_not(driver: Any) -> None:
+    """Its run.json does not: the script can write one."""
+    order = begin(order_of(driver))
+    write(order, "succeeded", metric={"val_bpb": 1.0})
+    driver.ended(order, "A", LOST)
+    assert job_of(driver).state == "lost"
+    again = begin(driver.submitted[0][0])
+    (again.folder / "train.log").write_text(
+        "step:9/9 a:1\nTotal submission size int8+zlib: 15820 bytes\nfinal_x val_bpb:1.3 val_loss:2.3\n"
+    )
+    driver.ended(again, "A", LOST)
+    assert len(driver.submitted) == 1
+    assert job_of(driver).state == "succeeded"
+    driver.ended(again, "A", write(again, "failed"))  # too late
+    assert job_of(driver).state == "succeeded"
 
 
 def test_a_run_that_finds_no_room_waits_and_is_the_same_attempt(driver: Any) -> None:

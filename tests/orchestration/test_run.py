@@ -23,7 +23,7 @@ from orchestration.disk.files import file_digest, write_code, write_whole
 from orchestration.plan.imports import local_modules
 from orchestration.worker import run as module
 from orchestration.worker import supervisor
-from orchestration.worker.manifest import finish
+from orchestration.worker.manifest import finish, give_up
 from orchestration.worker.order import Ended, RunOrder
 from orchestration.worker.outcome import Outcome, judge
 from orchestration.worker.run import Exit, command, execute, run_environment, supervise
@@ -185,12 +185,31 @@ CRASH = """\
 """
 
 
+SIZED = "Total submission size int8+zlib: 15820 bytes\nfinal_x val_bpb:1.3 val_loss:2.3\n"
+ABORTED = f"""\
+[rank1]:[E1129 x.cpp:1] Watchdog caught collective operation timeout
+terminate called after throwing an instance of 'c10::DistBackendError'
+{ROOT_CAUSE.format(first=-6, other=-15)}"""
+
+
 @pytest.mark.parametrize(
     ("log", "code", "state", "word"),
     [
         (make_log(1, 1.2), 0, "succeeded", None),
-        (make_log(1, 1.2), 1, "failed", "exit code 1"),
-        (make_log(1, 1.2), 137, "lost", "torchrun was killed by signal 9"),
+        # a result stands, whatever happened afterwards
+        (make_log(1, 1.2), 1, "succeeded", "exit code 1"),
+        (make_log(1, 1.2), 137, "succeeded", "torchrun was killed by signal 9"),
+        (make_log(1, 1.2), -9, "succeeded", "supervisor was killed by signal 9"),
+        (make_log(1, 1.2) + CRASH.format(FULL) + FAILED, 1, "succeeded", "the disk was full"),
+        (make_log(1, float("nan")), -9, "failed", "not a finite number"),
+        (make_log(2, 1.2), -9, "failed", "printed seed 2, SEED was 1"),
+        # but not a log that stops on the way, or one without the size that the rules cap
+        ("step:9/9 a:1\n" + SIZED.partition("\n")[2], -9, "failed", "does not tell the artifact's size"),
+        ("step:9/9 a:1\n" + SIZED.rstrip("\n"), -9, "lost", "supervisor was killed"),  # the last number may be cut off
+        ("step:1/9 a:1\n" + SIZED + "\nstep:2/9 a:1\n", -9, "lost", "supervisor was killed"),
+        ("x val_bpb:1.4 val_loss:2.4\nstep:2/9 a:1\nx val_bpb:1.3 val_loss:2.3\n", -9, "lost", "supervisor was killed"),
+        ("step:9/9 a:1\nfinal_prequant val_bpb:1.3 val_loss:2.3\n", -9, "lost", "supervisor was killed"),
+        ("step:9/9 a:1\n" + SIZED, 1, "succeeded", "exit code 1"),
         ("Root Cause:\n  exitcode  : -9 (pid: 1)\n", 1, "lost", "a rank was killed by SIGKILL"),
         (ROOT_CAUSE.format(first=1, other=-15), 1, "failed", "the script with 1"),
         (ROOT_CAUSE.format(first=-15, other=1), 1, "lost", "a rank was told to end by SIGTERM"),
@@ -222,7 +241,11 @@ CRASH = """\
             "lost",
             "a GPU broke down",
         ),
-        (make_log(1, 1.2), -9, "lost", "supervisor was killed by signal 9"),
+        (make_log(1, 1.2).partition("final_")[0], -9, "lost", "supervisor was killed by signal 9"),
+        (ROOT_CAUSE.format(first=-2, other=-15), 1, "lost", "a rank was interrupted by SIGINT"),
+        ("SignalException: Process 12 got signal: 2\n", 1, "lost", "torchrun was interrupted by SIGINT"),
+        (ABORTED, 1, "failed", "the script with -6 (SIGABRT)"),
+        ("NCCL WARN NET/IB: closed\n" + ABORTED.replace("x.cpp", "ncclSystemError"), 1, "lost", "the network between"),
         ("step:1/2 train_loss:3\n", 0, "failed", "no final metric"),
         (make_log(1, float("nan")), 0, "failed", "not a finite number"),
         ("", 0, "failed", "no final metric"),
@@ -338,12 +361,61 @@ def test_a_process_that_cannot_be_ended_holds_nobody(
     assert stopped.value.value == Exit(code=None, fault=fault)
 
 
-def test_a_manifest_that_the_script_has_overwritten_is_written_again(tmp_path: Path) -> None:
+def test_a_manifest_that_the_script_has_written_decides_nothing(tmp_path: Path) -> None:
     planned, succeeded = order(tmp_path / "s.py", tmp_path), Outcome(state="succeeded")
     planned.folder.mkdir(parents=True)
-    for content in ('{"lr": 1}', '{"state": "lost", "arm": "candidate", "seed": 7, "attempt": 1}', "[]"):
-        (planned.folder / "run.json").write_text(content)
+    path = planned.folder / "run.json"
+    theirs = {**planned.key._asdict(), "state": "stopped", "metric": {"val_bpb": 1.0}}
+    for content in ('{"lr": 1}', '{"state": "lost", "seed": 7}', "[]", json.dumps(theirs)):
+        path.write_text(content)
         assert finish(planned, {"seed": 7}, succeeded).state == "succeeded"
+        path.write_text(content)
+        found = give_up(planned, "lost", "its worker is gone")
+        assert (found.state, found.reason, found.metric) == ("lost", "its worker is gone", {})
+    (planned.folder / "train.log").write_text(SIZED)
+    found = give_up(planned, "lost", "its worker is gone")
+    assert found.state == "succeeded"
+    assert found.metric["val_bpb"] == 1.3
+    assert str(found.reason).endswith("its worker is gone")
+    assert found.log_sha256 == file_digest(planned.folder / "train.log")
+
+
+@pytest.mark.parametrize(
+    ("log", "result"),
+    [
+        ("step:999/1000 train_loss:3.3\nstep:1000/1000 val_loss:3.27\n", 3.27),
+        ("step:500/1000 val_loss:3.5\n", None),
+        ("step:1000 val_loss:3.27\n", None),  # nobody says that it was the last
+        ("step:1000/1000 val_loss:3.27\nstep:1001/1000 train_loss:3.2\n", None),
+        ("step:1000/1000 val_loss:3.2", None),
+    ],
+)
+def test_a_last_validation_is_a_result_where_the_log_says_that_it_is_the_last(
+    tmp_path: Path, log: str, result: float | None
+) -> None:
+    path, rules = tmp_path / "train.log", load("nanogpt-track-3")
+    path.write_text(log)
+    found = judge(path, -9, 1, rules)
+    assert found.state == ("lost" if result is None else "succeeded")
+    assert (found.metric and found.metric.val_loss) == result
+    if log.startswith("step:1000 "):
+        assert judge(path, 0, 1, rules).state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("tail", "state"), [("sleep 60", "succeeded"), ("kill -9 $PPID; sleep 60", "succeeded"), ("true", "succeeded")]
+)
+def test_a_final_line_counts_whatever_comes_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: str, state: str
+) -> None:
+    """The run hangs until the watchdog ends it, its supervisor is killed, or it just ends."""
+    planned = replace(order(tmp_path / "s.py", tmp_path / "sweep"), stall_timeout_s=0.4)
+    (tmp_path / "log").write_text("step:9/9 a:1\n" + SIZED)
+    torchrun_is(monkeypatch, f"cat {tmp_path / 'log'}; {tail}")
+    manifest = ended(planned)
+    assert manifest["state"] == state
+    assert manifest["metric"]["val_bpb"] == 1.3
+    assert (manifest["reason"] is None) == (tail == "true")
 
 
 def test_what_a_log_lacks_is_said_by_the_rules(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs on a node that does not share the sweep's directory: everything comes over as it was there, or the run is lost."""
+"""Runs on a node that does not share the sweep's directory: everything comes over as it was there, or its absence is named."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 
 from analysis.sweepdir.code import digests_of
 from analysis.sweepdir.manifest import RunManifest
+from orchestration.disk.patient import Disk
 from orchestration.worker.order import Began, Ended, Message, Part, RunOrder
 from orchestration.worker.run import execute
 from orchestration.worker.transfer import CHUNK_BYTES, Inbox, Outbox, scratch, shares
@@ -62,6 +63,11 @@ class Brought:
         return [(one.name, one.first) for one in self.messages if isinstance(one, Part)]
 
 
+def disk_at(folder: Path) -> Disk:
+    (folder / "plan.json").touch()
+    return Disk(folder, 0.0, print)
+
+
 def bring_over(order: RunOrder) -> Brought:
     messages, inbox = [], None
     for message in execute(order, "node"):
@@ -73,7 +79,7 @@ def bring_over(order: RunOrder) -> Brought:
             return Brought(inbox.close(message.manifest), messages)
         if isinstance(message, Began):
             assert message.manifest.state == "running"
-            inbox = Inbox(order.folder, message.manifest)
+            inbox = Inbox(order, message.manifest, disk_at(order.sweep_directory))
         else:
             assert inbox
             assert isinstance(message, Part)
@@ -112,27 +118,45 @@ def manifest(state: str = "running", **table: Any) -> RunManifest:
     return RunManifest.of({"state": state, **table}, Path("run.json"))
 
 
-def filled(folder: Path) -> dict[str, Any]:
+WHOLE = b"step:9/9 a:1\nTotal submission size int8+zlib: 15820 bytes\nfinal_x val_bpb:1.3 val_loss:2.3\n"
+
+
+def filled(folder: Path, log: bytes) -> dict[str, Any]:
     """Fill a run's folder on its node; return what its run.json says at the end."""
     folder.mkdir(parents=True)
-    files = {"train.log": b"a\nb\n", "weights.bin": bytes(CHUNK_BYTES + 1)}
+    files = {"train.log": log, "weights.bin": bytes(CHUNK_BYTES + 1)}
     for name, content in files.items():
         (folder / name).write_bytes(content)
     digests = {name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()}
-    return {"reason": None, "host": "far", "files": digests, "ended": "now"}
+    return {"reason": None, "host": "far", "files": digests, "ended": "now", "exit_code": 0}
 
 
-@pytest.mark.parametrize("lost", [None, 0, 2], ids=["nothing", "a piece of the log", "a piece of a file"])
-def test_what_is_missing_makes_the_run_lost(tmp_path: Path, lost: int | None) -> None:
-    table = filled(tmp_path / "there")
-    inbox = Inbox(tmp_path / "here", manifest(**table))
+def inbox_at(folder: Path, began: RunManifest) -> Inbox:
+    return Inbox(make_order(folder.parent, folder=folder), began, disk_at(folder.parent))
+
+
+@pytest.mark.parametrize(
+    ("lost", "log", "state"),
+    [
+        (None, WHOLE, "succeeded"),
+        (2, WHOLE, "succeeded"),  # without its weights, a run has its result
+        (2, WHOLE.replace(b"Total", b"A"), "failed"),  # the rules cap what is not there, and the log does not tell it
+        (2, b"a\nb\n", "lost"),
+        (0, WHOLE, "lost"),
+    ],
+    ids=["nothing", "a piece of a file", "a piece of an unknown size", "a piece and no result", "a piece of the log"],
+)
+def test_what_is_missing_is_named_and_the_log_decides(tmp_path: Path, lost: int | None, log: bytes, state: str) -> None:
+    table = filled(tmp_path / "there", log)
+    inbox = inbox_at(tmp_path / "here", manifest(**table))
     parts = list(Outbox(tmp_path / "there").files(table["files"]))
     assert [part.name for part in parts] == ["train.log", "weights.bin", "weights.bin"]
     for number, part in enumerate(parts):
         if number != lost:
             inbox.take(part)
     found = inbox.close(manifest("succeeded", **table))
-    assert found.state == ("succeeded" if lost is None else "lost")
+    assert found.state == state
+    assert (found.reason is None) == (lost is None)
     assert lost is None or "did not come over from far" in str(found.reason)
     kept = sorted(path.name for path in (tmp_path / "here").iterdir())
     assert kept == [
@@ -142,9 +166,18 @@ def test_what_is_missing_makes_the_run_lost(tmp_path: Path, lost: int | None) ->
     ]
 
 
+def test_what_the_script_wrote_as_run_json_decides_nothing(tmp_path: Path) -> None:
+    table = filled(tmp_path / "there", WHOLE)
+    inbox = inbox_at(tmp_path / "here", manifest(**table))
+    for part in Outbox(tmp_path / "there").files(table["files"]):
+        inbox.take(part)
+    (tmp_path / "here" / "run.json").write_text('{"state": "stopped"}')
+    assert inbox.close(manifest("succeeded", **table)).state == "succeeded"
+
+
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "run.json", "a/../../x", ""])
 def test_no_file_leaves_the_attempts_folder(tmp_path: Path, name: str) -> None:
-    inbox = Inbox(tmp_path / "here", manifest())
+    inbox = inbox_at(tmp_path / "here", manifest())
     with pytest.raises(ValueError, match="cannot be the name of a run's file"):
         inbox.take(Part(name=name, content=b"x", first=True))
 
