@@ -55,7 +55,7 @@ def finish(order: RunOrder, table: dict[str, Any], outcome: Outcome) -> RunManif
     """
     path, found = order.folder / RUN_MANIFEST, files_of(order.folder)
     unknown = table_of(table.get("unknown")) | found["unknown"]
-    ended = table | ending(outcome) | _last(order) | {"files": found["files"], "unknown": unknown}
+    ended = table | ending(order, outcome) | {"files": found["files"], "unknown": unknown}
     try:
         write_manifest(order.folder, ended)
     except OSError as error:
@@ -75,7 +75,7 @@ def give_up(order: RunOrder, state: str, reason: str | None) -> RunManifest:
     except SweepError:
         written = {"started": None}
     outcome = result_in(log, order.seed, order.rules, Outcome(state=state, reason=reason))
-    said = {"exit_code": None, "metric": None, **ending(outcome), **_last(order), "files": described_log(log)}
+    said = {"exit_code": None, "metric": None, **ending(order, outcome), "files": described_log(log)}
     table = written | order.key._asdict() | said
     write_manifest(order.folder, table)
     return RunManifest.of(table, path)
@@ -89,20 +89,16 @@ def described_log(log: Path) -> dict[str, Any]:
     return {TRAIN_LOG: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
 
 
-def ending(outcome: Outcome) -> dict[str, Any]:
-    """Return how a run ended, as run.json says it."""
+def ending(order: RunOrder, outcome: Outcome) -> dict[str, Any]:
+    """Return how a run ended, with what its log came to, as run.json says it."""
     said: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "ended": now()}
     if outcome.metric is not None and outcome.run is not None:
         metric = outcome.metric
         values = {"val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb)}
         said["metric"] = {"label": metric.label, **values, "line": metric.line}
         said["train_time_ms"] = outcome.run.train_time_ms
-    return said
-
-
-def _last(order: RunOrder) -> dict[str, Any]:
     last = last_in(order.folder / TRAIN_LOG, order.rules)
-    return {"last": _json(None if last is None else getattr(last, order.rules.metric))}
+    return said | {"last": _json(None if last is None else getattr(last, order.rules.metric))}
 
 
 def write_manifest(folder: Path, table: Mapping[str, Any]) -> None:

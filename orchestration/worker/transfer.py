@@ -132,7 +132,7 @@ class Inbox:
         self.clear()
         table = dict(manifest.table)
         if missing and manifest.state == "succeeded":
-            table |= {"metric": None} | ending(self._without(missing, manifest))
+            table |= {"metric": None} | ending(self._order, self._without(missing, manifest))
         if TRAIN_LOG in missing:
             table["files"] = {**manifest.part("files"), **described_log(self._folder / TRAIN_LOG)}
         self._write(table)
