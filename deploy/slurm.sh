@@ -13,6 +13,7 @@ export PATH="$PWD/.venv/bin:$PATH" SRUN_CPUS_PER_TASK="$SLURM_CPUS_ON_NODE" AWAI
 # other users share the network: without a secret any of them could run programs as you
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+export SLURM_EXPORT_ENV=ALL # srun hands it on in the environment, which only you can read; a command line is public
 port=$((20000 + SLURM_JOB_ID % 6000 * 2))
 address=$(hostname):$port
 temp=$(mktemp -u /tmp/seedproof.XXXXXXXX) # short, because Ray's sockets are below it

@@ -203,7 +203,7 @@ def status(root: Path, watch: bool) -> None:
 @OUTPUT
 def list_sweeps(root: Path, form: str, output: Path | None) -> None:
     """List every sweep below a folder, with its verdict and who drives it; the HTML page links their reports."""
-    from orchestration.overview.show import list_in
+    from orchestration.overview.listing import list_in
 
     write(list_in(root, form, output.parent if output is not None else Path()), output)
 

@@ -94,7 +94,7 @@ def private_ray() -> Iterator[dict[str, str]]:
     """Environment for a Ray of this test alone; whatever is left of it afterwards is killed."""
     folder = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))  # short: Ray's sockets live below it
     try:
-        # a token in the home folder would make a cluster ask for one that `ray job submit` does not send
+        # a token in the home folder would make a cluster ask for one that a client without this variable does not send
         yield {"RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     finally:
         kill(str(folder))

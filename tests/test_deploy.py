@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.util
 import json
 import os
@@ -28,6 +29,7 @@ from tests.conftest import ROOT, clean_environment, until
 DEPLOY = ROOT / "deploy"
 EDITED = ("kuberay-rayjob.yaml", "ray-cluster.yaml", "skypilot.yaml", "slurm.sh")
 NODES = 3
+TOKEN = "f00d" * 16
 
 # Each stub adds a line to $CALLS; what `--block` or $SWEEP_HANGS keeps alive says that it was ended.
 STUBS = {
@@ -122,7 +124,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         "REAL_PYTHON": sys.executable,
         "SLURM_SUBMIT_DIR": str(checkout), "SLURM_JOB_ID": "70001", "SLURM_NNODES": str(NODES), "SLURM_CPUS_ON_NODE": "2",
         "SKYPILOT_NODE_RANK": "0", "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2\n10.0.0.3",
-        "SKYPILOT_NUM_NODES": str(NODES), "SKYPILOT_NUM_GPUS_PER_NODE": "8",
+        "SKYPILOT_NUM_NODES": str(NODES), "SKYPILOT_NUM_GPUS_PER_NODE": "8", "RAY_AUTH_TOKEN": TOKEN,
     }  # fmt: skip
     yield Cluster(checkout, environment)
     for line in calls.read_text(encoding="utf-8").splitlines():  # what a failed test left
@@ -159,7 +161,7 @@ def ray_cluster(cluster: Cluster) -> tuple[list[str], dict[str, str]]:
     comment = " ".join(line[1:].rstrip("\\ ") for line in lines if line.startswith("#  "))
     _, script, _, *options = shlex.split(comment.split(" -- ")[1])
     assert script == "/home/ubuntu/seedproof/deploy/sweep.sh"
-    assert content("ray-cluster.yaml")["file_mounts"] == {"/home/ubuntu/seedproof": "."}
+    assert content("ray-cluster.yaml")["file_mounts"]["/home/ubuntu/seedproof"] == "."
     return ["bash", "deploy/sweep.sh", "out", *options], {}
 
 
@@ -184,6 +186,22 @@ def test_every_file_is_known_here_and_in_the_table() -> None:
     names = {path.name for path in DEPLOY.iterdir()} - {"README.md"}
     assert names == {*EDITED, "sweep.sh", "github"}
     assert all(f"`{name}`" in table for name in names)
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_no_file_starts_a_ray_that_anybody_may_use(name: str) -> None:
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    assert "RAY_AUTH_MODE=token" in text or "authOptions: {mode: token}" in text
+    assert "disabled" not in text
+
+
+def test_the_image_holds_what_runs_and_nothing_else() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    left_out = {line.removeprefix("**/") for line in lines if line and not line.startswith("#")}
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines() if line}
+    assert left_out >= ignored | {".git"}
+    needed = "analysis orchestration trainer deploy pyproject.toml constraints.txt README.md LICENSE"
+    assert not {name for name in needed.split() for one in left_out if fnmatch.fnmatch(name, one)}
 
 
 @EVERY
@@ -323,6 +341,7 @@ def test_slurm_starts_ray_on_every_node_and_ends_it(cluster: Cluster) -> None:
     assert re.fullmatch("[0-9a-f]{64}", tokens.pop())
     assert not tokens  # one secret for all
     assert all("mode=token" in line for line in starts)
+    assert not any(re.search("[0-9a-f]{64}", line) for line in steps)  # everybody may read a command line
     port = re.search(r"--port=(\d+)", starts[0])[1]
     assert re.search(r"RAY_ADDRESS=\S+:(\d+)", call)[1] == port
     assert all(f":{port} " in line for line in starts[1:])
@@ -361,9 +380,10 @@ def test_slurm_runs_nothing_where_its_folder_cannot_be_made(cluster: Cluster) ->
 
 def test_skypilot_task_has_only_what_skypilot_knows() -> None:
     task = content("skypilot.yaml")
-    assert set(task) <= {"name", "workdir", "num_nodes", "resources", "envs", "volumes", "file_mounts", "setup", "run"}
+    assert set(task) <= {"name", "workdir", "num_nodes", "resources", "envs", "secrets", "volumes", "setup", "run"}
     assert task["resources"] == {"accelerators": "H100:8"}
     assert all(isinstance(value, str) for value in task["envs"].values())
+    assert task["secrets"] == {"RAY_AUTH_TOKEN": None}  # null: SkyPilot asks for it at the launch
     assert any(task["envs"]["OUTPUT"].startswith(f"{path}/") for path in task["volumes"])
     for script in (task["setup"], task["run"]):
         assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
@@ -379,7 +399,7 @@ def test_skypilot_ranks_join_the_head_and_leave_the_exit_code_to_it(cluster: Clu
         assert len(starts) == NODES  # all of them before the sweep
         assert "--head --port=6479 " in starts[0]
         assert [("--address=10.0.0.1:6479 " in line) for line in starts[1:]] == [True, True]
-        assert all("--num-gpus=8" in line and "mode=disabled" in line for line in starts)
+        assert all("--num-gpus=8" in line and line.endswith(f"mode=token token={TOKEN}") for line in starts)
         assert "RAY_ADDRESS=10.0.0.1:6479 " in cluster.calls("python")[0]
         assert cluster.calls().index("ray ended") > cluster.calls().index(cluster.calls("python")[0])
     finally:
@@ -412,10 +432,16 @@ def test_ray_cluster_fits_rays_own_schema() -> None:
     assert 0 == workers["min_workers"] < workers["max_workers"] <= config["max_workers"]
     assert {kind["node_config"]["ImageId"] for kind in kinds.values()} == {config["provider"]["image"]}
     head, worker = config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]
+    assert all(" RAY_AUTH_MODE=token;" in command for command in (head, worker))
+    assert ("/home/ubuntu/.ray/auth_token", "~/.ray/auth_token") in config["file_mounts"].items()
     assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in head
     assert "--dashboard-host=127.0.0.1" in head  # whoever reaches it may run programs
     port = re.search(r"--port=(\d+)", head)[1]
     assert f"--address=$RAY_HEAD_IP:{port}" in worker
+    text = (DEPLOY / "ray-cluster.yaml").read_text(encoding="utf-8")
+    block = yaml.safe_load("\n".join(re.findall(r"^ +# ((?:InstanceMarket|CapacityRes)\w+: .+)$", text, re.MULTILINE)))
+    assert block["InstanceMarketOptions"] == {"MarketType": "capacity-block"}
+    assert list(block["CapacityReservationSpecification"]["CapacityReservationTarget"]) == ["CapacityReservationId"]
     for key, commands in config.items():
         for line in commands if key.endswith("commands") else ():
             assert subprocess.run(["bash", "-n"], input=line, text=True, check=False).returncode == 0, line
@@ -423,26 +449,50 @@ def test_ray_cluster_fits_rays_own_schema() -> None:
 
 # -- KubeRay ---------------------------------------------------------------------------------------------------------------
 
-# the fields of KubeRay 1.4 that may stand there; kubectl refuses any other
-RAYJOB = {"entrypoint", "submissionMode", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished",
-          "activeDeadlineSeconds", "submitterPodTemplate", "submitterConfig", "rayClusterSpec", "runtimeEnvYAML"}  # fmt: skip
-RAYCLUSTER = {"rayVersion", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec", "workerGroupSpecs"}
-GROUP = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+RAYJOB = jsonschema.Draft202012Validator(yaml.safe_load((ROOT / "tests/rayjob_schema.yaml").read_text("utf-8")))
 
 
-def test_kuberay_job_has_only_known_fields_and_is_never_made_again() -> None:
+def change(job: Any, place: str, value: Any) -> None:
+    """Set one value; the place is written with dots, a list's item by its number."""
+    *parents, name = (int(word) if word.isdigit() else word for word in place.split("."))
+    for parent in parents:
+        job = job[parent]
+    job[name] = value
+
+
+def test_kuberay_job_fits_the_schema() -> None:
+    RAYJOB.check_schema(RAYJOB.schema)
+    assert [error.message for error in RAYJOB.iter_errors(content("kuberay-rayjob.yaml"))] == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("spec.backofLimit", 0),
+        ("spec.backoffLimit", "0"),
+        ("spec.submissionMode", "K8sJob"),
+        ("spec.rayClusterSpec.authOptions.mode", "tokens"),
+        ("spec.rayClusterSpec.authOptions.enabled", True),
+        ("spec.authOptions", {"mode": "token"}),
+        ("spec.rayClusterSpec.headGroupSpec.rayStartParams.num-cpus", 0),
+        ("spec.rayClusterSpec.workerGroupSpecs.0.template.spec.containers.0.env.0.value", 0),
+        ("spec.rayClusterSpec.workerGroupSpecs.0.template.spec.containers.0.resources.limits.memory", "256GiB"),
+        ("spec.rayClusterSpec.workerGroupSpecs.0.template.spec.volumes.0.persistentVolumeClaim.claim", "x"),
+        ("spec.rayClusterSpec.workerGroupSpecs.0.template.containers", []),
+    ],
+)
+def test_the_schema_refuses_what_kubectl_would(place: str, value: Any) -> None:
+    job = json.loads(json.dumps(content("kuberay-rayjob.yaml")))  # without the anchors' shared parts
+    change(job, place, value)
+    assert len(list(RAYJOB.iter_errors(job))) == 1
+
+
+def test_kuberay_job_asks_for_a_token_and_is_never_made_again() -> None:
     job = content("kuberay-rayjob.yaml")
-    assert job["apiVersion"] == "ray.io/v1"
-    assert job["kind"] == "RayJob"
-    assert set(job) == {"apiVersion", "kind", "metadata", "spec"}
     assert re.fullmatch(r"[a-z][a-z0-9-]{0,30}-", job["metadata"]["generateName"])
-    assert all(isinstance(value, str) for value in job["metadata"]["annotations"].values())
     spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
-    (workers,) = cluster["workerGroupSpecs"]
-    assert set(spec) - RAYJOB == set()
-    assert set(cluster) - RAYCLUSTER == set()
-    assert set(workers) - GROUP == set()
-    assert set(cluster["headGroupSpec"]) == {"rayStartParams", "template"}
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert tuple(map(int, cluster["rayVersion"].split("."))) >= (2, 52)  # the first with tokens
     assert spec["backoffLimit"] == 0
     assert spec["submissionMode"] == "K8sJobMode"
     assert spec["shutdownAfterJobFinishes"] is True
@@ -474,7 +524,7 @@ def test_kuberay_runs_land_on_the_workers_which_share_the_sweep_directory_with_t
         assert volumes[mounts["/shared"]]["persistentVolumeClaim"] == {"claimName": "seedproof"}
         assert words[2].startswith("/shared/")
         assert pod["restartPolicy"] == "Never"
-        assert {"name": "RAY_AUTH_MODE", "value": "disabled"} in container["env"]
+        assert not any(one["name"].startswith("RAY_AUTH") for one in container["env"])  # the operator sets it
     resources = worker["containers"][0]["resources"]
     gpus = int(words[words.index("--gpus-per-run") + 1])
     assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == gpus == 8

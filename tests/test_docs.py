@@ -33,7 +33,8 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "deploy" / "README.md", *sorte
 WRITTEN = [page for page in PAGES if page != cli_page.PAGE]
 PACKAGES = ("trainer", "orchestration", "analysis")
 FOREIGN = {  # options of pytest, pip, ray, sbatch and others
-    "--dist", "--nodes", "--address", "--working-dir", "--standalone", "--nproc_per_node", "--device",
+    "--dist", "--nodes", "--address", "--working-dir", "--standalone", "--nproc_per_node", "--device", "--generate",
+    "--secret",
 }  # fmt: skip
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -332,9 +333,14 @@ def test_every_key_of_a_leaderboard_is_documented(json_of: Callable[..., Any], r
     assert set(keys_of(json_of("analysis.leaderboard", folder.parent))) == documented("A leaderboard")
 
 
+def test_every_key_of_the_list_of_sweeps_is_documented(json_of: Callable[..., Any], sweep: Folder) -> None:
+    folder = sweep({1: 1.2, 2: 1.201})
+    assert set(keys_of(json_of("orchestration.sweep", "list", folder.parent))) == documented("Sweeps")
+
+
 def test_every_key_of_runs_and_curves_is_documented(json_of: Callable[..., Any], record: Folder) -> None:
     folder = record({1: 1.2})
-    runs = below("runs[]", documented("A verdict"))
+    runs = {key for key in below("runs[]", documented("A verdict")) if not key.startswith("attempts[]")}
     assert set(keys_of(json_of("analysis.logs", folder))) == runs | documented("Runs")
     assert set(keys_of(json_of("analysis.logs", folder, "--curves"))) == documented("Curves")
 

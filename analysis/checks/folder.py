@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.checks.attempts import check_attempts
 from analysis.checks.caps import check_files, check_stated, check_told
 from analysis.checks.claim import check_claim, check_statements
 from analysis.checks.left_out import check_left_out, check_unread
 from analysis.checks.runs import check_runs
 from analysis.reading.run import Run
 from analysis.reading.source import NEWLINE_BYTES, Source, has_size
-from analysis.record.folder import Record
+from analysis.record.folder import Record, attempts_in
 from analysis.record.selection import Claimed, Selection, with_training
 from analysis.record.stated.compare import statements
 from analysis.record.stated.said import Statement
@@ -54,6 +55,8 @@ def _all(record: Record, selection: Selection, rules: Ruleset) -> Raised:
     yield from _logs_and_runs(record, selection, rules)
     yield from check_told(selection.claimed, rules)
     yield from check_unread(record, selection)
+    if record.claim is not None:
+        yield from check_attempts(attempts_in(record, rules), rules, record.shown(record.claim.file))
     if record.base is not None:
         yield from check_files(record, selection.claimed, rules)
         yield from each_once(_shipped(record, selection))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from analysis.checks.attempts import check_attempts
 from analysis.checks.caps import check_told
 from analysis.checks.folder import several_runs
 from analysis.checks.runs import check_runs
@@ -23,8 +24,9 @@ def audit_sweep(read: SweepRead, directory: Path, plan: Plan, rules: Ruleset) ->
         raised += several_runs(str(log.relative_to(directory)), runs)
     for log in read.edited:
         at = Place(str(log.relative_to(directory)))
-        found, expected = "a log that was changed after its run", "the one whose SHA-256 its run.json has"
+        found, expected = "a log that was changed after its run", "the one whose SHA-256 was recorded"
         raised.append(Found(code=Code.LOG_CLOBBERED, at=at, found=found, expected=expected, severity=ERROR))
+    raised += check_attempts(read.attempts, rules)
     raised += _script(directory, plan)
     return graded(raised, rules.findings)
 

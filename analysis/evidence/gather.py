@@ -6,8 +6,8 @@ is decided in analysis/record (selection.py for folders, sweep.py for sweeps), w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from analysis.checks.folder import audit, audit_control
@@ -15,8 +15,8 @@ from analysis.checks.sweep import audit_sweep
 from analysis.evidence.checked import NONE, Checked, checked
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
 from analysis.reading.frame import read_frame
-from analysis.reading.result import Result
-from analysis.record.folder import Record, read_record, records_below, seed_of
+from analysis.reading.result import Result, Tried
+from analysis.record.folder import Record, attempts_by_log, read_record, records_below, seed_of
 from analysis.record.metrics import all_labels
 from analysis.record.selection import LeftOut, Selection, select, with_training
 from analysis.record.stated.compare import statements
@@ -35,7 +35,8 @@ class Gathered:
 
     fault: why no verdict can rest on them, where the folder and not a number shows it. not_counted: logs that the claim
     does not speak of; seeds_aside: the seeds of their runs. checked: which checks could be made. readable: false where
-    `fault` is all that is known. claims: what JSON and README say, each with what the logs say.
+    `fault` is all that is known. claims: what JSON and README say, each with what the logs say. attempts: those of each run that
+    a record names, by the log that counts; the runs of a sweep have their own.
     """
 
     runs: tuple[Result, ...] = ()
@@ -48,6 +49,7 @@ class Gathered:
     seeds_aside: tuple[int, ...] = ()
     checked: Checked = NONE
     readable: bool = True
+    attempts: Mapping[Path, Sequence[Tried]] = field(default_factory=dict)
 
 
 def gather(
@@ -89,6 +91,7 @@ def _joined(parts: list[Gathered]) -> Gathered:
         fault=next((part.fault for part in parts if part.fault is not None), None),
         not_counted=tuple(log for part in parts for log in part.not_counted),
         seeds_aside=tuple(seed for part in parts for seed in part.seeds_aside),
+        attempts={key: tries for part in parts for key, tries in part.attempts.items()},
         checked=sum((part.checked for part in parts), NONE),
     )
 
@@ -149,6 +152,7 @@ def _record(paths: list[Path], rules: Ruleset, metric: str | None, *, of_control
         findings=tuple(findings),
         claims=tuple(claims),
         checked=checked(selection.claimed, rules, record),
+        attempts=attempts_by_log(record, rules),
         fault=_fault(record, selection, rules, metric),
         not_counted=tuple(record.shown(log) for log in selection.aside),
         seeds_aside=tuple(sorted(seed for seed in others - counted if seed is not None)),

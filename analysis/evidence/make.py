@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def make_case(asked: Asked) -> Case:
             raise EvidenceError(f"The plan cannot be meant: {fault}")
         check_unit_of_sota(asked, gathered.runs)
         case = _with_runs(asked, case, gathered)
-        case = _with_planned_control(asked, case)
+        case = _with_attempts(_with_planned_control(asked, case), gathered)
         case = replace(case, plan=_followed(asked, case, gathered.seeds_aside))
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)
@@ -106,6 +107,16 @@ def _with_planned_control(asked: Asked, case: Case) -> Case:
         not_counted=tuple(log for log in case.not_counted if not log.startswith(inside)),
         left_out=tuple(one for one in case.left_out if not one.result.log.startswith(inside)),
     )
+
+
+def _with_attempts(case: Case, gathered: Gathered) -> Case:
+    """Add the attempts that a record names to its runs."""
+
+    def added(run: Result) -> Result:
+        found = gathered.attempts.get(Path(os.path.realpath(run.run.log)))
+        return replace(run, attempts=tuple(found)) if found else run
+
+    return replace(case, runs=tuple(map(added, case.runs)), control=tuple(map(added, case.control)))
 
 
 def _followed(asked: Asked, case: Case, seeds_aside: Sequence[int]) -> Planned | None:

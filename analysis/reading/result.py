@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.reading.grammar import Metric
 from analysis.reading.run import Run
-from analysis.sweepdir.layout import CANDIDATE
+from analysis.sweepdir.layout import CANDIDATE, DONE
 
 COLUMNS = {  # of a frame, with pandas' nullable types
     "arm": "string", "seed": "Int64", "state": "string", "val_loss": "Float64", "val_bpb": "Float64", "label": "string",
@@ -31,10 +32,74 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One attempt of a planned run.
+
+    log: as printed, None where it is gone. last: the last value of the rules' metric in it, final or of a validation,
+    printed in `line`. wall_s: how long it lasted, by the clock of the sweep's driver. trained_s, complete: the training time
+    that the log prints, and whether it prints a final metric; only known of attempts without a result.
+    """
+
+    arm: str
+    seed: int
+    attempt: int
+    state: str
+    reason: str | None = None
+    log: str | None = None
+    last: float | None = None
+    wall_s: float | None = None
+    started: str | None = None
+    ended: str | None = None
+    line: int = 1
+    trained_s: float | None = None
+    complete: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Return whether it ended with the seed's result."""
+        return self.state in DONE
+
+    @property
+    def ended_without_result(self) -> bool:
+        return self.state in ("lost", "stopped")
+
+    def row(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in TRIED}
+
+
+Attempts = Mapping[tuple[str, int], Sequence[Tried]]  # of each run, by arm and seed, in order
+TRIED = (
+    "attempt",
+    "state",
+    "reason",
+    "log",
+    "last",
+    "wall_s",
+    "started",
+    "ended",
+)  # what every JSON says of an attempt
+EARLY = 0.1  # of the time of the run that counts: what ended sooner cannot tell how it would have ended
+
+
+def remade(attempts: Sequence[Tried]) -> list[Tried]:
+    """Return the attempts of a run that ended without a result, where another attempt of it has one."""
+    return [one for one in attempts if one.ended_without_result] if any(one.counts for one in attempts) else []
+
+
+def was_early(one: Tried, attempts: Sequence[Tried]) -> bool:
+    """Return whether a remade attempt ended too early to tell how it would have ended. What is unknown was not early."""
+    usual = max((other.wall_s for other in attempts if other.counts and other.wall_s is not None), default=None)
+    if usual is None or one.wall_s is None or one.complete:
+        return False
+    return max(one.wall_s, one.trained_s or 0.0) < EARLY * usual
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One run and its final metric; `log` is the path as printed.
 
-    `state` is `succeeded`, or why a planned run has no result: failed, lost, stopped, pending or running.
+    `state` is `succeeded`, or why a planned run has no result: failed, lost, stopped, pending or running. attempts: all of
+    a planned run, in order; empty where nothing tells of them.
     """
 
     log: str
@@ -43,6 +108,7 @@ class Result:
     program: Program | None = None
     arm: str = CANDIDATE
     state: str = "succeeded"
+    attempts: tuple[Tried, ...] = ()
 
     @classmethod
     def of(cls, run: Run, metric: Metric | None, *, log: str, arm: str = CANDIDATE, state: str = "succeeded") -> Result:
@@ -82,7 +148,7 @@ class Result:
         return getattr(self.metric, metric) if self.metric is not None else None
 
     def row(self) -> dict[str, Any]:
-        """Return what a frame and the JSON of a verdict hold of the run, under COLUMNS."""
+        """Return what JSON holds of the run, and a frame under COLUMNS."""
         of_the_run = {name: getattr(self.run, name) for name in OF_THE_RUN}
         return {
             "arm": self.arm,
@@ -97,4 +163,5 @@ class Result:
             **of_the_run,
             "source_sha256": self.program.sha256 if self.program is not None else None,
             "source_bytes": self.program.size_bytes if self.program is not None else None,
+            "attempts": [one.row() for one in self.attempts],
         }

@@ -10,7 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analysis.record.claimed_seeds import SeedClaim, read_seeds
+from analysis.reading.result import Tried
+from analysis.record.claimed_seeds import SeedClaim, read_attempts, read_seeds
 from analysis.record.keys import (
     DEEPEST,
     ELSEWHERE,
@@ -55,7 +56,7 @@ class Claim:
     """One submission JSON. Values keep the decimals that they are printed with.
 
     other_bpbs: further bpbs of the submission, in case the first is not the one that is meant. keys: the key that each
-    fact is under. fault: why the file cannot be understood at all.
+    fact is under. attempts: those of counted seeds, as a record of a sweep names them. fault: why the file cannot be understood at all.
     """
 
     file: Path
@@ -65,6 +66,7 @@ class Claim:
     other_bpbs: Sequence[Stated] = ()
     artifact_bytes: int | None = None
     seeds: Mapping[int, SeedClaim] = field(default_factory=dict)
+    attempts: Sequence[Tried] = ()
     date: str | None = None
     track: str | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -152,6 +154,7 @@ def _claim_of(table: Mapping[str, Any], file: Path, text: str) -> Claim:
         ],
         artifact_bytes=int(size.value) if size is not None else None,
         seeds=seeds,
+        attempts=read_attempts(table),
         date=_text(table, "date")[:200] or None,
         track=_text(table, "track")[:200] or None,
         keys={what: one.key for what, one in chosen.items() if one is not None}

@@ -1,4 +1,4 @@
-"""What a submission JSON claims of each seed."""
+"""What a submission JSON claims of each seed, and which attempts of it it names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from analysis.reading.result import Tried
 from analysis.record.keys import (
     DEEPEST,
     ELSEWHERE,
@@ -20,9 +21,13 @@ from analysis.record.keys import (
     number,
     seed_number,
 )
+from analysis.sweepdir.json_files import of_type
+from analysis.sweepdir.layout import ARMS, STATES
 
 MOST_SEEDS = 100
 MOST_NUMBERS = 20  # of one seed
+MOST_ATTEMPTS = 1000
+LARGEST_NUMBER = 2**53
 
 
 class SeedNumber(NamedTuple):
@@ -65,6 +70,28 @@ def read_seeds(table: Mapping[str, Any]) -> dict[int, SeedClaim]:
     reader = _Reader()
     reader.read(table)
     return reader.said
+
+
+def read_attempts(table: Mapping[str, Any]) -> list[Tried]:
+    """Return the attempts that a record of ours names: [{"arm": "candidate", "seed": 1, "attempt": 1, "state": "lost", ...}].
+
+    Their last values are not taken from the JSON: only their logs show them.
+    """
+    said = table.get("attempts")
+    found = []
+    for one in said[:MOST_ATTEMPTS] if isinstance(said, list) else []:
+        known = one if isinstance(one, dict) else {}
+        seed, attempt, wall = (_plain(known.get(key)) for key in ("seed", "attempt", "wall_s"))
+        if known.get("arm") not in ARMS or known.get("state") not in STATES or seed is None or attempt is None:
+            continue
+        texts = {key: of_type(known.get(key), str) for key in ("reason", "log", "started", "ended")}
+        named = {"arm": known["arm"], "seed": int(seed), "attempt": int(attempt), "state": known["state"]}
+        found.append(Tried(**named, **texts, wall_s=wall))
+    return found
+
+
+def _plain(value: Any) -> float | None:
+    return float(value) if isinstance(value, Decimal) and value.is_finite() and 0 <= value < LARGEST_NUMBER else None
 
 
 class _Reader:

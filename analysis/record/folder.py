@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from analysis.reading.reader import read_log
+from analysis.reading.result import Attempts, Tried, remade
 from analysis.reading.run import Run
 from analysis.record.claim import Claim, is_submission, read_claim, submission_file
+from analysis.record.metrics import with_log
+from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import FileError, Listing, files_below, printable_path, read_bounded
 
 EXACT_DECIMALS = 6
@@ -29,7 +33,9 @@ class Copy:
 class Record:
     """Everything below the PATHs that bears on a claim. `base` is the folder, None for single logs.
 
-    logs: the runs of each log, without copies. empty: logs without a byte in them.
+    logs: the runs of each log, without copies. empty: logs without a byte in them. attempts: those that the claim names of
+    each run that counts, by arm and seed; attempt_logs: the logs of those that ended without a result, which are in no
+    other list.
     """
 
     base: Path | None
@@ -39,6 +45,8 @@ class Record:
     copies: Mapping[Path, Copy]
     empty: Sequence[Path]
     claim: Claim | None
+    attempts: Attempts = field(default_factory=dict)
+    attempt_logs: Mapping[Path, Sequence[Run]] = field(default_factory=dict)
 
     def shown(self, path: Path) -> str:
         """Return a file as it is printed: relative to the folder, or as it was given."""
@@ -65,17 +73,67 @@ def read_record(paths: Sequence[Path]) -> Record:
         found += below.logs if path.is_dir() else [path]
     empty: list[Path] = []
     logs = _read(found, listing, empty)
-    copies = _copies(logs)
     file = submission_file(listing.files, base) if base is not None else None
+    claim = read_claim(file) if file is not None else None
+    attempts = _attempts(claim) if claim is not None else {}
+    named = {} if base is None else {base / one.log: one.seed for one in _without_result(attempts) if one.log}
+    of_attempts = {
+        log: runs
+        for log, runs in (logs | {log: [] for log in empty}).items()
+        if log in named and all(run.seed in (None, named[log]) for run in runs)
+    }
+    copies = _copies({log: runs for log, runs in logs.items() if log not in of_attempts})
     return Record(
         base=base,
         paths=paths,
         listing=listing,
-        logs={log: runs for log, runs in logs.items() if log not in copies},
+        logs={log: runs for log, runs in logs.items() if log not in copies and log not in of_attempts},
         copies=copies,
-        empty=empty,
-        claim=read_claim(file) if file is not None else None,
+        empty=[log for log in empty if log not in of_attempts],
+        claim=claim,
+        attempts=attempts,
+        attempt_logs=of_attempts,
     )
+
+
+def _attempts(claim: Claim) -> Attempts:
+    """Return the attempts that a claim names of the seeds that it claims, each with one that has the seed's result.
+
+    An attempt of any other seed is no retry of a run that counts: its log is a run like others.
+    """
+    found: dict[tuple[str, int], list[Tried]] = {}
+    for one in claim.attempts:
+        found.setdefault((one.arm, one.seed), []).append(one)
+    return {
+        key: tuple(tries) for key, tries in found.items() if key[1] in claim.seeds and any(one.counts for one in tries)
+    }
+
+
+def _without_result(attempts: Attempts) -> Iterator[Tried]:
+    yield from (one for tries in attempts.values() for one in remade(tries))
+
+
+def attempts_in(record: Record, rules: Ruleset) -> Attempts:
+    """Return the attempts that the claim names, each that ended without a result with what its log in the folder holds."""
+    there = set(record.listing.files)
+
+    def read(one: Tried) -> Tried:
+        if not one.ended_without_result or record.base is None or one.log is None:
+            return one
+        log = record.base / one.log
+        if log not in there or log in record.logs or log in record.copies:  # not there, or another seed's
+            return replace(one, log=None)
+        return with_log(one, record.attempt_logs.get(log, ()), rules)
+
+    return {key: tuple(map(read, tries)) for key, tries in record.attempts.items()}
+
+
+def attempts_by_log(record: Record, rules: Ruleset) -> dict[Path, Sequence[Tried]]:
+    """Return the same by the real path of the log that counts: a log need not print its seed."""
+    if record.base is None:
+        return {}
+    found = ((tries, one.log) for tries in attempts_in(record, rules).values() for one in tries if one.counts)
+    return {Path(os.path.realpath(record.base / log)): tries for tries, log in found if log is not None}
 
 
 def _read(paths: Iterable[Path], listing: Listing, empty: list[Path]) -> dict[Path, list[Run]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.reading.grammar import Metric
+from analysis.reading.result import Tried
 from analysis.reading.run import Run
 from analysis.rules.ruleset import LABELLED, Ruleset
 from analysis.untrusted.refusal import EvidenceError
@@ -29,6 +31,20 @@ def last_metric(runs: Sequence[Run], rules: Ruleset) -> Metric | None:
     """Return the last metric that a log prints, final or of a validation in training; None for a log without."""
     found = [one for run in runs for one in (run.validation, *run.finals) if one is not None]
     return max((one for one in found if getattr(one, rules.metric) is not None), key=lambda one: one.line, default=None)
+
+
+def with_log(attempt: Tried, runs: Sequence[Run], rules: Ruleset) -> Tried:
+    """Return an attempt with what its log holds; what its driver said of the last value stands."""
+    last = last_metric(runs, rules)
+    value = None if last is None else getattr(last, rules.metric)
+    times = [run.train_time_ms for run in runs if run.train_time_ms is not None]
+    return replace(
+        attempt,
+        last=attempt.last if attempt.last is not None or value is None or not math.isfinite(value) else value,
+        line=last.line if last is not None else 1,
+        trained_s=max(times) / 1000 if times else None,
+        complete=any(metrics_of(run, rules) for run in runs),
+    )
 
 
 def labelled(run: Run, label: str, rules: Ruleset) -> Metric | None:

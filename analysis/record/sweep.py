@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from analysis.reading.reader import read_log
-from analysis.reading.result import Result
+from analysis.reading.result import Attempts, Result, Tried
 from analysis.reading.run import Run
-from analysis.record.metrics import all_labels, metric_of, metrics_of
+from analysis.record.metrics import all_labels, metric_of, metrics_of, with_log
 from analysis.record.selection import Claimed, LeftOut, Why
 from analysis.rules.ruleset import Ruleset
-from analysis.sweepdir.layout import DONE, TRAIN_LOG, of_a_record
-from analysis.sweepdir.manifest import planned_runs
+from analysis.sweepdir.journal import number
+from analysis.sweepdir.layout import DONE, TRAIN_LOG, attempt_folder, of_a_record
+from analysis.sweepdir.manifest import PlannedRun, planned_runs
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.files import FileError, leads_out, read_bounded
 from analysis.untrusted.refusal import EvidenceError
@@ -27,13 +30,18 @@ class SweepRead:
 
     results: one for each planned run, candidate first, in the plan's order; one without a metric keeps its state and log.
     claimed: by arm the runs that succeeded. logs: every run that their logs hold. edited: logs that are not the ones whose
-    SHA-256 run.json has.
+    SHA-256 was recorded.
     """
 
     results: Sequence[Result]
     claimed: Mapping[str, Sequence[Claimed]]
     logs: Mapping[Path, Sequence[Run]]
     edited: Sequence[Path] = ()
+
+    @property
+    def attempts(self) -> Attempts:
+        """The attempts of each planned run that has a result."""
+        return {(one.arm, one.run.seed or 0): one.attempts for one in self.results if one.state in DONE}
 
 
 def sweep_results(directory: Path, plan: Plan) -> list[Result]:
@@ -53,12 +61,14 @@ def read_sweep(directory: Path, plan: Plan, rules: Ruleset, label: str | None = 
     logs: dict[Path, list[Run]] = {}
     edited: list[Path] = []
     for planned in planned_runs(directory, plan):
+        tried = _tried(directory, planned, rules)
+        edited += tried.edited
         folder = planned.folder or directory / planned.arm / f"seed-{planned.seed}"
         log = folder / TRAIN_LOG
         shown = str(log.relative_to(directory))
         if planned.state != "succeeded" or planned.folder is None:
             run = Run(log=log, line=1, seed=planned.seed)
-            results.append(Result(log=shown, run=run, arm=planned.arm, state=planned.state))
+            results.append(Result(log=shown, run=run, arm=planned.arm, state=planned.state, attempts=tried.attempts))
             continue
         content = _content_of(log, directory)
         logs[log] = read_log(log, content)
@@ -69,8 +79,49 @@ def read_sweep(directory: Path, plan: Plan, rules: Ruleset, label: str | None = 
             raise EvidenceError(f"{run.log} has no final metric {label!r}; it has {', '.join(labels)}.")
         one = Claimed(log=shown, run=run, metric=metric_of(run, label, rules), training=run)
         claimed.setdefault(planned.arm, []).append(one)
-        results.append(Result.of(run, one.metric, log=shown, arm=planned.arm))
+        result = Result.of(run, one.metric, log=shown, arm=planned.arm)
+        results.append(replace(result, attempts=tried.attempts))
     return SweepRead(results=results, claimed=claimed, logs=logs, edited=edited)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tries:
+    """The attempts of a run, and the logs among them that are not as the journal or run.json says they were."""
+
+    attempts: tuple[Tried, ...]
+    edited: Sequence[Path]
+
+
+def _tried(directory: Path, planned: PlannedRun, rules: Ruleset) -> _Tries:
+    """Return the attempts of a planned run. Of those that ended without a result the logs are read, if there is one now."""
+    found, edited = [], []
+    for manifest in planned.attempts:
+        log = attempt_folder(directory, planned.arm, planned.seed, manifest.attempt or 0) / TRAIN_LOG
+        last = number(manifest.metric.get(rules.metric)) if manifest.state in DONE else None
+        one = Tried(
+            arm=planned.arm,
+            seed=planned.seed,
+            attempt=manifest.attempt or 0,
+            state=manifest.state,
+            reason=manifest.reason,
+            log=str(log.relative_to(directory)) if os.path.isfile(log) else None,
+            last=manifest.last if last is None else last,
+            wall_s=manifest.wall_s,
+            started=_iso(manifest.started),
+            ended=_iso(manifest.ended),
+        )
+        if one.ended_without_result and planned.state in DONE and one.log is not None:
+            with suppress(EvidenceError, FileError):  # what cannot be read has the last value that the driver saw
+                content = _content_of(log, directory)
+                one = with_log(one, read_log(log, content), rules)
+                beginning = hashlib.sha256(content[: manifest.log_bytes]).hexdigest()
+                edited += [log] if manifest.log_sha256 not in (None, beginning) else []
+        found.append(one)
+    return _Tries(attempts=tuple(found), edited=edited)
+
+
+def _iso(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()
 
 
 def _content_of(log: Path, directory: Path) -> bytes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from analysis.evidence.usable import configurations, settings_of
-from analysis.reading.result import Result
+from analysis.reading.result import Result, remade
 from analysis.report.grid import Table, or_dash
 from analysis.report.statements import WORDS, degrees, plain_p
 from analysis.untrusted.escape import printable
+from analysis.untrusted.secrets import redacted
 from analysis.verdict.verdict import DOES_NOT_FIT, FITS, Verdict
 
 MOST_VALUES = 4  # in a cell
@@ -17,8 +20,28 @@ def run_tables(verdict: Verdict) -> dict[str, Table]:
     second = verdict.verification.runs if verdict.verification is not None else ()
     arms = {"runs": verdict.runs, "control": verdict.control, "verifier": second}
     tables: dict[str, Table] = {name: [_run_cells(run) for run in runs] for name, runs in arms.items() if runs}
+    if again := remade_table([*verdict.runs, *verdict.control], verdict.metric):
+        tables["attempts made again"] = again
     others = _others(verdict) if verdict.verdict in (FITS, DOES_NOT_FIT) or not verdict.runs else []
     return tables | ({"other runs, by configuration": others} if others else {})
+
+
+def remade_table(runs: Iterable[Result], metric: str) -> Table:
+    """Return the table of the attempts that ended without a result, of runs that have one."""
+    found = [one for run in runs for one in remade(run.attempts)]
+    return [
+        {
+            "arm": one.arm,
+            "seed": str(one.seed),
+            "attempt": str(one.attempt),
+            "state": one.state,
+            "after": or_dash(one.wall_s, "{:.4g} s"),
+            f"last {metric}": or_dash(one.last, "{:.8f}"),
+            "log": printable(f"{one.log}:{one.line}") if one.log is not None else "-",
+            "reason": printable(redacted(one.reason or "-")),
+        }
+        for one in found
+    ]
 
 
 def _others(verdict: Verdict) -> Table:
@@ -58,9 +81,9 @@ def sensitivity(verdict: Verdict) -> Table:
         {
             "reading": also.reading,
             "verdict": WORDS[also.verdict].lower(),
-            "statistic": f"{also.test.statistic:.4f}",
-            "df": degrees(also.test),
-            "p": plain_p(also.test.p_value),
+            "statistic": or_dash(also.test and also.test.statistic, "{:.4f}"),
+            "df": or_dash(also.test and degrees(also.test)),
+            "p": or_dash(also.test and plain_p(also.test.p_value)),
             "assumes": also.assumes,
         }
         for also in verdict.also

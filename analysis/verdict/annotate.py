@@ -17,6 +17,7 @@ from analysis.sweepdir.layout import PLAN
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.tested import rules_test
 from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer, Reading, ReadingKind, Verdict
+from analysis.verdict.worst_case import with_worst_case
 
 IMPOSSIBLE = 1e-5  # the chance of a spread that no training has: of three runs one of 2e-6 bpb
 FIELD = {  # how far honest runs scatter
@@ -28,7 +29,7 @@ FIELD = {  # how far honest runs scatter
 def annotate(case: Case, verdict: Verdict) -> Verdict:
     """Return the verdict with the findings that follow from it and the runs that came after it."""
     severities = case.rules.findings
-    verdict = _with_all_runs(case, verdict)
+    verdict = with_worst_case(case, _with_all_runs(case, verdict))
     followed = _up_to_the_verdict(case.plan, verdict)
     later = _after_the_verdict(verdict)
     raised = [one for one in (_deviation(followed), _too_narrow(case, verdict)) if one is not None]

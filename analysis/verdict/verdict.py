@@ -59,13 +59,17 @@ class ReadingKind(StrEnum):
     WELCH_AT_LOOK = "welch at this look"
     ALL_AT_ONCE = "all at once"
     ALL_RUNS = "all runs"
+    WORST_CASE = "worst case"
     AUTHOR_ALONE = "author alone"
     VERIFIER_ALONE = "verifier alone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The same question asked in another way. `reading` is its name as printed, `assumes` what that way assumes."""
+    """The same question asked in another way. `reading` is its name as printed, `assumes` what that way assumes.
+
+    test: None where a loss answers it without one.
+    """
 
     kind: ReadingKind
     reading: str
@@ -74,7 +78,7 @@ class Reading:
     unit: str
     threshold: float
     verdict: Answer
-    test: Test
+    test: Test | None
 
     @classmethod
     def of(cls, case: Case, kind: ReadingKind, **said: Any) -> Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -52,4 +53,8 @@ def not_complete(directory: Path, care: Care, why: str | None = None) -> int:
         click.echo(why, err=True)
     words = ["python", "-m", "orchestration.sweep", "resume", str(directory), *care.words()]
     click.echo(f"Go on with: {shlex.join(words)}", err=True)
+    if "RAY_JOB_SUBMISSION_ID" in os.environ:
+        click.echo(
+            f"The exit code is {EXIT_RUN_FAILED}, but `ray job submit` leaves with 0 after `ray job stop`.", err=True
+        )
     return EXIT_RUN_FAILED

@@ -17,8 +17,8 @@ def prepare_ray() -> str | None:
 
     Return the secret, None where it is not made here.
 
-    Left to itself Ray writes a secret to the home folder. From then on every `ray start` asks for it, while
-    `ray job submit` does not send it.
+    Left to itself Ray writes a secret to the home folder. From then on every `ray start` asks for it, while clients send
+    it only with RAY_AUTH_MODE=token.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "RAY_ADDRESS" in os.environ:

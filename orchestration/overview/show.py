@@ -11,16 +11,14 @@ from pathlib import Path
 
 import click
 
-from analysis.cli import this_command
-from analysis.reading.frame import for_json
 from analysis.report.grid import or_dash, text_table
 from analysis.sweepdir.layout import DONE, has_plan
 from analysis.sweepdir.manifest import PlannedRun, planned_runs
 from analysis.sweepdir.plan import read_sweep_plan
-from analysis.untrusted.escape import json_text, line_start, printable
+from analysis.untrusted.escape import line_start, printable
 from orchestration.disk.lock import Owner, living_owner
 from orchestration.driver.progress import latest
-from orchestration.overview.find import find_some, sweeps_below
+from orchestration.overview.find import find_some
 from orchestration.overview.standing import Standing, standings, state_of
 
 WATCH_S = 1.0
@@ -78,18 +76,6 @@ def run_lines(directory: Path, runs: Sequence[PlannedRun], owner: Owner | None) 
         again = shlex.join(["python", "-m", "orchestration.sweep", "resume", str(directory)])
         lines.append(f"No driver is running. Run what is missing with: {again}")
     return lines
-
-
-def list_in(root: Path, form: str, folder: Path) -> str:
-    """Return every sweep below a folder as text, json or html; a page for `folder`, from where its links lead."""
-    rows = standings(root, sweeps_below(root))
-    if form == "json":
-        return json_text(for_json([one.row() for one in rows]))
-    if form == "html":
-        from orchestration.overview.page import index_page
-
-        return index_page(rows, folder, this_command("orchestration.sweep"))
-    return "\n".join(sweep_lines(rows) if rows else [f"There is no sweep below {root}."]) + "\n"
 
 
 def sweep_lines(rows: Sequence[Standing]) -> list[str]:

@@ -6,26 +6,27 @@ import hashlib
 import json
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from analysis.evidence.options import Options
 from analysis.reading.reader import read_log
-from analysis.reading.result import Result
+from analysis.reading.result import Result, Tried
 from analysis.record.metrics import metrics_of
 from analysis.sweepdir.code import read_code
 from analysis.sweepdir.json_files import table_of
-from analysis.sweepdir.layout import CONTROL, PLAN, RUN_MANIFEST, TRAIN_LOG, attempt_folders
+from analysis.sweepdir.layout import CONTROL, DONE, PLAN, TRAIN_LOG, attempt_folder
 from analysis.sweepdir.layout import SCRIPT as FROZEN_SCRIPT
-from analysis.sweepdir.manifest import PlannedRun, RunManifest, planned_runs, read_manifest
+from analysis.sweepdir.manifest import PlannedRun, RunManifest, planned_runs
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.refusal import SeedproofError
 from analysis.untrusted.secrets import secret_lines
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE, Verdict
 
+ATTEMPTS = "attempts"  # the folder of the logs of attempts that ended without a result
 SCRIPT = "train_gpt.py"  # in the folder, whatever its author calls it
 EXIT_NOT_SUPPORTED, EXIT_UNUSABLE, EXIT_RUN_FAILED = 1, 3, 4
 
@@ -129,15 +130,18 @@ def gather(directory: Path, plan: Plan, found: Decided) -> Kept:
         )
     script = read_code(directory, plan.script.digests)[FROZEN_SCRIPT]
     rules, kept, all_print_seeds = plan.rules(), Kept(files={SCRIPT: script}), True
+    attempts = {(run.arm, run.seed): run.attempts for run in planned_runs(directory, plan)}
     for row in (row for row in (*found.verdict.runs, *found.verdict.control) if row.seed in found.seeds):
-        log = directory / row.log
-        manifest, content = read_manifest(log.parent / RUN_MANIFEST), log.read_bytes()
+        log, tries = directory / row.log, attempts[row.arm, row.seed or 0]
+        manifest, content = tries[-1], log.read_bytes()
         _refuse_log(log, content, manifest)
         name = f"train_seed{row.seed}.log" if kept.runs else TRAIN_LOG
         if row.arm == CONTROL:
             name = f"{CONTROL}/train_seed{row.seed}.log"
         kept.files[name] = content
-        (kept.control if row.arm == CONTROL else kept.runs).append(replace(row, log=name))
+        kept.files |= (of_attempts := _logs_of_attempts(directory, tries))
+        said = tuple(replace(one, log=name if one.counts else _of_attempt(one, of_attempts)) for one in row.attempts)
+        (kept.control if row.arm == CONTROL else kept.runs).append(replace(row, log=name, attempts=said))
         kept.made_on.setdefault(made_on(manifest), []).append(f"{row.arm} seed {row.seed}")
         kept.ended = max((time for time in (kept.ended, manifest.ended) if time), default=None)
         all_print_seeds &= [run.seed for run in read_log(log, content) if metrics_of(run, rules)][-1] is not None
@@ -146,15 +150,37 @@ def gather(directory: Path, plan: Plan, found: Decided) -> Kept:
     return kept
 
 
+def _logs_of_attempts(directory: Path, tries: Sequence[RunManifest]) -> dict[str, bytes]:
+    """Return the logs, by their names in the folder, of the attempts that ended without a result. Raises RefusedError."""
+    found = {}
+    for one in tries:
+        log = attempt_folder(directory, one.arm or "", one.seed or 0, one.attempt or 0) / TRAIN_LOG
+        if one.state in DONE or not log.is_file():
+            continue
+        content = log.read_bytes()
+        _refuse_log(log, content, one)
+        found[f"{ATTEMPTS}/{one.arm}-seed-{one.seed}-attempt-{one.attempt}.log"] = content
+    return found
+
+
+def _of_attempt(one: Tried, there: Collection[str]) -> str | None:
+    name = f"{ATTEMPTS}/{one.arm}-seed-{one.seed}-attempt-{one.attempt}.log"
+    return name if name in there else None
+
+
 def _refuse_log(log: Path, content: bytes, manifest: RunManifest) -> None:
-    """Raise RefusedError for a log that is not the run's own as it was at its end, or that holds a secret."""
-    recorded, got = manifest.log_sha256, hashlib.sha256(content).hexdigest()
+    """Raise RefusedError for a log that is not the run's own as it was at its end, or that holds a secret.
+
+    A run without a result may have printed more before it was gone.
+    """
+    own = content if manifest.state in DONE else content[: manifest.log_bytes]
+    recorded, got = manifest.log_sha256, hashlib.sha256(own).hexdigest()
     if recorded != got:
         says = f"says {recorded}" if recorded else "does not say what it was"
         raise RefusedError(
             EXIT_NOT_SUPPORTED,
-            f"{log} cannot be shown to be the run's: its SHA-256 is {got}, and {RUN_MANIFEST} next to it {says}. Put the log "
-            f"back as it was, or plan a new sweep.",
+            f"{log} cannot be shown to be the run's: its SHA-256 is {got}, and what was recorded at its end {says}. Put the "
+            f"log back as it was, or plan a new sweep.",
         )
     for line, kind in secret_lines(content.decode("utf-8", "replace")):
         raise RefusedError(
@@ -188,22 +214,18 @@ def not_counting(directory: Path, plan: Plan, found: Decided) -> Aside:
     said: list[str] = []
     hosts: set[str] = set()
     for run in planned_runs(directory, plan):
-        if run.folder is None:
+        if not run.attempts:
             said.append(f"{run.arm} seed {run.seed}: not run, because the verdict was in")
-        for number, folder in sorted(attempt_folders(directory, run.arm, run.seed).items()):
-            path = folder / RUN_MANIFEST
-            manifest = read_manifest(path) if path.is_file() else None
-            hosts |= {manifest.host} if manifest is not None and manifest.host else set()
-            if folder != run.folder or run.seed not in found.seeds:
-                name = f"{run.arm} seed {run.seed}, attempt {number}"
-                said.append(f"{name}: {_end_of(manifest, found.verdict.metric)}")
+        for one in run.attempts:
+            hosts |= {one.host} if one.host else set()
+            if one is not run.attempts[-1] or run.seed not in found.seeds:
+                name = f"{run.arm} seed {run.seed}, attempt {one.attempt}"
+                said.append(f"{name}: {_end_of(one, found.verdict.metric)}")
     return Aside(sentences=said, hosts=frozenset(hosts))
 
 
-def _end_of(manifest: RunManifest | None, metric: str) -> str:
+def _end_of(manifest: RunManifest, metric: str) -> str:
     """Return how an attempt that does not count ended."""
-    if manifest is None:
-        return "lost"
     if manifest.state != "succeeded":
         return manifest.state + (f": {manifest.reason}" if manifest.reason else "")
     value = manifest.metric.get(metric)

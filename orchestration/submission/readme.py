@@ -13,17 +13,17 @@ from pathlib import PurePosixPath
 from statistics import stdev
 from typing import Any
 
-from analysis.reading.result import Result
+from analysis.reading.result import Result, Tried
 from analysis.report.findings import finding_items
-from analysis.report.grid import literal_table, markdown_table, or_dash
+from analysis.report.grid import Table, literal_table, markdown_table, or_dash
 from analysis.report.statements import WORDS, assumptions, facts
-from analysis.report.tables import sensitivity
+from analysis.report.tables import remade_table, sensitivity
 from analysis.rules.findings import Finding, errors
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, PLAN, TRAIN_LOG
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted import escape
 from analysis.verdict.verdict import SUPPORTED, Verdict
-from orchestration.submission.finished import SCRIPT, Aside, Kept
+from orchestration.submission.finished import ATTEMPTS, SCRIPT, Aside, Kept
 from orchestration.submission.reviewer import RULES
 
 README, CLAIM = "README.md", "submission.json"
@@ -80,6 +80,7 @@ def as_json(one: Submission) -> str:
         ),
         "bytes_code": len(one.kept.files[SCRIPT]),
         "seeds": [run.seed for run in runs],
+        "attempts": [_of_attempt(one, of) for run in (*runs, *one.kept.control) for of in run.attempts],
         "seed_results": {str(run.seed): _of_seed(run) for run in runs} if PLAN in one.kept.files else None,
     }
     return json.dumps(_known(table), indent=2, allow_nan=False) + "\n"
@@ -88,6 +89,11 @@ def as_json(one: Submission) -> str:
 def _of_seed(run: Result) -> dict[str, Any]:
     row = run.row()
     return _known({key: row[key] for key in ("val_loss", "val_bpb", "steps", "train_time_ms", "artifact_bytes", "log")})
+
+
+def _of_attempt(one: Submission, attempt: Tried) -> dict[str, Any]:
+    reason = public(attempt.reason, one.aside.hosts) if attempt.reason else None
+    return _known({"arm": attempt.arm, "seed": attempt.seed, **attempt.row(), "reason": reason})
 
 
 def _known(table: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +131,10 @@ def readme(one: Submission, findings: Sequence[Finding]) -> str:
         ],
         "Sensitivity": [literal_table(sensitivity(verdict))],
         "Control": [_table(kept.control) if kept.control else []],
-        "What does not count": [aside or ["Nothing: every run had its result at the first attempt."]],
+        "What does not count": [
+            aside or ["Nothing: every run had its result at the first attempt."],
+            literal_table(_remade(one)),
+        ],
         "Check it": _check(one, findings),
         "How the runs were made": [
             [f"The {escape.markdown(verdict.plan.sentence())}."] if verdict.plan is not None else [],
@@ -139,6 +148,12 @@ def readme(one: Submission, findings: Sequence[Finding]) -> str:
     for name, body in sections.items():
         blocks += [[f"## {name}"], *body] if any(body) else []
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def _remade(one: Submission) -> Table:
+    """Return the table of the attempts that were made again, without what tells of its author's machines."""
+    table = remade_table([*one.kept.runs, *one.kept.control], one.verdict.metric)
+    return [{**row, "reason": public(row["reason"], one.aside.hosts)} for row in table]
 
 
 def _head(one: Submission, findings: Sequence[Finding]) -> list[list[str]]:
@@ -207,7 +222,12 @@ def _files(one: Submission) -> list[str]:
         RULES: "the rules of the claim; they are not a shipped ruleset, so read them",
     }
     what = {README: "this file", CLAIM: "the claim, for programs"}
-    what |= {name: known_as.get(name, "the whole output of that seed") for name in one.kept.files}
+    tried = {
+        name: "the output of an attempt that ended without a result"
+        for name in one.kept.files
+        if name.startswith(f"{ATTEMPTS}/")
+    }
+    what |= {name: (known_as | tried).get(name, "the whole output of that seed") for name in one.kept.files}
     return [f"- `{name}`: {text}" for name, text in what.items()]
 
 

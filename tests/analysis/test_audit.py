@@ -70,6 +70,13 @@ def remove(*names: str) -> Change:
     return lambda folder: [(folder / name).unlink() for name in names]
 
 
+def attempted(state: str) -> Change:
+    """Name two attempts of seed 42 in the submission JSON: one that ended in this state, and its result."""
+    named = [{"arm": "candidate", "seed": 42, "attempt": 1, "state": state}]
+    named += [{"arm": "candidate", "seed": 42, "attempt": 2, "state": "succeeded", "log": "train_seed42.log"}]
+    return claim(seeds=[*VALUES], attempts=named)
+
+
 def both(*changes: Change) -> Change:
     return lambda folder: [change(folder) for change in changes]
 
@@ -219,6 +226,7 @@ CASES: dict[str, tuple[Change, Change]] = {  # code: (raises it, a near miss)
         swap("val_bpb:1.2480", f"val_bpb:{1.2480 + 0.0026:.4f}"),
         swap("val_bpb:1.2480", f"val_bpb:{1.2480 + 0.0024:.4f}"),
     ),
+    "attempts-remade": (attempted("lost"), attempted("pending")),
     "duplicate-log": (
         lambda folder: (folder / "train.log").write_text("[rank0]: hello\n" + log(folder).read_text()),
         write("notes.txt", "the same as before\n"),

@@ -18,7 +18,7 @@ SECRETS = {
     "Hugging Face token": "hf_" + RANDOM,
     "GitHub token": "ghp_" + RANDOM + "0aB1",
     "GitLab token": "glpat-" + RANDOM[:20],
-    "sk- API key": "sk-" + "proj-" + RANDOM,
+    "OpenAI API key": "sk-" + "proj-" + RANDOM,
     "Slack token": "xoxb-" + "123456789012-" + RANDOM[:12],
     "Google API key": "AIza" + RANDOM + "x-_",
     "JSON Web Token": "eyJ" + "hbGciOiJIUzI1NiJ9" + ".eyJ" + "zdWIiOiIxMjM0In0" + "." + RANDOM,
@@ -37,7 +37,7 @@ IN_CONTEXT = [
     ("export DB_PASSWORD=" + RANDOM, RANDOM, "value of a secret name"),
     ("wandb login " + "0123456789abcdef" * 2 + "01234567", "0123456789abcdef", "W&B API key"),
     ("WANDB_API_KEY: " + "0123456789abcdef" * 2 + "01234567", "0123456789abcdef", "W&B API key"),
-    ("RUNPOD_API_KEY=" + "rpa_" + RANDOM, RANDOM, "API key of another maker"),
+    ("RUNPOD_API_KEY=" + "rpa_" + RANDOM, RANDOM, "RunPod API key"),
     ("export AWS_SESSION_TOKEN=" + "IQoJ" + RANDOM * 3, RANDOM, "AWS session token"),
     ("environ({'NEPTUNE_API_TOKEN': '" + RANDOM + "'})", RANDOM, "value of a secret name"),
     ('os.environ.get("STORE_API_KEY", "' + RANDOM + '")', RANDOM, "value of a secret name"),
@@ -175,6 +175,8 @@ LEADING_ON = [
     "eyJ", "eyJaaaaaaaa.", "sk-a", "github_pat_", "://", "://a:", "://a:b", "://a:@", "api_key=", "api_key='", "secret'  ",
     "secret=1a", "secret=1a_", "secret=1abcdefghijklmnopqrstu", "-----BEGIN ", "-----BEGIN RSA PRIVATE" + " KEY-----\n-",
     "Bearer   ", "bearer a", "wandb", "wandb'", "xoxb-", "aws_secret_key=", "\n", "a", "hf_" + "a" * 29 + " ",
+    "wandb key", "wandb key" + "f" * 39 + " ", "machine a.b login ", "machine a.b login a password ", "curl ", "curl a -u ", 'a"auth":"aA1', "KEY=a1", "KEY=a1.",
+    "password: a1 ", "PASSWORD=a1", "glpat-", '"username": "a", ', '"key": "', "--password ", "a.atlasv1.", "?sig=", "authorization: basic ", "8Q~", "dp.pt.", "_auth=",
 ]  # fmt: skip
 
 

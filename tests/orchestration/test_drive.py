@@ -16,7 +16,7 @@ from analysis.sweepdir.manifest import RunManifest, planned_runs
 from analysis.sweepdir.plan import read_plan
 from orchestration.disk.journal import DRIVER_GONE, JournalError
 from orchestration.disk.lock import Lock
-from orchestration.driver.care import Care
+from orchestration.driver.care import Care, not_complete
 from orchestration.driver.dealing import Size
 from orchestration.driver.drive import carry_out
 from orchestration.driver.loop import Driver, StopError
@@ -219,6 +219,17 @@ def test_a_driver_that_breaks_down_has_no_verdict(
     said = capsys.readouterr().err
     assert "Error: the driver broke down (KeyError)" in said
     assert f"Go on with: python -m orchestration.sweep resume {driver.directory} --stall-timeout 50\n" in said
+
+
+def test_a_ray_job_says_what_its_client_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_JOB_SUBMISSION_ID", raising=False)
+    assert not_complete(tmp_path, Care()) == 4
+    assert "ray job" not in capsys.readouterr().err
+    monkeypatch.setenv("RAY_JOB_SUBMISSION_ID", "raysubmit_1")
+    assert not_complete(tmp_path, Care()) == 4
+    assert "The exit code is 4, but `ray job submit` leaves with 0 after `ray job stop`." in capsys.readouterr().err
 
 
 def test_a_driver_whose_lock_is_another_ones_stops(driver: Any) -> None:

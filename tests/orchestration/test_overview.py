@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,14 @@ from analysis.reading.result import COLUMNS
 from analysis.sweepdir.plan import plan_digest
 from orchestration.disk import lock as lock_module
 from orchestration.disk.lock import Lock, read_owner
+from orchestration.driver.care import Care
+from orchestration.driver.head import prepare_ray, where_dashboard
 from orchestration.overview import show as show_module
 from orchestration.overview import stop as stop_module
 from orchestration.overview.find import sweeps_below
 from orchestration.overview.stop import holds, sweep_called
+from tests.conftest import ROOT, clean_environment, until
+from tests.orchestration.test_sweep import sweep_arguments
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Make = Callable[..., Path]
@@ -410,3 +416,81 @@ def test_a_sweep_is_found_by_its_name(
     found = command("orchestration.sweep", "stop", "hare")
     assert found.returncode == 2
     assert "Did you mean 'here'?" in found.stderr
+
+
+# -- Ray's dashboard -----------------------------------------------------------------------------------------------
+
+
+def test_the_dashboard_is_said_with_the_token_that_was_made_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    token = prepare_ray()
+    assert token is not None
+    assert os.environ["RAY_AUTH_TOKEN"] == token
+    assert where_dashboard("127.0.0.1:8265", token).endswith(f"http://127.0.0.1:8265 (it asks for a token: {token})")
+    assert prepare_ray() is None  # it is the user's own now
+    assert where_dashboard("127.0.0.1:8265", None).endswith("http://127.0.0.1:8265")
+    assert "Ray has no dashboard" in where_dashboard(None, token)
+
+
+def test_how_to_go_on_names_the_dashboard_as_it_was_asked_for() -> None:
+    assert Care(dashboard=True, parallel=2).words() == ["--parallel", "2", "--dashboard"]
+
+
+# -- a real sweep ------------------------------------------------------------------------------------------------------
+
+SLOW = """\
+import time
+print("step:7/100 val_loss:2.0833 val_bpb:1.2500 train_time:70ms step_avg:10ms", flush=True)
+time.sleep(120)
+"""
+# the driver shows its gauges more often than every five seconds
+OFTEN = "from orchestration.driver import loop; loop.GAUGE_S = 0.2; from orchestration.sweep import main; main()"
+
+
+@pytest.mark.slow
+def test_ray_shows_a_sweep_while_it_runs_and_stop_ends_it(
+    command: Run, private_ray: dict[str, str], tmp_path: Path
+) -> None:
+    script, log, output = tmp_path / "slow.py", tmp_path / "driver.log", tmp_path / "out"
+    script.write_text(SLOW)
+    arguments = ["-c", OFTEN, *sweep_arguments(script, output, "--sota", "1.3", "--seeds", "1,", "--dashboard")[2:]]
+    environment = clean_environment() | private_ray | {"RAY_metrics_report_interval_ms": "500"}
+    with open(log, "wb") as out:
+        process = subprocess.Popen([sys.executable, *arguments], env=environment, cwd=ROOT, stdout=out, stderr=out)
+    try:
+        until(lambda: dashboard_of(log) or process.poll() is not None, log=log)
+        url = dashboard_of(log)
+        assert b"Ray Dashboard" in read(url)
+        tags = ("out", "candidate", "1")
+        shown = {("ray_seedproof_step", *tags): 7.0, ("ray_seedproof_val_bpb", *tags): 1.25}
+        until(lambda: gauges(url) == shown, log=log)
+        stopped = command("orchestration.sweep", "stop", output)
+        assert stopped.returncode == 0, stopped.stderr
+        assert stopped.stdout.startswith("0 of 1 runs succeeded.\n")
+        assert process.wait(60) == 4
+        assert json.loads((output / "candidate/seed-1/attempt-1/run.json").read_text())["state"] == "stopped"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def dashboard_of(log: Path) -> str:
+    found = re.search(r"Ray's dashboard: (http://\S+)$", log.read_text(), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def read(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+        return answer.read()
+
+
+def gauges(url: str) -> dict[tuple[str, ...], float]:
+    """Return our gauges by name, sweep, arm and seed, from every address that a dashboard tells Prometheus of."""
+    found = {}
+    for target in (one for group in json.loads(read(f"{url}/api/prometheus/sd")) for one in group["targets"]):
+        with contextlib.suppress(OSError):  # some are not up yet
+            text = read(f"http://{target}/metrics").decode()
+            for name, labels, value in re.findall(r"^(ray_seedproof_\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
+                tags = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+                found[(name, tags["sweep"], tags["arm"], tags["seed"])] = float(value)
+    return found

@@ -20,9 +20,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from analysis import significance
+from analysis.evidence.audit import audit
+from analysis.evidence.options import Options
 from analysis.record.claim import read_claim
 from analysis.rules.ruleset import load
 from analysis.sweepdir.plan import plan_digest
+from analysis.verdict.judge import judge
+from analysis.verdict.verdict import ReadingKind
 from orchestration import record
 from orchestration.submission import build
 from orchestration.submission.readme import public
@@ -332,22 +336,102 @@ def test_runs_that_are_not_the_plans_are_refused(finish: Finish, tmp_path: Path)
     assert "not planned: seed 1400" in found.stderr
 
 
-def test_lost_attempts_are_listed_without_naming_a_machine(finish: Finish, tmp_path: Path) -> None:
+def lost(folder: Path, arm: str, seed: int, log: str, **manifest: Any) -> Path:
+    """Put a lost attempt before the result of a run; return its log."""
+    attempt(folder, arm, seed, 1, **{"state": "lost", "wall_s": 300.0} | manifest)
+    path = folder / arm / f"seed-{seed}" / "attempt-1" / "train.log"
+    path.write_text(log)
+    seal(path.with_name("run.json"))
+    return path
+
+
+SEEN = "seed:{seed}\nstep:60/100 val_loss:{loss:.4f} val_bpb:{bpb:.4f} train_time:3600ms step_avg:60.00ms\n"
+
+
+def seen(seed: int, bpb: float) -> str:
+    return SEEN.format(seed=seed, bpb=bpb, loss=bpb / RATIO)
+
+
+def test_lost_attempts_are_listed_with_their_logs_without_naming_a_machine(finish: Finish, tmp_path: Path) -> None:
     folder = finish(GOOD, control=CONTROLS, sota=None)
-    log = folder / "candidate/seed-1338/attempt-1/train.log"
-    reason = f"the disk was full on {socket.gethostname()} (10.0.0.7); see {log}"
-    attempt(folder, "candidate", 1338, 1, state="lost", reason=reason, host=socket.gethostname())
-    attempt(folder, "control", 1339, 1, state="lost", reason="hung: no line for 300 s")
-    passes(made(folder, tmp_path / "mine"))
-    text = (tmp_path / "mine/README.md").read_text()
+    reason = f"the disk was full on {socket.gethostname()} (10.0.0.7); see {folder}/train.log"
+    log = lost(folder, "candidate", 1338, seen(1338, 1.2), reason=reason, host=socket.gethostname())
+    lost(folder, "control", 1339, seen(1339, 1.23), reason="hung: no line for 300 s")
+    found = made(folder, tmp_path / "mine")
     assert (
-        "- candidate seed 1338, attempt 1: lost: the disk was full on HOST (HOST); see train.log\n".replace(
-            "(", "\\("
-        ).replace(")", "\\)")
-        in text
+        "warning: attempts-remade: attempts/candidate-seed-1338-attempt-1.log:2: Found 2 attempts that" in found.stderr
     )
+    files = files_of(tmp_path / "mine")
+    assert files["attempts/candidate-seed-1338-attempt-1.log"] == log.read_bytes()
+    assert "attempts/control-seed-1339-attempt-1.log" in files
+    text = files["README.md"].decode()
+    said = "- candidate seed 1338, attempt 1: lost: the disk was full on HOST (HOST); see train.log\n"
+    assert said.replace("(", "\\(").replace(")", "\\)") in text
     assert "- control seed 1339, attempt 1: lost: hung: no line for 300 s\n" in text
     assert "Nothing:" not in text
+    assert socket.gethostname() not in text + files["submission.json"].decode()
+    table = json.loads(files["submission.json"])
+    assert [(one["arm"], one["seed"], one["attempt"], one["state"]) for one in table["attempts"]] == [
+        ("candidate", 1337, 1, "succeeded"), ("candidate", 1338, 1, "lost"), ("candidate", 1338, 2, "succeeded"),
+        ("candidate", 1339, 1, "succeeded"), ("control", 1337, 1, "succeeded"), ("control", 1338, 1, "succeeded"),
+        ("control", 1339, 1, "lost"), ("control", 1339, 2, "succeeded"),
+    ]  # fmt: skip
+    check = reviewed(found.stdout.splitlines()[-1].removeprefix("Check it with: "))
+    assert check.exit_code == 0
+    assert "not counted" not in check.stdout
+    assert [line.split(": ")[1] for line in check.stdout.splitlines() if ": attempts/" in line] == ["attempts-remade"]
+    verdict = judge((tmp_path / "mine",), Options(control=tmp_path / "mine/control"))
+    assert [len(run.attempts) for run in (*verdict.runs, *verdict.control)] == [1, 2, 1, 1, 1, 2]
+    assert [one.kind for one in verdict.also].count(ReadingKind.WORST_CASE) == 1
+    claims = [one.claim.at.line for one in verdict.claims if one.claim.at.file == "submission.json"]
+    at = files["submission.json"].decode().splitlines().index('  "attempts": [') + 1
+    assert all(line < at or line > at + 70 for line in claims)  # nothing in there is a claim of the runs' numbers
+
+
+def test_a_record_of_attempts_in_whose_worst_case_the_claim_fails_is_refused(finish: Finish, tmp_path: Path) -> None:
+    folder = finish(GOOD)
+    log = lost(folder, "candidate", 1338, seen(1338, 1.25), reason="a rank was killed by SIGKILL")
+    refused = make(folder, tmp_path / "mine")
+    assert refused.exit_code == 1
+    assert "error: attempts-remade: " in refused.stderr
+    log.write_text(seen(1338, 1.2))
+    assert "attempt-1/train.log cannot be shown to be the run's" in make(folder, tmp_path / "mine").stderr
+    log.write_text(f"hf_q8Zr2LxP0vT7mK4nB9wJ6sD3fH1gC5yA\n{seen(1338, 1.2)}")
+    seal(log.with_name("run.json"))
+    assert f"{log}:1 holds what looks like a secret" in make(folder, tmp_path / "mine").stderr
+    assert left_in(tmp_path) == ["sweep"]
+
+
+def test_what_a_reviewer_finds_in_a_records_attempts(finish: Finish, tmp_path: Path) -> None:
+    lost(folder := finish(GOOD), "candidate", 1338, seen(1338, 1.2))
+    made(folder, output := tmp_path / "mine")
+    log = output / "attempts/candidate-seed-1338-attempt-1.log"
+
+    def found(*codes: str) -> list[tuple[str, str]]:
+        verdict = judge((output,), Options(sota=SOTA))
+        return [(one.severity, one.code) for one in verdict.findings if one.code in codes]
+
+    assert found("attempts-remade", "runs-left-out", "no-final-metric") == [("warning", "attempts-remade")]
+    assert [one.code for one in audit((output,)).findings] == ["attempts-remade"]
+    log.write_text(seen(1338, 1.25))
+    assert found("attempts-remade") == [("error", "attempts-remade")]
+    log.write_text((output / "train_seed1339.log").read_text().replace("1.2031", "1.2532"))  # of another seed
+    assert ("error", "attempts-remade") in found("attempts-remade")
+    log.unlink()
+    assert found("attempts-remade") == [("error", "attempts-remade")]
+    (message,) = [one.message for one in audit((output,)).findings]
+    assert "its log is missing" in message
+    claim = output / "submission.json"
+    table = json.loads(claim.read_text())
+    log.parent.mkdir(exist_ok=True)
+    log.write_text((output / "train_seed1338.log").read_text().replace("1.1994", "1.2594").replace("1.1994", "1.2594"))
+    for hidden in ([], [one for one in table["attempts"] if one["state"] == "lost"], "none", [[]], {"a": 1}):
+        claim.write_text(json.dumps(table | {"attempts": hidden}))
+        assert found("attempts-remade") == []
+        assert found("runs-left-out") == [("error", "runs-left-out")]  # then its log is a run like others
+    early = [one | {"wall_s": 0.1 if one["state"] == "lost" else 1e6} for one in table["attempts"]]
+    claim.write_text(json.dumps(table | {"attempts": early}))
+    assert found("attempts-remade") == [("error", "attempts-remade")]  # it had its result
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -341,7 +343,8 @@ def dashboard(private_ray: dict[str, str]):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             ports.append(probe.getsockname()[1])
-    environment = clean_environment() | private_ray
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f00d" * 16}  # as the files of deploy/ have it
+    environment = clean_environment() | private_ray | token
     ray = Path(sys.executable).with_name("ray")
     command = [
         ray,
@@ -375,6 +378,8 @@ def test_ray_job_submit_leaves_with_the_verdicts_exit_code(
         jobs[name, code] = subprocess.Popen(
             [*submit, *arguments], env=dashboard, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+    with pytest.raises(urllib.error.HTTPError, match="401"):  # whoever has no token submits nothing
+        urllib.request.urlopen(dashboard["RAY_API_SERVER_ADDRESS"] + "/api/jobs/", timeout=60)
     for (name, code), job in jobs.items():
         output, _ = job.communicate(timeout=300)
         assert job.returncode == min(code, 1), output  # all that the client tells is whether the job failed
