@@ -47,6 +47,13 @@ class FolderOrUrl(ExistingPath):
 class Command(click.Command):
     """A command whose stdout can show any text, and whose refusals become a message and an exit code."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            raise click.UsageError("This shell's working directory was deleted. Change to one that exists.") from None
+        return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         tolerate_any_text()
         try:

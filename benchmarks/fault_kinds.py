@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -75,12 +74,6 @@ def out_of_memory(scene: Scene) -> None:
     kill(victim, number=signal.SIGUSR1)
 
 
-def fill_disk(scene: Scene) -> None:
-    with contextlib.suppress(OSError), open(scene.sweep.parent / "filler", "wb", buffering=0) as file:
-        while True:
-            file.write(bytes(2**16))
-
-
 def edit_script(scene: Scene) -> None:
     """Kill a rank, and edit the original script as soon as the next attempt has begun to start."""
     script, number = scene.place.folder / "train.py", int(scene.attempt.name.removeprefix("attempt-"))
@@ -132,13 +125,21 @@ def stop_job(scene: Scene) -> None:
 class Fault:
     """One kind of fault, and what must follow.
 
+    - inject: returns what went wrong on our side meanwhile, if it can tell.
     - states: what the attempt's state may become. word: must be in its reason.
+    - heal: undoes the fault, once its processes are gone and `lasts_s` are over.
+    - after: returns what is not as it should be once the attempt has ended.
+    - ends: the exit code of a sweep that the fault ends; it gets a sweep of its own.
     - rounds: the share of the rounds asked for. within_s: when all processes must be gone.
     """
 
     name: str
     place: type[Local]
-    inject: Callable[[Scene], None]
+    inject: Callable[[Scene], Any]
+    heal: Callable[[Scene], None] = lambda scene: None
+    lasts_s: float = 0.0
+    after: Callable[[Scene], str] = lambda scene: ""
+    ends: int | None = None
     states: tuple[str, ...] = ("lost",)
     word: str = ""
     rounds: float = 1.0
@@ -221,12 +222,6 @@ FAULTS = {
         inject=kill_after_the_result,
         states=("succeeded",),
         word="supervisor was killed",
-    ),
-    "disk": Fault(
-        name="full disk (tmpfs)",
-        place=Local,
-        inject=fill_disk,
-        rounds=0.5,
     ),
     "worker-of-nodes": Fault(
         name="kill -9 of the Ray worker",

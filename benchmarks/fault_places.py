@@ -31,7 +31,12 @@ seed, ledger = int(os.environ["SEED"]), os.environ["LEDGER"]
 first = not os.path.exists(f"{ledger}.{seed}")  # no fault has hit this seed yet
 if seed % 2:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def reroll(*_):
+    print("step:9/6000 val_loss:3.0 val_bpb:1.8", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 signal.signal(signal.SIGUSR1, lambda *_: b"x" * 2**29)
+signal.signal(signal.SIGUSR2, lambda *_: [os.write(1, (b"x" * 99 + b"\\n") * 10_000) for _ in range(200)])
+signal.signal(signal.SIGRTMIN, reroll)  # what a script would do that does not like its value
 dist.init_process_group("gloo")
 if first and dist.get_rank() == 0:  # a daemon: forked twice, in a session of its own
     subprocess.run([sys.executable, "-c", "import os, time\\nif os.fork() == 0:\\n    os.setsid()\\n    if os.fork() == 0:\\n        time.sleep(300)"])
@@ -102,10 +107,15 @@ def wait_for(condition: Callable[[], Any], what: str, within_s: float = 120.0) -
 
 
 class Local:
-    """A Ray that the sweep starts for itself."""
+    """A Ray that the sweep starts for itself.
+
+    room: where the sweep is. options: what the sweep is run and resumed with, besides the usual.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.environment = folder, environment(folder)
+        self.room = folder
+        self.options: list[str] = []
         (folder / "ray").mkdir(parents=True)
 
     def start(self, arguments: list[str], log: Any) -> subprocess.Popen[bytes]:
@@ -119,6 +129,29 @@ class Local:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.1)
+
+
+class Small(Local):
+    """The same, with the sweep on a tmpfs that has room for two runs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.room = folder / "disk"
+        self.room.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192m", "none", str(self.room)], check=True)
+
+    def stop(self) -> None:
+        super().stop()
+        subprocess.run(["umount", "--lazy", str(self.room)], check=True)
+
+
+class Stored(Local):
+    """The same, with a copy of the sweep at a URL."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.storage = folder / "storage"
+        self.options = ["--storage", f"file://{self.storage}"]
 
 
 class Nodes(Local):

@@ -28,15 +28,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fault_disks import OF_THE_FILES
 from benchmarks.fault_kinds import FAULTS, STALL_S, Fault, Scene, kill
-from benchmarks.fault_places import SCRIPT, Jobs, Local, Nodes, processes, wait_for
+from benchmarks.fault_places import SCRIPT, Jobs, Local, Nodes, Small, Stored, processes, wait_for
 from benchmarks.table import publish
 
+KINDS = FAULTS | OF_THE_FILES
+PLACES = {Small: "tmpfs", Stored: "storage", Local: "local", Nodes: "3 nodes", Jobs: "job"}
 RESULTS = Path(__file__).with_name("results") / "faults.md"
 
 
 class LostError(RuntimeError):
-    """A seed without a result, or with two."""
+    """A seed without a result, with two, or run again though it had one."""
 
 
 @dataclass
@@ -67,16 +70,19 @@ def hit(scene: Scene, fault: Fault, whole: set[int], resume: Callable[[], None])
     seed = wait_for(training, f"{fault.name}: the training of one of seeds {sorted(whole)}")
     whole.remove(seed)
     Path(f"{scene.place.folder}/ledger.{seed}").touch()
-    trial = Trial(fault)
-    fault.inject(scene)
-    since = time.monotonic()
+    trial, since, mark = Trial(fault), time.monotonic(), scene.mark
+    trial.fault_of_ours = fault.inject(scene) or ""
+    injected = time.monotonic()
     try:
-        wait_for(lambda: not processes(scene.mark), "the end", fault.within_s)
-        trial.gone_s = time.monotonic() - since
+        wait_for(lambda: not processes(mark), "the end", fault.within_s)
+        trial.gone_s = time.monotonic() - injected
     except TimeoutError:
-        trial.fault_of_ours = f"left behind: {list(processes(scene.mark).values())}"
-        kill(*processes(scene.mark))
-    (scene.sweep.parent / "filler").unlink(missing_ok=True)
+        trial.fault_of_ours = f"left behind: {list(processes(mark).values())}"
+        kill(*processes(mark))
+    time.sleep(max(0.0, fault.lasts_s - (time.monotonic() - since)))
+    fault.heal(scene)
+    if fault.ends is not None:
+        return ended(trial, scene)
 
     def over() -> bool:
         return scene.manifest.get("state") not in ("running", None) or scene.driver.poll() is not None
@@ -89,9 +95,22 @@ def hit(scene: Scene, fault: Fault, whole: set[int], resume: Callable[[], None])
     if scene.driver.poll() is not None:
         resume()
     wait_for(lambda: scene.manifest.get("state") != "running", "the attempt's end")
+    trial.fault_of_ours = trial.fault_of_ours or misnamed(scene, fault) or fault.after(scene)
+    return trial
+
+
+def misnamed(scene: Scene, fault: Fault) -> str:
+    """Return the state and the reason of the attempt where they are not as they should be."""
     found = scene.manifest
-    if found["state"] not in fault.states or fault.word not in str(found["reason"]):
-        trial.fault_of_ours = f"{found['state']}: {found['reason']}"
+    right = found.get("state") in fault.states and fault.word in str(found.get("reason"))
+    return "" if right else f"{found.get('state')}: {found.get('reason')}"
+
+
+def ended(trial: Trial, scene: Scene) -> Trial:
+    """Wait for the end of a sweep that the fault ends."""
+    fault, code = trial.fault, scene.driver.wait(60)
+    wrong = "" if code == fault.ends else f"the sweep exited with {code}"
+    trial.fault_of_ours = wrong or (misnamed(scene, fault) if fault.states else "") or fault.after(scene)
     return trial
 
 
@@ -102,7 +121,7 @@ def sweep(place: Any, folder: Path, faults: list[Fault]) -> Iterator[Trial]:
     ledger.touch()
     scene = Scene(place, folder)
     seeds = list(range(1, len(faults) + 1))
-    care = ["--stall-timeout", str(STALL_S)]
+    care = ["--stall-timeout", str(STALL_S), *place.options]
     run = ["run", "--script", str(script), "--sota", "1.3", "--seeds", ",".join(map(str, seeds)) + ","]
     run += ["--cpus-per-run", "2", "--env", f"LEDGER={ledger}", "--output", str(folder)]
     with open(place.folder / "driver.log", "ab") as log:
@@ -120,47 +139,49 @@ def sweep(place: Any, folder: Path, faults: list[Fault]) -> Iterator[Trial]:
             said = (place.folder / "driver.log").read_text().splitlines()
             print(*[line for line in said if "state-dump" not in line][-60:], sep="\n", file=sys.stderr)
             raise
+    if faults[0].ends is None:
+        account(scene, ledger, code)
+
+
+def account(scene: Scene, ledger: Path, code: int) -> None:
+    """Raise LostError unless every seed has one result, none was run again that had one, and the sweep ended well."""
+    seeds, folder = json.loads((scene.sweep / "plan.json").read_text())["seeds"], scene.sweep
     done = sorted(map(int, ledger.read_text().split()))
     manifests = [json.loads(path.read_text()) for path in folder.glob("candidate/seed-*/attempt-*/run.json")]
     succeeded = sorted(manifest["seed"] for manifest in manifests if manifest["state"] == "succeeded")
     if not set(done) == set(seeds) or succeeded != seeds:  # a fault may hit an attempt after its last line
         raise LostError(f"seeds {seeds}; ran to their end: {done}; have a result: {succeeded}")
-    cannot_tell = 1 if isinstance(place, Jobs) else 3  # Ray says only whether a job failed
+    for logs in (sorted(folder.glob(f"candidate/seed-{seed}/attempt-*/train.log")) for seed in seeds):
+        if thrown := [log for log in logs[:-1] if b"\nfinal_score " in log.read_bytes()]:
+            raise LostError(f"thrown away: the result of {thrown[0]}")
+    cannot_tell = 1 if isinstance(scene.place, Jobs) else 3  # Ray says only whether a job failed
     if code != (0 if len(seeds) > 1 else cannot_tell):
-        raise LostError(f"the sweep exited with {code}; see {place.folder / 'driver.log'}")
-
-
-@contextlib.contextmanager
-def small_disk(path: Path) -> Iterator[Path]:
-    """Mount a tmpfs with room for two runs."""
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192m", "none", str(path)], check=True)
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
+        raise LostError(f"the sweep exited with {code}; see {scene.place.folder / 'driver.log'}")
 
 
 def experiment(kinds: list[str], rounds: int) -> list[Trial]:
-    """Run all trials: one sweep for every place that the kinds need."""
+    """Run all trials: one sweep for every place that the kinds need, and one for each fault that ends its sweep."""
     trials: list[Trial] = []
-    for name in ("disk", "Local", "Nodes", "Jobs"):
-        chosen = [FAULTS[kind] for kind in kinds if (kind == "disk") == (name == "disk")]
-        chosen = [fault for fault in chosen if name in ("disk", fault.place.__name__)]
+    for place in PLACES:
+        chosen = [KINDS[kind] for kind in kinds if KINDS[kind].place is place]
         faults = [fault for turn in range(rounds) for fault in chosen if turn < max(1, fault.rounds * rounds)]
-        if not faults:
-            continue
-        with contextlib.ExitStack() as stack:
-            folder = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))  # short, because Ray puts its sockets there
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            place = faults[0].place(folder)
-            stack.callback(place.stop)
-            room = stack.enter_context(small_disk(folder / "disk")) if name == "disk" else folder
-            for trial in sweep(place, room / "sweep", faults):
-                gone = f"gone after {trial.gone_s:.1f} s" if trial.gone_s is not None else ""
-                print(f"{len(trials) + 1:>4} {name:<6} {trial.fault.name:<28} {gone} {trial.fault_of_ours}", flush=True)
-                trials.append(trial)
+        together = [fault for fault in faults if fault.ends is None]
+        for own in [*([fault] for fault in faults if fault.ends is not None), *([together] if together else [])]:
+            with contextlib.ExitStack() as stack:
+                folder = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))  # short, because Ray puts its sockets there
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+                where = place(folder)
+                stack.callback(where.stop)
+                for trial in sweep(where, where.room / "sweep", own):
+                    trials.append(trial)
+                    tell(len(trials), trial)
     return trials
+
+
+def tell(number: int, trial: Trial) -> None:
+    gone = f"gone after {trial.gone_s:.1f} s" if trial.gone_s is not None else ""
+    place = PLACES[trial.fault.place]
+    print(f"{number:>4} {place:<8} {trial.fault.name:<38} {gone} {trial.fault_of_ours}", flush=True)
 
 
 def table(trials: list[Trial], minutes: float) -> list[str]:
@@ -170,27 +191,28 @@ def table(trials: list[Trial], minutes: float) -> list[str]:
     ]
     lines += ["| fault | Ray | times | state named rightly | all processes gone, longest | left behind |"]
     lines += ["|---|---|---:|---:|---:|---:|"]
-    names = {Local: "local", Nodes: "3 nodes", Jobs: "job"}
     for fault in dict.fromkeys(trial.fault for trial in trials):
         own = [trial for trial in trials if trial.fault is fault]
         right = sum(not trial.fault_of_ours or trial.fault_of_ours.startswith("left") for trial in own)
         gone = [trial.gone_s for trial in own if trial.gone_s is not None]
         longest = f"{max(gone):.1f} s" if gone else "-"
         lines.append(
-            f"| {fault.name} | {names[fault.place]} | {len(own)} | {right} | {longest} | {len(own) - len(gone)} |"
+            f"| {fault.name} | {PLACES[fault.place]} | {len(own)} | {right} | {longest} | {len(own) - len(gone)} |"
         )
-    return [*lines, "", f"Every one of the {len(trials)} seeds ended with exactly one result: 0 lost, 0 run twice."]
+    seeds = sum(trial.fault.ends is None for trial in trials)
+    kept = f"Every one of the {seeds} seeds ended with exactly one result: 0 lost, 0 run twice, 0 results thrown away."
+    return [*lines, "", kept] if seeds else lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="how often each kind is tried (default 7)")
-    parser.add_argument("--kinds", default=",".join(FAULTS), help=f"of: {','.join(FAULTS)}")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=f"of: {','.join(KINDS)}")
     parser.add_argument("--no-results", action="store_true", help="append nothing to the file of results")
     options = parser.parse_args()
     kinds = options.kinds.split(",")
-    if unknown := set(kinds) - set(FAULTS):
-        parser.error(f"no such kind: {', '.join(sorted(unknown))}; known: {', '.join(FAULTS)}")
+    if unknown := set(kinds) - set(KINDS):
+        parser.error(f"no such kind: {', '.join(sorted(unknown))}; known: {', '.join(KINDS)}")
     began = time.monotonic()
     trials = experiment(kinds, options.rounds)
     lines = table(trials, (time.monotonic() - began) / 60)

@@ -63,10 +63,11 @@ Runs = dict[tuple[str, int], dict[int, Entry]]
 class JournalRead:
     """What a journal says of each attempt, by (arm, seed) and number.
 
-    skipped: how many of its lines say nothing; a full disk cuts lines off.
+    events: how many lines tell of an attempt. skipped: how many say nothing; a driver that died left its last one cut off.
     """
 
     runs: Runs = field(default_factory=dict)
+    events: int = 0
     skipped: int = 0
 
     def of(self, arm: str, seed: int) -> Mapping[int, Entry]:
@@ -82,15 +83,25 @@ def read_journal(directory: Path) -> JournalRead:
     if leads_out(path, os.path.realpath(directory)):
         raise SweepError(f"{path} is a link that leads out of the folder.")
     try:
-        return parse(read_bounded(path, LARGEST_JOURNAL))
+        return checked(parse(read_bounded(path, LARGEST_JOURNAL)), path)
     except FileError as error:
         raise SweepError(f"{path} {error}.") from None
+
+
+def checked(found: JournalRead, path: Path) -> JournalRead:
+    """Return what a journal says. Raises SweepError where none of its lines is an event: then it is no journal."""
+    if found.skipped and not found.events:
+        raise SweepError(
+            f"{path} is not a journal: none of its {found.skipped} lines is an event. Put back the sweep's own file, or "
+            f"plan a new sweep."
+        )
+    return found
 
 
 def parse(content: bytes) -> JournalRead:
     """Return what the lines of a journal say. The first end of an attempt stands."""
     runs: Runs = {}
-    skipped = 0
+    events = skipped = 0
     for line in content.splitlines():
         try:
             table = json.loads(line)
@@ -100,8 +111,9 @@ def parse(content: bytes) -> JournalRead:
         if attempt is None:
             skipped += bool(line.strip())
             continue
+        events += 1
         note(runs, attempt, table)
-    return JournalRead(runs=runs, skipped=skipped)
+    return JournalRead(runs=runs, events=events, skipped=skipped)
 
 
 def note(runs: Runs, attempt: Attempt, event: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,17 +18,18 @@ def write_whole(path: Path, content: bytes | str, *, new: bool = False) -> None:
     new: raise FileExistsError if the file exists, even if somebody else is making it at this moment.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    if new:
-        try:
+    try:
+        with open(partial, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
             os.link(partial, path)
-        finally:
+        else:
+            partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):  # it has got its name, or its disk is in trouble
             partial.unlink()
-    else:
-        partial.replace(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, new: bool = False) -> None:

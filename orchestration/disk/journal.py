@@ -6,6 +6,7 @@ else does, a run of the sweep for example, ends the sweep.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,10 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.sweepdir.journal import Attempt, Entry, note, parse
+from analysis.sweepdir.journal import Attempt, Entry, checked, note, parse
 from analysis.sweepdir.layout import EVENTS, SweepError
 from analysis.sweepdir.manifest import RunManifest
 from orchestration.disk.files import now
+from orchestration.disk.patient import Disk
 
 DRIVER_GONE = (
     "its driver went away"  # such an attempt does not count against the limit: the sweep's fault, not the run's
@@ -31,12 +33,15 @@ class JournalError(SweepError):
 
 
 class Journal:
-    """Remembers what was written and appends to it. A line that a full disk cut off is skipped."""
+    """Remembers what was written and appends to it. A line that a dead driver left half written is ended, and skipped.
 
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / EVENTS
+    Raises SweepError for a file that is no journal.
+    """
+
+    def __init__(self, directory: Path, disk: Disk) -> None:
+        self.path, self._disk = directory / EVENTS, disk
         written = self.path.read_bytes() if self.path.is_file() else b""
-        self._runs = parse(written).runs
+        self._runs = checked(parse(written), self.path).runs
         self._running_since: dict[Attempt, float] = {}
         self._size, self._digest = len(written), hashlib.sha256(written)
         if written and not written.endswith(b"\n"):
@@ -62,7 +67,7 @@ class Journal:
     def write(
         self, attempt: Attempt, state: str, reason: str | None = None, node: str | None = None, **end: Any
     ) -> None:
-        """Append one event. `end`: what an event that ends an attempt says besides, or says otherwise. Raises JournalError, OSError."""
+        """Append one event. `end`: what an event that ends an attempt says besides, or says otherwise. Raises JournalError, DiskError."""
         event: dict[str, Any] = {"time": now(), **attempt._asdict(), "state": state, "reason": reason, "node": node}
         if state == "running":
             self._running_since[attempt] = time.monotonic()
@@ -89,24 +94,35 @@ class Journal:
             self.write(key, found.state, found.reason, found.ray_node_id, **said, **more)
 
     def _append(self, line: bytes) -> None:
-        """Append to the file, on disk before this returns. What a full disk took only a part of is taken back."""
-        with open(self.path, "ab", buffering=0) as file:
-            try:
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[file.write(rest) :]
-                os.fsync(file.fileno())
-            except OSError:
-                os.truncate(self.path, self._size)
-                raise
+        """Append to the file, on disk before this returns; wait where the disk does not take it. Raises DiskError."""
+        self._disk.write(self.path, lambda: self._put(line))
         self._size += len(line)
         self._digest.update(line)
 
+    def _put(self, line: bytes) -> None:
+        """Append once. What a full disk took only a part of is taken back."""
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with open(handle, "wb", buffering=0) as file:
+            try:
+                file.truncate(self._size)  # where it could not be taken back before
+                file.seek(self._size)
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(handle)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(self._size)
+                raise
+
     def check(self) -> None:
-        """Raise JournalError where the file is not as long as this driver left it."""
-        size = self.path.stat().st_size if self.path.is_file() else 0
+        """Raise JournalError where the file is not as long as this driver left it, GoneError where the sweep is gone."""
+        size = self._disk.write(self.path, self._length)
         if size != self._size:
             raise self._changed(f"has {size} bytes, and the driver left {self._size}")
+
+    def _length(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
 
     def check_content(self) -> None:
         """Raise JournalError where the file is not, byte for byte, as this driver left it."""

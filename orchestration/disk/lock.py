@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import getpass
 import json
+import math
 import os
 import secrets
 import socket
@@ -21,10 +22,12 @@ from pathlib import Path
 
 from analysis.sweepdir.json_files import of_type
 from analysis.sweepdir.layout import LOCK
+from analysis.untrusted.files import read_small
 from analysis.untrusted.refusal import SeedproofError
 from orchestration.disk.files import now
 
 HEARTBEAT_S = 10.0
+LARGEST_LOCK = 2**16  # bytes
 SILENT_S = 60.0  # an owner without a heartbeat for so long is dead
 
 
@@ -197,10 +200,10 @@ def in_use(where: object, owner: Owner, age_s: float) -> str:
 
 
 def read_owner(directory: Path) -> Owner:
-    """Return the last owner that the lock names; an empty one if there was none."""
+    """Return the last owner that the lock names; an empty one if there was none, or if the file is no lock of ours."""
     try:
-        return Owner.of((directory / LOCK).read_bytes())
-    except (OSError, ValueError):
+        return Owner.of(read_small(directory / LOCK, LARGEST_LOCK))
+    except (ValueError, RecursionError):
         return Owner()
 
 
@@ -209,17 +212,24 @@ def living_owner(directory: Path) -> Owner | None:
     owner = read_owner(directory)
     if owner == Owner() or owner.released:
         return None
-    silent = owner.silent(time.time() - (directory / LOCK).stat().st_mtime)
+    silent = owner.silent(_age_s(directory))
     if owner.of_this_machine:
-        with open(directory / LOCK, "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return None
-            except BlockingIOError:
-                return owner
-            except OSError:
-                pass  # a file system without locks
+        with contextlib.suppress(OSError):  # a file system without locks, or a sweep that was deleted just now
+            with open(directory / LOCK, "rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return owner
+            return None
     return None if silent else owner
+
+
+def _age_s(directory: Path) -> float:
+    """Return how long ago the lock was touched; infinity if it is gone."""
+    try:
+        return time.time() - (directory / LOCK).stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def _space() -> str | None:

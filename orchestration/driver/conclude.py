@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,10 +21,11 @@ from analysis.untrusted.refusal import EvidenceError, UsageError
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import Verdict
 from orchestration.disk.files import write_whole
+from orchestration.disk.patient import Disk
 
 
-def write_reports(directory: Path, plan: Plan) -> Verdict:
-    """Write frame, verdict and reports, and print the verdict."""
+def write_reports(directory: Path, plan: Plan, disk: Disk) -> Verdict:
+    """Write frame, verdict and reports, and print the verdict. Raises DiskError."""
     contents: dict[str, bytes | str] = {}
     try:
         contents[FRAME] = to_frame(sweep_results(directory, plan)).to_parquet(index=False)
@@ -40,8 +42,8 @@ def write_reports(directory: Path, plan: Plan) -> Verdict:
         contents[REPORT_HTML] = page(verdict, f"python -m {again}")
     except UsageError as error:
         click.echo(f"No HTML report: {error}", err=True)
-    for name, content in contents.items():
-        write_whole(directory / name, content)
+    for path, content in ((directory / name, content) for name, content in contents.items()):
+        disk.write(path, partial(write_whole, path, content))
     click.echo(f"\n{text(verdict)}")
     click.echo(f"Wrote {', '.join(str(directory / name) for name in contents)}")
     return verdict

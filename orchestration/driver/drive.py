@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analysis.sweepdir.layout import FRAME, PLAN, REPORT_HTML, REPORT_MARKDOWN, VERDICT, SweepError
+from analysis.sweepdir.layout import FRAME, LOCK, PLAN, REPORT_HTML, REPORT_MARKDOWN, VERDICT, SweepError
 from analysis.sweepdir.plan import check_drivable, read_sweep_plan
 from analysis.sweepdir.registry import RegistryError
 from analysis.untrusted.refusal import SeedproofError
 from analysis.verdict.verdict import CONTINUE, SUPPORTED, UNUSABLE
 from orchestration.disk.lock import HeldError, Lock
+from orchestration.disk.patient import DiskError, GoneError
 from orchestration.driver.buying.smoke import SmokeError, seed_outside, smoke
 from orchestration.driver.care import EXIT_RUN_FAILED, Care, not_complete
 from orchestration.driver.conclude import write_reports
@@ -38,10 +39,20 @@ def carry_out(directory: Path, care: Care, *, fresh: bool = False) -> int:
 
     fresh: the plan was frozen just now. Raises SweepError, HeldError, EngineError.
     """
+    if care.storage is None:
+        read_sweep_plan(directory)  # write nothing to a folder that is not a sweep
     try:
-        if care.storage is None:
-            read_sweep_plan(directory)  # write nothing to a folder that is not a sweep
-        return _locked(directory, care, fresh=fresh)
+        lock = Lock(directory)
+    except OSError as error:
+        raise SweepError(f"{directory / LOCK} cannot be written: {error.strerror}. Nothing was started.") from None
+    try:
+        return _locked(lock, directory, care, fresh=fresh)
+    except GoneError as error:
+        if care.storage is not None:
+            return not_complete(directory, care, f"Error: {error}")
+        raise
+    except DiskError as error:
+        return not_complete(directory, care, f"Error: {error}")
     except OSError as error:
         click.echo(f"Error: {error.filename or directory} cannot be used: {error.strerror or error}.", err=True)
     except KeyboardInterrupt:
@@ -49,9 +60,9 @@ def carry_out(directory: Path, care: Care, *, fresh: bool = False) -> int:
     return EXIT_RUN_FAILED
 
 
-def _locked(directory: Path, care: Care, *, fresh: bool) -> int:
-    """Take the lock and the storage, run the sweep, and give them back."""
-    lock, storage, code = Lock(directory), None, EXIT_RUN_FAILED
+def _locked(lock: Lock, directory: Path, care: Care, *, fresh: bool) -> int:
+    """Take the storage, run the sweep, and give it and the lock back."""
+    storage, code = None, EXIT_RUN_FAILED
     lock.beat()
     try:
         if care.storage is not None:
@@ -70,10 +81,8 @@ def _locked(directory: Path, care: Care, *, fresh: bool) -> int:
         why = f"Error: the driver broke down ({type(error).__name__}); every run's files are kept."
         code = not_complete(directory, care, why)
     finally:
-        try:
+        with contextlib.suppress(OSError):  # on a full disk; the lock of a process that has ended is free anyway
             lock.release()
-        except OSError as error:
-            click.echo(f"Error: {directory}: the lock cannot be given back: {error.strerror}.", err=True)
         if storage is not None and (missing := storage.close(lock.owner.content, FLUSH_S)):
             code = not_complete(directory, care, f"Error: {missing}")
     return code
@@ -175,6 +184,7 @@ def _run_on_ray(driver: Driver, token: str | None) -> None:
                 _smoke(driver)
             driver.run_out()
         except BaseException as error:
+            driver.disk.hurry()
             driver.stop("the sweep was stopped" if isinstance(error, KeyboardInterrupt) else str(error))
             raise
         driver.stop(driver.limit or driver.looks.why)
@@ -188,6 +198,7 @@ def _smoke(driver: Driver) -> None:
     smoke(
         lambda job: driver.order(job, 1),
         dict.fromkeys(driver.plan.arms, seed),
+        driver.disk,
         driver.say,
         lambda heard: Pool(driver.size, heard, wait_s=wait_s),
     )
@@ -211,8 +222,9 @@ def _conclude(driver: Driver) -> int:
 
     Raises JournalError.
     """
+    driver.digests.wait()
     driver.journal.check_content()  # the verdict rests on it
-    verdict, counted = write_reports(driver.directory, driver.plan), driver.plan.seeds
+    verdict, counted = write_reports(driver.directory, driver.plan, driver.disk), driver.plan.seeds
     driver.verdict = verdict
     driver.copy(*(driver.directory / name for name in (FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML)))
     if verdict.sequential is not None and verdict.verdict is SUPPORTED:

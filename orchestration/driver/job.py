@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from analysis.sweepdir.layout import DONE
+from analysis.sweepdir.layout import DONE, RUN_MANIFEST
 from analysis.sweepdir.manifest import RunManifest
+from orchestration.disk.patient import Disk
+from orchestration.worker.manifest import write_manifest
 from orchestration.worker.order import Began, Ended, Part, RunOrder
 from orchestration.worker.transfer import Inbox
 
@@ -35,19 +38,21 @@ class Job:
     def has_result(self) -> bool:
         return self.state in DONE
 
-    def take(self, order: RunOrder, message: Began | Part) -> None:
+    def take(self, order: RunOrder, message: Began | Part, disk: Disk) -> None:
         """Take what comes over from a node that does not share the directory."""
         if isinstance(message, Began):
-            self.inbox = Inbox(order, message.manifest)
+            self.inbox = Inbox(order, message.manifest, disk)
         elif self.inbox is not None:
             self.inbox.take(message)
 
-    def brought_over(self, end: Ended) -> RunManifest | None:
-        """Return the manifest of an attempt that ended, once its files are here; None if it has none."""
+    def brought_over(self, order: RunOrder, end: Ended, disk: Disk) -> RunManifest | None:
+        """Return the manifest of an attempt that ended, once it and its files are here; None if it has none."""
         inbox, self.inbox = self.inbox, None
-        if inbox is None:
-            return end.manifest
         if end.manifest is None:
-            inbox.clear()
+            if inbox is not None:
+                inbox.clear()
             return None
-        return inbox.close(end.manifest)
+        if inbox is not None:
+            return inbox.close(end.manifest)
+        disk.write(order.folder / RUN_MANIFEST, partial(write_manifest, order.folder, end.manifest.table))
+        return end.manifest

@@ -5,19 +5,23 @@ All state is in the sweep directory: a driver that dies takes nothing along, and
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.sweepdir.code import read_code
 from analysis.sweepdir.journal import JournalRead
-from analysis.sweepdir.layout import TRAIN_LOG, SweepError, attempt_folder, attempt_folders
+from analysis.sweepdir.json_files import read_json
+from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
 from analysis.sweepdir.manifest import RunManifest, attempts_of
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.refusal import SeedproofError
 from analysis.verdict.verdict import Verdict
+from orchestration.disk.digests import Digests
 from orchestration.disk.journal import DRIVER_GONE, Journal
 from orchestration.disk.lock import Lock
+from orchestration.disk.patient import Disk
 from orchestration.driver.buying.budget import Budget, spent_before
 from orchestration.driver.buying.notify import LOSSES, Notifier
 from orchestration.driver.buying.register import Registrar
@@ -69,7 +73,9 @@ class Driver:
         self.budget = Budget(limit_h=care.max_gpu_hours, units=gpus or cpus, unit=unit, past_s=spent_before(directory))
         self.limit: str | None = None
         self.verdict: Verdict | None = None
-        self.journal = Journal(directory)
+        self.disk = Disk(directory, care.stall_timeout, self.say)
+        self.journal = Journal(directory, self.disk)
+        self.digests = Digests(self.disk, self.say, self.copy)
         self.next_gauge = 0.0
 
     # -- before the first run ------------------------------------------------------------------------------------------
@@ -94,8 +100,15 @@ class Driver:
                 )
             if not entry.has_ended:
                 self.give_up(job.order, "lost", DRIVER_GONE)
+            else:
+                self._add_digests(job.order)
         begun = [*self.journal.of(job.arm, job.seed), *attempt_folders(self.directory, job.arm, job.seed)]
         job.next_attempt = max(begun, default=0) + 1
+
+    def _add_digests(self, order: RunOrder) -> None:
+        """Compute the digests that an earlier driver did not come to."""
+        with contextlib.suppress(SweepError):  # no run.json: it is for people, and decides nothing
+            self.digests.add(order.folder, read_json(order.folder / RUN_MANIFEST))
 
     def order(self, job: Job, attempt: int) -> RunOrder:
         gpus, deadline = self.size.gpus, self.care.deadline
@@ -148,7 +161,7 @@ class Driver:
 
     def give_up(self, order: RunOrder, state: str, reason: str | None) -> RunManifest:
         """End an attempt whose worker did not report one; return what counts."""
-        manifest = give_up(order, state, reason)
+        manifest = self.disk.write(order.folder / RUN_MANIFEST, lambda: give_up(order, state, reason))
         self.over(order, manifest)
         return manifest
 
@@ -161,6 +174,7 @@ class Driver:
         return self.registrar.has(order.key)
 
     def started(self, order: RunOrder, node: str) -> None:
+        self.disk.check()
         try:
             read_code(self.directory, self.plan.script.digests)
         except SweepError as error:
@@ -169,7 +183,7 @@ class Driver:
         self.progress.started(order, quiet=self.job_of(order).refused_since is not None)
 
     def arrived(self, order: RunOrder, message: Began | Part) -> None:
-        self.job_of(order).take(order, message)
+        self.job_of(order).take(order, message, self.disk)
 
     def ended(self, order: RunOrder, node: str, end: Ended) -> None:
         job = self.job_of(order)
@@ -179,11 +193,12 @@ class Driver:
             self.refused(job, order, node, end.reason)
             return
         job.refused_since, job.next_attempt = None, order.attempt + 1
-        manifest = job.brought_over(end)
+        manifest = job.brought_over(order, end, self.disk)
         if manifest is None:
             manifest = self.give_up(order, end.state, end.reason)
         else:
             self.over(order, manifest, node)
+            self.digests.add(order.folder, manifest.table)
         self.progress.ended(order, manifest)
         if self.is_over():
             self.pool.clear()

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.sweepdir.code import described
-from analysis.sweepdir.json_files import read_json
+from analysis.sweepdir.json_files import read_json, table_of
 from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError
 from analysis.sweepdir.manifest import RunManifest
-from orchestration.disk.files import file_digest, now, write_json
+from orchestration.disk.digests import files_of
+from orchestration.disk.files import now, write_json
+from orchestration.disk.patient import passing
 from orchestration.worker.order import RunOrder
 from orchestration.worker.outcome import Outcome, last_in, result_in
 from orchestration.worker.preflight import MARKER
@@ -42,18 +44,24 @@ def begin(order: RunOrder, command: list[str], environment: Mapping[str, str], n
         "script": {"path": str(order.script), **described(order.code)},
         **provenance(order.script, environment),
     }
-    write_json(order.folder / RUN_MANIFEST, table)
+    write_manifest(order.folder, table)
     return table
 
 
 def finish(order: RunOrder, table: dict[str, Any], outcome: Outcome) -> RunManifest:
-    """Write how the run ended, with digests of all its files; return it as the driver is to hear it."""
-    files = {
-        str(file.relative_to(order.folder)): {"bytes": file.stat().st_size, "sha256": file_digest(file)}
-        for file in sorted(order.folder.rglob("*"))
-        if file.is_file() and not file.is_symlink() and file.name != RUN_MANIFEST
-    }
-    return _write(order.folder / RUN_MANIFEST, table | ending(order, outcome) | {"files": files})
+    """Write how the run ended, with digests of all its files but large ones; return it as the driver is to hear it.
+
+    If the disk does not take it, the driver writes it.
+    """
+    path, found = order.folder / RUN_MANIFEST, files_of(order.folder)
+    unknown = table_of(table.get("unknown")) | found["unknown"]
+    ended = table | ending(order, outcome) | {"files": found["files"], "unknown": unknown}
+    try:
+        write_manifest(order.folder, ended)
+    except OSError as error:
+        if not passing(error):
+            raise
+    return RunManifest.of(ended, path)
 
 
 def give_up(order: RunOrder, state: str, reason: str | None) -> RunManifest:
@@ -62,14 +70,15 @@ def give_up(order: RunOrder, state: str, reason: str | None) -> RunManifest:
     What its run.json says is kept for people. It decides nothing, because the script can write to it.
     """
     path, log = order.folder / RUN_MANIFEST, order.folder / TRAIN_LOG
-    order.folder.mkdir(parents=True, exist_ok=True)
     try:
         written = read_json(path)
     except SweepError:
         written = {"started": None}
     outcome = result_in(log, order.seed, order.rules, Outcome(state=state, reason=reason))
     said = {"exit_code": None, "metric": None, **ending(order, outcome), "files": described_log(log)}
-    return _write(path, written | order.key._asdict() | said)
+    table = written | order.key._asdict() | said
+    write_manifest(order.folder, table)
+    return RunManifest.of(table, path)
 
 
 def described_log(log: Path) -> dict[str, Any]:
@@ -92,9 +101,9 @@ def ending(order: RunOrder, outcome: Outcome) -> dict[str, Any]:
     return said | {"last": _json(None if last is None else getattr(last, order.rules.metric))}
 
 
-def _write(path: Path, table: Mapping[str, Any]) -> RunManifest:
-    write_json(path, table)
-    return RunManifest.of(table, path)
+def write_manifest(folder: Path, table: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RUN_MANIFEST, table)
 
 
 def _json(value: float | None) -> float | None:

@@ -20,7 +20,7 @@ from analysis.record.metrics import last_metric, metrics_of, sized
 from analysis.rules.ruleset import LABELLED, Ruleset
 from analysis.untrusted.files import FileError, read_bounded
 from analysis.untrusted.secrets import redacted
-from orchestration.worker.preflight import no_room
+from orchestration.worker.preflight import READ_ONLY, no_room
 
 HINT_BYTES = 16384
 ERROR = re.compile(r"Traceback \(most recent call last\)|terminate called after|^\[rank\d+\]:\[E\d{4}", re.MULTILINE)
@@ -82,8 +82,8 @@ def judge(log: Path, code: int, seed: int, rules: Ruleset, fault: Outcome | None
         return Outcome(state="failed", reason=f"{log} {error}")
     if found:
         return _of_result(found[-1], log, seed, rules)
-    if no_room(log.parent):
-        return Outcome(state="lost", reason=f"{DISK_FULL}; see {log}")
+    if reason := _no_room(log.parent):
+        return Outcome(state="lost", reason=f"{reason}; see {log}")
     return Outcome(state="failed", reason=f"no final metric, {rules.result_line}, was printed; see {log}")
 
 
@@ -166,7 +166,12 @@ def infrastructure(log: Path) -> str | None:
         for pattern, reason in rules.items():
             if re.search(pattern, text, flags):
                 return reason
-    return DISK_FULL if no_room(log.parent) else None
+    return _no_room(log.parent)
+
+
+def _no_room(folder: Path) -> str | None:
+    reason = no_room(folder)
+    return DISK_FULL if reason is not None and READ_ONLY not in reason else reason
 
 
 def _errors(ranks: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from orchestration.worker import supervisor
 
 MARKER = "SEEDPROOF_RUN"  # in the environment of every process of a run: sweep/arm/seed/attempt
+READ_ONLY = "is on a read-only file system"
 LEAST_FREE_BYTES = 64 * 2**20
 GPU_LOCKS = Path("/tmp")  # noqa: S108  one place for all users, whatever their TMPDIR
 BUSY_GPU_MIB = 1024  # an idle GPU shows some hundred MiB at most
@@ -71,6 +72,8 @@ def _read(pid: int, name: str) -> bytes:
 
 def no_room(folder: Path) -> str | None:
     """Return why a run must not start on this disk, or None."""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{folder} {READ_ONLY}"
     free = shutil.disk_usage(folder).free
     if free >= LEAST_FREE_BYTES:
         return None

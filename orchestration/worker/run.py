@@ -14,19 +14,22 @@ import sys
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from analysis.sweepdir.code import CACHE, digests_of, read_code
 from analysis.sweepdir.layout import MODULES, RUN_MANIFEST, SCRIPT, STACKS, TRAIN_LOG, SweepError
 from analysis.sweepdir.manifest import RunManifest
 from analysis.untrusted.secrets import secret_name, secret_value
+from orchestration.disk.digests import completed
 from orchestration.disk.files import write_code
+from orchestration.disk.patient import passing
 from orchestration.worker import supervisor
 from orchestration.worker.manifest import begin, finish
 from orchestration.worker.order import BEAT_S, Alive, Began, Ended, Message, RunOrder, Waits
 from orchestration.worker.outcome import Outcome, judge
 from orchestration.worker.preflight import MARKER, end_leftovers, marker, no_room, take_gpus
 from orchestration.worker.transfer import Outbox, scratch, shares
-from orchestration.worker.watchdog import Watchdog, dump_stacks
+from orchestration.worker.watchdog import MOST_LOG_BYTES, Watchdog, dump_stacks
 
 # the variables that a run inherits, by name or by beginning, secrets excepted; a recipe or --env gives the others, so that
 # the plan holds all that may change a result
@@ -95,22 +98,19 @@ def execute(order: RunOrder, node_id: str) -> Iterator[Message]:
 
 def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outbox | None) -> Iterator[Message]:
     """Make the run in the order's folder; its GPUs are taken until `held` is closed. Send its files through the outbox."""
-    order.folder.parent.mkdir(parents=True, exist_ok=True)
-    if reason := no_room(order.folder.parent):
-        yield Ended(state="pending", reason=reason)
+    environment, table = run_environment(order), {}
+    try:
+        refused = yield from prepare(order, environment, held)
+        if refused is None:
+            table = begin(order, command(order, environment), environment, node_id)
+    except OSError as error:
+        if not passing(error):
+            raise
+        shutil.rmtree(order.folder, ignore_errors=True)  # nothing was started: the same attempt comes again
+        refused = Ended(state="pending", reason=f"{order.folder} cannot be written: {error.strerror}")
+    if refused is not None:
+        yield refused
         return
-    end_leftovers(order.sweep, order.arm, order.seed)
-    environment = run_environment(order)
-    if reason := (yield from wait_for_gpus(order, environment, held)):
-        yield Ended(state="pending", reason=reason)
-        return
-    if reason := changed_code(order):
-        yield Ended(state="lost", reason=reason)
-        return
-    for cache in (order.sweep_directory / MODULES).rglob(CACHE):
-        shutil.rmtree(cache, ignore_errors=True)  # Python would run what an earlier run left there
-    order.folder.mkdir()
-    table = begin(order, command(order, environment), environment, node_id)
     if outbox is not None:
         yield Began(manifest=RunManifest.of(table, order.folder / RUN_MANIFEST))
     started = time.monotonic()
@@ -123,8 +123,27 @@ def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outb
         )
     manifest = finish(order, table, outcome)
     if outbox is not None:
-        yield from outbox.files(manifest.part("files"))
+        digests = yield from outbox.files(manifest.part("files"))
+        manifest = RunManifest.of(completed(manifest.table, digests), order.folder / RUN_MANIFEST)
     yield Ended(state=manifest.state, reason=manifest.reason, manifest=manifest)
+
+
+def prepare(
+    order: RunOrder, environment: dict[str, str], held: contextlib.ExitStack
+) -> Generator[Message, None, Ended | None]:
+    """Make the folder of a run that may start, and return None; else return why it may not. Raises OSError."""
+    order.folder.parent.mkdir(parents=True, exist_ok=True)
+    if reason := no_room(order.folder.parent):
+        return Ended(state="pending", reason=reason)
+    end_leftovers(order.sweep, order.arm, order.seed)
+    if reason := (yield from wait_for_gpus(order, environment, held)):
+        return Ended(state="pending", reason=reason)
+    if reason := changed_code(order):
+        return Ended(state="lost", reason=reason)
+    for cache in (order.sweep_directory / MODULES).rglob(CACHE):
+        shutil.rmtree(cache, ignore_errors=True)  # Python would run what an earlier run left there
+    order.folder.mkdir()
+    return None
 
 
 def wait_for_gpus(
@@ -183,12 +202,8 @@ def supervise(
                 yield from outbox.log()
             fault = watchdog.fault()
         if fault is not None:
-            dumped = dump_stacks(process.pid, order.folder / STACKS)
-            fault = (
-                replace(fault, reason=f"{fault.reason}; {STACKS} shows where its processes were") if dumped else fault
-            )
+            fault = end(process, order.folder, fault, at_once=watchdog.too_long)
             yield Alive()
-            process.terminate()
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -197,7 +212,23 @@ def supervise(
         return Exit(code=None, fault=replace(fault, reason=f"{fault.reason}; its processes cannot be ended"))
     if process.returncode < 0:  # the supervisor was killed, and may have left what is neither torchrun nor a rank
         end_leftovers(order.sweep, order.arm, order.seed)
-    return Exit(code=process.returncode, fault=fault or watchdog.fault_at_the_end())
+    fault = fault or watchdog.fault_at_the_end()
+    if watchdog.too_long:
+        os.truncate(log, MOST_LOG_BYTES)  # the rest is not read, and takes the disk of others
+    return Exit(code=process.returncode, fault=fault)
+
+
+def end(process: subprocess.Popen[bytes], folder: Path, fault: Outcome, *, at_once: bool) -> Outcome:
+    """End a run for its fault; return the fault with where its processes were, if that can be told.
+
+    at_once: without the seconds that the supervisor gives torchrun; they are enough to fill a disk.
+    """
+    if at_once:
+        process.kill()
+        return fault
+    dumped = dump_stacks(process.pid, folder / STACKS)
+    process.terminate()
+    return replace(fault, reason=f"{fault.reason}; {STACKS} shows where its processes were") if dumped else fault
 
 
 def _runs(process: subprocess.Popen[bytes], within_s: float = WATCH_S) -> bool:

@@ -6,19 +6,24 @@ checked against the digest in the run's manifest before it gets its name.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG
 from analysis.sweepdir.manifest import RunManifest
-from orchestration.disk.files import file_digest, write_json
 from orchestration.disk.lock import read_owner
-from orchestration.worker.manifest import described_log, ending
+from orchestration.disk.patient import Disk
+from orchestration.worker.manifest import described_log, ending, write_manifest
 from orchestration.worker.order import Part, RunOrder
 from orchestration.worker.outcome import Outcome, result_in
+from orchestration.worker.watchdog import MOST_LOG_BYTES
 
 CHUNK_BYTES = 4 * 2**20
 SUFFIX = ".partial"
@@ -48,38 +53,70 @@ class Outbox:
         self._folder, self._sent = folder, 0
 
     def log(self) -> Iterator[Part]:
-        """Yield what the log has gained since the last call."""
+        """Yield what the log has gained since the last call; nothing of what is not read of a log."""
         with open(self._folder / TRAIN_LOG, "rb") as file:
             file.seek(self._sent)
-            while chunk := file.read(CHUNK_BYTES):
+            while chunk := file.read(min(CHUNK_BYTES, MOST_LOG_BYTES - self._sent)):
                 self._sent += len(chunk)
                 yield Part(name=TRAIN_LOG, content=chunk)
 
-    def files(self, names: Iterable[str]) -> Iterator[Part]:
-        """Yield the rest of the log and the other files."""
+    def files(self, names: Iterable[str]) -> Generator[Part, None, dict[str, str]]:
+        """Yield the rest of the log and the other files; return their SHA-256, found as they are read."""
         yield from self.log()
+        digests = {}
         for name in names:
             if name == TRAIN_LOG:
                 continue
             with open(self._folder / name, "rb") as file:
-                yield Part(name=name, content=file.read(CHUNK_BYTES), first=True)
+                chunk = file.read(CHUNK_BYTES)
+                found = hashlib.sha256(chunk)
+                yield Part(name=name, content=chunk, first=True)
                 while chunk := file.read(CHUNK_BYTES):
+                    found.update(chunk)
                     yield Part(name=name, content=chunk)
+            digests[name] = found.hexdigest()
+        return digests
+
+
+@dataclass(slots=True)
+class _Came:
+    """What has come of a file."""
+
+    size: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
 
 
 class Inbox:
     """The driver's end: fills an attempt's folder."""
 
-    def __init__(self, order: RunOrder, manifest: RunManifest) -> None:
-        self._order, self._folder = order, order.folder
-        self._folder.mkdir(parents=True)
-        write_json(self._folder / RUN_MANIFEST, manifest.table)
+    def __init__(self, order: RunOrder, manifest: RunManifest, disk: Disk) -> None:
+        self._order, self._folder, self._disk = order, order.folder, disk
+        self._came: dict[Path, _Came] = {}
+        self._write(manifest.table)
 
     def take(self, part: Part) -> None:
         path = self._path(part.name)
+        came = _Came() if part.first else self._came.get(path, _Came())
+        self._disk.write(path, lambda: self._put(path, came.size, part.content))
+        came.size += len(part.content)
+        came.digest.update(part.content)
+        self._came[path] = came
+
+    def _put(self, path: Path, position: int, content: bytes) -> None:
+        """Write what comes at this position, over what a full disk took of it when it was tried before."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb" if part.first else "ab") as file:
-            file.write(part.content)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), "wb") as file:
+            file.truncate(position)
+            file.seek(position)
+            file.write(content)
+
+    def _write(self, table: Mapping[str, Any]) -> None:
+        self._disk.write(self._folder / RUN_MANIFEST, lambda: write_manifest(self._folder, table))
+
+    def _is_whole(self, name: str, expected: Mapping[str, Any]) -> bool:
+        part = self._path(name)
+        came = self._came.get(part)
+        return came is not None and part.is_file() and came.digest.hexdigest() == expected["sha256"]
 
     def close(self, manifest: RunManifest) -> RunManifest:
         """Give their names to the files that came over whole, and write run.json; return the manifest that counts.
@@ -88,18 +125,17 @@ class Inbox:
         """
         missing = []
         for name, expected in manifest.part("files").items():
-            part = self._path(name)
-            if not part.is_file() or file_digest(part) != expected["sha256"]:
-                missing.append(name)
+            if self._is_whole(name, expected):
+                self._disk.write(self._folder / name, partial(self._path(name).replace, self._folder / name))
             else:
-                part.replace(self._folder / name)
+                missing.append(name)
         self.clear()
         table = dict(manifest.table)
         if missing and manifest.state == "succeeded":
             table |= {"metric": None} | ending(self._order, self._without(missing, manifest))
         if TRAIN_LOG in missing:
             table["files"] = {**manifest.part("files"), **described_log(self._folder / TRAIN_LOG)}
-        write_json(self._folder / RUN_MANIFEST, table)
+        self._write(table)
         return RunManifest.of(table, self._folder / RUN_MANIFEST)
 
     def _without(self, missing: list[str], manifest: RunManifest) -> Outcome:
@@ -115,7 +151,7 @@ class Inbox:
     def clear(self) -> None:
         """Remove half-copied files."""
         for path in self._folder.rglob(f".*{SUFFIX}"):
-            path.unlink()
+            self._disk.write(path, path.unlink)
 
     def _path(self, name: str) -> Path:
         """Return where a file grows until it is whole; the log does so in its place, where people follow it.

@@ -1,4 +1,4 @@
-"""Watches a run: silent too long, past its deadline, its log cut, or Ray gone."""
+"""Watches a run: silent too long, past its deadline, its log cut or too long to be read, or Ray gone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from analysis.untrusted.files import LIMIT
 from orchestration.worker import supervisor
 from orchestration.worker.outcome import Outcome
 
+TOO_LONG = f"its log grew beyond {LIMIT / 2**20:g} MiB, which is not read: print less"
+MOST_LOG_BYTES = LIMIT + 1  # one more than is read, so that a log that was cut there is not taken for a whole one
 DUMP_TIMEOUT_S = 10
 LAST_BYTES = 256
 
@@ -33,16 +36,24 @@ class Watchdog:
             return Outcome(state="lost", reason="the Ray process of its node went away")
         if reason := self._log_fault(now):
             return Outcome(state="lost", reason=reason)
+        if self.too_long:
+            return Outcome(state="failed", reason=TOO_LONG)
         if now - self._last_growth > self._stall_timeout_s:
             return Outcome(state="lost", reason=f"hung: no line for {self._stall_timeout_s:g} s")
         if self._deadline_s is not None and now - self._started > self._deadline_s:
             return Outcome(state="failed", reason=f"not done after {self._deadline_s:g} s, the deadline")
         return None
 
+    @property
+    def too_long(self) -> bool:
+        """Return whether the log was longer than what is read of a log, when last looked."""
+        return self._size > LIMIT
+
     def fault_at_the_end(self) -> Outcome | None:
-        """Return the same once the run has ended: only a cut log counts then."""
-        reason = self._log_fault(time.monotonic())
-        return Outcome(state="lost", reason=reason) if reason else None
+        """Return the same once the run has ended: only its log counts then."""
+        if reason := self._log_fault(time.monotonic()):
+            return Outcome(state="lost", reason=reason)
+        return Outcome(state="failed", reason=TOO_LONG) if self.too_long else None
 
     def _log_fault(self, now: float) -> str | None:
         """Return how the log was cut or changed since the last call, or None."""

@@ -16,6 +16,7 @@ import pytest
 from analysis.sweepdir.layout import SweepError, is_sweep, smoke_folder
 from analysis.sweepdir.plan import read_plan
 from orchestration.disk.lock import Lock
+from orchestration.disk.patient import Disk
 from orchestration.driver.buying import budget as budget_module
 from orchestration.driver.buying import notify as notify_module
 from orchestration.driver.buying import smoke as smoke_module
@@ -198,7 +199,7 @@ def tries(tmp_path: Path) -> Try:
         def order_of(job: Job) -> RunOrder:
             return make_order(tmp_path / "sweep", arm=job.arm, seed=job.seed, stall_timeout_s=0.2)
 
-        smoke(order_of, dict.fromkeys(arms, 0), lambda text: None, pool_of)
+        smoke(order_of, dict.fromkeys(arms, 0), Disk(tmp_path, 0, print), print, pool_of)
         return pools
 
     return make

@@ -14,6 +14,7 @@ import pytest
 
 from analysis.rules.ruleset import load
 from analysis.sweepdir.plan import read_plan
+from orchestration.disk.patient import Disk
 from orchestration.driver.conclude import write_reports
 from tests.conftest import SOURCE
 
@@ -25,7 +26,7 @@ def test_the_page_names_the_command_that_makes_it_again(
     own = {"ruleset": asdict(load("parameter-golf")) | {"name": name}, "gpus_per_run": 0, "cpus_per_run": 1}
     folder = sweep({1: 1.20, 2: 1.201, 3: 1.202}, "a sweep", **own)
     (folder / "script.py").write_text(SOURCE)
-    write_reports(folder, read_plan(folder))
+    write_reports(folder, read_plan(folder), Disk(folder, 0.0, print))
     page = (folder / "report.html").read_text()
     (line,) = re.findall(r"python -m ([^<]+)", html.unescape(page))
     module, verb, where, *more = shlex.split(line)

@@ -68,6 +68,11 @@ def test_a_full_disk_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert no_room(tmp_path) is None
 
 
+def test_a_read_only_disk_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight.os, "statvfs", lambda path: namedtuple("V", "f_flag")(os.ST_RDONLY | os.ST_NOATIME))
+    assert no_room(tmp_path) == f"{tmp_path} is on a read-only file system"
+
+
 @pytest.fixture
 def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
     """An environment with two GPUs of which so much memory is in use, and of which a run sees `mine`."""

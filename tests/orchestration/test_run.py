@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,11 +20,13 @@ from typing import Any
 import pytest
 
 from analysis.rules.ruleset import load
+from orchestration.disk.digests import LARGE_BYTES
 from orchestration.disk.files import file_digest, write_code, write_whole
 from orchestration.plan.imports import local_modules
+from orchestration.worker import manifest as manifest_module
 from orchestration.worker import run as module
 from orchestration.worker import supervisor
-from orchestration.worker.manifest import finish, give_up
+from orchestration.worker.manifest import finish, give_up, write_manifest
 from orchestration.worker.order import Ended, RunOrder
 from orchestration.worker.outcome import Outcome, judge
 from orchestration.worker.run import Exit, command, execute, run_environment, supervise
@@ -333,6 +336,53 @@ def test_a_run_that_edits_its_frozen_code_is_failed(
     assert isinstance(second, Ended)
     assert second.manifest is None  # nothing was started
     assert str(planned.sweep_directory) in str(second.reason)
+
+
+def test_a_log_that_grows_without_end_is_ended_at_once_and_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = order(tmp_path / "s.py", tmp_path / "sweep")
+    torchrun_is(monkeypatch, "trap '' TERM; yes 'a line that nobody will ever read' & wait")
+    started = time.monotonic()
+    manifest = ended(planned)
+    assert manifest["state"] == "failed"
+    assert manifest["reason"] == "its log grew beyond 64 MiB, which is not read: print less"
+    assert (planned.folder / "train.log").stat().st_size == 64 * 2**20 + 1
+    assert manifest["files"]["train.log"]["sha256"] == file_digest(planned.folder / "train.log")
+    assert time.monotonic() - started < 60  # and the machine's other work
+
+
+@pytest.mark.parametrize("what", ["the folder", "run.json"])
+def test_a_run_that_cannot_be_written_waits_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    planned = order(tmp_path / "s.py", tmp_path / "sweep")
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "prepare" if what == "the folder" else "begin", full)
+    (found,) = list(execute(planned, "node"))
+    assert found == Ended(state="pending", reason=f"{planned.folder} cannot be written: No space left on device")
+    assert not planned.folder.exists()
+
+
+def test_a_run_on_a_disk_that_fills_up_tells_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = order(tmp_path / "s.py", tmp_path / "sweep")
+    (tmp_path / "log").write_text("step:9/9 a:1\n" + SIZED)
+    torchrun_is(monkeypatch, f"cat {tmp_path / 'log'}; truncate -s {LARGE_BYTES + 1} big")
+
+    def full(folder: Path, table: object) -> None:
+        if table["state"] != "running":  # type: ignore[index]
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_manifest(folder, table)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(manifest_module, "write_manifest", full)
+    *_, found = execute(planned, "node")
+    assert isinstance(found, Ended)
+    assert found.state == "succeeded"
+    assert found.manifest
+    assert found.manifest.part("files")["big"] == {"bytes": LARGE_BYTES + 1, "sha256": None}
+    assert "resume" in found.manifest.part("unknown")["files.big.sha256"]
+    assert json.loads((planned.folder / "run.json").read_text())["state"] == "running"  # the driver writes the end
 
 
 def test_files_appear_whole(tmp_path: Path) -> None:

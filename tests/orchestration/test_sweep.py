@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from orchestration.disk.journal import Attempt, Journal
+from orchestration.disk.patient import Disk
 from orchestration.plan.freeze import freeze
 from tests.conftest import ROOT, clean_environment, processes_of, until
 from tests.orchestration.orders import plan_of
@@ -113,8 +114,9 @@ def test_a_storage_that_cannot_be_used_leaves_no_plan(command: Run, script: Path
 
 def test_a_result_whose_folder_is_gone_is_not_bought_again(python: Run, script: Path, tmp_path: Path) -> None:
     freeze(plan_of(script, "1,2"), tmp_path / "out")
+    journal = Journal(tmp_path / "out", Disk(tmp_path / "out", 0.0, print))
     for state in ("running", "succeeded"):
-        Journal(tmp_path / "out").write(Attempt("candidate", 1, 1), state, node="node")
+        journal.write(Attempt("candidate", 1, 1), state, node="node")
     found = python("-m", "orchestration.sweep", "resume", tmp_path / "out")
     assert found.returncode == 2, found.stderr
     assert "attempt-1/train.log does not exist: put it back" in found.stderr

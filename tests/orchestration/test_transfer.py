@@ -15,6 +15,7 @@ import pytest
 
 from analysis.sweepdir.code import digests_of
 from analysis.sweepdir.manifest import RunManifest
+from orchestration.disk.patient import Disk
 from orchestration.worker.order import Began, Ended, Message, Part, RunOrder
 from orchestration.worker.run import execute
 from orchestration.worker.transfer import CHUNK_BYTES, Inbox, Outbox, scratch, shares
@@ -62,6 +63,11 @@ class Brought:
         return [(one.name, one.first) for one in self.messages if isinstance(one, Part)]
 
 
+def disk_at(folder: Path) -> Disk:
+    (folder / "plan.json").touch()
+    return Disk(folder, 0.0, print)
+
+
 def bring_over(order: RunOrder) -> Brought:
     messages, inbox = [], None
     for message in execute(order, "node"):
@@ -73,7 +79,7 @@ def bring_over(order: RunOrder) -> Brought:
             return Brought(inbox.close(message.manifest), messages)
         if isinstance(message, Began):
             assert message.manifest.state == "running"
-            inbox = Inbox(order, message.manifest)
+            inbox = Inbox(order, message.manifest, disk_at(order.sweep_directory))
         else:
             assert inbox
             assert isinstance(message, Part)
@@ -125,8 +131,8 @@ def filled(folder: Path, log: bytes) -> dict[str, Any]:
     return {"reason": None, "host": "far", "files": digests, "ended": "now", "exit_code": 0}
 
 
-def placed(folder: Path) -> RunOrder:
-    return make_order(folder.parent, folder=folder)
+def inbox_at(folder: Path, began: RunManifest) -> Inbox:
+    return Inbox(make_order(folder.parent, folder=folder), began, disk_at(folder.parent))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +148,7 @@ def placed(folder: Path) -> RunOrder:
 )
 def test_what_is_missing_is_named_and_the_log_decides(tmp_path: Path, lost: int | None, log: bytes, state: str) -> None:
     table = filled(tmp_path / "there", log)
-    inbox = Inbox(placed(tmp_path / "here"), manifest(**table))
+    inbox = inbox_at(tmp_path / "here", manifest(**table))
     parts = list(Outbox(tmp_path / "there").files(table["files"]))
     assert [part.name for part in parts] == ["train.log", "weights.bin", "weights.bin"]
     for number, part in enumerate(parts):
@@ -162,7 +168,7 @@ def test_what_is_missing_is_named_and_the_log_decides(tmp_path: Path, lost: int 
 
 def test_what_the_script_wrote_as_run_json_decides_nothing(tmp_path: Path) -> None:
     table = filled(tmp_path / "there", WHOLE)
-    inbox = Inbox(placed(tmp_path / "here"), manifest(**table))
+    inbox = inbox_at(tmp_path / "here", manifest(**table))
     for part in Outbox(tmp_path / "there").files(table["files"]):
         inbox.take(part)
     (tmp_path / "here" / "run.json").write_text('{"state": "stopped"}')
@@ -171,7 +177,7 @@ def test_what_the_script_wrote_as_run_json_decides_nothing(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "run.json", "a/../../x", ""])
 def test_no_file_leaves_the_attempts_folder(tmp_path: Path, name: str) -> None:
-    inbox = Inbox(placed(tmp_path / "here"), manifest())
+    inbox = inbox_at(tmp_path / "here", manifest())
     with pytest.raises(ValueError, match="cannot be the name of a run's file"):
         inbox.take(Part(name=name, content=b"x", first=True))
 

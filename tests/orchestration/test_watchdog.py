@@ -54,6 +54,16 @@ def test_a_run_that_is_not_done_by_its_deadline_failed(log: Path) -> None:
     assert watchdog.fault_at_the_end() is None
 
 
+def test_a_log_that_is_too_long_to_be_read_ends_its_run_as_failed(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LIMIT", 100)
+    watchdog = Watchdog(log, 60, 60)
+    append(log, "x" * (100 - log.stat().st_size))
+    assert watchdog.fault() is None
+    append(log, "x")
+    expected = Outcome(state="failed", reason="its log grew beyond 64 MiB, which is not read: print less")
+    assert watchdog.fault() == watchdog.fault_at_the_end() == expected
+
+
 @pytest.mark.parametrize("grown", ["", "step:3\nstep:4\nstep:5\n"], ids=["shorter", "longer again"])
 def test_a_log_that_was_cut_is_lost(log: Path, grown: str) -> None:
     watchdog = Watchdog(log, 60, 60)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from analysis.sweepdir.layout import TRAIN_LOG, smoke_folder
 from analysis.untrusted.refusal import SeedproofError
+from orchestration.disk.patient import Disk
 from orchestration.driver.care import EXIT_RUN_FAILED
 from orchestration.driver.dealing import Listener
 from orchestration.driver.job import Job
@@ -42,8 +43,8 @@ class Runs(Protocol):
 class _Heard:
     """Hears what becomes of one smoke run. since: when it was given to a node. end: how it ended by itself."""
 
-    def __init__(self, job: Job, say: Callable[[str], None]) -> None:
-        self.job, self.say = job, say
+    def __init__(self, job: Job, disk: Disk, say: Callable[[str], None]) -> None:
+        self.job, self.disk, self.say = job, disk, say
         self.since: float | None = None
         self.end: Ended | None = None
 
@@ -54,16 +55,17 @@ class _Heard:
         self.since = self.since or time.monotonic()
 
     def arrived(self, order: RunOrder, message: Began | Part) -> None:
-        self.job.take(order, message)
+        self.job.take(order, message, self.disk)
 
     def ended(self, order: RunOrder, node: str, end: Ended) -> None:
         self.end = end
-        self.job.brought_over(end)
+        self.job.brought_over(order, end, self.disk)
 
 
 def smoke(
     order_of: Callable[[Job], RunOrder],
     arms: dict[str, int],
+    disk: Disk,
     say: Callable[[str], None],
     pool_of: Callable[[Listener], Runs],
 ) -> None:
@@ -77,7 +79,7 @@ def smoke(
         number = next(n for n in count(1) if not smoke_folder(order.sweep_directory, arm, n).exists())
         order = replace(order, folder=smoke_folder(order.sweep_directory, arm, number), attempt=number)
         say(f"Trying {arm} for {ENOUGH_STEPS} steps.")
-        heard = _Heard(job, say)
+        heard = _Heard(job, disk, say)
         pool = pool_of(heard)
         try:
             why = _try(order, pool, heard)
