@@ -146,7 +146,7 @@ def test_at_the_limit_no_run_starts_and_what_runs_is_ended(driver: Any) -> None:
 def test_a_sweep_that_its_limit_ends_is_not_complete(
     driver: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def limited(driver: Any) -> None:
+    def limited(driver: Any, token: str | None) -> None:
         driver.limit = driver.budget.sentence()
 
     driver.lock.release()
@@ -256,6 +256,7 @@ def test_a_smoke_run_is_no_evidence_and_leaves_the_folder_to_the_corrected_comma
     (smoke_folder(folder, "candidate", 1) / "train.log").write_text(make_log(0, 1.2))
     assert is_sweep(folder)  # and no record folder with a log
     (folder / "plan.json").unlink()
+    (folder / "sweep.lock").touch()  # what a refused sweep leaves
     freeze(plan_of(script, "1,2"), folder)
     (folder / "old.log").write_text(make_log(7, 1.2))
     assert not is_sweep(folder)
@@ -353,7 +354,7 @@ def test_losses_and_the_end_are_told(driver: Any, monkeypatch: pytest.MonkeyPatc
     driver.event(driver.order(driver.jobs["candidate", 2], 1), "lost", "its node went away", "A")
     driver.lock.release()
     driver.lock = SimpleNamespace(release=lambda: None)
-    monkeypatch.setattr("orchestration.driver.drive._run_on_ray", lambda driver: None)
+    monkeypatch.setattr("orchestration.driver.drive._run_on_ray", lambda *_: None)
     monkeypatch.setattr("orchestration.driver.drive._conclude", lambda driver: 4)
     assert carry_out(driver.directory, Care()) == 4
     assert told[0] == {"event": "lost", "arm": "candidate", "seed": 2, "attempt": 1}
