@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from analysis.evidence.options import Options
+from analysis.evidence.make import make_case
+from analysis.evidence.options import Options, resolve
+from analysis.evidence.registered.against import with_registry
 from analysis.evidence.registered.read import read_entries
+from analysis.reading.result import Tried
 from analysis.report.text import text
 from analysis.sweepdir.plan import read_plan
 from analysis.sweepdir.registry import Entry, RegistryError, branch_of
@@ -124,6 +128,22 @@ def test_a_record_does_not_tell_its_sweep_so_its_logs_are_counted(mine: Path, re
     assert found_in(judged(folder, registry)) == []
     enter(registry, read_plan(mine).sha256, (3, 2))
     assert found_in(judged(folder, registry)) == [("attempts-left-out", "error")]
+
+
+def test_a_records_retries_are_shown_with_their_logs(mine: Path, record: Folder, registry: Path) -> None:
+    folder = record(VALUES)
+    (folder / "plan.json").write_bytes((mine / "plan.json").read_bytes())
+    enter(registry, read_plan(mine).sha256, (1, 1), (2, 1), (3, 1), (3, 2))
+    case = make_case(resolve((folder,), Options(rules="parameter-golf", sota=1.3)))
+    lost = Tried(arm="candidate", seed=3, attempt=1, state="lost", log="attempts/lost.log")
+    counts = Tried(arm="candidate", seed=3, attempt=2, state="succeeded", log="train_seed3.log")
+    runs = [replace(run, attempts=(lost, counts)) if run.seed == 3 else run for run in case.runs]
+    found = with_registry(replace(case, runs=tuple(runs)), f"file://{registry}", read_plan(mine), (folder,))
+    assert found.registry is not None
+    assert all(one.in_evidence for one in found.registry.attempts)
+    runs[-1] = replace(runs[-1], attempts=(replace(lost, log=None), counts))  # its log is gone
+    found = with_registry(replace(case, runs=tuple(runs)), f"file://{registry}", read_plan(mine), (folder,))
+    assert "attempts-left-out" in [one.code for one in found.findings]
 
 
 def test_evidence_without_a_plan_cannot_be_looked_up(record: Folder, registry: Path) -> None:

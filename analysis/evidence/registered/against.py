@@ -11,7 +11,6 @@ from analysis.checks.registry import Registered, Shown, check_registered, compar
 from analysis.evidence.case import Case
 from analysis.evidence.checked import Checked, NotChecked
 from analysis.evidence.registered.read import read_entries
-from analysis.reading.result import Result
 from analysis.rules.findings import graded
 from analysis.sweepdir.json_files import of_type, read_inside
 from analysis.sweepdir.layout import LOCK, SweepError, attempt_folders, is_sweep
@@ -37,8 +36,10 @@ def with_registry(case: Case, url: str, plan: Plan | None, paths: Sequence[Path]
 
 def _shown(case: Case, plan: Plan, paths: Sequence[Path]) -> Shown:
     """Return the attempts that the evidence holds: a sweep's by their folders, a record's by its logs."""
-    results: list[Result] = [*case.runs, *case.control, *(one.result for one in case.left_out)]
-    counts = Counter((run.arm, run.seed) for run in results if run.seed is not None)
+    counts: Counter[tuple[str, int]] = Counter()
+    for run in (*case.runs, *case.control, *(one.result for one in case.left_out)):
+        if run.seed is not None:
+            counts[run.arm, run.seed] += sum(one.log is not None for one in run.attempts) or 1
     sweep = next((path for path in paths if is_sweep(path)), None)
     if sweep is None:
         return Shown(counts=counts)
