@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,33 +176,21 @@ def _run_on_ray(driver: Driver, token: str | None) -> None:
     with cluster(head_gone, dashboard=driver.care.dashboard) as found:
         if driver.care.dashboard:
             click.echo(where_dashboard(found.dashboard, token))
-        driver.pool = Pool(driver.size, driver, wait_s=60 * driver.care.wait_for_nodes, cause=found.cause)
+        pool_of = partial(Pool, driver.size, wait_s=60 * driver.care.wait_for_nodes, cause=found.cause)
+        driver.pool = pool_of(driver)
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or not nohup:
                 signal.signal(number, _stop)  # after Ray has set its own
         try:
             if driver.care.smoke and not driver.has_begun():
-                _smoke(driver)
+                arms = dict.fromkeys(driver.plan.arms, seed_outside(driver.plan.seeds))
+                smoke(lambda job: driver.order(job, 1), arms, driver.disk, driver.say, pool_of)
             driver.run_out()
         except BaseException as error:
             driver.disk.hurry()
             driver.stop("the sweep was stopped" if isinstance(error, KeyboardInterrupt) else str(error))
             raise
         driver.stop(driver.limit or driver.looks.why)
-
-
-def _smoke(driver: Driver) -> None:
-    """Try a few steps of each arm on one node of the cluster. Raises SmokeError."""
-    from orchestration.driver.engine import Pool
-
-    seed, wait_s = seed_outside(driver.plan.seeds), 60 * driver.care.wait_for_nodes
-    smoke(
-        lambda job: driver.order(job, 1),
-        dict.fromkeys(driver.plan.arms, seed),
-        driver.disk,
-        driver.say,
-        lambda heard: Pool(driver.size, heard, wait_s=wait_s),
-    )
 
 
 def _load_reports() -> None:

@@ -285,8 +285,7 @@ class Pool:
 
     def _over(self, generator: Any, otherwise: Ended, *, fit: bool = False) -> None:
         """Report a run whose task is over: with what it said last, else `otherwise`. A fit node gets the next run."""
-        busy = self._busy.pop(generator)
-        self._idle_since = time.monotonic()
+        busy, self._idle_since = self._busy.pop(generator), time.monotonic()
         end = busy.ended or otherwise
         if end.state == "pending":
             self._queue.rest(busy.node)
