@@ -269,6 +269,7 @@ def test_a_new_sweep_leaves_a_complete_one_alone_and_resume_takes_it(
     for seed in (1, 2):
         attempt = first / "candidate" / f"seed-{seed}" / "attempt-1"
         attempt.mkdir(parents=True)
+        (attempt / "train.log").write_text("of the first user\n")
         (attempt / "run.json").write_text(
             json.dumps({"state": "succeeded", "arm": "candidate", "seed": seed, "attempt": 1})
         )
