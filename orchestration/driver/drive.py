@@ -165,10 +165,14 @@ def _run_on_ray(driver: Driver, token: str | None) -> None:
 
     def head_gone() -> None:
         """Exit with the code of a sweep that is not complete, before Ray exits with that of a verdict."""
-        why = "Error: Ray's head no longer answers; its workers will end, too."
-        code = not_complete(driver.directory, driver.care, why)
-        sys.stdout.flush()
-        os._exit(code)
+        code = EXIT_RUN_FAILED
+        try:
+            driver.abandon("Ray's head no longer answers")
+            why = "Error: Ray's head no longer answers; its workers will end, too."
+            code = not_complete(driver.directory, driver.care, why)
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
 
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     click.echo("Starting Ray.")

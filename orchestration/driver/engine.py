@@ -131,10 +131,10 @@ class Pool:
     def close(self) -> None:
         """End everything that is under way."""
         self.clear()
+        for generator in list(self._busy):
+            ray.cancel(generator, force=True)  # first: it works without the head
         self._ask_for_none()
-        for generator in self._busy:
-            ray.cancel(generator, force=True)
-        for busy in self._busy.values():
+        for busy in list(self._busy.values()):
             remove_placement_group(busy.group)
         self._busy.clear()
 

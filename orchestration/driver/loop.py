@@ -6,6 +6,7 @@ All state is in the sweep directory: a driver that dies takes nothing along, and
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from orchestration.driver.engine import Pool
 
 GAUGE_S = 5.0
+CLOSE_S = 5.0  # Ray cancels a run without its head, too, but gives no room back
 EVALUATION_AND_SLACK_S = 2400.0
 
 
@@ -76,6 +78,7 @@ class Driver:
         self.disk = Disk(directory, care.stall_timeout, self.say)
         self.journal = Journal(directory, self.disk)
         self.digests = Digests(self.disk, self.say, self.copy)
+        self.writing = threading.RLock()
         self.next_gauge = 0.0
 
     # -- before the first run ------------------------------------------------------------------------------------------
@@ -138,10 +141,11 @@ class Driver:
     ) -> None:
         job = self.job_of(order)
         job.state, job.reason = state, reason
-        if state not in ("pending", "running"):
-            self.copy(order.folder)  # before the journal tells of it
-        self.journal.write(order.key, state, reason, node, **end)
-        self.copy(self.journal.path)
+        with self.writing:
+            if state not in ("pending", "running"):
+                self.copy(order.folder)  # before the journal tells of it
+            self.journal.write(order.key, state, reason, node, **end)
+            self.copy(self.journal.path)
         self.budget.note(order.key, state)
         if state in LOSSES:
             self.notifier.tell(state, f"{order.name}: {state}: {reason}", **order.key._asdict())
@@ -267,11 +271,24 @@ class Driver:
     def stop(self, reason: str) -> None:
         """End what is under way; in the files first, so that a second signal loses nothing."""
         try:
-            for job in self.running():
-                if job.order is not None:
-                    self.give_up(job.order, "stopped", reason)
+            self._give_up_all(reason)
         finally:
             self.pool.close()
+
+    def abandon(self, reason: str) -> None:
+        """Do the same from another thread, when calls of Ray may hang. The caller ends the process then."""
+        self.writing.acquire(timeout=CLOSE_S)  # for good: nothing follows what is written now
+        try:
+            self._give_up_all(reason)
+        finally:
+            closing = threading.Thread(target=self.pool.close, daemon=True)
+            closing.start()
+            closing.join(CLOSE_S)
+
+    def _give_up_all(self, reason: str) -> None:
+        for job in self.running():
+            if job.order is not None:
+                self.give_up(job.order, "stopped", reason)
 
     def taken_at(self) -> str | None:
         """Return where another driver has taken the sweep over, or None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -17,6 +18,7 @@ from analysis.sweepdir.manifest import RunManifest, planned_runs
 from analysis.sweepdir.plan import read_plan
 from orchestration.disk.journal import DRIVER_GONE, JournalError
 from orchestration.disk.lock import Lock
+from orchestration.driver import loop
 from orchestration.driver.care import Care, not_complete
 from orchestration.driver.dealing import Size
 from orchestration.driver.drive import carry_out
@@ -142,6 +144,32 @@ def test_where_other_runs_begin_the_sweep_goes_on_without_the_run_that_cannot(dr
         )
     assert len(driver.submitted) == 1
     assert job_of(driver).state == "lost"
+
+
+def test_what_runs_when_the_head_hangs_gets_a_named_state_and_nothing_follows(
+    driver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CLOSE_S", 0.1)
+    hangs, order = threading.Event(), begin(order_of(driver))
+    job_of(driver).order = order
+    driver.event(order, "running", node="A")
+    driver.pool = SimpleNamespace(close=lambda: hangs.wait(60))
+    written = threading.Event()
+
+    def watch() -> None:
+        driver.abandon("Ray's head no longer answers")
+        written.set()
+        hangs.wait(60)  # the process would end here
+
+    threading.Thread(target=watch).start()
+    assert written.wait(60)
+    late = threading.Thread(target=driver.ended, args=(order, "A", write(order, "succeeded")), daemon=True)
+    late.start()
+    late.join(0.2)
+    events = [json.loads(line) for line in driver.journal.path.read_text().splitlines()]
+    assert [(event["state"], event["reason"]) for event in events][1:] == [("stopped", "Ray's head no longer answers")]
+    assert late.is_alive()
+    hangs.set()
 
 
 def test_a_result_is_copied_before_the_journal_tells_of_it(driver: Any) -> None:

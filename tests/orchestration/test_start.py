@@ -115,6 +115,7 @@ SAID = {
     "disk": "OSError: [Errno 28] No space left on device: '/tmp/ray'\n",
     "environment": "(raylet) worker_pool.cc:1: Couldn't create a runtime environment for job 01000000.\n",
     "module": "Traceback (most recent call last):\n  import ray\nModuleNotFoundError: No module named 'ray'\n",
+    "busy": "Exception: The current node timed out during startup. This could happen because some of the raylet failed\n",
     "crash": "(raylet) worker_pool.cc:1: Some workers of the worker process(7) have not registered within the timeout. \n",
 }
 

@@ -11,8 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import urllib.error
 import urllib.request
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import pytest
 from orchestration.disk.journal import Attempt, Journal
 from orchestration.disk.patient import Disk
 from orchestration.plan.freeze import freeze
-from tests.conftest import ROOT, clean_environment, processes_of, until
+from tests.conftest import ROOT, clean_environment, kill, processes_of, until
 from tests.orchestration.orders import plan_of
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -468,3 +470,38 @@ def test_a_plan_that_cannot_be_driven_is_said(
     found = command("orchestration.sweep", "resume", sweep({1: 1.2, 2: 1.201}, **(whole | changes)))
     assert found.returncode == 2, found.stdout + found.stderr
     assert "plan.json" in found.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_where_every_path_has_a_blank_and_an_accent(tmp_path: Path) -> None:
+    """And where TMPDIR is too long for Ray's sockets: it finds another folder, and removes what it made there."""
+    place = tmp_path / "My Projéct dir"
+    clone, home, data = place / "the clöne", place / "the hömé", place / "the dätä"
+    for folder in (clone, home, data, long := place / ("a" * 90)):
+        folder.mkdir(parents=True)
+    for package in ("analysis", "orchestration"):
+        shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
+    venv.create(clone / "the vènv", symlinks=True)
+    (packages,) = (clone / "the vènv").glob("lib/*/site-packages")
+    (packages / "the.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (place / "träin it.py").write_text(
+        FOREIGN.replace("rank, alone", 'print("data", os.environ["DATA_PATH"])\nrank, alone', 1)
+    )
+    environment = clean_environment() | {"HOME": str(home), "TMPDIR": str(long), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment.pop("PYTHONPATH")
+    arguments = sweep_arguments(place / "träin it.py", place / "the öutput", "--seeds", "1,", "--sota", "1.3")
+    try:
+        done = subprocess.run(
+            [clone / "the vènv" / "bin" / "python", *arguments, "--env", f"DATA_PATH={data}"],
+            cwd=clone, env=environment, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 3, done.stdout + done.stderr  # one run cannot tell
+        attempt = place / "the öutput" / "candidate" / "seed-1" / "attempt-1"
+        said = json.loads((attempt / "run.json").read_text())
+        assert (said["state"], said["command"][-1]) == ("succeeded", str(place / "träin it.py"))
+        assert str(data) in (attempt / "train.log").read_text()
+        assert (place / "the öutput" / "verdict.json").is_file()
+        assert str(clone / "the vènv") in shlex.join(said["command"])
+    finally:
+        kill(str(home))
+    assert list(long.iterdir()) == []

@@ -83,6 +83,12 @@ PATTERNS = (
         "install the same packages on every node",
     ),
     (
+        "busy",
+        r"node timed out during startup",
+        "Ray was not up after the 30 s that it gives itself",
+        "this machine may be too busy: try again, or end other work first",
+    ),
+    (
         "crash",
         r"have not registered within the timeout",
         "Ray's worker process ended, or hung, before it was ready",
