@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.sweepdir.code import read_code
-from analysis.sweepdir.journal import JournalRead
+from analysis.sweepdir.journal import Entry, JournalRead
 from analysis.sweepdir.json_files import read_json
 from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
 from analysis.sweepdir.manifest import RunManifest, attempts_of
@@ -21,7 +21,7 @@ from analysis.untrusted.refusal import SeedproofError
 from analysis.verdict.verdict import Verdict
 from orchestration.disk.digests import Digests
 from orchestration.disk.journal import DRIVER_GONE, Journal
-from orchestration.disk.lock import Lock
+from orchestration.disk.lock import HEARTBEAT_S, Lock
 from orchestration.disk.patient import Disk
 from orchestration.driver.buying.budget import Budget, spent_before
 from orchestration.driver.buying.notify import LOSSES, Notifier
@@ -102,11 +102,17 @@ class Driver:
                     f"not exist: put it back, or plan a new sweep."
                 )
             if not entry.has_ended:
-                self.give_up(job.order, "lost", DRIVER_GONE)
+                self.give_up(job.order, "lost", DRIVER_GONE, wall_s=self._at_most(entry))
             else:
                 self._add_digests(job.order)
         begun = [*self.journal.of(job.arm, job.seed), *attempt_folders(self.directory, job.arm, job.seed)]
         job.next_attempt = max(begun, default=0) + 1
+
+    def _at_most(self, entry: Entry) -> float | None:
+        """Return how long a run can have lasted whose driver went away: its runs end with it, or soon after."""
+        if entry.started is None:
+            return None
+        return round(max(0.0, self.lock.heard_before + HEARTBEAT_S - entry.started.timestamp()), 3)
 
     def _add_digests(self, order: RunOrder) -> None:
         """Compute the digests that an earlier driver did not come to."""
@@ -150,10 +156,10 @@ class Driver:
         if state in LOSSES:
             self.notifier.tell(state, f"{order.name}: {state}: {reason}", **order.key._asdict())
 
-    def over(self, order: RunOrder, end: RunManifest, node: str | None = None) -> None:
+    def over(self, order: RunOrder, end: RunManifest, node: str | None = None, **more: Any) -> None:
         """Journal how an attempt ended, by what its worker told or the driver read, never by a file in the run's folder."""
         said = {"log_sha256": end.log_sha256, "log_bytes": end.log_bytes, "metric": dict(end.metric) or None}
-        self.event(order, end.state, end.reason, node, **said, last=end.last)
+        self.event(order, end.state, end.reason, node, **said, last=end.last, **more)
 
     def job_of(self, order: RunOrder) -> Job:
         return self.jobs[order.arm, order.seed]
@@ -163,10 +169,10 @@ class Driver:
         if self.storage is not None and (trouble := self.storage.put(*paths)):
             self.say(trouble)
 
-    def give_up(self, order: RunOrder, state: str, reason: str | None) -> RunManifest:
+    def give_up(self, order: RunOrder, state: str, reason: str | None, **more: Any) -> RunManifest:
         """End an attempt whose worker did not report one; return what counts."""
         manifest = self.disk.write(order.folder / RUN_MANIFEST, lambda: give_up(order, state, reason))
-        self.over(order, manifest)
+        self.over(order, manifest, **more)
         return manifest
 
     def may_start(self, order: RunOrder) -> bool:
