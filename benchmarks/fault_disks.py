@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 from analysis.untrusted.files import LIMIT
 from benchmarks.fault_kinds import Fault, Scene, kill
-from benchmarks.fault_places import ROOT, Local, Small, Stored
+from benchmarks.fault_places import ROOT, Local, Small, Stored, wait_for
 
 LONG_S = 12.0
 
@@ -27,6 +28,18 @@ def free_disk(scene: Scene) -> None:
     (scene.place.room / "filler").unlink(missing_ok=True)
 
 
+def free_after_a_wait(scene: Scene) -> None:
+    wait_for(lambda: waits(scene), "the driver's word that its disk is full")
+    time.sleep(LONG_S)
+    free_disk(scene)
+
+
+def waits(scene: Scene) -> bool:
+    """Return whether the driver says that it waits for its disk."""
+    text = said(scene)
+    return text.count("; waiting") > text.count(" could be written after ")
+
+
 def make_read_only(scene: Scene) -> None:
     """Let no file of the sweep be opened for writing any more, and give the driver something to write."""
     where = str(scene.sweep)
@@ -36,6 +49,8 @@ def make_read_only(scene: Scene) -> None:
 
 
 def make_writable(scene: Scene) -> None:
+    wait_for(lambda: waits(scene), "the driver's word that its disk is read-only")
+    time.sleep(LONG_S)
     subprocess.run(["umount", "--lazy", str(scene.sweep)], check=True)
 
 
@@ -121,8 +136,7 @@ OF_THE_FILES = {
         name="disk full for 12 s, the journal on it",
         place=Small,
         inject=fill_disk,
-        heal=free_disk,
-        lasts_s=LONG_S,
+        heal=free_after_a_wait,
         after=waited("No space left on device"),
         rounds=0.5,
     ),
@@ -131,7 +145,6 @@ OF_THE_FILES = {
         place=Small,
         inject=make_read_only,
         heal=make_writable,
-        lasts_s=LONG_S,
         after=waited("Read-only file system"),
         word="SIGKILL",
         rounds=0.5,

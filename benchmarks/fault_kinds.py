@@ -127,7 +127,7 @@ class Fault:
 
     - inject: returns what went wrong on our side meanwhile, if it can tell.
     - states: what the attempt's state may become. word: must be in its reason.
-    - heal: undoes the fault, once its processes are gone and `lasts_s` are over.
+    - heal: undoes the fault, once its processes are gone.
     - after: returns what is not as it should be once the attempt has ended.
     - ends: the exit code of a sweep that the fault ends; it gets a sweep of its own.
     - rounds: the share of the rounds asked for. within_s: when all processes must be gone.
@@ -137,7 +137,6 @@ class Fault:
     place: type[Local]
     inject: Callable[[Scene], Any]
     heal: Callable[[Scene], None] = lambda scene: None
-    lasts_s: float = 0.0
     after: Callable[[Scene], str] = lambda scene: ""
     ends: int | None = None
     states: tuple[str, ...] = ("lost",)

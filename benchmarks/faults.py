@@ -70,7 +70,7 @@ def hit(scene: Scene, fault: Fault, whole: set[int], resume: Callable[[], None])
     seed = wait_for(training, f"{fault.name}: the training of one of seeds {sorted(whole)}")
     whole.remove(seed)
     Path(f"{scene.place.folder}/ledger.{seed}").touch()
-    trial, since, mark = Trial(fault), time.monotonic(), scene.mark
+    trial, mark = Trial(fault), scene.mark
     trial.fault_of_ours = fault.inject(scene) or ""
     injected = time.monotonic()
     try:
@@ -79,7 +79,6 @@ def hit(scene: Scene, fault: Fault, whole: set[int], resume: Callable[[], None])
     except TimeoutError:
         trial.fault_of_ours = f"left behind: {list(processes(mark).values())}"
         kill(*processes(mark))
-    time.sleep(max(0.0, fault.lasts_s - (time.monotonic() - since)))
     fault.heal(scene)
     if fault.ends is not None:
         return ended(trial, scene)

@@ -14,6 +14,7 @@ failed or is missing.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import reduce, wraps
@@ -79,6 +80,8 @@ def resume(care: Care, directory: Path) -> None:
     With --storage, DIRECTORY may be a new one: the sweep of its name is fetched from there.
     """
     need_ray()
+    if directory.is_dir() and not os.access(directory, os.W_OK):
+        raise UsageError(f"{directory} cannot be written: it is read-only, or another user's. Nothing was started.")
     drive(directory, care)
 
 

@@ -20,7 +20,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileError as error:
         raise SweepError(f"{path} {error}.") from None
     except (ValueError, RecursionError) as error:
-        raise SweepError(f"{path} cannot be read as JSON: {error}") from None
+        raise SweepError(f"{path} cannot be read as JSON: {error}. Put back the sweep's own file.") from None
     if not isinstance(content, dict):
         raise SweepError(f"{path} does not hold a JSON object.")
     return content

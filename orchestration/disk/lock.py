@@ -108,8 +108,8 @@ class Owner:
 class Lock:
     """The ownership of a sweep directory, from `__init__` to `release`. Raises HeldError.
 
-    taken: another driver has taken it over, because it heard nothing of this one for too long. heard_before: when the last
-    driver showed that it lived, as a time of day in seconds.
+    was_damaged: the file did not say who had the sweep. heard_before: when the last driver showed that it lived, as a time of
+    day in seconds. taken: another driver has taken it over, because it heard nothing of this one for too long.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -118,6 +118,7 @@ class Lock:
         self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         before, age = read_owner(directory), time.time() - self._path.stat().st_mtime
         self.heard_before = time.time() - age
+        self.was_damaged = before == Owner() and self._path.stat().st_size > 0
         silent = before == Owner() or before.silent(age)
         if self._is_held(before, silent=silent):
             os.close(self._handle)

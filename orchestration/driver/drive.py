@@ -46,6 +46,10 @@ def carry_out(directory: Path, care: Care, *, fresh: bool = False) -> int:
         lock = Lock(directory)
     except OSError as error:
         raise SweepError(f"{directory / LOCK} cannot be written: {error.strerror}. Nothing was started.") from None
+    if lock.was_damaged:
+        click.echo(
+            f"Note: {directory / LOCK} was not readable. Make sure that nothing of the sweep runs elsewhere.", err=True
+        )
     try:
         return _locked(lock, directory, care, fresh=fresh)
     except GoneError as error:

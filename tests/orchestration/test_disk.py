@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from analysis.sweepdir.journal import Attempt, read_journal
+from orchestration.disk import digests as digests_module
 from orchestration.disk import patient
+from orchestration.disk.digests import LARGE_BYTES, Digests, files_of
 from orchestration.disk.files import write_json
 from orchestration.disk.journal import Journal
 from orchestration.disk.patient import Disk, DiskError, GoneError
@@ -125,3 +128,71 @@ def test_a_deleted_sweep_is_one_sentence_and_is_not_made_anew(sweep: Path) -> No
 def test_another_error_is_not_waited_for(sweep: Path) -> None:
     with pytest.raises(IsADirectoryError):
         Disk(sweep, 60.0, print).write(sweep, lambda: sweep.write_bytes(b""))
+
+
+def ended_run(folder: Path, size: int, **unknown: str) -> Path:
+    """An attempt's folder with a file and what its worker told of it."""
+    run = folder / "candidate" / "seed-7" / "attempt-1"
+    run.mkdir(parents=True)
+    (run / "deep").mkdir()
+    with open(run / "deep" / "model.pt", "wb") as file:
+        file.truncate(size)
+    (run / "train.log").write_text("a\n")
+    table = {"state": "succeeded", **files_of(run)}
+    write_json(run / "run.json", {**table, "unknown": table["unknown"] | unknown})
+    return run
+
+
+def test_a_large_file_is_hashed_after_the_result_is_told(sweep: Path) -> None:
+    run = ended_run(sweep, LARGE_BYTES + 1, gpus="no nvidia-smi")
+    before = json.loads((run / "run.json").read_text())
+    assert before["files"]["deep/model.pt"] == {"bytes": LARGE_BYTES + 1, "sha256": None}
+    assert before["files"]["train.log"]["sha256"] == hashlib.sha256(b"a\n").hexdigest()
+    assert set(before["unknown"]) == {"gpus", "files.deep/model.pt.sha256"}
+    copied: list[Path] = []
+    digests = Digests(Disk(sweep, 0.0, print), print, copied.append)
+    digests.add(run, before)
+    digests.wait()
+    after = json.loads((run / "run.json").read_text())
+    assert after["files"]["deep/model.pt"]["sha256"] == hashlib.sha256(bytes(LARGE_BYTES + 1)).hexdigest()
+    assert after["unknown"] == {"gpus": "no nvidia-smi"}
+    assert copied == [run / "run.json"]
+
+
+def test_many_small_files_together_are_large(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digests_module, "LARGE_BYTES", 10)
+    for name in ("a", "b", "train.log"):
+        (sweep / name).write_bytes(bytes(6))
+    (sweep / "link").symlink_to(sweep / "a")
+    found = files_of(sweep)["files"]
+    assert [name for name, entry in found.items() if entry["sha256"] is None] == ["b"]
+    assert sorted(found) == ["a", "b", "plan.json", "train.log"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda path: path.write_bytes(b"x"), "it was changed after the run's end"),
+        (lambda path: path.unlink(), "No such file"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "it was changed after the run's end"),
+        (lambda path: (path.unlink(), path.symlink_to("/etc/passwd")), "it leads out of the run's folder"),
+        (lambda path: os.truncate(path, 2**38 + 1), "it has more than 256 GiB"),
+    ],
+    ids=["changed", "gone", "pipe", "link", "without end"],
+)
+def test_a_digest_that_cannot_be_had_is_unknown_and_says_why(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object], why: str
+) -> None:
+    monkeypatch.setattr(digests_module, "LARGE_BYTES", 10)
+    run = ended_run(sweep, 11)
+    change(run / "deep" / "model.pt")
+    table = json.loads((run / "run.json").read_text())
+    if "GiB" in why:
+        table["files"]["deep/model.pt"]["bytes"] = 2**38 + 1
+        write_json(run / "run.json", table)
+    digests = Digests(Disk(sweep, 0.0, print), print, lambda path: None)
+    digests.add(run, table)
+    digests.wait()
+    after = json.loads((run / "run.json").read_text())
+    assert after["files"]["deep/model.pt"]["sha256"] is None
+    assert why in after["unknown"]["files.deep/model.pt.sha256"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,11 +17,14 @@ from typing import Any
 
 import pytest
 
+from analysis.sweepdir.layout import SweepError
 from analysis.sweepdir.manifest import RunManifest, planned_runs
 from analysis.sweepdir.plan import read_plan
+from orchestration.disk import patient
 from orchestration.disk.journal import DRIVER_GONE, JournalError
 from orchestration.disk.lock import HEARTBEAT_S, Lock
-from orchestration.driver import loop
+from orchestration.disk.patient import GoneError
+from orchestration.driver import drive, loop
 from orchestration.driver.care import Care, not_complete
 from orchestration.driver.dealing import Size
 from orchestration.driver.drive import carry_out
@@ -358,3 +364,90 @@ def test_the_options_that_differ_from_the_usual_are_named() -> None:
         "s3://a b",
         "--keep-going",
     ]
+
+
+def test_a_full_disk_is_waited_for_with_all_that_the_driver_writes(
+    driver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file of a run's end fails once, whether its worker told of it or not."""
+    monkeypatch.setattr(patient, "RETRY_S", 0.01)
+    sync: Callable[[int], None] = os.fsync
+    failed: set[str] = set()
+
+    def fsync(handle: int) -> None:
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))
+        if name not in failed:
+            failed.add(name)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    said: list[str] = []
+    driver.disk._say = said.append
+    order = begin(order_of(driver))
+    monkeypatch.setattr(os, "fsync", fsync)
+    driver.ended(order, "A", LOST)
+    failed.clear()
+    again = begin(driver.submitted[0][0])
+    driver.ended(again, "A", write(again, "succeeded", ended="now", wall_s=1.0))
+    events = [json.loads(line) for line in driver.journal.path.read_text().splitlines()]
+    assert [(event["attempt"], event["state"]) for event in events] == [(1, "lost"), (2, "succeeded")]
+    assert json.loads((again.folder / "run.json").read_text())["state"] == "succeeded"
+    once = [f"{name} cannot be written: No space left on device; waiting" for name in ("run.json", "events.jsonl")]
+    assert [line for line in said if "waiting" in line] == once * 2
+    assert len(said) == 8
+
+
+def test_a_driver_whose_sweep_is_deleted_stops_and_does_not_make_it_anew(driver: Any) -> None:
+    order = begin(order_of(driver))
+    driver.started(order, "A")
+    closed = []
+    driver.pool = SimpleNamespace(open=1, poll=lambda: None, submit=lambda order: None, close=lambda: closed.append(1))
+    shutil.rmtree(driver.directory)
+    for act in (driver.run_out, lambda: driver.ended(order, "A", LOST), lambda: driver.stop("why")):
+        with pytest.raises(GoneError, match=" is gone: it was deleted or moved while the sweep ran"):
+            act()
+    assert closed == [1]
+    assert not driver.directory.exists()
+
+
+@pytest.mark.parametrize("storage", [None, "file:///elsewhere"])
+def test_a_deleted_sweep_goes_on_only_from_its_storage(
+    driver: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], storage: str | None
+) -> None:
+    def gone(*arguments: object, **options: object) -> int:
+        raise GoneError("it is gone.")
+
+    driver.lock.release()
+    driver.lock = SimpleNamespace(release=lambda: None)
+    monkeypatch.setattr(drive, "_locked", gone)
+    if storage is None:
+        with pytest.raises(GoneError) as error:
+            carry_out(driver.directory, Care())
+        assert error.value.exit_code == 4
+    else:
+        assert carry_out(driver.directory, Care(storage=storage)) == 4
+        assert f"resume {driver.directory} --storage {storage}" in capsys.readouterr().err
+
+
+def test_a_sweep_that_cannot_be_locked_is_one_sentence(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(directory: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(drive, "Lock", read_only)
+    with pytest.raises(SweepError, match=r"sweep\.lock cannot be written: Read-only file system\. Nothing") as error:
+        carry_out(driver.directory, Care())
+    assert error.value.exit_code == 2
+
+
+def test_the_next_driver_computes_the_digests_that_are_missing(driver: Any) -> None:
+    order = begin(order_of(driver))
+    (order.folder / "big").write_bytes(b"x")
+    (order.folder / "train.log").touch()
+    files, unknown = {"big": {"bytes": 1, "sha256": None}}, {"files.big.sha256": "later"}
+    driver.digests.add = lambda folder, table: None  # it is killed before
+    driver.ended(order, "A", write(order, "succeeded", files=files, unknown=unknown, ended="now", wall_s=1.0))
+    again = next_driver(driver)
+    again.digests.wait()
+    found = json.loads((order.folder / "run.json").read_text())
+    assert found["files"]["big"]["sha256"] == hashlib.sha256(b"x").hexdigest()
+    assert found["unknown"] == {}
