@@ -128,12 +128,14 @@ class Queue:
         assert entry.directory is not None and entry.plan is not None, "it can be run"  # noqa: PT018
 
         def begin(place: Place) -> None:
-            place.rerun = self.driver_of(place)
-            place.rerun.pool = Pool(place.rerun.size, place.rerun, image=self.asked.image)
-            if place.rerun.complete:
+            rerun = self.driver_of(place)
+            if rerun.complete:
+                rerun.lock.release()
                 self.finish(place, None)
                 return
-            place.rerun.submit_due()
+            rerun.pool = Pool(rerun.size, rerun, image=self.asked.image)
+            place.rerun = rerun
+            rerun.submit_due()
 
         self.guarded(place, begin)
 
