@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -157,9 +158,8 @@ class Queue:
         if not more or not place.rerun.pool.open:
             self.finish(place, None if place.rerun.complete else place.rerun.why_over())
 
-    def guarded(self, place: Place, step: object) -> None:
+    def guarded(self, place: Place, step: Callable[[Place], None]) -> None:
         """Take a step; what goes wrong with one record does not stop the others."""
-        assert callable(step), "a step is called with its place"
         try:
             step(place)
         except (SeedproofError, OSError) as error:
@@ -171,8 +171,7 @@ class Queue:
     def finish(self, place: Place, over: str | None) -> None:
         """End a record: stop its runs, and say what its fresh runs say. over: why there are no more, where a look is missing."""
         if place.rerun is not None:
-            place.rerun.stop(place.rerun.looks.why if over is None else over)
-            place.rerun.lock.release()
+            self.end(place.rerun, place.rerun.looks.why if over is None else over)
         try:
             self.read(place, over or "Its runs are over")
         except (SeedproofError, OSError) as error:
@@ -187,10 +186,18 @@ class Queue:
         """End all runs; the same command continues them."""
         for place in self.active:
             if place.rerun is not None:
-                place.rerun.stop("the verification was stopped")
-                place.rerun.lock.release()
-                self.read(place, None)
+                self.end(place.rerun, "the verification was stopped")
+                with suppress(SeedproofError, OSError):
+                    self.read(place, None)
             place.rerun = None
+
+    def end(self, rerun: Rerun, why: str) -> None:
+        """Stop a record's runs and give its sweep back; a disk that is full does not keep that from happening."""
+        try:
+            rerun.stop(why)
+            rerun.lock.release()
+        except OSError as error:
+            click.echo(f"{rerun.directory} cannot be written: {error.strerror}.", err=True)
 
     def read(self, place: Place, over: str | None) -> None:
         if place.entry.directory is not None and place.entry.plan is not None:

@@ -7,8 +7,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -83,17 +81,18 @@ class Service:
         from orchestration.driver.engine import cluster
 
         click.echo("Starting Ray.")
-        with cluster(self.head_gone):
-            try:
-                with stoppable():
+        try:
+            with cluster(self.head_gone):
+                try:
+                    end_on_signals()
                     self.prepare()
                     self.write()
                     while self.queue.turn():
                         self.write()
-            except KeyboardInterrupt:
-                click.echo("Stopped.", err=True)
-            finally:
-                self.queue.stop()
+                finally:
+                    self.queue.stop()
+        except KeyboardInterrupt:
+            click.echo("Stopped.", err=True)
 
     def prepare(self) -> None:
         """Ask every node for what the records need, and evaluate the artifacts that they ship."""
@@ -137,18 +136,18 @@ class Service:
         os._exit(EXIT_CANNOT_TELL)
 
     def write(self) -> None:
-        """Write the table where an answer or a number of runs has changed, and every WRITE_S."""
+        """Write the table where an answer or a number of results has changed, and every WRITE_S."""
+        places = self.queue.places
+        news = [(place.answer, place.rerun is not None and place.rerun.progress.done) for place in places]
+        if news == self.shown and time.monotonic() < self.next_write:
+            return
+        self.shown, self.next_write = [*news], time.monotonic() + WRITE_S
         for place in self.queue.active:
-            self.queue.read(place, None)
-        rows = table.rows_of(self.queue)
-        news = [(row.answer.word, row.state, row.place, row.fresh_n) for row in rows]
-        if news != self.shown or time.monotonic() >= self.next_write:
-            self.shown, self.next_write = [*news], time.monotonic() + WRITE_S
-            table.write(self.asked.output, rows, self.nonce, self.command)
+            self.queue.guarded(place, lambda one: self.queue.read(one, None))
+        table.write(self.asked.output, table.rows_of(self.queue), self.nonce, self.command)
 
 
-@contextmanager
-def stoppable() -> Iterator[None]:
+def end_on_signals() -> None:
     """Turn a signal to stop into KeyboardInterrupt, once; later ones are ignored, because stopping has begun."""
 
     def stop(number: int, frame: Any) -> None:
@@ -159,8 +158,7 @@ def stoppable() -> Iterator[None]:
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     for number in STOP_SIGNALS:
         if number != signal.SIGHUP or not nohup:
-            signal.signal(number, stop)
-    yield
+            signal.signal(number, stop)  # after Ray has set its own
 
 
 def verify(asked: Asked, command: str) -> int:

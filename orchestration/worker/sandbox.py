@@ -151,13 +151,10 @@ def fault() -> str | None:
 
 
 def wrapped(command: Sequence[str], folder: str, readable: Iterable[str]) -> list[str]:
-    """Return the command line that runs a command in the sandbox. It also sees this Python."""
-    paths = dict.fromkeys([*python_paths(), *readable])
+    """Return the command line that runs a command in the sandbox. It also sees this Python, and where links lead."""
+    named = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), *readable]
+    paths = dict.fromkeys([*named, *map(os.path.realpath, named)])
     return [sys.executable, "-I", __file__, folder, ":".join(paths), "--", *command]
-
-
-def python_paths() -> list[str]:
-    return [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable))]
 
 
 def main(arguments: list[str]) -> int:
