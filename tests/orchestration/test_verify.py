@@ -436,6 +436,8 @@ def test_every_view_shows_the_same_rows(tmp_path: Path, capsys: pytest.CaptureFi
     write(tmp_path, rows, "n0nce", "python -m orchestration.verify a b")
     table = json.loads((tmp_path / "verify.json").read_text())
     assert table["nonce"] == "n0nce"
+    documented = (ROOT / "docs" / "json.md").read_text()
+    assert not [key for key in (*table, *table["records"][0]) if f"`{key}`" not in documented]
     assert [one["verdict"] for one in table["records"]] == ["holds up", "not yet"]
     assert table["records"][0]["interval"] == {"level": 0.99, "low": 1.19, "high": 1.21}
     assert "a&lt;b&gt;" in (tmp_path / "verify.html").read_text()
