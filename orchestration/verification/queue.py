@@ -42,7 +42,8 @@ class Place:
 
     @property
     def spent(self) -> Spent:
-        return spent_of(self.entry.directory) if self.entry.directory is not None else NOTHING
+        directory = self.entry.directory
+        return NOTHING if directory is None else spent_of(directory, driven=self.rerun is not None)
 
     def run_s(self, spent: Spent) -> float | None:
         """Return what a run takes: the mean so far, else what the record says of its own; None if unknown."""

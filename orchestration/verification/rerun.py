@@ -122,8 +122,11 @@ class Spent:
         return math.fsum(self.done_s) / len(self.done_s) if self.done_s else None
 
 
-def spent_of(directory: Path) -> Spent:
-    """Return what a sweep has taken so far, by its journal; a run that goes on counts up to now."""
+def spent_of(directory: Path, *, driven: bool) -> Spent:
+    """Return what a sweep has taken so far, by its journal.
+
+    An attempt without an end goes on if the sweep is driven; else its driver died, and its log says when it was last alive.
+    """
     begun: dict[Key, float] = {}
     total, done = 0.0, []
     for key, state, at in _events(directory / EVENTS):
@@ -131,10 +134,13 @@ def spent_of(directory: Path) -> Spent:
             begun[key] = at
         elif key in begun:
             seconds = at - begun.pop(key)
-            if state == "lost":  # told by a later driver, maybe: its log says when it was last alive
-                seconds = min(seconds, _last_alive(directory, key) - at + seconds)
-            total += max(0.0, seconds)
+            if state == "lost":  # told by a later driver, maybe
+                seconds = min(seconds, _alive_s(directory, key, at - seconds))
+            total += seconds
             done += [seconds] if state in ("succeeded", "failed") else []
+    if not driven:
+        total += sum(_alive_s(directory, key, at) for key, at in begun.items())
+        begun = {}
     running = tuple(max(0.0, time.time() - at) for at in begun.values())
     return Spent(all_s=total + math.fsum(running), done_s=tuple(done), running_s=running)
 
@@ -147,7 +153,8 @@ def _events(path: Path) -> Iterator[tuple[Key, str, float]]:
             yield (event["arm"], event["seed"], event["attempt"]), event["state"], at
 
 
-def _last_alive(directory: Path, key: Key) -> float:
+def _alive_s(directory: Path, key: Key, since: float) -> float:
+    """Return how long an attempt's log grew; 0 if there is none."""
     with suppress(OSError):
-        return (attempt_folder(directory, *key) / TRAIN_LOG).stat().st_mtime
-    return math.inf
+        return max(0.0, (attempt_folder(directory, *key) / TRAIN_LOG).stat().st_mtime - since)
+    return 0.0

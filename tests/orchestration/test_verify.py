@@ -249,11 +249,14 @@ def test_the_cost_is_the_journals_over_all_drivers(tmp_path: Path) -> None:
     alive = datetime.fromisoformat("2026-04-05T10:00:04+00:00").timestamp()
     os.utime(log, (alive, alive))
     tell(tmp_path, 2, 1, "lost", 50)  # its driver was dead for long before the next one told
-    found = spent_of(tmp_path)
+    found = spent_of(tmp_path, driven=True)
     assert found.all_s == pytest.approx(14)
     assert found.done_s == (10.0,)
     assert found.mean_s == 10
-    assert spent_of(tmp_path / "nothing").all_s == 0
+    tell(tmp_path, 2, 1, "running", 0)
+    assert spent_of(tmp_path, driven=False).all_s == pytest.approx(18)  # its driver died: as long as its log grew
+    assert spent_of(tmp_path, driven=True).all_s > 10**6
+    assert spent_of(tmp_path / "nothing", driven=True).all_s == 0
 
 
 def queue_of(recorded: Made, tmp_path: Path, budget: float | None) -> Queue:
@@ -515,18 +518,7 @@ def right(output: Path, log: str) -> None:
 
 
 @pytest.mark.slow
-def test_three_records_on_two_nodes(cluster: Any, three: list[Path], tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    process = start(three, tmp_path / "out", cluster.environment, log)
-    try:
-        assert process.wait(300) == 1, log.read_text()
-    finally:
-        process.kill()
-    right(tmp_path / "out", log.read_text())
-
-
-@pytest.mark.slow
-def test_a_verification_that_was_killed_goes_on(cluster: Any, three: list[Path], tmp_path: Path) -> None:
+def test_three_records_on_two_nodes_killed_and_continued(cluster: Any, three: list[Path], tmp_path: Path) -> None:
     output, log = tmp_path / "out", tmp_path / "log"
     more = ("--env", "PAUSE=1", "--budget", "1")
     process = start(three, output, cluster.environment, log, *more)
