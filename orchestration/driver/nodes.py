@@ -57,10 +57,9 @@ def _heard(node: Node, reference: Any) -> Answered:
         return Answered(node=node, fault=f"it gave no answer ({type(error).__name__})")
 
 
-def ask(question: Callable[[], Any], size: Size, image: str | None, within_s: float) -> Any:
+def ask(question: Callable[[], Any], size: Size, within_s: float) -> Any:
     """Ask one node that has room for a run of this size, in the image of the runs. Raises TimeoutError, RuntimeError."""
-    within: dict[str, Any] = {} if image is None else {"runtime_env": {"image_uri": image}}
-    task = ray.remote(num_cpus=size.cpus, num_gpus=size.gpus, max_retries=0, **within)(_answer)
+    task = ray.remote(num_cpus=size.cpus, num_gpus=size.gpus, max_retries=0, **size.within)(_answer)
     reference = task.remote(question)
     try:
         return ray.get(reference, timeout=within_s)

@@ -72,6 +72,8 @@ def _entry(name: str, folder: Path, asked: Asked, nonce: str) -> Entry:
     try:
         recorded = read_recorded(folder, asked.rules, asked.sota)
         plan = make_plan(_as_sweep(name, recorded, asked, nonce))
+        if recorded.digests not in (None, plan.script.digests):
+            raise CannotRerunError("the modules next to its script are not those of its plan: put them back.")
         directory = asked.output / SWEEPS / name
         if has_plan(directory):
             _refuse_other(read_sweep_plan(directory), plan, directory)

@@ -19,6 +19,7 @@ from orchestration.verification.rerun import Rerun, Spent, fresh_of, spent_of
 
 if TYPE_CHECKING:
     from orchestration.driver.nodes import Answered
+    from orchestration.driver.start.logs import Cause
 
 HOUR_S = 3600.0
 NOTHING = Spent(all_s=0.0, done_s=(), running_s=())
@@ -42,8 +43,7 @@ class Place:
 
     @property
     def spent(self) -> Spent:
-        directory = self.entry.directory
-        return NOTHING if directory is None else spent_of(directory, driven=self.rerun is not None)
+        return NOTHING if self.entry.directory is None else spent_of(self.entry.directory, self.rerun)
 
     def run_s(self, spent: Spent) -> float | None:
         """Return what a run takes: the mean so far, else what the record says of its own; None if unknown."""
@@ -55,12 +55,13 @@ class Place:
 
 
 class Queue:
-    """The records in the order in which they were named. `nodes`: what the cluster is, once it is known."""
+    """The records in the order in which they were named. nodes, cause: what the cluster is, and says, once it is known."""
 
     def __init__(self, entries: Sequence[Entry], asked: Asked) -> None:
         self.places = [Place(entry=entry) for entry in entries]
         self.asked = asked
         self.nodes: Sequence[Answered] = ()
+        self.cause: Callable[[str], Cause | None] = lambda node: None
         for place in self.places:
             if place.entry.fault is not None:
                 place.close(Answer(word=Word.CANNOT_TELL, reason=f"It was not run: {place.entry.fault}"))
@@ -135,7 +136,7 @@ class Queue:
                 rerun.lock.release()
                 self.finish(place, None)
                 return
-            rerun.pool = Pool(rerun.size, rerun, image=self.asked.image)
+            rerun.pool = Pool(rerun.size, rerun, cause=self.cause)
             place.rerun = rerun
             rerun.submit_due()
 
@@ -144,13 +145,7 @@ class Queue:
     def driver_of(self, place: Place) -> Rerun:
         entry = place.entry
         assert entry.directory is not None and entry.plan is not None, "it can be run"  # noqa: PT018
-        return Rerun(
-            entry.directory,
-            entry.plan,
-            name=entry.name,
-            sandbox=self.asked.sandbox,
-            may_spend=lambda runs: self.may_spend(place, runs),
-        )
+        return Rerun(entry.directory, entry.plan, asked=self.asked, may_spend=lambda runs: self.may_spend(place, runs))
 
     def move(self, place: Place) -> None:
         """Give a record its turn; finish it where it needs no more runs or gets none."""

@@ -16,8 +16,9 @@ from analysis.evidence.options import Options
 from analysis.reading.result import Result
 from analysis.record.track import track_of
 from analysis.rules.ruleset import load
+from analysis.sweepdir.code import LARGEST_SCRIPT
 from analysis.sweepdir.layout import ARMS, CONTROL
-from analysis.sweepdir.plan import LARGEST_SCRIPT, Plan
+from analysis.sweepdir.plan import Plan
 from analysis.untrusted.files import FileError, leads_out, read_bounded
 from analysis.untrusted.refusal import EvidenceError, SeedproofError
 from analysis.verdict.judge import judge
@@ -57,11 +58,12 @@ class Claim:
 class Recorded:
     """A record folder as it can be rerun. envs: each arm's recipe, the candidate's first. rules: a name or a file.
 
-    artifact: the one that the folder ships, if any. notes: what the record does not say, and what is done instead.
+    digests: of the code, by the record's plan; None without one. artifact: the one that the folder ships, if any. notes: what the record does not say, and what is done instead.
     """
 
     folder: Path
     script: Path
+    digests: Mapping[str, str | None] | None
     envs: Mapping[str, Mapping[str, str]]
     gpus: int
     cpus: int
@@ -98,6 +100,7 @@ def read_recorded(folder: Path, rules: str | None, sota: float | None) -> Record
     return Recorded(
         folder=folder,
         script=script,
+        digests=None if plan is None else plan.script.digests,
         envs=envs,
         gpus=gpus,
         cpus=cpus,

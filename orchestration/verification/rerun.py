@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from analysis.evidence.options import Options
 from analysis.reading.reader import read_log
 from analysis.record.sweep import sweep_results
-from analysis.sweepdir.layout import CANDIDATE, EVENTS, TRAIN_LOG, attempt_folder
+from analysis.sweepdir.journal import read_journal
+from analysis.sweepdir.layout import CANDIDATE, DONE, TRAIN_LOG
 from analysis.sweepdir.manifest import PlannedRun, planned_runs
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.files import FileError
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import CONTINUE
 from orchestration.disk.lock import Lock
+from orchestration.driver.buying.budget import spent_before
 from orchestration.driver.care import Care
 from orchestration.driver.job import Job
 from orchestration.driver.loop import Driver
 from orchestration.verification.answer import Fresh
-from orchestration.worker.order import Sandbox
-
-Key = tuple[str, int, int]  # arm, seed, attempt
+from orchestration.verification.planning import Asked
 
 
 class Rerun(Driver):
     """A driver among others. may_spend: whether the budget pays for so many more runs. unpaid: whether it refused some."""
 
-    def __init__(
-        self, directory: Path, plan: Plan, *, name: str, sandbox: Sandbox, may_spend: Callable[[int], bool]
-    ) -> None:
+    def __init__(self, directory: Path, plan: Plan, *, asked: Asked, may_spend: Callable[[int], bool]) -> None:
         lock = Lock(directory)
         try:
             lock.beat()
             super().__init__(directory, plan, Care(), lock, None)
-            self.progress.name, self.progress.bars = name, None
-            self.sandbox, self.may_spend, self.unpaid = sandbox, may_spend, False
+            self.progress.name, self.progress.bars = directory.name, None
+            self.size = replace(self.size, image=asked.image)
+            self.sandbox, self.may_spend, self.unpaid = asked.sandbox, may_spend, False
             self.settle()
         except BaseException:
             lock.release()
@@ -57,7 +53,7 @@ class Rerun(Driver):
     def missing(self) -> list[Job]:
         """Return the runs that have no result and are needed for the next look."""
         due = [self.jobs[arm, seed] for seed in self.looks.due(self.care.parallel) for arm in self.plan.arms]
-        return [job for job in due if not job.has_result]
+        return [job for job in due if self.may_run(job)]
 
     @property
     def waits_for_room(self) -> bool:
@@ -65,11 +61,11 @@ class Rerun(Driver):
 
     @property
     def complete(self) -> bool:
-        return self.progress.done == len(self.jobs) or self.is_over()
+        return not any(map(self.may_run, self.jobs.values())) or self.is_over()
 
     def why_over(self) -> str:
         """Return why a sweep without an answer gets no more runs."""
-        lost = next((job for job in self.missing() if job.state == "lost"), None)
+        lost = next((job for job in self.jobs.values() if job.state == "lost" and not self.may_run(job)), None)
         if lost is not None:
             return f"{lost.arm} seed {lost.seed} was lost on the machine's side ({lost.reason})"
         return "The budget does not pay for the next look" if self.unpaid else "Its runs are over"
@@ -122,39 +118,12 @@ class Spent:
         return math.fsum(self.done_s) / len(self.done_s) if self.done_s else None
 
 
-def spent_of(directory: Path, *, driven: bool) -> Spent:
-    """Return what a sweep has taken so far, by its journal.
-
-    An attempt without an end goes on if the sweep is driven; else its driver died, and its log says when it was last alive.
-    """
-    begun: dict[Key, float] = {}
-    total, done = 0.0, []
-    for key, state, at in _events(directory / EVENTS):
-        if state == "running":
-            begun[key] = at
-        elif key in begun:
-            seconds = at - begun.pop(key)
-            if state == "lost":  # told by a later driver, maybe
-                seconds = min(seconds, _alive_s(directory, key, at - seconds))
-            total += seconds
-            done += [seconds] if state in ("succeeded", "failed") else []
-    if not driven:
-        total += sum(_alive_s(directory, key, at) for key, at in begun.items())
-        begun = {}
-    running = tuple(max(0.0, time.time() - at) for at in begun.values())
-    return Spent(all_s=total + math.fsum(running), done_s=tuple(done), running_s=running)
-
-
-def _events(path: Path) -> Iterator[tuple[Key, str, float]]:
-    for line in path.read_bytes().splitlines() if path.is_file() else []:
-        with suppress(ValueError, KeyError, TypeError):
-            event = json.loads(line)
-            at = datetime.fromisoformat(event["time"]).timestamp()
-            yield (event["arm"], event["seed"], event["attempt"]), event["state"], at
-
-
-def _alive_s(directory: Path, key: Key, since: float) -> float:
-    """Return how long an attempt's log grew; 0 if there is none."""
-    with suppress(OSError):
-        return max(0.0, (attempt_folder(directory, *key) / TRAIN_LOG).stat().st_mtime - since)
-    return 0.0
+def spent_of(directory: Path, rerun: Rerun | None) -> Spent:
+    """Return what a sweep has taken so far, over all its drivers: by its journal and, where one drives it now, by that one."""
+    entries = [one for attempts in read_journal(directory).runs.values() for one in attempts.values()]
+    done = tuple(one.wall_s for one in entries if one.state in DONE and one.wall_s is not None)
+    if rerun is None:
+        return Spent(all_s=spent_before(directory), done_s=done, running_s=())
+    now = datetime.now(UTC)
+    running = [(now - one.started).total_seconds() for one in entries if not one.has_ended and one.started is not None]
+    return Spent(all_s=rerun.budget.spent_h * 3600 / rerun.budget.units, done_s=done, running_s=tuple(running))

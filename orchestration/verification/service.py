@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -78,11 +79,12 @@ class Service:
 
     def on_ray(self) -> None:
         prepare_ray()
-        from orchestration.driver.engine import cluster
+        from orchestration.driver.start.connect import cluster
 
         click.echo("Starting Ray.")
         try:
-            with cluster(self.head_gone):
+            with cluster(self.head_gone) as found:
+                self.queue.cause = found.cause
                 try:
                     end_on_signals()
                     self.prepare()
@@ -120,7 +122,8 @@ class Service:
             place.evaluated = question
         else:
             try:
-                place.evaluated = ask(question, before.size_of(place.entry), self.asked.image, before.EVALUATION_S)
+                size = replace(before.size_of(place.entry), image=self.asked.image)
+                place.evaluated = ask(question, size, before.EVALUATION_S)
             except (RuntimeError, TimeoutError) as error:
                 place.evaluated = before.Evaluated(fault=str(error))
         click.echo(printable(f"{place.entry.name}: its artifact: {place.evaluated}"))

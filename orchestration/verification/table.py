@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from analysis.report.tables import literal_table
+from analysis.report.grid import literal_table
 from analysis.untrusted.escape import printable
 from orchestration.disk.files import write_whole
 from orchestration.verification.answer import Answer, Interval, Word, answer_of, interval_of

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from orchestration.disk.files import write_whole
 from orchestration.worker import supervisor
 from orchestration.worker.outcome import Outcome
 
@@ -83,5 +84,5 @@ def dump_stacks(pid: int, path: Path) -> bool:
         if dump.returncode == 0:
             found.append(dump.stdout)
     if found:
-        path.write_bytes(b"\n".join(found))
+        write_whole(path, b"\n".join(found))
     return bool(found)

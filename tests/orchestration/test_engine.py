@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -144,7 +145,7 @@ def test_runs_are_made_in_the_image_that_is_asked_for(fake: Callable[..., FakeRa
     ray = fake("A")
     engine.Pool(CPU, Heard())
     assert "runtime_env" not in ray.options
-    engine.Pool(CPU, Heard(), image="docker.io/lab/torch:2.8")
+    engine.Pool(replace(CPU, image="docker.io/lab/torch:2.8"), Heard())
     assert ray.options["runtime_env"] == {"image_uri": "docker.io/lab/torch:2.8"}
 
 

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestration.disk.files import write_json
 from orchestration.worker import run as module
 from orchestration.worker import sandbox, supervisor
 from orchestration.worker.order import Ended, Sandbox
@@ -114,21 +115,33 @@ def test_nothing_of_it_is_left(tmp_path: Path, marker: str, victim: str, monkeyp
     until(lambda: not processes_of(marker), within_s=10)
 
 
+@pytest.mark.parametrize("make_trap", [os.mkfifo, lambda path: os.symlink("../target", path)], ids=["pipe", "link"])
+def test_what_a_script_puts_in_the_place_of_a_file_is_not_written_to(
+    tmp_path: Path, make_trap: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "attempt"
+    folder.mkdir()
+    (tmp_path / "target").write_text("ours")
+    make_trap(folder / f".run.json.{os.getpid()}.partial")
+    with pytest.raises(OSError, match=r"run\.json"):
+        write_json(folder / "run.json", {"state": "running"})
+    assert (tmp_path / "target").read_text() == "ours"
+
+
 def test_a_run_is_confined_where_that_is_asked_for_and_possible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "train.py"
     orders = {mode: make_order(tmp_path, sandbox=mode, env={"DATA_PATH": "/some/data", "A": "/b"}) for mode in Sandbox}
     words = ["torchrun", "x"]
-    found = {mode: confined(order, words, script, {"PYTHONPATH": "/lib/a:"}) for mode, order in orders.items()}
+    found = {mode: confined(order, words, {"PYTHONPATH": "/lib/a:"}) for mode, order in orders.items()}
     assert found[Sandbox.NONE] == words
     for mode in (Sandbox.AUTO, Sandbox.REQUIRE):
         assert found[mode][-3:] == ["--", *words]
         readable = found[mode][-4].split(":")
-        assert {str(script), "/some/data", "/lib/a"} <= {*readable}
+        assert {str(tmp_path / "script.py"), str(tmp_path / "modules"), "/some/data", "/lib/a"} <= {*readable}
         assert "/b" not in readable
     monkeypatch.setattr(sandbox, "fault", lambda: "not permitted")
-    assert confined(orders[Sandbox.AUTO], words, script, {}) == words
+    assert confined(orders[Sandbox.AUTO], words, {}) == words
     with contextlib.ExitStack() as held:
         (end,) = make(orders[Sandbox.REQUIRE], "node", held, None)
     assert end == Ended(state="pending", reason="this node can make no sandbox: not permitted")
