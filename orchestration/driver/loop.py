@@ -32,7 +32,7 @@ from orchestration.driver.job import Job
 from orchestration.driver.looks import Looks
 from orchestration.driver.progress import Progress, last_bpb, tail
 from orchestration.worker.manifest import give_up
-from orchestration.worker.order import Began, Ended, Part, RunOrder
+from orchestration.worker.order import Began, Ended, Part, RunOrder, Sandbox
 
 if TYPE_CHECKING:
     from orchestration.disk.storage import Storage
@@ -52,10 +52,11 @@ class StopError(SeedproofError):
 class Driver:
     """One driver's work on one sweep. `pool` is set once Ray runs.
 
-    limit: why no more may be spent, once that is so. verdict: once the sweep has one.
+    limit: why no more may be spent, once that is so. verdict: once the sweep has one. sandbox: whether its runs have one.
     """
 
     pool: Pool
+    sandbox = Sandbox.NONE
 
     def __init__(self, directory: Path, plan: Plan, care: Care, lock: Lock, storage: Storage | None) -> None:
         self.directory, self.plan, self.care, self.lock, self.storage = directory, plan, care, lock, storage
@@ -138,6 +139,7 @@ class Driver:
             driver=self.lock.driver,
             stall_timeout_s=self.care.stall_timeout,
             deadline_s=deadline,
+            sandbox=self.sandbox,
         )
 
     # -- what happens --------------------------------------------------------------------------------------------------
@@ -251,20 +253,25 @@ class Driver:
     def run_out(self) -> None:
         """Run until every run that is due has its result, or no more are needed. Raises StopError."""
         self.submit_due()
-        while self.pool.open:
-            self.pool.poll()
-            if where := self.taken_at():
-                raise StopError(f"another driver has taken over the sweep at {where}.")
-            self.journal.check()
-            if (why := self.registrar.given_up(self.care.stall_timeout)) and not self.running():
-                raise StopError(why)
-            self.progress.tick()
-            self.gauge()
-            if self.budget.used_up:
-                self.limit = self.budget.sentence()
-            if self.is_over() or self.budget.used_up:
-                return
-            self.submit_due()
+        while self.pool.open and self.turn():
+            pass
+
+    def turn(self) -> bool:
+        """Hear what has come in and queue what is due now; return whether more runs are needed. Raises StopError."""
+        self.pool.poll()
+        if where := self.taken_at():
+            raise StopError(f"another driver has taken over the sweep at {where}.")
+        self.journal.check()
+        if (why := self.registrar.given_up(self.care.stall_timeout)) and not self.running():
+            raise StopError(why)
+        self.progress.tick()
+        self.gauge()
+        if self.budget.used_up:
+            self.limit = self.budget.sentence()
+        if self.is_over() or self.budget.used_up:
+            return False
+        self.submit_due()
+        return True
 
     def submit_due(self) -> None:
         """Queue the runs of the seeds that are due and have no result."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from analysis.untrusted.files import LIMIT
+from orchestration.disk.files import write_whole
 from orchestration.worker import supervisor
 from orchestration.worker.outcome import Outcome
 
@@ -94,5 +95,5 @@ def dump_stacks(pid: int, path: Path) -> bool:
         if dump.returncode == 0:
             found.append(dump.stdout)
     if found:
-        path.write_bytes(b"\n".join(found))
+        write_whole(path, b"\n".join(found))
     return bool(found)
