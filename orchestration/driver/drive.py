@@ -192,7 +192,7 @@ def _run_on_ray(driver: Driver, token: str | None) -> None:
         try:
             if driver.care.smoke and not driver.has_begun():
                 arms = dict.fromkeys(driver.plan.arms, seed_outside(driver.plan.seeds))
-                smoke(lambda job: driver.order(job, 1), arms, driver.disk, driver.say, pool_of)
+                smoke(lambda job: driver.orders.of(job, 1), arms, driver.disk, driver.say, pool_of)
             driver.run_out()
         except BaseException as error:
             driver.disk.hurry()

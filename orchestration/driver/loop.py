@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.sweepdir.code import read_code
 from analysis.sweepdir.journal import Entry, JournalRead
 from analysis.sweepdir.json_files import read_json
-from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
+from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError, attempt_folders
 from analysis.sweepdir.manifest import RunManifest, attempts_of
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.refusal import SeedproofError
@@ -30,9 +30,10 @@ from orchestration.driver.care import EXIT_RUN_FAILED, Care
 from orchestration.driver.dealing import Size
 from orchestration.driver.job import Job
 from orchestration.driver.looks import Looks
+from orchestration.driver.orders import Orders
 from orchestration.driver.progress import Progress, last_bpb, tail
 from orchestration.worker.manifest import give_up
-from orchestration.worker.order import Began, Ended, Part, RunOrder, Sandbox
+from orchestration.worker.order import Began, Ended, Part, RunOrder
 
 if TYPE_CHECKING:
     from orchestration.disk.storage import Storage
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 GAUGE_S = 5.0
 CLOSE_S = 5.0  # Ray cancels a run without its head, too, but gives no room back
-EVALUATION_AND_SLACK_S = 2400.0
 
 
 class StopError(SeedproofError):
@@ -52,19 +52,18 @@ class StopError(SeedproofError):
 class Driver:
     """One driver's work on one sweep. `pool` is set once Ray runs.
 
-    limit: why no more may be spent, once that is so. verdict: once the sweep has one. sandbox: whether its runs have one.
+    limit: why no more may be spent, once that is so. verdict: once the sweep has one.
     """
 
     pool: Pool
-    sandbox = Sandbox.NONE
 
     def __init__(self, directory: Path, plan: Plan, care: Care, lock: Lock, storage: Storage | None) -> None:
         self.directory, self.plan, self.care, self.lock, self.storage = directory, plan, care, lock, storage
         assert plan.gpus_per_run is not None, "a plan that can be driven"
         assert plan.cpus_per_run is not None, "a plan that can be driven"
         self.size = Size(gpus=plan.gpus_per_run, cpus=plan.cpus_per_run, accelerator_type=plan.accelerator_type)
-        self.rules = plan.rules()
-        self.code = read_code(directory, plan.script.digests)
+        code = read_code(directory, plan.script.digests)
+        self.orders = Orders(directory=directory, plan=plan, care=care, lock=lock, size=self.size, code=code)
         self.jobs = {(arm, seed): Job(arm=arm, seed=seed) for seed in plan.seeds for arm in plan.arms}
         self.progress = Progress(len(self.jobs))
         self.say = self.progress.say
@@ -96,7 +95,7 @@ class Driver:
 
     def _settle(self, job: Job) -> None:
         for number, entry in self.journal.of(job.arm, job.seed).items():
-            job.order, job.state, job.reason = self.order(job, number), entry.state, entry.reason
+            job.order, job.state, job.reason = self.orders.of(job, number), entry.state, entry.reason
             if entry.state == "succeeded" and not (job.order.folder / TRAIN_LOG).is_file():
                 raise SweepError(
                     f"{self.journal.path} says that {job.order.name} has a result, but {job.order.folder / TRAIN_LOG} does "
@@ -119,28 +118,6 @@ class Driver:
         """Compute the digests that an earlier driver did not come to."""
         with contextlib.suppress(SweepError):  # no run.json: it is for people, and decides nothing
             self.digests.add(order.folder, read_json(order.folder / RUN_MANIFEST))
-
-    def order(self, job: Job, attempt: int) -> RunOrder:
-        gpus, deadline = self.size.gpus, self.care.deadline
-        if deadline is None and self.rules.train_time_s is not None and gpus:
-            deadline = self.rules.train_time_s + EVALUATION_AND_SLACK_S
-        hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}  # a run does not use what Ray has not given to it
-        return RunOrder(
-            arm=job.arm,
-            seed=job.seed,
-            attempt=attempt,
-            folder=attempt_folder(self.directory, job.arm, job.seed, attempt),
-            script=Path(self.plan.script.path or ""),
-            code=self.code,
-            env=hidden | dict(self.plan.envs[job.arm]),
-            ranks=gpus or self.size.cpus,
-            rules=self.rules,
-            sweep=self.lock.sweep,
-            driver=self.lock.driver,
-            stall_timeout_s=self.care.stall_timeout,
-            deadline_s=deadline,
-            sandbox=self.sandbox,
-        )
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
@@ -218,7 +195,7 @@ class Driver:
             if not self.pool.begun:
                 raise StopError(f"{end.reason}.")
         elif self.may_run(job):
-            job.order = self.order(job, job.next_attempt)
+            job.order = self.orders.of(job, job.next_attempt)
             self.say(f"{order.name}: attempt {job.order.attempt} of the same seed follows.")
             job.cause = end.cause
             self.pool.submit(job.order, lost_on=node, first=True)
@@ -278,7 +255,7 @@ class Driver:
         for seed in self.looks.due(self.care.parallel):
             for job in (self.jobs[arm, seed] for arm in self.plan.arms):
                 if not job.queued and self.may_run(job):
-                    job.queued, job.order = True, self.order(job, job.next_attempt)
+                    job.queued, job.order = True, self.orders.of(job, job.next_attempt)
                     self.pool.submit(job.order)
 
     def stop(self, reason: str) -> None:

@@ -37,7 +37,8 @@ class Rerun(Driver):
             super().__init__(directory, plan, Care(), lock, None)
             self.progress.name, self.progress.bars = directory.name, None
             self.size = replace(self.size, image=asked.image)
-            self.sandbox, self.may_spend, self.unpaid = asked.sandbox, may_spend, False
+            self.orders.sandbox = asked.sandbox
+            self.may_spend, self.unpaid = may_spend, False
             self.settle()
         except BaseException:
             lock.release()
