@@ -196,6 +196,33 @@ def test_a_foreign_script_through_to_the_verdict(
     assert not processes_of(str(output))
 
 
+SELF_KILLER = """\
+if os.environ["SEED"] == "1" and os.getcwd().endswith("attempt-1"):
+    import signal
+
+    print("step:3/3 val_loss:2.1500 val_bpb:1.2900 train_time:9ms", flush=True)
+    open("run.json", "w").write('{"state": "pending"}')
+    os.kill(os.getpid(), signal.SIGKILL)
+if rank == 0 and fault"""
+
+
+@pytest.mark.slow
+def test_a_script_that_kills_itself_when_its_value_is_bad_is_refused(
+    python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
+) -> None:
+    script.write_text(FOREIGN.replace("if rank == 0 and fault", SELF_KILLER))
+    output, more = tmp_path / "out", ("--sota", "1.22", "--seeds", "1,2,3", "--max-attempts", "2")
+    found = python(*sweep_arguments(script, output, *more), env=private_ray)
+    assert found.returncode == 0, found.stdout + found.stderr
+    verdict = json.loads((output / "verdict.json").read_text())
+    assert (verdict["verdict"], verdict["gate"]) == ("supported", "refused")
+    first = verdict["runs"][0]["attempts"][0]
+    assert (first["state"], first["last"]) == ("lost", 1.29)
+    assert "error: attempts-remade: candidate/seed-1/attempt-1/train.log:" in found.stdout
+    assert python("-m", "analysis.significance", "check", output).returncode == 1
+    assert not processes_of(str(output))
+
+
 @pytest.mark.slow
 def test_a_sequential_sweep_buys_no_seed_after_the_verdict(
     python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
@@ -220,6 +247,8 @@ def test_a_sequential_sweep_buys_no_seed_after_the_verdict(
     assert check.returncode == 0, check.stdout
     last = output / "candidate" / f"seed-{n}"
     last.rename(output / "candidate" / "seed-99")  # as if the last seed had been picked
+    journal = output / "events.jsonl"
+    journal.write_text(journal.read_text().replace(f'"seed": {n},', '"seed": 99,'))
     again = python("-m", "analysis.significance", "check", output, "--require-plan", "--margin", "0")
     assert again.returncode == 1
     assert "not planned: seed 99" in again.stdout
