@@ -99,7 +99,7 @@ class Driver:
                     f"not exist: put it back, or plan a new sweep."
                 )
             if not entry.has_ended:
-                self.give_up(job.order, "lost", DRIVER_GONE)
+                self.give_up(job.order, "lost", DRIVER_GONE, wall_s=self.lock.lived(entry.started))
             else:
                 self._add_digests(job.order)
         begun = [*self.journal.of(job.arm, job.seed), *attempt_folders(self.directory, job.arm, job.seed)]
@@ -146,10 +146,10 @@ class Driver:
         if state in LOSSES:
             self.notifier.tell(state, f"{order.name}: {state}: {reason}", **order.key._asdict())
 
-    def over(self, order: RunOrder, end: RunManifest, node: str | None = None) -> None:
+    def over(self, order: RunOrder, end: RunManifest, node: str | None = None, **more: Any) -> None:
         """Journal how an attempt ended, by what its worker told or the driver read, never by a file in the run's folder."""
         said = {"log_sha256": end.log_sha256, "log_bytes": end.log_bytes, "metric": dict(end.metric) or None}
-        self.event(order, end.state, end.reason, node, **said, last=end.last)
+        self.event(order, end.state, end.reason, node, **said, last=end.last, **more)
 
     def job_of(self, order: RunOrder) -> Job:
         return self.jobs[order.arm, order.seed]
@@ -159,10 +159,10 @@ class Driver:
         if self.storage is not None and (trouble := self.storage.put(*paths)):
             self.say(trouble)
 
-    def give_up(self, order: RunOrder, state: str, reason: str | None) -> RunManifest:
+    def give_up(self, order: RunOrder, state: str, reason: str | None, **more: Any) -> RunManifest:
         """End an attempt whose worker did not report one; return what counts."""
         manifest = self.disk.write(order.folder / RUN_MANIFEST, lambda: give_up(order, state, reason))
-        self.over(order, manifest)
+        self.over(order, manifest, **more)
         return manifest
 
     def may_start(self, order: RunOrder) -> bool:

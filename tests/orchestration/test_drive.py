@@ -16,7 +16,7 @@ import pytest
 from analysis.sweepdir.manifest import RunManifest, planned_runs
 from analysis.sweepdir.plan import read_plan
 from orchestration.disk.journal import DRIVER_GONE, JournalError
-from orchestration.disk.lock import Lock
+from orchestration.disk.lock import HEARTBEAT_S, Lock
 from orchestration.driver.care import Care, not_complete
 from orchestration.driver.dealing import Size
 from orchestration.driver.drive import carry_out
@@ -82,6 +82,8 @@ def test_the_limit_counts_lost_attempts_over_all_drivers_but_those_whose_driver_
     driver.started(begin(order_of(driver)), "A")  # its driver dies
     again = next_driver(driver)
     job = job_of(again)
+    ended = again.journal.of("candidate", 1)[1]
+    assert ended.wall_s == pytest.approx(HEARTBEAT_S, abs=5)  # until it was last heard of, and a heartbeat more
     assert (job.state, job.reason, job.next_attempt) == ("lost", DRIVER_GONE, 2)
     for attempt in (2, 3):
         assert again.may_run(job)
