@@ -208,10 +208,10 @@ if rank == 0 and fault"""
 
 @pytest.mark.slow
 def test_a_script_that_kills_itself_when_its_value_is_bad_is_refused(
-    python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
+    python: Run, command: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
 ) -> None:
     script.write_text(FOREIGN.replace("if rank == 0 and fault", SELF_KILLER))
-    output, more = tmp_path / "out", ("--sota", "1.22", "--seeds", "1,2,3", "--max-attempts", "2")
+    output, more = tmp_path / "out", ("--sota", "1.3", "--seeds", "1,2", "--max-attempts", "2")
     found = python(*sweep_arguments(script, output, *more), env=private_ray)
     assert found.returncode == 0, found.stdout + found.stderr
     verdict = json.loads((output / "verdict.json").read_text())
@@ -219,7 +219,7 @@ def test_a_script_that_kills_itself_when_its_value_is_bad_is_refused(
     first = verdict["runs"][0]["attempts"][0]
     assert (first["state"], first["last"]) == ("lost", 1.29)
     assert "error: attempts-remade: candidate/seed-1/attempt-1/train.log:" in found.stdout
-    assert python("-m", "analysis.significance", "check", output).returncode == 1
+    assert command("analysis.significance", "check", output).returncode == 1
     assert not processes_of(str(output))
 
 
