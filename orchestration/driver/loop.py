@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.sweepdir.code import read_code
-from analysis.sweepdir.journal import Entry, JournalRead
+from analysis.sweepdir.journal import JournalRead
 from analysis.sweepdir.json_files import read_json
 from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError, attempt_folders
 from analysis.sweepdir.manifest import RunManifest, attempts_of
@@ -21,7 +21,7 @@ from analysis.untrusted.refusal import SeedproofError
 from analysis.verdict.verdict import Verdict
 from orchestration.disk.digests import Digests
 from orchestration.disk.journal import DRIVER_GONE, Journal
-from orchestration.disk.lock import HEARTBEAT_S, Lock
+from orchestration.disk.lock import Lock
 from orchestration.disk.patient import Disk
 from orchestration.driver.buying.budget import Budget, spent_before
 from orchestration.driver.buying.notify import LOSSES, Notifier
@@ -102,17 +102,11 @@ class Driver:
                     f"not exist: put it back, or plan a new sweep."
                 )
             if not entry.has_ended:
-                self.give_up(job.order, "lost", DRIVER_GONE, wall_s=self._at_most(entry))
+                self.give_up(job.order, "lost", DRIVER_GONE, wall_s=self.lock.lived(entry.started))
             else:
                 self._add_digests(job.order)
         begun = [*self.journal.of(job.arm, job.seed), *attempt_folders(self.directory, job.arm, job.seed)]
         job.next_attempt = max(begun, default=0) + 1
-
-    def _at_most(self, entry: Entry) -> float | None:
-        """Return how long a run can have lasted whose driver went away: its runs end with it, or soon after."""
-        if entry.started is None:
-            return None
-        return round(max(0.0, self.lock.heard_before + HEARTBEAT_S - entry.started.timestamp()), 3)
 
     def _add_digests(self, order: RunOrder) -> None:
         """Compute the digests that an earlier driver did not come to."""
