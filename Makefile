@@ -42,9 +42,9 @@ clean:
 	@rm -rf .venv data sweeps build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "seedproof needs Python 3.11 or later; got $$($(PYTHON) --version). Name one with make PYTHON=..."; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "seedproof needs Python 3.11 or later; got $$("$(PYTHON)" --version). Name one with make PYTHON=..."; exit 2; }
 	@echo "Setting up .venv with the exact versions in constraints.txt. This takes a minute or two, once."
-	@$(PYTHON) -m venv .venv
+	@"$(PYTHON)" -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	@touch $(READY)

@@ -44,6 +44,11 @@ OPTIONS = (
     ),
     click.option("--history", type=TABLE, help="Earlier records (n, mean, sd) as CSV or JSON, for the usual spread."),
     click.option("--verify", type=cli.ExistingPath(), metavar="PATH", help="A second lab's runs of the same claim."),
+    click.option(
+        "--registry",
+        metavar="URL",
+        help="Where plan and attempts were entered: file://, s3://, gs://, git+https://...#branch.",
+    ),
     click.option("--require-plan", is_flag=True, help="Pass only runs that are exactly those of a frozen plan."),
 )
 

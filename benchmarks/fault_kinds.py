@@ -106,8 +106,13 @@ def kill_raylet(scene: Scene) -> None:
     kill(node.all_processes["raylet"][0].process.pid)
 
 
-def kill_gcs(scene: Scene) -> None:
-    kill(scene.place.cluster.head_node.all_processes["gcs_server"][0].process.pid)
+def hit_gcs(number: int) -> Callable[[Scene], None]:
+    """Return a fault that sends a signal to the head's GCS."""
+
+    def inject(scene: Scene) -> None:
+        kill(scene.place.cluster.head_node.all_processes["gcs_server"][0].process.pid, number=number)
+
+    return inject
 
 
 def stop_job(scene: Scene) -> None:
@@ -250,8 +255,24 @@ FAULTS = {
     "gcs": Fault(
         name="kill -9 of the head's GCS",
         place=Nodes,
-        inject=kill_gcs,
+        inject=hit_gcs(signal.SIGKILL),
         states=("lost", "stopped"),
+        rounds=0.5,
+        within_s=GCS_S,
+    ),
+    "worker-stopped": Fault(
+        name="Ray worker that hangs (SIGSTOP)",
+        place=Local,
+        inject=lambda scene: kill(scene.manifest["pid"], number=signal.SIGSTOP),
+        word="said nothing",
+        within_s=STALL_S + GONE_S,
+    ),
+    "gcs-stopped": Fault(
+        name="head's GCS that hangs (SIGSTOP)",
+        place=Nodes,
+        inject=hit_gcs(signal.SIGSTOP),
+        states=("lost", "stopped"),
+        word="head no longer answers",
         rounds=0.5,
         within_s=GCS_S,
     ),

@@ -25,7 +25,9 @@ echo "$directory holds a plan: resuming it. Of the options, only those of sweep 
 kept=()
 while (($#)); do
     case ${1%%=*} in
-        --stall-timeout | --deadline | --wait-for-nodes | --storage | --parallel)
+        --keep-going | --smoke | --dashboard) kept+=("$1") ;;
+        --stall-timeout | --deadline | --wait-for-nodes | --storage | --parallel | --max-gpu-hours | \
+            --notify | --registry)
             kept+=("$1")
             [[ $1 == *=* ]] || { kept+=("${@:2:1}"); shift; }
             ;;

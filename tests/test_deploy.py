@@ -266,14 +266,16 @@ def test_a_signal_reaches_the_sweep_and_its_exit_code_counts(start: Start, clust
 
 
 def test_resume_gets_all_the_options_that_it_knows_and_no_other(cluster: Cluster) -> None:
-    known = [name for option in sweep.resume.params if isinstance(option, click.Option) for name in option.opts]
+    options = [option for option in sweep.resume.params if isinstance(option, click.Option)]
+    known = [name for option in options if not option.is_flag for name in option.opts]
+    flags = [name for option in options if option.is_flag for name in option.opts]
     assert len(known) >= 5
     (cluster.checkout / "out").mkdir()
     (cluster.checkout / "out" / "plan.json").write_text("{}")
     others = ["--script", "a b.py", "--env", "X=1", "--seeds=3"]
     values = {name: str(number) for number, name in enumerate(known, 1)}
-    spaced = [word for pair in values.items() for word in pair]
-    joined = [f"{name}={value}" for name, value in values.items()]
+    spaced = [*flags, *(word for pair in values.items() for word in pair)]
+    joined = [*flags, *(f"{name}={value}" for name, value in values.items())]
     for given in (spaced, joined):
         cluster.run(["bash", "deploy/sweep.sh", "out", *others, *given, *others])
         assert f"resume out {' '.join(given)} RAY_ADDRESS" in cluster.calls("python")[-1]

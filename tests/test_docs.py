@@ -21,6 +21,8 @@ import yaml
 from analysis.reading.reader import read_log
 from analysis.rules import ruleset
 from analysis.rules.findings import DEFAULTS, SEVERITIES
+from analysis.sweepdir.plan import read_plan
+from analysis.sweepdir.registry import Entry
 from tests import cli_page, dialects
 from tests.conftest import ROOT, make_log
 
@@ -296,6 +298,15 @@ def silence(log: Path) -> None:
     log.write_text(re.sub("^.*PyTorch.*\n", "", log.read_text(), flags=re.MULTILINE))
 
 
+def registry_of(sweep: Path) -> str:
+    """Make a registry that knows the plan of a sweep and one of its attempts."""
+    plan, url = read_plan(sweep).sha256, sweep.parent / "registry"
+    entry = Entry(plan=plan, sweep="aa" * 8, driver="bb" * 8, arm="candidate", seed=1, attempt=1)
+    (url / entry.name).parent.mkdir(parents=True)
+    (url / entry.name).write_bytes(entry.content())
+    return f"file://{url}"
+
+
 def test_every_key_of_a_verdict_is_documented(json_of: Callable[..., Any], record: Folder, sweep: Folder) -> None:
     values = {1: 1.2, 2: 1.201, 3: 1.202}
     first, theirs = record(values), record({7: 1.2005, 8: 1.2015}, name="theirs")
@@ -308,6 +319,7 @@ def test_every_key_of_a_verdict_is_documented(json_of: Callable[..., Any], recor
     verdicts = [
         json_of(*report, first, "--sota", "1.3", "--alpha", "0.02", "--verify", theirs),
         json_of(*report, looks),
+        json_of(*report, looks, "--registry", registry_of(looks)),
         json_of(*report, record(values, name="other"), "--sota", "1.3", "--metric", "no such"),
         json_of(*report, record({1: 1.2, 2: 1.21}, name="two"), "--control", first),
         json_of(*report, beside, "--sota", "1.3"),

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from analysis.checks.plan import Planned
+from analysis.checks.registry import Registered
 from analysis.evidence.checked import NONE, Checked
 from analysis.evidence.compared import Compared, margin_in_metric, metric_per_unit, sample_of
 from analysis.evidence.history import History
@@ -35,7 +36,8 @@ class Case:
 
     runs, control: those that count. left_out: every other run, with the reason. sota: the number to beat, in the
     metric's unit; None where the control's runs or the rules' target are to be beaten. looks: when a sequential test
-    looks, None for a fixed one. plan: how the runs keep to a plan. second: a second lab's Case. claims: what JSON
+    looks, None for a fixed one. plan: how the runs keep to a plan. registry: what a
+    registry holds of it, None where none was named. second: a second lab's Case. claims: what JSON
     and README say, each with what the logs say. checked: which checks could be made. not_counted: logs that the claim does not speak of. fault: why no verdict can rest on the runs.
     """
 
@@ -49,6 +51,7 @@ class Case:
     sota: float | None = None
     looks: LookPlan | None = None
     plan: Planned | None = None
+    registry: Registered | None = None
     history: History | None = None
     second: Case | None = None
     findings: tuple[Finding, ...] = ()

@@ -17,6 +17,7 @@ from analysis.evidence.gather import Gathered, gather
 from analysis.evidence.history import History
 from analysis.evidence.look_plan import LookPlan, asked_looks, planned_looks
 from analysis.evidence.options import Asked, check_design, check_something_to_beat, check_unit_of_sota, out_of_range
+from analysis.evidence.registered.against import with_registry
 from analysis.evidence.usable import check_one_metric, check_results
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut, Why
@@ -48,9 +49,13 @@ def make_case(asked: Asked) -> Case:
         case = _with_runs(asked, case, gathered)
         case = _with_attempts(_with_planned_control(asked, case), gathered)
         case = replace(case, plan=_followed(asked, case, gathered.seeds_aside))
+        if asked.options.registry is not None:
+            case = with_registry(case, asked.options.registry, asked.plan, asked.paths)
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)
         case = _in_planned_order(case)
+        if _is_lost_already(case):
+            return case
         if case.rules.has_test or not case.runs:
             check_results(case.runs, case.where, _fewest(case))
         case = _with_control(asked, case) if case.rules.has_test else replace(case, sota=None)
@@ -141,6 +146,12 @@ def _in_planned_order(case: Case) -> Case:
         left_out=case.left_out + others,
         not_counted=case.not_counted + tuple(one.result.log for one in others if one.result.state in DONE),
     )
+
+
+def _is_lost_already(case: Case) -> bool:
+    """Return whether a run failed that one test needs: it counts as a loss, whatever becomes of those without a result."""
+    waiting = any(run.state not in DONE for run in case.runs + case.control)
+    return waiting and case.looks is None and case.rules.has_test and bool(case.failed)
 
 
 def _with_control(asked: Asked, case: Case) -> Case:

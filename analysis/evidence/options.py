@@ -26,7 +26,7 @@ class Options:
     """What a reviewer may ask of `report` and `check`. What is None was not asked.
 
     rules: a name or a file. sota: in the metric's unit. margin: in `unit`. metric: the label of one final metric.
-    control, history, verify: paths. own_sweep: the caller made the plan, and so its rules; never an option of a command.
+    control, history, verify: paths. registry: a URL. own_sweep: the caller made the plan, and so its rules; never an option of a command.
     """
 
     rules: str | None = None
@@ -39,6 +39,7 @@ class Options:
     design: str | None = None
     history: Path | None = None
     verify: Path | None = None
+    registry: str | None = None
     require_plan: bool = False
     own_sweep: bool = False
 

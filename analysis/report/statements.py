@@ -111,7 +111,9 @@ def _assumed(verdict: Verdict, test: Test) -> Iterator[str]:
     if verdict.verification is None:
         yield NOT_PROVEN
     yield "The seeds are independent runs of one program, and were chosen before their results were known."
-    if verdict.plan is not None:
+    if verdict.registry is not None and verdict.registry.known:
+        yield f"The registry {verdict.registry.url} is kept by somebody else, and nothing in it was removed or written over."
+    elif verdict.plan is not None:
         yield "The plan was public before the first run; its hash does not prove a date."
     elif verdict.sequential is not None:
         looks = verdict.sequential.looks

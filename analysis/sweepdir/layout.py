@@ -4,6 +4,7 @@ plan.json                              frozen before the first run, with its SHA
 events.jsonl                           every change of state
 script.py, modules/                    the training script as it was then, and what it imports from its own folder
 sweep.lock                             which driver is running
+smoke/{candidate,control}/attempt-M/   a few steps before the first run: no evidence
 {candidate,control}/seed-N/attempt-M/  one torchrun: train.log, run.json, and what the script wrote
 runs.parquet, verdict.json, report.md, report.html
 """
@@ -22,6 +23,7 @@ TRAIN_LOG, RUN_MANIFEST, STACKS = "train.log", "run.json", "stacks.txt"
 FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML = "runs.parquet", "verdict.json", "report.md", "report.html"
 CANDIDATE, CONTROL = "candidate", "control"
 ARMS = (CANDIDATE, CONTROL)
+SMOKE = "smoke"
 BEGINNING = 2**16  # bytes of a log that are searched for steps
 STATES = ("pending", "running", "succeeded", "failed", "lost", "stopped")
 DONE = ("succeeded", "failed")  # states that are a seed's result
@@ -45,11 +47,9 @@ def is_sweep(path: Path) -> bool:
     """
     if not has_plan(path):
         return False
-    return (
-        os.path.isdir(path / CANDIDATE)
-        or os.path.isfile(path / EVENTS)
-        or not (of_a_record(path) or files_below(path).logs)
-    )
+    if os.path.isdir(path / CANDIDATE) or os.path.isfile(path / EVENTS):
+        return True
+    return not of_a_record(path) and all(log.is_relative_to(path / SMOKE) for log in files_below(path).logs)
 
 
 def of_a_record(path: Path) -> list[str]:
@@ -72,6 +72,11 @@ def is_log(path: Path) -> bool:
 def attempt_folder(directory: Path, arm: str, seed: int, attempt: int) -> Path:
     """Return where one attempt of one seed is kept."""
     return directory / arm / f"seed-{seed}" / f"attempt-{attempt}"
+
+
+def smoke_folder(directory: Path, arm: str, number: int) -> Path:
+    """Return where a try of an arm before the first run is kept, which is no part of the evidence."""
+    return directory / SMOKE / arm / f"attempt-{number}"
 
 
 def attempt_folders(directory: Path, arm: str, seed: int) -> dict[int, Path]:

@@ -128,34 +128,34 @@ _ASSIGNED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """What the secrets of one kind look like, and what a text that holds one has in it."""
+    """What the secrets of one kind look like."""
 
     kind: str
-    signs: tuple[str, ...]
     pattern: re.Pattern[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patterns:
-    """The forms known by their beginning, with signs as they stand; the others, with signs in small letters; assignments."""
+    """The forms by their signs: as they stand, or in small letters; and the assignments to a name."""
 
-    begun: tuple[Form, ...]
-    others: tuple[Form, ...]
+    begun: tuple[tuple[str, Form], ...]
+    others: tuple[tuple[str, Form], ...]
     assigned: tuple[re.Pattern[str], ...]
 
     def of(self, text: str, lowered: str) -> list[Form]:
-        """Return the forms that a text may hold; `lowered` is the same in small letters."""
-        begun = [form for form in self.begun if any(sign in text for sign in form.signs)]
-        return begun + [form for form in self.others if form.signs[0] in lowered]
+        """Return the forms that a text may hold, once each; `lowered` is the same text in small letters."""
+        begun = [form for sign, form in self.begun if sign in text]
+        return list(dict.fromkeys(begun + [form for sign, form in self.others if sign in lowered]))
 
 
 @cache
 def patterns() -> Patterns:
     """Compile the table, which takes longer than most commands need it."""
-    begun = []
+    begun: list[tuple[str, Form]] = []
     for kind, beginnings, rest in _BEGINNINGS:
-        signs = tuple(beginnings.split())
+        signs = beginnings.split()
         pattern = rf"{_ALONE}((?:{'|'.join(map(re.escape, signs))}){_STANDIN}{rest})"
-        begun.append(Form(kind=kind, signs=signs, pattern=re.compile(pattern)))
-    others = (Form(kind=kind, signs=(sign,), pattern=re.compile(form)) for kind, sign, form in _OTHERS)
+        form = Form(kind=kind, pattern=re.compile(pattern))
+        begun += [(sign, form) for sign in signs]
+    others = ((sign, Form(kind=kind, pattern=re.compile(form))) for kind, sign, form in _OTHERS)
     return Patterns(begun=tuple(begun), others=tuple(others), assigned=tuple(map(re.compile, _ASSIGNED)))

@@ -36,6 +36,7 @@ def annotate(case: Case, verdict: Verdict) -> Verdict:
     return replace(
         verdict,
         plan=followed,
+        notes=(*verdict.notes, *([case.registry.sentence()] if case.registry is not None else ())),
         findings=(*verdict.findings, *graded(raised, severities), *_undone(verdict, later)),
         not_counted=(*verdict.not_counted, *(run.log for run in later)),
         left_out=(*verdict.left_out, *(LeftOut(result=run, why=Why.AFTER_VERDICT) for run in later)),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 from analysis.evidence.case import Case
 from analysis.evidence.compared import metric_per_unit, values_of
 from analysis.rules.findings import errors
 from analysis.stats.fixed import scaled_gain
+from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.numbers import format_p, percent
 from analysis.verdict.readings import readings, rerun_at_least
 from analysis.verdict.tested import Tested, numbers, rules_test
@@ -46,14 +48,16 @@ def decide_untested(case: Case) -> Verdict:
 
 
 def _lost(case: Case) -> Verdict:
-    standing, lost = case.number_to_beat, case.failed
+    standing, lost = None, case.failed
+    with suppress(EvidenceError):  # a control may have no result yet, and the claim is lost without it
+        standing = case.number_to_beat
     succeeded = [run for run in case.runs if run.succeeded]
     factor = metric_per_unit(case.rules, succeeded, case.rules.unit)
     reason = (
         f"{len(lost)} of {len(case.runs)} planned runs failed (first: seed {lost[0].seed}, {lost[0].log}); "
         f"a failed run counts as a loss."
     )
-    threshold = None if factor is None else standing - case.rules.margin * factor
+    threshold = None if factor is None or standing is None else standing - case.rules.margin * factor
     return Verdict.on(case, NOT_SUPPORTED, reason, sota=standing, threshold=threshold, n=len(case.runs))
 
 

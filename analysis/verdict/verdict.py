@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from analysis.checks.plan import Planned
+from analysis.checks.registry import Registered
 from analysis.evidence.case import Case, Source
 from analysis.evidence.checked import NotChecked
 from analysis.evidence.options import Change
@@ -164,6 +165,7 @@ class Verdict:
     design: DesignKind = DesignKind.FIXED
     sequential: Looks | None = None
     plan: Planned | None = None
+    registry: Registered | None = None
     verification: Verification | None = None
     runs: tuple[Result, ...] = ()
     control: tuple[Result, ...] = ()
@@ -193,6 +195,7 @@ class Verdict:
             "sota_is": case.source,
             "design": DesignKind.SEQUENTIAL if case.looks is not None else DesignKind.FIXED,
             "plan": case.plan,
+            "registry": case.registry,
             "runs": case.runs,
             "control": case.control,
             "findings": case.findings,
@@ -242,7 +245,7 @@ def _plain(value: Any) -> Any:
         return value.row()
     if isinstance(value, Verification):
         return {key.name: _plain(getattr(value, key.name)) for key in fields(value)}
-    if isinstance(value, (Test, Reading, Looks, Finding, Planned, Spread, Change, NotChecked)):
+    if isinstance(value, (Test, Reading, Looks, Finding, Planned, Registered, Spread, Change, NotChecked)):
         return asdict(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]

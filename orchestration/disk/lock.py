@@ -108,7 +108,8 @@ class Owner:
 class Lock:
     """The ownership of a sweep directory, from `__init__` to `release`. Raises HeldError.
 
-    was_damaged: the file did not say who had the sweep. taken: another driver has taken it over, because it heard nothing of this one for too long.
+    was_damaged: the file did not say who had the sweep. taken: another driver has taken it over, because it heard nothing of
+    this one for too long. heard_before: when the last driver showed that it lived, as a time of day in seconds.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -117,6 +118,7 @@ class Lock:
         self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         before, age = read_owner(directory), time.time() - self._path.stat().st_mtime
         self.was_damaged = before == Owner() and self._path.stat().st_size > 0
+        self.heard_before = time.time() - age
         silent = before == Owner() or before.silent(age)
         if self._is_held(before, silent=silent):
             os.close(self._handle)

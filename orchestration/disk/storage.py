@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 import secrets
+import shlex
 import shutil
 import threading
 import time
@@ -36,10 +37,11 @@ class Storage:
 
     Opening it, as the owner of the directory, fetches what the directory lacks: all of a sweep that a dead machine drove,
     or what went on elsewhere. What only the directory has is copied from the first `put` on.
+    fresh: the sweep is new, so whatever lies there is another one's. It is refused, and nothing is fetched.
     sweep: the sweep's identity there, None if there is none. taken: another driver has since taken the copy over.
     """
 
-    def __init__(self, url: str, directory: Path) -> None:
+    def __init__(self, url: str, directory: Path, *, fresh: bool = False) -> None:
         self.url, self._directory = url, directory
         self.sweep: str | None = None
         self.taken = False
@@ -58,20 +60,28 @@ class Storage:
             self._fs, root = fs.FileSystem.from_uri(url.rstrip("/"))
             self._root = posixpath.join(root, directory.name)
             self._fs.create_dir(self._root, recursive=True)
-            self._fetch()
+            self._fetch(fresh=fresh)
         except SeedproofError:
             raise
         except (OSError, ValueError) as error:
             raise StorageError(f"--storage {url} cannot be used: {error}") from None
 
-    def _fetch(self) -> None:
+    def _fetch(self, *, fresh: bool) -> None:
         there = self._fs.get_file_info(fs.FileSelector(self._root, recursive=True))
-        files = {posixpath.relpath(info.path, self._root): info for info in there if info.is_file}
+        whole = [info for info in there if info.is_file and not info.path.endswith(SUFFIX)]
+        files = {posixpath.relpath(info.path, self._root): info for info in whole}
         if lock := files.pop(LOCK, None):
             owner, age = Owner.of(self._read(lock.path)), time.time() - lock.mtime.timestamp()
             if not owner.silent(age):
                 raise HeldError(in_use(self.url, owner, age))
-            self.sweep, self._dead = owner.sweep, owner.driver
+            # a lock without a plan is of a sweep that never began: nothing to continue
+            self.sweep, self._dead = owner.sweep if files else None, owner.driver
+        if fresh and files:
+            again = shlex.join(["sweep", "resume", str(self._directory), "--storage", self.url])
+            raise StorageError(
+                f"{self.url} already holds a sweep with the name {self._directory.name}: continue it with `{again}`, or "
+                f"choose another --output name or --storage for a new one."
+            )
         plan = self._directory / PLAN
         if PLAN in files and plan.exists() and plan.read_bytes() != self._read(files[PLAN].path):
             raise StorageError(
@@ -87,7 +97,7 @@ class Storage:
     def _fetch_one(self, info: fs.FileInfo, path: Path) -> None:
         here = path.stat() if path.exists() else None
         changed = here is None or (info.size != here.st_size and info.mtime.timestamp() > here.st_mtime)
-        if not changed or path.name.endswith(SUFFIX):
+        if not changed:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}{SUFFIX}")

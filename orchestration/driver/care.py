@@ -19,7 +19,7 @@ EXIT_RUN_FAILED = 4
 class Care:
     """The options by their names: stall_timeout and deadline in seconds, wait_for_nodes in minutes, parallel in seeds.
 
-    dashboard: whether a Ray of our own has its dashboard.
+    dashboard: whether a Ray of our own has its dashboard. max_gpu_hours: in core-hours where a run has no GPU. notify: a command line. registry: where attempts are entered.
     """
 
     stall_timeout: float = 300.0
@@ -28,11 +28,24 @@ class Care:
     storage: str | None = None
     parallel: int = 1
     dashboard: bool = False
+    keep_going: bool = False
+    smoke: bool = False
+    max_gpu_hours: float | None = None
+    notify: str | None = None
+    registry: str | None = None
 
     def check(self, plan: Plan) -> None:
         """Raise SweepError where an option does not fit the plan."""
         if self.parallel != 1 and not plan.design.sequential:
             raise SweepError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
+        if self.keep_going and plan.design.sequential:
+            raise SweepError("--keep-going belongs to --design fixed; a sequential sweep ends with its verdict.")
+        try:
+            empty = self.notify is not None and not shlex.split(self.notify)
+        except ValueError as error:
+            raise SweepError(f"--notify {self.notify!r} is no command line: {error}.") from None
+        if empty:
+            raise SweepError("--notify is empty; give a command, for example 'python tell.py'.")
 
     def words(self) -> list[str]:
         """Return the options that differ from the defaults, as on a command line."""

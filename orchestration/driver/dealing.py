@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestration.worker.order import Began, Ended, Part, RunOrder
 
 AVOID_S = 60.0  # a run avoids the node that lost it for so long, but not for ever: the others may be in use
-REST_S = 10.0  # a node that had no room gets nothing for so long
+REST_S = 10.0  # a node that had no room, or whose run may not start yet, gets nothing for so long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,9 @@ class Size:
 
 class Listener(Protocol):
     """Hears what becomes of the runs."""
+
+    def may_start(self, order: RunOrder) -> bool:
+        """Say whether a run may go to a node now; if not, it is asked again."""
 
     def started(self, order: RunOrder, node: str) -> None:
         """Hear that a run was given to a node."""
@@ -86,12 +90,18 @@ class Queue:
         """Return how many runs could go to one of the nodes now, by the nodes that they avoid."""
         return Counter(avoid for order in self.waiting if (avoid := self._avoided(order, nodes)) is not None)
 
-    def take(self, node: str, nodes: set[str]) -> RunOrder | None:
-        """Take the run that fits a node best: a retried one first, else one of the arm that the node has seen less of."""
+    def take(self, node: str, nodes: set[str], may_start: Callable[[RunOrder], bool]) -> RunOrder | None:
+        """Take the run that fits a node best: a retried one first, else one of the arm that the node has seen less of.
+
+        None where none fits, or where that one may not start yet.
+        """
         may = [one for one in self.waiting if (avoid := self._avoided(one, nodes)) is not None and node not in avoid]
         if not may:
             return None
         order = min(may, key=lambda one: (one not in self._lost_on, self._seen[node, one.arm]))  # the first of equals
+        if not may_start(order):
+            self.rest(node)  # or it would be asked again and again
+            return None
         self.waiting.remove(order)
         self._lost_on.pop(order, None)
         self._seen[node, order.arm] += 1

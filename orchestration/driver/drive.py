@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ import click
 
 from analysis.sweepdir.layout import FRAME, LOCK, PLAN, REPORT_HTML, REPORT_MARKDOWN, VERDICT, SweepError
 from analysis.sweepdir.plan import check_drivable, read_sweep_plan
+from analysis.sweepdir.registry import RegistryError
 from analysis.untrusted.refusal import SeedproofError
-from analysis.verdict.verdict import SUPPORTED
+from analysis.verdict.verdict import CONTINUE, SUPPORTED, UNUSABLE
 from orchestration.disk.lock import HeldError, Lock
 from orchestration.disk.patient import DiskError, GoneError
+from orchestration.driver.buying.smoke import SmokeError, seed_outside, smoke
 from orchestration.driver.care import EXIT_RUN_FAILED, Care, not_complete
 from orchestration.driver.conclude import write_reports
 from orchestration.driver.head import prepare_ray, where_dashboard
@@ -75,7 +78,7 @@ def _locked(lock: Lock, directory: Path, care: Care, *, fresh: bool) -> int:
         plan = read_sweep_plan(directory)
         check_drivable(plan, directory)
         care.check(plan)
-        code = _drive(Driver(directory, plan, care, lock, storage), fresh=fresh)
+        code = _driven(Driver(directory, plan, care, lock, storage), fresh=fresh)
     except (SeedproofError, OSError):
         raise
     except Exception as error:  # of Ray, or a bug of ours: there is no verdict, so not the exit code of one
@@ -90,11 +93,27 @@ def _locked(lock: Lock, directory: Path, care: Care, *, fresh: bool) -> int:
     return code
 
 
+def _driven(driver: Driver, *, fresh: bool) -> int:
+    """Run the sweep; tell the user's command how it ended, however that was. Return the exit code."""
+    code = None
+    try:
+        code = _drive(driver, fresh=fresh)
+        return code
+    finally:
+        verdict = driver.verdict
+        if verdict is None:
+            driver.notifier.tell("stopped", "The sweep ended without a verdict.", exit_code=code)
+        else:
+            more = {"verdict": verdict.verdict, "gate": verdict.gate, "exit_code": code}
+            driver.notifier.tell("verdict", verdict.reason, **more)
+        driver.notifier.close()
+
+
 def _opened(url: str, directory: Path, *, fresh: bool) -> Storage:
     from orchestration.disk.storage import Storage  # loads pyarrow
 
     try:
-        return Storage(url, directory)
+        return Storage(url, directory, fresh=fresh)
     except (SweepError, HeldError):
         if fresh:
             (directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
@@ -108,13 +127,15 @@ def _drive(driver: Driver, *, fresh: bool) -> int:
     if not any(map(driver.may_run, driver.jobs.values())) or driver.is_over():
         return _conclude(driver)
     token = prepare_ray()
-    from orchestration.driver.engine import EngineError
+    from orchestration.driver.start.connect import EngineError
 
     directory, care = driver.directory, driver.care
     try:
+        driver.registrar.open()
+        driver.notifier.tell("start", f"{len(driver.jobs) - driver.progress.done} runs are to be made.")
         _run_on_ray(driver, token)
-    except EngineError as error:
-        if fresh and not any(path.is_dir() for path in directory.glob("*/seed-*")):
+    except (EngineError, RegistryError, SmokeError) as error:
+        if fresh and not driver.has_begun():
             (directory / PLAN).unlink()  # nothing ran: the corrected command may use the same folder
             raise
         return not_complete(directory, care, f"Error: {error}")
@@ -143,32 +164,41 @@ def _announce(driver: Driver) -> None:
 
 
 def _run_on_ray(driver: Driver, token: str | None) -> None:
-    from orchestration.driver.engine import Pool, cluster
+    from orchestration.driver.engine import Pool
+    from orchestration.driver.start.connect import cluster
 
     def head_gone() -> None:
         """Exit with the code of a sweep that is not complete, before Ray exits with that of a verdict."""
-        why = "Error: Ray's head no longer answers; its workers will end, too."
-        code = not_complete(driver.directory, driver.care, why)
-        sys.stdout.flush()
-        os._exit(code)
+        code = EXIT_RUN_FAILED
+        try:
+            driver.abandon("Ray's head no longer answers")
+            why = "Error: Ray's head no longer answers; its workers will end, too."
+            code = not_complete(driver.directory, driver.care, why)
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
 
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     click.echo("Starting Ray.")
     threading.Thread(target=_load_reports, daemon=True).start()
-    with cluster(head_gone, dashboard=driver.care.dashboard) as url:
+    with cluster(head_gone, dashboard=driver.care.dashboard) as found:
         if driver.care.dashboard:
-            click.echo(where_dashboard(url, token))
-        driver.pool = Pool(driver.size, driver, wait_s=60 * driver.care.wait_for_nodes)
+            click.echo(where_dashboard(found.dashboard, token))
+        pool_of = partial(Pool, driver.size, wait_s=60 * driver.care.wait_for_nodes, cause=found.cause)
+        driver.pool = pool_of(driver)
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or not nohup:
                 signal.signal(number, _stop)  # after Ray has set its own
         try:
+            if driver.care.smoke and not driver.has_begun():
+                arms = dict.fromkeys(driver.plan.arms, seed_outside(driver.plan.seeds))
+                smoke(lambda job: driver.order(job, 1), arms, driver.disk, driver.say, pool_of)
             driver.run_out()
         except BaseException as error:
             driver.disk.hurry()
             driver.stop("the sweep was stopped" if isinstance(error, KeyboardInterrupt) else str(error))
             raise
-        driver.stop(driver.looks.why)
+        driver.stop(driver.limit or driver.looks.why)
 
 
 def _load_reports() -> None:
@@ -192,6 +222,7 @@ def _conclude(driver: Driver) -> int:
     driver.digests.wait()
     driver.journal.check_content()  # the verdict rests on it
     verdict, counted = write_reports(driver.directory, driver.plan, driver.disk), driver.plan.seeds
+    driver.verdict = verdict
     driver.copy(*(driver.directory / name for name in (FRAME, VERDICT, REPORT_MARKDOWN, REPORT_HTML)))
     if verdict.sequential is not None and verdict.verdict is SUPPORTED:
         counted = counted[: verdict.sequential.taken]
@@ -201,6 +232,9 @@ def _conclude(driver: Driver) -> int:
             "" if job.state == "failed" or driver.may_run(job) else f" (all {driver.plan.max_attempts} attempts lost)"
         )
         click.echo(f"Error: {job.arm} seed {job.seed} has no result: {job.state}: {job.reason}{over}", err=True)
+    unspent = driver.limit if verdict.verdict in (CONTINUE, UNUSABLE) else None
+    if unspent is not None:
+        return not_complete(driver.directory, driver.care, f"Error: {unspent}")
     if any(driver.may_run(job) for job in bad):
         not_complete(driver.directory, driver.care)
     return EXIT_RUN_FAILED if bad else verdict.exit_code

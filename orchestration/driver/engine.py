@@ -1,4 +1,4 @@
-"""Ray: where a run finds its node and GPUs, and how many run at once. The only file that imports ray.
+"""Ray: where a run finds its node and GPUs, and how many run at once.
 
 Every run has a placement group of one bundle, as large as the run. A group that Ray has placed gets one run after the
 other, from both arms in turns, so that both see the same hardware. Nothing is retried here.
@@ -6,12 +6,9 @@ other, from both arms in turns, so that both see the same hardware. Nothing is r
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +17,10 @@ from ray.util.metrics import Gauge
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from analysis.untrusted.refusal import SeedproofError
 from orchestration.driver.dealing import Listener, Queue, Size
-from orchestration.driver.head import watch_head
-from orchestration.worker.order import Ended, Message, RunOrder, Waits
+from orchestration.driver.start.connect import EngineError
+from orchestration.driver.start.logs import Cause, cause_in
+from orchestration.worker.order import BEAT_S, Alive, Ended, Message, RunOrder, Waits
 from orchestration.worker.run import execute
 
 POLL_S = 0.2
@@ -31,52 +28,22 @@ MOST_ASKED = 32  # groups that wait for room at once; more only keeps Ray's sche
 LOOK_S = 2.0
 SILENT_S = 6.0  # so long after a node's death Ray should have said what became of its run
 TELL_S = 60.0
-
-
-class EngineError(SeedproofError):
-    """A cluster that cannot do what was asked, as one sentence with the sizes."""
-
-    exit_code = 2
-
-
-@contextmanager
-def cluster(head_gone: Callable[[], None], *, dashboard: bool = False) -> Iterator[str | None]:
-    """Connect to the cluster that RAY_ADDRESS names, or run a Ray of our own on this machine. Raises EngineError.
-
-    Yield where Ray's dashboard is, None where there is none; a Ray of our own has one if `dashboard` says so.
-
-    `head_gone` is called, in a thread of its own, when the head no longer answers. By then calls of Ray may hang, and after
-    a minute Ray ends this process with the exit code 1.
-    """
-    own = not os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"address": "local", "include_dashboard": dashboard} if own else {}
-    # a run must not be nice to other processes, because a bare torchrun is not; and a worker that ends with its driver must
-    # not kill the supervisor before that has ended what is below it
-    runtime_env = {"env_vars": {"RAY_worker_niceness": "0", "RAY_kill_child_processes_on_worker_exit": "0"}}
-    try:
-        context = ray.init(log_to_driver=False, logging_level="error", runtime_env=runtime_env, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = os.environ.get("RAY_ADDRESS", "this machine")
-        raise EngineError(f"Ray on {where} cannot be reached or started: {error}") from error
-    over = threading.Event()
-    address = ray.get_runtime_context().gcs_address
-    threading.Thread(target=watch_head, args=(address, head_gone, over), daemon=True).start()
-    try:
-        yield context.dashboard_url or None
-    finally:
-        try:
-            ray.shutdown()
-        finally:
-            over.set()
+UNBEGUN_S = 10.0  # a run whose worker has not begun by then is lost if Ray's logs say why
 
 
 @dataclass(slots=True, kw_only=True)
 class _Busy:
-    """A run on a node. ended: what its worker said last, until the worker is gone. dead_since: when its node died."""
+    """A run on a node.
+
+    heard: when its worker spoke last or, before it has begun, when the node got it. ended: how it said that the run ended,
+    until it is gone. dead_since: when its node died.
+    """
 
     order: RunOrder
     group: PlacementGroup
     node: str
+    heard: float
+    begun: bool = False
     ended: Ended | None = None
     dead_since: float | None = None
 
@@ -92,7 +59,8 @@ class _Asked:
 class Pool:
     """Runs on their way through the cluster: `submit` them, then `poll` until each has ended.
 
-    work: what makes a run: `execute`, except in a benchmark of the pool itself.
+    cause: says what keeps a node from starting a worker. work: what makes a run: `execute`, except in a benchmark of the pool.
+    begun: how many runs have had a word from their worker.
     """
 
     def __init__(
@@ -101,16 +69,17 @@ class Pool:
         listener: Listener,
         *,
         wait_s: float = 0.0,
+        cause: Callable[[str], Cause | None] = lambda node: None,
         work: Callable[[RunOrder, str], Iterator[Message]] = execute,
     ) -> None:
-        self._size, self._listener, self._wait_s = size, listener, wait_s
+        self._size, self._listener, self._wait_s, self._cause = size, listener, wait_s, cause
+        self.begun = 0
         self._queue = Queue()
         self._asked: dict[Any, _Asked] = {}
         self._busy: dict[Any, _Busy] = {}
         self._idle_since = time.monotonic()
         self._told = self._looked = 0.0
         self._alive: set[str] = set()  # nodes, when last looked
-
         tags = ("sweep", "arm", "seed")
         self._step = Gauge("seedproof_step", "The last step that a run has logged.", tags)
         self._val_bpb = Gauge("seedproof_val_bpb", "The last val_bpb that a run has logged.", tags)
@@ -152,8 +121,9 @@ class Pool:
                 self._hear(reference)
 
     def show(self, order: RunOrder, step: int | None, val_bpb: float | None) -> None:
-        """Show a run's progress on Ray's dashboard: gauges seedproof_step and seedproof_val_bpb."""
-        tags = {"sweep": order.sweep_directory.name, "arm": order.arm, "seed": str(order.seed)}
+        """Show a run's progress on Ray's dashboard."""
+        sweep = order.sweep_directory.name.encode("ascii", "backslashreplace").decode()  # Ray takes nothing else here
+        tags = {"sweep": sweep, "arm": order.arm, "seed": str(order.seed)}
         for gauge, value in ((self._step, step), (self._val_bpb, val_bpb)):
             if value is not None:
                 gauge.set(value, tags)
@@ -161,10 +131,10 @@ class Pool:
     def close(self) -> None:
         """End everything that is under way."""
         self.clear()
+        for generator in list(self._busy):
+            ray.cancel(generator, force=True)  # first: it works without the head
         self._ask_for_none()
-        for generator in self._busy:
-            ray.cancel(generator, force=True)
-        for busy in self._busy.values():
+        for busy in list(self._busy.values()):
             remove_placement_group(busy.group)
         self._busy.clear()
 
@@ -187,15 +157,32 @@ class Pool:
         now = time.monotonic()
         if now - self._looked < LOOK_S:
             return
-        self._looked = now
+        away, self._looked = now - self._looked, now
         before, self._alive = self._alive, {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         if before - self._alive:
             self._ask_for_none()
         for generator, busy in list(self._busy.items()):
             busy.dead_since = None if busy.node in self._alive else busy.dead_since or now
-            if busy.dead_since is not None and now - busy.dead_since >= SILENT_S:
+            if away > BEAT_S:  # this driver did not listen
+                busy.heard = min(now, busy.heard + away)
+            if end := self._given_up(busy, now):
                 ray.cancel(generator, force=True)
-                self._over(generator, "its node went away")
+                self._over(generator, end)
+
+    def _given_up(self, busy: _Busy, now: float) -> Ended | None:
+        """Return the end of a run that nothing more is to be heard of, None while it may go on."""
+        if busy.dead_since is not None and now - busy.dead_since >= SILENT_S:
+            return _lost("its node went away")
+        silent = now - busy.heard
+        if not busy.begun and silent > UNBEGUN_S and (cause := self._cause(busy.node)):
+            return _lost(cause.sentence, cause.kind)
+        if silent <= max(3 * BEAT_S, busy.order.stall_timeout_s - BEAT_S):  # so that it ends within the stall time-out
+            return None
+        if busy.begun:
+            return _lost(f"its Ray worker has said nothing for {silent:.0f} s")
+        return _lost(
+            f"Ray has not started its worker for {silent:.0f} s; see Ray's logs on node {busy.node}", "unknown"
+        )
 
     def _ask(self) -> None:
         """Ask for as many groups as runs wait, at most MOST_ASKED."""
@@ -256,14 +243,14 @@ class Pool:
 
     def _deal(self, group: PlacementGroup, node: str) -> None:
         """Start a run in a group, or give the group back."""
-        order = self._queue.take(node, self._nodes())
+        order = self._queue.take(node, self._nodes(), self._listener.may_start)
         if order is None:
             remove_placement_group(group)
             return
         strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
         name = f"{order.sweep_directory.name} {order.name}"
         generator = self._task.options(scheduling_strategy=strategy, name=name).remote(order)
-        self._busy[generator] = _Busy(order=order, group=group, node=node)
+        self._busy[generator] = _Busy(order=order, group=group, node=node, heard=time.monotonic())
         self._listener.started(order, node)
 
     def _hear(self, generator: Any) -> None:
@@ -272,24 +259,34 @@ class Pool:
         try:
             message: Message = ray.get(next(generator))
         except StopIteration:
-            self._over(generator, "its Ray worker ended without a word", fit=True)
+            self._over(generator, _lost("its Ray worker ended without a word"), fit=True)
         except ray.exceptions.RayTaskError as error:
-            self._over(generator, f"its worker raised {error.cause!r}")
+            self._over(generator, self._broken(busy, f"its worker raised {error.cause!r}", error))
         except ray.exceptions.RayError as error:
-            self._over(generator, f"its Ray worker or node went away ({type(error).__name__})")
+            why = f"its Ray worker or node went away ({type(error).__name__})"
+            self._over(generator, self._broken(busy, why, error))
         else:
-            if isinstance(message, Waits):
-                self._listener.say(f"{busy.order.name}: waits: {message.reason}")
-            elif isinstance(message, Ended):
-                busy.ended = message
-            else:
-                self._listener.arrived(busy.order, message)
+            self._take(busy, message)
 
-    def _over(self, generator: Any, reason: str, *, fit: bool = False) -> None:
-        """Report a run whose task is over: with what it said last, else lost for `reason`. A fit node gets the next run."""
-        busy = self._busy.pop(generator)
-        self._idle_since = time.monotonic()
-        end = busy.ended or Ended(state="lost", reason=reason)
+    def _take(self, busy: _Busy, message: Message) -> None:
+        self.begun += not busy.begun
+        busy.begun, busy.heard = True, time.monotonic()
+        if isinstance(message, Waits):
+            self._listener.say(f"{busy.order.name}: waits: {message.reason}")
+        elif isinstance(message, Ended):
+            busy.ended = message
+        elif not isinstance(message, Alive):
+            self._listener.arrived(busy.order, message)
+
+    def _broken(self, busy: _Busy, why: str, error: Exception) -> Ended:
+        """Return the end of a run whose task broke; with the cause, where that kept it from beginning."""
+        cause = None if busy.begun else cause_in(str(error), "Ray says") or self._cause(busy.node)
+        return _lost(f"{why}: {cause.sentence}", cause.kind) if cause else _lost(why)
+
+    def _over(self, generator: Any, otherwise: Ended, *, fit: bool = False) -> None:
+        """Report a run whose task is over: with what it said last, else `otherwise`. A fit node gets the next run."""
+        busy, self._idle_since = self._busy.pop(generator), time.monotonic()
+        end = busy.ended or otherwise
         if end.state == "pending":
             self._queue.rest(busy.node)
         self._listener.ended(busy.order, busy.node, end)
@@ -297,3 +294,7 @@ class Pool:
             self._deal(busy.group, busy.node)
         else:
             remove_placement_group(busy.group)
+
+
+def _lost(reason: str, cause: str | None = None) -> Ended:
+    return Ended(state="lost", reason=reason, cause=cause)

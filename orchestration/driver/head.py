@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,8 @@ def prepare_ray() -> str | None:
     it only with RAY_AUTH_MODE=token.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if os.environ.get("RAY_ADDRESS") in ("", "local"):
+        del os.environ["RAY_ADDRESS"]  # both mean a Ray of our own
     if "RAY_ADDRESS" in os.environ:
         return None
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # our workers have an environment of their own
@@ -37,15 +38,22 @@ def where_dashboard(url: str | None, token: str | None) -> str:
     return f"Ray's dashboard: http://{url}" + (f" (it asks for a token: {token})" if token else "")
 
 
-def watch_head(address: str, gone: Callable[[], None], over: threading.Event) -> None:
-    """Call `gone` once the head's GCS has not answered for SILENT_S; return then, or when it is `over`."""
-    host, _, port = address.rpartition(":")
+def watch_head(answers: Callable[[], bool], gone: Callable[[], None], over: threading.Event) -> None:
+    """Call `gone` once the head has not answered for SILENT_S; return then, or when it is `over`.
+
+    It is asked in a thread of its own, because the question may hang, too.
+    """
     heard = time.monotonic()
-    while not over.wait(LOOK_S):
-        try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_S):
+
+    def ask() -> None:
+        nonlocal heard
+        while not over.is_set():
+            if answers():
                 heard = time.monotonic()
-        except OSError:
-            if time.monotonic() - heard > SILENT_S and not over.is_set():
-                gone()
-                return
+            over.wait(LOOK_S)
+
+    threading.Thread(target=ask, daemon=True).start()
+    while not over.wait(min(LOOK_S, 1.0)):
+        if time.monotonic() - heard > SILENT_S and not over.is_set():
+            gone()
+            return

@@ -20,7 +20,7 @@ class Job:
     order, state, reason: of the last attempt; there is no order before the first one.
     next_attempt: the number of the attempt that follows.
     refused_since: since when no node has had room for it. inbox: takes files from a node that does not share the directory.
-    queued: whether this driver has given it to the pool.
+    queued: whether this driver has given it to the pool. cause: the kind of failure that kept the last attempt from beginning.
     """
 
     arm: str
@@ -32,6 +32,7 @@ class Job:
     refused_since: float | None = None
     inbox: Inbox | None = None
     queued: bool = False
+    cause: str | None = None
 
     @property
     def has_result(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from analysis.evidence.options import Options
-from analysis.sweepdir.layout import RUN_MANIFEST
+from analysis.sweepdir.layout import CANDIDATE, DONE, RUN_MANIFEST
 from analysis.sweepdir.manifest import planned_runs, read_manifest
 from analysis.sweepdir.plan import Plan
 from analysis.verdict.judge import judge
@@ -16,11 +16,11 @@ from analysis.verdict.verdict import CONTINUE
 class Looks:
     """The looks of a plan, and how many of them were taken; say(text) tells a waiting person.
 
-    why: what ended the sweep, once it is over.
+    why: what ended the sweep, once it is over. keep_going: a fixed sweep runs all seeds though one of them failed.
     """
 
-    def __init__(self, directory: Path, plan: Plan, say: Callable[[str], None]) -> None:
-        self._directory, self._plan, self._say = directory, plan, say
+    def __init__(self, directory: Path, plan: Plan, say: Callable[[str], None], *, keep_going: bool = False) -> None:
+        self._directory, self._plan, self._say, self._keep_going = directory, plan, say, keep_going
         self._at: Sequence[int] = plan.design.looks or (len(plan.seeds),)
         self._taken = 0  # how many seeds the last look saw
         self._over = False
@@ -32,15 +32,20 @@ class Looks:
         return self._plan.seeds[: upto + ahead - 1]
 
     def over(self, states: Mapping[tuple[str, int], str]) -> bool:
-        """Return whether a sequential sweep needs no more seeds, by the states of its runs by (arm, seed).
+        """Return whether a sweep needs no more seeds, by the states of its runs by (arm, seed).
 
-        It looks whenever all seeds of the next look have their results. A run that failed counts as a loss.
+        A sequential one looks whenever all seeds of the next look have their results. A run that failed counts as a loss.
         """
         self._over = self._over or self._is_over(states)
         return self._over
 
     def _is_over(self, states: Mapping[tuple[str, int], str]) -> bool:
         sequential = self._plan.design.sequential
+        if not sequential and not self._keep_going and (lost := self._lost(states)):
+            self.why = "another run failed"
+            if any(state not in DONE for state in states.values()):
+                self._say(f"{lost} failed, so the claim is lost: nothing more is run. With --keep-going it is.")
+            return True
         while sequential and (look := next((look for look in self._at if look > self._taken), None)):
             found = [states.get((arm, seed)) for seed in self._plan.seeds[:look] for arm in self._plan.arms]
             if "failed" in found:
@@ -52,6 +57,11 @@ class Looks:
             if look == self._at[-1] or not self._continues():
                 return True
         return sequential
+
+    def _lost(self, states: Mapping[tuple[str, int], str]) -> str | None:
+        """Return the failed run that loses a fixed claim; a control's does not where a number is to be beaten."""
+        arms = (CANDIDATE,) if self._plan.sota is not None else self._plan.arms
+        return next((f"{arm} seed {seed}" for (arm, seed), s in states.items() if s == "failed" and arm in arms), None)
 
     def _continues(self) -> bool:
         """Return whether there is no verdict yet; say where the sweep stands, and what it saved."""

@@ -6,21 +6,26 @@ All state is in the sweep directory: a driver that dies takes nothing along, and
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.sweepdir.code import read_code
-from analysis.sweepdir.journal import JournalRead
+from analysis.sweepdir.journal import Entry, JournalRead
 from analysis.sweepdir.json_files import read_json
 from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
 from analysis.sweepdir.manifest import RunManifest, attempts_of
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.refusal import SeedproofError
+from analysis.verdict.verdict import Verdict
 from orchestration.disk.digests import Digests
 from orchestration.disk.journal import DRIVER_GONE, Journal
-from orchestration.disk.lock import Lock
+from orchestration.disk.lock import HEARTBEAT_S, Lock
 from orchestration.disk.patient import Disk
+from orchestration.driver.buying.budget import Budget, spent_before
+from orchestration.driver.buying.notify import LOSSES, Notifier
+from orchestration.driver.buying.register import Registrar
 from orchestration.driver.care import EXIT_RUN_FAILED, Care
 from orchestration.driver.dealing import Size
 from orchestration.driver.job import Job
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from orchestration.driver.engine import Pool
 
 GAUGE_S = 5.0
+CLOSE_S = 5.0  # Ray cancels a run without its head, too, but gives no room back
 EVALUATION_AND_SLACK_S = 2400.0
 
 
@@ -44,7 +50,10 @@ class StopError(SeedproofError):
 
 
 class Driver:
-    """One driver's work on one sweep. `pool` is set once Ray runs."""
+    """One driver's work on one sweep. `pool` is set once Ray runs.
+
+    limit: why no more may be spent, once that is so. verdict: once the sweep has one.
+    """
 
     pool: Pool
 
@@ -58,10 +67,18 @@ class Driver:
         self.jobs = {(arm, seed): Job(arm=arm, seed=seed) for seed in plan.seeds for arm in plan.arms}
         self.progress = Progress(len(self.jobs))
         self.say = self.progress.say
-        self.looks = Looks(directory, plan, self.say)
+        self.looks = Looks(directory, plan, self.say, keep_going=care.keep_going)
+        self.notifier = Notifier(care.notify, {"sweep": directory.name, "plan": plan.sha256}, self.say)
+        self.registrar = Registrar(care.registry, plan, lock, self.say)
+        gpus, cpus = self.size.gpus, self.size.cpus
+        unit = "GPU-hours" if gpus else "core-hours"
+        self.budget = Budget(limit_h=care.max_gpu_hours, units=gpus or cpus, unit=unit, past_s=spent_before(directory))
+        self.limit: str | None = None
+        self.verdict: Verdict | None = None
         self.disk = Disk(directory, care.stall_timeout, self.say)
         self.journal = Journal(directory, self.disk)
         self.digests = Digests(self.disk, self.say, self.copy)
+        self.writing = threading.RLock()
         self.next_gauge = 0.0
 
     # -- before the first run ------------------------------------------------------------------------------------------
@@ -85,11 +102,17 @@ class Driver:
                     f"not exist: put it back, or plan a new sweep."
                 )
             if not entry.has_ended:
-                self.give_up(job.order, "lost", DRIVER_GONE)
+                self.give_up(job.order, "lost", DRIVER_GONE, wall_s=self._at_most(entry))
             else:
                 self._add_digests(job.order)
         begun = [*self.journal.of(job.arm, job.seed), *attempt_folders(self.directory, job.arm, job.seed)]
         job.next_attempt = max(begun, default=0) + 1
+
+    def _at_most(self, entry: Entry) -> float | None:
+        """Return how long a run can have lasted whose driver went away: its runs end with it, or soon after."""
+        if entry.started is None:
+            return None
+        return round(max(0.0, self.lock.heard_before + HEARTBEAT_S - entry.started.timestamp()), 3)
 
     def _add_digests(self, order: RunOrder) -> None:
         """Compute the digests that an earlier driver did not come to."""
@@ -124,15 +147,19 @@ class Driver:
     ) -> None:
         job = self.job_of(order)
         job.state, job.reason = state, reason
-        if state not in ("pending", "running"):
-            self.copy(order.folder)  # before the journal tells of it
-        self.journal.write(order.key, state, reason, node, **end)
-        self.copy(self.journal.path)
+        with self.writing:
+            if state not in ("pending", "running"):
+                self.copy(order.folder)  # before the journal tells of it
+            self.journal.write(order.key, state, reason, node, **end)
+            self.copy(self.journal.path)
+        self.budget.note(order.key, state)
+        if state in LOSSES:
+            self.notifier.tell(state, f"{order.name}: {state}: {reason}", **order.key._asdict())
 
-    def over(self, order: RunOrder, end: RunManifest, node: str | None = None) -> None:
+    def over(self, order: RunOrder, end: RunManifest, node: str | None = None, **more: Any) -> None:
         """Journal how an attempt ended, by what its worker told or the driver read, never by a file in the run's folder."""
         said = {"log_sha256": end.log_sha256, "log_bytes": end.log_bytes, "metric": dict(end.metric) or None}
-        self.event(order, end.state, end.reason, node, **said, last=end.last)
+        self.event(order, end.state, end.reason, node, **said, last=end.last, **more)
 
     def job_of(self, order: RunOrder) -> Job:
         return self.jobs[order.arm, order.seed]
@@ -142,11 +169,19 @@ class Driver:
         if self.storage is not None and (trouble := self.storage.put(*paths)):
             self.say(trouble)
 
-    def give_up(self, order: RunOrder, state: str, reason: str | None) -> RunManifest:
+    def give_up(self, order: RunOrder, state: str, reason: str | None, **more: Any) -> RunManifest:
         """End an attempt whose worker did not report one; return what counts."""
         manifest = self.disk.write(order.folder / RUN_MANIFEST, lambda: give_up(order, state, reason))
-        self.over(order, manifest)
+        self.over(order, manifest, **more)
         return manifest
+
+    def may_start(self, order: RunOrder) -> bool:
+        """Say whether a run may start: it fits what may be spent, and it is registered."""
+        if not self.budget.holds_another:
+            self.limit = self.budget.sentence()
+            self.pool.clear()
+            return False
+        return self.registrar.has(order.key)
 
     def started(self, order: RunOrder, node: str) -> None:
         self.disk.check()
@@ -177,9 +212,13 @@ class Driver:
         self.progress.ended(order, manifest)
         if self.is_over():
             self.pool.clear()
+        elif end.cause is not None and end.cause == job.cause:  # a third time would not help
+            if not self.pool.begun:
+                raise StopError(f"{end.reason}.")
         elif self.may_run(job):
             job.order = self.order(job, job.next_attempt)
             self.say(f"{order.name}: attempt {job.order.attempt} of the same seed follows.")
+            job.cause = end.cause
             self.pool.submit(job.order, lost_on=node, first=True)
 
     def may_run(self, job: Job) -> bool:
@@ -202,6 +241,10 @@ class Driver:
         """Return whether no more seeds are needed."""
         return self.looks.over({key: job.state for key, job in self.jobs.items()})
 
+    def has_begun(self) -> bool:
+        """Return whether anything of the plan was ever started."""
+        return any(path.is_dir() for path in self.directory.glob("*/seed-*"))
+
     def running(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.state == "running"]
 
@@ -213,9 +256,13 @@ class Driver:
             if where := self.taken_at():
                 raise StopError(f"another driver has taken over the sweep at {where}.")
             self.journal.check()
+            if (why := self.registrar.given_up(self.care.stall_timeout)) and not self.running():
+                raise StopError(why)
             self.progress.tick()
             self.gauge()
-            if self.is_over():
+            if self.budget.used_up:
+                self.limit = self.budget.sentence()
+            if self.is_over() or self.budget.used_up:
                 return
             self.submit_due()
 
@@ -230,11 +277,24 @@ class Driver:
     def stop(self, reason: str) -> None:
         """End what is under way; in the files first, so that a second signal loses nothing."""
         try:
-            for job in self.running():
-                if job.order is not None:
-                    self.give_up(job.order, "stopped", reason)
+            self._give_up_all(reason)
         finally:
             self.pool.close()
+
+    def abandon(self, reason: str) -> None:
+        """Do the same from another thread, when calls of Ray may hang. The caller ends the process then."""
+        self.writing.acquire(timeout=CLOSE_S)  # for good: nothing follows what is written now
+        try:
+            self._give_up_all(reason)
+        finally:
+            closing = threading.Thread(target=self.pool.close, daemon=True)
+            closing.start()
+            closing.join(CLOSE_S)
+
+    def _give_up_all(self, reason: str) -> None:
+        for job in self.running():
+            if job.order is not None:
+                self.give_up(job.order, "stopped", reason)
 
     def taken_at(self) -> str | None:
         """Return where another driver has taken the sweep over, or None."""

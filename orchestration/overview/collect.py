@@ -26,7 +26,8 @@ from analysis.untrusted.files import printable_path
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError
 from orchestration.overview.find import find_some
 
-MANY_COLUMNS = {"sweep": "string", "plan_sha256": "string"} | COLUMNS
+OF_THE_SWEEP = {"sweep": "string", "plan_sha256": "string"}
+MANY_COLUMNS = OF_THE_SWEEP | COLUMNS  # JSON has more
 PART = re.compile(r"part-\d{5,}\.parquet")
 TELL_S = 5.0
 
@@ -78,7 +79,7 @@ def _write_one(source: Source, root: Path | str, form: str, output: Path | None)
         if isinstance(root, str):
             raise UsageError("--format parquet of a URL needs --output FILE.")
         output = root / FRAME
-    rows = [{name: row[name] for name in COLUMNS} for row in source.rows()]
+    rows = [{name: row[name] for name in row if name not in OF_THE_SWEEP} for row in source.rows()]
     with writing(output):
         write_rows(rows, list(COLUMNS), form, output)
     if output is not None:

@@ -16,7 +16,7 @@ from typing import Any
 from analysis.evidence.options import Options, out_of_range
 from analysis.rules.ruleset import Ruleset, load
 from analysis.sweepdir.code import LARGEST_SCRIPT, described, digests_of
-from analysis.sweepdir.layout import CANDIDATE, CONTROL, EVENTS, LOCK, MODULES, PLAN, SCRIPT
+from analysis.sweepdir.layout import CANDIDATE, CONTROL, EVENTS, LOCK, MODULES, PLAN, SCRIPT, SMOKE
 from analysis.sweepdir.plan import (
     BOUNDARIES,
     DesignKind,
@@ -154,7 +154,7 @@ def freeze(plan: Plan, output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         refused = (output / LOCK).exists()  # a sweep that was refused before its first run
-        ours = {SCRIPT, MODULES, EVENTS, LOCK} if refused else set()
+        ours = {SCRIPT, MODULES, EVENTS, LOCK, SMOKE} if refused else set()
         if there := sorted(name for name in os.listdir(output) if not name.startswith(".") and name not in ours):
             raise PlanError(
                 f"{output} already exists and holds {there[0]}: choose an --output that does not exist yet."

@@ -10,6 +10,8 @@ from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.journal import Attempt
 from analysis.sweepdir.manifest import RunManifest
 
+BEAT_S = 5.0  # a worker says so often that it is alive
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # compared by identity; used as a dict key
 class RunOrder:
@@ -46,6 +48,11 @@ class RunOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alive:
+    """The worker has begun, or goes on; nothing else is new."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waits:
     """The run cannot start yet."""
 
@@ -70,11 +77,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The run ended, with the manifest that it wrote. Without one it is lost or, if its node refused it, pending."""
+    """The run ended, with the manifest that it wrote. Without one it is lost or, if its node refused it, pending.
+
+    cause: the kind of failure that kept its worker from beginning, if it is known.
+    """
 
     state: str
     reason: str | None
     manifest: RunManifest | None = None
+    cause: str | None = None
 
 
-Message = Waits | Began | Part | Ended
+Message = Alive | Waits | Began | Part | Ended

@@ -25,7 +25,7 @@ from orchestration.disk.files import write_code
 from orchestration.disk.patient import passing
 from orchestration.worker import supervisor
 from orchestration.worker.manifest import begin, finish
-from orchestration.worker.order import Began, Ended, Message, RunOrder, Waits
+from orchestration.worker.order import BEAT_S, Alive, Began, Ended, Message, RunOrder, Waits
 from orchestration.worker.outcome import Outcome, judge
 from orchestration.worker.preflight import MARKER, end_leftovers, marker, no_room, take_gpus
 from orchestration.worker.transfer import Outbox, scratch, shares
@@ -76,9 +76,10 @@ def run_environment(order: RunOrder) -> dict[str, str]:
 def execute(order: RunOrder, node_id: str) -> Iterator[Message]:
     """Make the run; yield what the driver has to know, last of all how it ended.
 
-    Began and Part come only from a node that does not share the sweep's directory. If the node cannot take the run, it
+    While it waits for the run it says every BEAT_S that it is alive. Began and Part come only from a node that does not share the sweep's directory. If the node cannot take the run, it
     ends pending, and nothing was started.
     """
+    yield Alive()
     with contextlib.ExitStack() as held:
         if shares(order.sweep_directory, order.driver):
             yield from make(order, node_id, held, None)
@@ -192,13 +193,17 @@ def supervise(
             start_new_session=True,  # Ray kills the process group of a worker that ends
         )
     try:
-        watchdog = Watchdog(log, order.stall_timeout_s, order.deadline_s)
+        watchdog, said = Watchdog(log, order.stall_timeout_s, order.deadline_s), time.monotonic()
         while fault is None and _runs(process):
+            if time.monotonic() - said >= BEAT_S:
+                yield Alive()
+                said = time.monotonic()
             if outbox is not None:
                 yield from outbox.log()
             fault = watchdog.fault()
         if fault is not None:
             fault = end(process, order.folder, fault, at_once=watchdog.too_long)
+            yield Alive()
     finally:
         assert process.stdin is not None
         process.stdin.close()

@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +22,9 @@ from analysis.sweepdir.manifest import RunManifest, planned_runs
 from analysis.sweepdir.plan import read_plan
 from orchestration.disk import patient
 from orchestration.disk.journal import DRIVER_GONE, JournalError
-from orchestration.disk.lock import Lock
+from orchestration.disk.lock import HEARTBEAT_S, Lock
 from orchestration.disk.patient import GoneError
-from orchestration.driver import drive
+from orchestration.driver import drive, loop
 from orchestration.driver.care import Care, not_complete
 from orchestration.driver.dealing import Size
 from orchestration.driver.drive import carry_out
@@ -44,7 +46,7 @@ def driver(tmp_path: Path) -> Iterator[Any]:
     found: Any = Driver(tmp_path / "sweep", read_plan(tmp_path / "sweep"), Care(), lock, None)
     found.settle()
     found.submitted = []
-    found.pool = SimpleNamespace(submit=lambda order, **more: found.submitted.append((order, more)))
+    found.pool = SimpleNamespace(submit=lambda order, **more: found.submitted.append((order, more)), clear=lambda: None)
     yield found
     found.lock.release()
 
@@ -88,6 +90,8 @@ def test_the_limit_counts_lost_attempts_over_all_drivers_but_those_whose_driver_
     driver.started(begin(order_of(driver)), "A")  # its driver dies
     again = next_driver(driver)
     job = job_of(again)
+    ended = again.journal.of("candidate", 1)[1]
+    assert ended.wall_s == pytest.approx(HEARTBEAT_S, abs=5)  # until it was last heard of, and a heartbeat more
     assert (job.state, job.reason, job.next_attempt) == ("lost", DRIVER_GONE, 2)
     for attempt in (2, 3):
         assert again.may_run(job)
@@ -123,6 +127,57 @@ def test_no_run_starts_once_the_frozen_script_was_changed(driver: Any) -> None:
     with pytest.raises(StopError, match=r"script.py was changed after the plan was frozen"):
         driver.started(order_of(driver), "A")
     assert not driver.journal.tells
+
+
+def test_a_run_that_cannot_be_started_twice_for_the_same_cause_is_not_tried_again(driver: Any) -> None:
+    driver.plan = replace(driver.plan, max_attempts=9)
+    driver.pool.begun = 0
+    full = Ended(state="lost", reason="the node is full", cause="memory")
+    driver.ended(order_of(driver), "A", full)
+    driver.ended(driver.submitted[-1][0], "A", Ended(state="lost", reason="no Python", cause="interpreter"))
+    driver.ended(driver.submitted[-1][0], "A", LOST)
+    driver.ended(driver.submitted[-1][0], "A", full)
+    assert len(driver.submitted) == 4
+    with pytest.raises(StopError, match="the node is full"):
+        driver.ended(driver.submitted[-1][0], "A", full)
+    assert json.loads((driver.submitted[-1][0].folder / "run.json").read_text())["reason"] == "the node is full"
+
+
+def test_where_other_runs_begin_the_sweep_goes_on_without_the_run_that_cannot(driver: Any) -> None:
+    driver.plan = replace(driver.plan, max_attempts=9)
+    driver.pool.begun = 1
+    for _ in range(2):
+        driver.ended(
+            order_of(driver) if not driver.submitted else driver.submitted[-1][0], "A", replace(LOST, cause="disk")
+        )
+    assert len(driver.submitted) == 1
+    assert job_of(driver).state == "lost"
+
+
+def test_what_runs_when_the_head_hangs_gets_a_named_state_and_nothing_follows(
+    driver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CLOSE_S", 0.1)
+    hangs, order = threading.Event(), begin(order_of(driver))
+    job_of(driver).order = order
+    driver.event(order, "running", node="A")
+    driver.pool = SimpleNamespace(close=lambda: hangs.wait(60))
+    written = threading.Event()
+
+    def watch() -> None:
+        driver.abandon("Ray's head no longer answers")
+        written.set()
+        hangs.wait(60)  # the process would end here
+
+    threading.Thread(target=watch).start()
+    assert written.wait(60)
+    late = threading.Thread(target=driver.ended, args=(order, "A", write(order, "succeeded")), daemon=True)
+    late.start()
+    late.join(0.2)
+    events = [json.loads(line) for line in driver.journal.path.read_text().splitlines()]
+    assert [(event["state"], event["reason"]) for event in events][1:] == [("stopped", "Ray's head no longer answers")]
+    assert late.is_alive()
+    hangs.set()
 
 
 def test_a_result_is_copied_before_the_journal_tells_of_it(driver: Any) -> None:
@@ -299,7 +354,7 @@ def test_a_run_from_another_disk_is_filled_and_what_is_half_there_is_cleared(dri
 
 def test_the_options_that_differ_from_the_usual_are_named() -> None:
     assert Care().words() == []
-    care = Care(deadline=90.0, wait_for_nodes=0.5, storage="s3://a b")
+    care = Care(deadline=90.0, wait_for_nodes=0.5, storage="s3://a b", keep_going=True)
     assert care.words() == [
         "--deadline",
         "90",
@@ -307,6 +362,7 @@ def test_the_options_that_differ_from_the_usual_are_named() -> None:
         "0.5",
         "--storage",
         "s3://a b",
+        "--keep-going",
     ]
 
 

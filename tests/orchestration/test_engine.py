@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import Counter
@@ -13,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from analysis.sweepdir.journal import Attempt
 from orchestration.driver import dealing, engine, head
-from orchestration.worker.order import Began, Ended, Message, Part, RunOrder
+from orchestration.driver.start.connect import EngineError
+from orchestration.driver.start.logs import Cause
+from orchestration.worker.order import BEAT_S, Alive, Began, Ended, Message, Part, RunOrder
 from tests.conftest import until
 from tests.orchestration.orders import make_order
 
@@ -102,6 +104,10 @@ class Heard:
         self.runs: list[tuple[str, int, str]] = []
         self.ends: list[tuple[str, str]] = []
         self.then = then
+        self.not_yet: set[Attempt] = set()
+
+    def may_start(self, order: RunOrder) -> bool:
+        return order.key not in self.not_yet
 
     def started(self, order: RunOrder, node: str) -> None:
         self.runs.append((order.arm, order.seed, node))
@@ -145,18 +151,23 @@ def pool_of(heard: Heard, work: Work, waiting: list[RunOrder]) -> engine.Pool:
 
 def test_a_head_that_does_not_answer_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head, "LOOK_S", 0.02)
-    monkeypatch.setattr(head, "SILENT_S", 2.0)
-    gone, over = threading.Event(), threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        watcher = threading.Thread(target=head.watch_head, args=(address, gone.set, over))
-        watcher.start()
-        assert not gone.wait(0.5)
+    monkeypatch.setattr(head, "SILENT_S", 0.5)
+    gone, over, hangs = threading.Event(), threading.Event(), threading.Event()
+
+    def answers() -> bool:
+        if hangs.is_set():
+            over.wait(60)  # as a call to a stopped process may
+        return True
+
+    watcher = threading.Thread(target=head.watch_head, args=(answers, gone.set, over))
+    watcher.start()
+    assert not gone.wait(0.7)
+    hangs.set()
     assert gone.wait(60)
     watcher.join()
     gone.clear()
     over.set()  # a sweep that has ended does not ask for its head
-    head.watch_head(address, gone.set, over)
+    head.watch_head(lambda: False, gone.set, over)
     assert not gone.is_set()
 
 
@@ -195,6 +206,23 @@ def test_a_lost_run_goes_first_and_to_another_node(fake: Callable[..., FakeRay])
     assert [node for _, node in tries] == ["A", "B"]
     assert tries[1][0] <= 3
     assert len(heard.runs) == 21
+
+
+def test_a_run_that_may_not_start_yet_waits_and_its_node_rests(
+    fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dealing, "REST_S", 0.1)
+    ray, heard, (one,) = fake("A"), Heard(), orders(1)
+    heard.not_yet.add(one.key)
+    pool = pool_of(heard, good, [one])
+    for _ in range(3):
+        pool.poll()
+    assert heard.runs == []
+    assert ray.groups == []
+    heard.not_yet.clear()
+    run_out(pool)
+    assert heard.runs == [("candidate", 0, "A")]
+    assert ray.asked < 60
 
 
 def test_a_lost_run_does_not_wait_for_ever_for_another_node(
@@ -279,6 +307,103 @@ def test_a_run_given_to_a_node_that_died_before_it_began_is_lost_and_made_again(
     assert heard.ends.count(("B", "succeeded")) == 3
 
 
+class Silent(_Generator):
+    """A task that says what is in it, and then nothing."""
+
+    def __next__(self) -> Any:
+        return self.messages.pop(0)
+
+
+def silent_pool(fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch, said: list[Message]) -> Any:
+    """Return a pool whose only run says this much and then nothing, its listener, and its Ray."""
+    monkeypatch.setattr(engine, "LOOK_S", 0.0)
+    ray, heard = fake("A"), Heard()
+    wait = ray.wait
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda task: SimpleNamespace(options=lambda **_: options))
+    options = SimpleNamespace(remote=lambda order: Silent(list(said)))
+
+    def quiet(refs: list[Any], **more: Any) -> tuple[list[Any], list[Any]]:
+        held = [ref for ref in refs if isinstance(ref, Silent) and not ref.messages]
+        ready, rest = wait([ref for ref in refs if ref not in held], **more)
+        return ready, rest + held
+
+    monkeypatch.setattr(ray, "wait", quiet)
+    pool = engine.Pool(CPU, heard, cause=lambda node: Cause(kind="memory", sentence="the node is full"))
+    monkeypatch.setattr(heard, "ended", lambda order, node, end: heard.ends.append(end))
+    pool.submit(orders(1)[0])
+    until(lambda: pool._busy or pool.poll(), within_s=60)
+    for _ in said:
+        pool.poll()
+    return SimpleNamespace(pool=pool, heard=heard, ray=ray, busy=next(iter(pool._busy.values())))
+
+
+def test_a_worker_that_says_nothing_more_is_lost_within_the_stall_timeout(
+    fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = silent_pool(fake, monkeypatch, [Alive(), Alive()])
+    limit = scene.busy.order.stall_timeout_s - BEAT_S
+    scene.busy.heard -= limit - 5
+    scene.pool.poll()
+    assert scene.heard.ends == []
+    assert scene.pool.begun == 1
+    scene.busy.heard -= 6
+    scene.pool.poll()
+    (end,) = scene.heard.ends
+    assert end.state == "lost"
+    assert end.reason.startswith("its Ray worker has said nothing for ")
+    assert end.cause is None
+    assert len(scene.ray.cancelled) == 1
+    assert scene.ray.groups == []
+
+
+def test_a_driver_that_did_not_listen_does_not_blame_the_worker(
+    fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = silent_pool(fake, monkeypatch, [Alive()])
+    scene.busy.heard -= 1000
+    scene.pool._looked -= 1000
+    scene.pool.poll()
+    assert scene.heard.ends == []
+
+
+def test_a_worker_that_never_begins_is_lost_with_the_cause_of_rays_logs(
+    fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = silent_pool(fake, monkeypatch, [])
+    scene.pool.poll()
+    assert scene.heard.ends == []
+    scene.busy.heard -= engine.UNBEGUN_S + 1
+    scene.pool.poll()
+    (end,) = scene.heard.ends
+    assert (end.state, end.reason, end.cause) == ("lost", "the node is full", "memory")
+    assert scene.pool.begun == 0
+
+
+def test_a_worker_that_never_begins_is_lost_without_a_cause_too(
+    fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = silent_pool(fake, monkeypatch, [])
+    monkeypatch.setattr(scene.pool, "_cause", lambda node: None)
+    scene.busy.heard -= engine.UNBEGUN_S + 1
+    scene.pool.poll()
+    assert scene.heard.ends == []
+    scene.busy.heard -= scene.busy.order.stall_timeout_s
+    scene.pool.poll()
+    (end,) = scene.heard.ends
+    assert end.reason.endswith("see Ray's logs on node A")
+
+
+def test_a_task_that_breaks_before_it_begins_tells_the_cause(fake: Callable[..., FakeRay]) -> None:
+    fake("A")
+    heard: Any = Heard()
+    heard.ended = lambda order, node, end: heard.ends.append(end)
+    broken = OSError("RuntimeEnvSetupError: Failed to set up runtime environment.\nNo space left on device")
+    run_out(pool_of(heard, lambda order, node: iter([broken]), orders(1)))  # type: ignore[list-item]
+    (end,) = heard.ends
+    assert end.cause == "disk"
+    assert "the disk of Ray's folder is full" in end.reason
+
+
 def test_a_group_that_ray_forgot_when_a_node_died_is_asked_for_again(
     fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +441,6 @@ def test_a_run_that_no_node_can_hold_is_refused_with_both_sizes(fake: Callable[.
     pool = engine.Pool(dealing.Size(gpus=8, cpus=1, accelerator_type="H100"), Heard(), work=good)
     pool.submit(orders(1)[0])
     with pytest.raises(
-        engine.EngineError, match="asks for 8 H100 GPUs and 1 CPU on one node; the largest of 2 nodes has 0 GPUs"
+        EngineError, match="asks for 8 H100 GPUs and 1 CPU on one node; the largest of 2 nodes has 0 GPUs"
     ):
         pool.poll()

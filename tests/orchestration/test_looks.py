@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from analysis.evidence.options import Options
+from analysis.report.text import text
 from analysis.sweepdir.plan import read_plan
+from analysis.verdict.judge import judge
+from analysis.verdict.verdict import NOT_SUPPORTED
 from orchestration.driver.looks import Looks
 
 Folder = Callable[..., Path]
@@ -63,6 +67,33 @@ def test_a_failed_run_ends_it(sweep: Folder) -> None:
     one, said = looks(sweep({1: 1.2, 2: None}, seeds=SEEDS, looks=[3, 4, 5, 6]))
     assert one.over(succeeded(1) | {("candidate", 2): "failed"})
     assert not said
+
+
+def test_a_failed_run_loses_a_fixed_claim_so_nothing_more_is_run(sweep: Folder) -> None:
+    folder = sweep({1: 1.2, 2: None}, seeds=[1, 2, 3])
+    states = succeeded(1) | {("candidate", 2): "failed", ("candidate", 3): "running"}
+    one, said = looks(folder)
+    assert one.over(states)
+    assert one.over(states)
+    assert one.why == "another run failed"
+    assert said == ["candidate seed 2 failed, so the claim is lost: nothing more is run. With --keep-going it is."]
+    assert not Looks(folder, read_plan(folder), said.append, keep_going=True).over(states)
+
+
+@pytest.mark.parametrize(("sota", "lost"), [(1.3, False), (None, True)])
+def test_a_failed_control_loses_only_where_it_is_to_be_beaten(sweep: Folder, sota: float | None, lost: bool) -> None:
+    one, _ = looks(sweep(CLEAR, sota=sota, control={1: 1.25}))
+    assert one.over(succeeded(1, 2) | {("control", 1): "failed", ("candidate", 3): "running"}) is lost
+
+
+@pytest.mark.parametrize("sota", [1.3, None])
+def test_the_verdict_of_a_claim_that_is_lost_needs_no_further_runs(sweep: Folder, sota: float | None) -> None:
+    folder = sweep({1: 1.2, 2: None}, seeds=[1, 2, 3], sota=sota, control=None if sota else {1: 1.25})
+    verdict = judge((folder,), Options(own_sweep=True))
+    assert verdict.verdict is NOT_SUPPORTED
+    assert "1 of 3 planned runs failed (first: seed 2" in verdict.reason
+    assert text(verdict).startswith("NOT SUPPORTED: 1 of 3")
+    assert verdict.to_json()["sota"] == sota
 
 
 def test_a_control_whose_first_seed_is_missing_is_waited_for(sweep: Folder) -> None:

@@ -222,13 +222,14 @@ def test_one_frame_holds_every_sweep(command: Run, readable: Path, tmp_path: Pat
     found = command("orchestration.sweep", "collect", readable, "--format", "json")
     assert (found.returncode, found.stderr) == (0, "")
     rows = json.loads(found.stdout)
-    assert [*rows[0]] == ["sweep", "plan_sha256", *COLUMNS]
+    assert [*rows[0]] == ["sweep", "plan_sha256", *COLUMNS, "attempts"]
     assert [row["sweep"] for row in rows] == ["a/done"] * 6 + ["b/new"] * 2
     assert len({row["plan_sha256"] for row in rows}) == 2
     csv = command("orchestration.sweep", "collect", readable).stdout.splitlines()
-    assert len(csv) == 9
+    assert (len(csv), csv[0].split(",")) == (9, ["sweep", "plan_sha256", *COLUMNS])
     one = json.loads(command("orchestration.sweep", "collect", readable / "a/done", "--format", "json").stdout)
-    assert one == [{name: row[name] for name in COLUMNS} for row in rows[:6]]  # as ever
+    of_the_run = [*rows[0]][2:]
+    assert one == [{name: row[name] for name in of_the_run} for row in rows[:6]]  # as ever
 
 
 def test_a_dataset_is_one_table_for_pandas_arrow_and_duckdb(command: Run, readable: Path, tmp_path: Path) -> None:
@@ -252,7 +253,7 @@ def test_a_dataset_is_one_table_for_pandas_arrow_and_duckdb(command: Run, readab
         import duckdb
     except ModuleNotFoundError:
         return
-    (count,) = duckdb.sql(f"FROM '{output}/**/*.parquet'").count("*").fetchone()
+    ((count,),) = duckdb.sql(f"FROM '{output}/**/*.parquet'").count("*").fetchall()
     assert count == 8
 
 

@@ -27,7 +27,7 @@ from orchestration.worker import manifest as manifest_module
 from orchestration.worker import run as module
 from orchestration.worker import supervisor
 from orchestration.worker.manifest import finish, give_up, write_manifest
-from orchestration.worker.order import Ended, RunOrder
+from orchestration.worker.order import Alive, Ended, Message, RunOrder
 from orchestration.worker.outcome import Outcome, judge
 from orchestration.worker.run import Exit, command, execute, run_environment, supervise
 from tests.conftest import clean_environment, kill, make_log, processes_of, until
@@ -404,11 +404,28 @@ def test_a_process_that_cannot_be_ended_holds_nobody(
     monkeypatch.setattr(module, "END_S", 0.2)
     planned = replace(order(tmp_path / "s.py", tmp_path), stall_timeout_s=1.0)
     planned.folder.mkdir(parents=True)
-    said = supervise(planned, [], clean_environment() | {"MARKER": marker})
-    with pytest.raises(StopIteration) as stopped, pytest.warns(ResourceWarning):
-        next(said)
+    left = []
+
+    def supervised() -> Iterator[Message]:
+        left.append((yield from supervise(planned, [], clean_environment() | {"MARKER": marker})))
+
+    with pytest.warns(ResourceWarning):
+        assert list(supervised()) == [Alive()]
     fault = Outcome(state="lost", reason="hung: no line for 1 s; its processes cannot be ended")
-    assert stopped.value.value == Exit(code=None, fault=fault)
+    assert left == [Exit(code=None, fault=fault)]
+
+
+def test_a_worker_says_that_it_is_alive(tmp_path: Path, marker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = tmp_path / "supervisor.py"
+    short.write_text("import time\ntime.sleep(0.5)\n")
+    monkeypatch.setattr(supervisor, "__file__", str(short))
+    monkeypatch.setattr(module, "BEAT_S", 0.1)
+    monkeypatch.setattr(module, "WATCH_S", 0.05)
+    planned = order(tmp_path / "s.py", tmp_path)
+    planned.folder.mkdir(parents=True)
+    said = list(supervise(planned, [], clean_environment() | {"MARKER": marker}))
+    assert len(said) >= 2
+    assert set(said) == {Alive()}
 
 
 def test_a_manifest_that_the_script_has_written_decides_nothing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,11 @@ import pytest
 from orchestration.disk import storage as module
 from orchestration.disk.lock import HeldError, _space
 from orchestration.disk.storage import Storage, StorageError
+from orchestration.driver.care import Care
+from orchestration.driver.drive import carry_out
+from orchestration.plan.freeze import freeze
 from tests.conftest import until
+from tests.orchestration.orders import plan_of
 
 HOST = socket.gethostname()
 
@@ -221,3 +226,66 @@ def test_a_file_that_has_gone_or_has_no_name_in_text_holds_up_no_other(sweep: Pa
 def test_a_url_that_cannot_be_used_is_named(sweep: Path, url: str) -> None:
     with pytest.raises(StorageError, match=f"--storage {url} cannot be used"):
         Storage(url, sweep)
+
+
+# -- a new sweep where one lies already ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Callable[[str], Path]:
+    """A sweep directory of one user, with the same plan as everybody's."""
+    script = tmp_path / "train.py"
+    script.write_text("print(1)\n")
+
+    def make(user: str) -> Path:
+        freeze(plan_of(script, "1,2"), tmp_path / user / "mine")
+        return tmp_path / user / "mine"
+
+    return make
+
+
+@pytest.mark.parametrize("there_is", [["plan.json"], ["events.jsonl"], ["plan.json", "candidate/seed-1/run.json"]])
+def test_a_new_sweep_takes_over_nothing_though_the_plans_are_one(
+    frozen: Callable[[str], Path], url: str, there_is: list[str]
+) -> None:
+    for name in there_is:
+        (there(url) / name).parent.mkdir(parents=True, exist_ok=True)
+        (there(url) / name).write_bytes((frozen("first") / "plan.json").read_bytes() if name == "plan.json" else b"{}")
+    before, second = contents(there(url)), frozen("second")
+    with pytest.raises(
+        StorageError, match=r"already holds a sweep with the name mine: continue it with `sweep resume "
+    ):
+        carry_out(second, Care(storage=url), fresh=True)
+    assert contents(there(url)) == before
+    assert not (second / "plan.json").exists()  # nothing ran: another --storage may be named
+    assert not (second / "candidate").exists()
+    assert not (second / "events.jsonl").exists()
+
+
+def test_a_new_sweep_leaves_a_complete_one_alone_and_resume_takes_it(
+    frozen: Callable[[str], Path], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, told = frozen("first"), []
+    for seed in (1, 2):
+        attempt = first / "candidate" / f"seed-{seed}" / "attempt-1"
+        attempt.mkdir(parents=True)
+        (attempt / "train.log").write_text("of the first user\n")
+        (attempt / "run.json").write_text(
+            json.dumps({"state": "succeeded", "arm": "candidate", "seed": seed, "attempt": 1})
+        )
+    copied(url, first)
+    monkeypatch.setattr("orchestration.driver.drive._conclude", lambda driver: told.append(driver.progress.done) or 0)
+    with pytest.raises(StorageError, match="already holds a sweep"):
+        carry_out(frozen("second"), Care(storage=url), fresh=True)
+    assert told == []
+    assert carry_out(first.parents[1] / "third" / "mine", Care(storage=url)) == 0
+    assert told == [2]
+
+
+def test_a_lock_without_a_plan_is_of_no_sweep(frozen: Callable[[str], Path], url: str) -> None:
+    there(url).mkdir()
+    (there(url) / "sweep.lock").write_bytes(lock_of("first", released="now"))
+    assert Storage(url, frozen("second"), fresh=True).sweep is None
+    (there(url) / "sweep.lock").write_bytes(lock_of("first"))
+    with pytest.raises(HeldError):
+        Storage(url, frozen("third"), fresh=True)

@@ -11,8 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import urllib.error
 import urllib.request
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import pytest
 from orchestration.disk.journal import Attempt, Journal
 from orchestration.disk.patient import Disk
 from orchestration.plan.freeze import freeze
-from tests.conftest import ROOT, clean_environment, processes_of, until
+from tests.conftest import ROOT, clean_environment, kill, processes_of, until
 from tests.orchestration.orders import plan_of
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,9 +46,10 @@ fault = os.environ.get("FAULT")
 value = float(os.environ.get("BASE", "1.2")) + random.gauss(0, 0.001)
 if rank == 0:
     print("world_size:8\\nTotal submission size: 12000000 bytes", flush=True)  # what the rules cap
-for step in range(3):
+steps = int(os.environ.get("STEPS", "3"))
+for step in range(steps):
     if rank == 0:
-        print(f"step:{step}/3 train_loss:{3 - step} train_time:{step + 1}ms", flush=True)
+        print(f"step:{step}/{steps} train_loss:{3 - step} train_time:{step + 1}ms", flush=True)
     time.sleep(float(os.environ.get("PAUSE", "0")))
 if fault == "exit" and os.environ["SEED"] == "2":
     raise SystemExit(3)
@@ -195,6 +198,33 @@ def test_a_foreign_script_through_to_the_verdict(
     assert not processes_of(str(output))
 
 
+SELF_KILLER = """\
+if os.environ["SEED"] == "1" and os.getcwd().endswith("attempt-1"):
+    import signal
+
+    print("step:3/3 val_loss:2.1500 val_bpb:1.2900 train_time:9ms", flush=True)
+    open("run.json", "w").write('{"state": "pending"}')
+    os.kill(os.getpid(), signal.SIGKILL)
+if rank == 0 and fault"""
+
+
+@pytest.mark.slow
+def test_a_script_that_kills_itself_when_its_value_is_bad_is_refused(
+    python: Run, command: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
+) -> None:
+    script.write_text(FOREIGN.replace("if rank == 0 and fault", SELF_KILLER))
+    output, more = tmp_path / "out", ("--sota", "1.3", "--seeds", "1,2", "--max-attempts", "2")
+    found = python(*sweep_arguments(script, output, *more), env=private_ray)
+    assert found.returncode == 0, found.stdout + found.stderr
+    verdict = json.loads((output / "verdict.json").read_text())
+    assert (verdict["verdict"], verdict["gate"]) == ("supported", "refused")
+    first = verdict["runs"][0]["attempts"][0]
+    assert (first["state"], first["last"]) == ("lost", 1.29)
+    assert "error: attempts-remade: candidate/seed-1/attempt-1/train.log:" in found.stdout
+    assert command("analysis.significance", "check", output).returncode == 1
+    assert not processes_of(str(output))
+
+
 @pytest.mark.slow
 def test_a_sequential_sweep_buys_no_seed_after_the_verdict(
     python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
@@ -219,6 +249,8 @@ def test_a_sequential_sweep_buys_no_seed_after_the_verdict(
     assert check.returncode == 0, check.stdout
     last = output / "candidate" / f"seed-{n}"
     last.rename(output / "candidate" / "seed-99")  # as if the last seed had been picked
+    journal = output / "events.jsonl"
+    journal.write_text(journal.read_text().replace(f'"seed": {n},', '"seed": 99,'))
     again = python("-m", "analysis.significance", "check", output, "--require-plan", "--margin", "0")
     assert again.returncode == 1
     assert "not planned: seed 99" in again.stdout
@@ -252,7 +284,7 @@ def test_failed_runs_leave_with_4_and_name_the_log(
     python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path, fault: str, reason: str
 ) -> None:
     output = tmp_path / "out"
-    more = ("--sota", "1.3", "--seeds", "1,2", "--env", f"FAULT={fault}")
+    more = ("--sota", "1.3", "--seeds", "1,2", "--env", f"FAULT={fault}", "--keep-going")
     found = python(*sweep_arguments(script, output, *more), env=private_ray)
     assert found.returncode == 4, found.stdout + found.stderr
     log = output / "candidate/seed-2/attempt-1/train.log"
@@ -260,6 +292,30 @@ def test_failed_runs_leave_with_4_and_name_the_log(
     check = python("-m", "analysis.significance", "check", output)
     assert check.returncode == 1
     assert "counts as a loss" in check.stdout
+
+
+@pytest.mark.slow
+def test_a_sweep_is_tried_first_entered_in_a_registry_and_told_of(
+    python: Run, private_ray: dict[str, str], script: Path, tmp_path: Path
+) -> None:
+    tell, heard, output, url = tmp_path / "tell.py", tmp_path / "heard", tmp_path / "out", f"file://{tmp_path}/registry"
+    tell.write_text(f"import sys\nopen({str(heard)!r}, 'a').write(sys.stdin.read())\n")
+    more = ("--sota", "1.3", "--seeds", "1,2", "--env", "STEPS=12", "--env", "PAUSE=0.2", "--smoke")
+    more += ("--max-gpu-hours", "1", "--registry", url, "--notify", shlex.join([sys.executable, str(tell)]))
+    found = python(*sweep_arguments(script, output, *more), env=private_ray)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert json.loads((output / "smoke/candidate/attempt-1/run.json").read_text())["state"] == "stopped"
+    assert b"step:11/" not in (output / "smoke/candidate/attempt-1/train.log").read_bytes()
+    told = [json.loads(line) for line in heard.read_text().splitlines()]
+    assert [one["event"] for one in told] == ["start", "verdict"]
+    assert told[-1]["verdict"] == "supported"
+    checked = python("-m", "analysis.significance", "report", output, "--registry", url, "--format", "json")
+    registry = json.loads(checked.stdout)["registry"]
+    assert [(one["seed"], one["in_evidence"]) for one in registry["attempts"]] in (
+        [(1, True), (2, True)],
+        [(2, True), (1, True)],
+    )
+    assert registry["entered"] <= min(one["entered"] for one in registry["attempts"])
 
 
 @pytest.mark.slow
@@ -379,7 +435,7 @@ def test_ray_job_submit_leaves_with_the_verdicts_exit_code(
             [*submit, *arguments], env=dashboard, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
     with pytest.raises(urllib.error.HTTPError, match="401"):  # whoever has no token submits nothing
-        urllib.request.urlopen(dashboard["RAY_API_SERVER_ADDRESS"] + "/api/jobs/", timeout=60)
+        urllib.request.urlopen(dashboard["RAY_API_SERVER_ADDRESS"] + "/api/jobs/", timeout=60)  # noqa: S310
     for (name, code), job in jobs.items():
         output, _ = job.communicate(timeout=300)
         assert job.returncode == min(code, 1), output  # all that the client tells is whether the job failed
@@ -443,3 +499,38 @@ def test_a_plan_that_cannot_be_driven_is_said(
     found = command("orchestration.sweep", "resume", sweep({1: 1.2, 2: 1.201}, **(whole | changes)))
     assert found.returncode == 2, found.stdout + found.stderr
     assert "plan.json" in found.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_where_every_path_has_a_blank_and_an_accent(tmp_path: Path) -> None:
+    """And where TMPDIR is too long for Ray's sockets: it finds another folder, and removes what it made there."""
+    place = tmp_path / "My Projéct dir"
+    clone, home, data = place / "the clöne", place / "the hömé", place / "the dätä"
+    for folder in (clone, home, data, long := place / ("a" * 90)):
+        folder.mkdir(parents=True)
+    for package in ("analysis", "orchestration"):
+        shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
+    venv.create(clone / "the vènv", symlinks=True)
+    (packages,) = (clone / "the vènv").glob("lib/*/site-packages")
+    (packages / "the.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (place / "träin it.py").write_text(
+        FOREIGN.replace("rank, alone", 'print("data", os.environ["DATA_PATH"])\nrank, alone', 1)
+    )
+    environment = clean_environment() | {"HOME": str(home), "TMPDIR": str(long), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment.pop("PYTHONPATH")
+    arguments = sweep_arguments(place / "träin it.py", place / "the öutput", "--seeds", "1,", "--sota", "1.3")
+    try:
+        done = subprocess.run(
+            [clone / "the vènv" / "bin" / "python", *arguments, "--env", f"DATA_PATH={data}"],
+            cwd=clone, env=environment, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 3, done.stdout + done.stderr  # one run cannot tell
+        attempt = place / "the öutput" / "candidate" / "seed-1" / "attempt-1"
+        said = json.loads((attempt / "run.json").read_text())
+        assert (said["state"], said["command"][-1]) == ("succeeded", str(place / "träin it.py"))
+        assert str(data) in (attempt / "train.log").read_text()
+        assert (place / "the öutput" / "verdict.json").is_file()
+        assert str(clone / "the vènv") in shlex.join(said["command"])
+    finally:
+        kill(str(home))
+    assert list(long.iterdir()) == []

@@ -1,0 +1,55 @@
+"""What the evidence shows against what a registry holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from analysis.checks.registry import Registered, Shown, check_registered, compare_entries
+from analysis.evidence.case import Case
+from analysis.evidence.checked import Checked, NotChecked
+from analysis.evidence.registered.read import read_entries
+from analysis.rules.findings import graded
+from analysis.sweepdir.json_files import of_type, read_inside
+from analysis.sweepdir.layout import LOCK, SweepError, attempt_folders, is_sweep
+from analysis.sweepdir.plan import Plan
+from analysis.untrusted.secrets import redacted
+
+CHECK = "attempts against the registry"
+
+
+def with_registry(case: Case, url: str, plan: Plan | None, paths: Sequence[Path]) -> Case:
+    """Return the Case with what the registry holds of its plan, and what does not fit. Raises RegistryError."""
+    found, checked = Registered(url=redacted(url)), Checked(1)
+    if plan is None:
+        checked = Checked(1, (NotChecked(check=CHECK, why="there is no plan that the registry could know"),))
+    else:
+        entries = read_entries(url, plan.sha256)
+        found = compare_entries(found.url, plan.sha256, entries, _shown(case, plan, paths))
+    runs = (*case.runs, *case.control)
+    claimed = list(dict.fromkeys((run.arm, run.seed) for run in runs if run.seed is not None))
+    raised = graded(check_registered(found, claimed), case.rules.findings)
+    return replace(case, registry=found, findings=(*case.findings, *raised), checked=case.checked + checked)
+
+
+def _shown(case: Case, plan: Plan, paths: Sequence[Path]) -> Shown:
+    """Return the attempts that the evidence holds: a sweep's by their folders, a record's by its logs."""
+    counts: Counter[tuple[str, int]] = Counter()
+    for run in (*case.runs, *case.control, *(one.result for one in case.left_out)):
+        if run.seed is not None:
+            counts[run.arm, run.seed] += sum(one.log is not None for one in run.attempts) or 1
+    sweep = next((path for path in paths if is_sweep(path)), None)
+    if sweep is None:
+        return Shown(counts=counts)
+    numbers = {(arm, seed): list(attempt_folders(sweep, arm, seed)) for arm in plan.arms for seed in plan.seeds}
+    return Shown(counts={key: len(of) for key, of in numbers.items()}, sweep=_identity(sweep), numbers=numbers)
+
+
+def _identity(sweep: Path) -> str | None:
+    try:
+        found: str | None = of_type(read_inside(sweep, sweep / LOCK).get("sweep"), str)
+    except SweepError:
+        return None
+    return found

@@ -1,0 +1,138 @@
+"""What keeps Ray from starting a worker, read from Ray's own logs. Imports no Ray.
+
+Ray itself says nothing of it: it tries again for ever, and the task waits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestration.worker.facts import plain
+
+MOST_READ, MOST_QUOTED = 2**18, 200  # bytes a file and look, characters
+FILES = ("raylet*.err", "raylet*.out", "worker-*.err", "runtime_env*.log", "python-core-worker-*.log")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """kind: the same for the same failure. sentence: the cause, what to do and the line that says it."""
+
+    kind: str
+    sentence: str
+
+
+# (kind, what a line says, the cause, what to do); the first that fits counts, so what is more exact comes first. In a cause
+# or a cure, {0} is the first group.
+PATTERNS = (
+    (
+        "interpreter",
+        r"^(?:ba)?sh: (?:line \d+: )?(?:exec: )?(.+?): (?:cannot execute|No such file or directory|Permission denied|not found)",
+        "Ray cannot start Python at {0} on the run's node",
+        "if that is half of a path, the path has a blank in it: start Ray from an environment without one; else make the "
+        "environment again",
+    ),
+    (
+        "processes",
+        r"fork: (?:retry: )?Resource temporarily unavailable|pthread_create failed|can't start new thread",
+        "the system gives Ray no more processes",
+        "raise `ulimit -u`, or end what runs there",
+    ),
+    (
+        "files",
+        r"Too many open files|Too many workers, failed to create a file",
+        "the system gives Ray no more open files",
+        "raise `ulimit -n`",
+    ),
+    (
+        "version",
+        r"Version mismatch|(?:Python|Ray) (?:patch )?version mismatch|bad magic number in",
+        "the node's Python or Ray has another version than the driver's",
+        "install the same versions on every node",
+    ),
+    (
+        "memory",
+        r"killed due to (?:memory pressure|the node running low on memory)|running low on memory",
+        "Ray's memory monitor ended the worker because the node's memory was nearly full",
+        "end what uses the memory, or start fewer runs a node (--cpus-per-run)",
+    ),
+    (
+        "shm",
+        r"/dev/shm.*(?:No space|full|too small|free up space)|(?:No space|free up space).*/dev/shm",  # noqa: S108
+        "the node's /dev/shm is full",
+        "delete what is left there or, in a container, give it more with --shm-size",
+    ),
+    (
+        "disk",
+        r"No space left on device|Out of disk space|Disk quota exceeded",
+        "the disk of Ray's folder is full",
+        "make room, or name a folder on another disk with RAY_TMPDIR",
+    ),
+    (
+        "environment",
+        r"Failed to create runtime env|Couldn't create a runtime environment|Failed to setup runtime env|RuntimeEnvSetupError",
+        "Ray cannot make the run's environment",
+        "start Ray from the environment that this driver runs in",
+    ),
+    (
+        "module",
+        r"^(?:ModuleNotFoundError|ImportError): (.+)",
+        "the node's Python does not find what a worker needs",
+        "install the same packages on every node",
+    ),
+    (
+        "busy",
+        r"node timed out during startup",
+        "Ray was not up after the 30 s that it gives itself",
+        "this machine may be too busy: try again, or end other work first",
+    ),
+    (
+        "crash",
+        r"have not registered within the timeout",
+        "Ray's worker process ended, or hung, before it was ready",
+        "look for its own words in the worker-*.err beside this log",
+    ),
+)
+
+
+def cause_in(text: str, where: str) -> Cause | None:
+    """Return the cause that a text gives; `where` is the file or the message that it comes from."""
+    for kind, pattern, cause, cure in PATTERNS:
+        if found := re.search(pattern, text, re.MULTILINE | re.IGNORECASE):
+            start, end = text.rfind("\n", 0, found.start()) + 1, text.find("\n", found.end())
+            line = " ".join(plain(text[start : end if end >= 0 else None]).split())[:MOST_QUOTED]
+            said = cause.format(*(plain(group or "") for group in found.groups()))
+            return Cause(kind=kind, sentence=f'{said}: {cure} ({where}: "{line}")')
+    return None
+
+
+class RayLogs:
+    """The logs of one session, as far as they have grown since they were looked at first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._from = self._sizes()
+
+    def cause(self) -> Cause | None:
+        """Return what the logs have said of a worker that cannot start; the likeliest cause comes first."""
+        texts = {path: self._new(path) for path in self._sizes()}
+        found = [cause for path, text in texts.items() if (cause := cause_in(text, path.name))]
+        kinds = [kind for kind, *_ in PATTERNS]
+        return min(found, key=lambda cause: kinds.index(cause.kind), default=None)
+
+    def seen(self) -> None:
+        """Leave aside what is there now: it has been told."""
+        self._from = self._sizes()
+
+    def _sizes(self) -> Mapping[Path, int]:
+        return {path: path.stat().st_size for pattern in FILES for path in self.folder.glob(pattern) if path.is_file()}
+
+    def _new(self, path: Path) -> str:
+        try:
+            with open(path, "rb") as file:
+                file.seek(self._from.get(path, 0))
+                return file.read(MOST_READ).decode("utf-8", "replace")
+        except OSError:
+            return ""

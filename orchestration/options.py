@@ -1,0 +1,115 @@
+"""The options of `sweep run` and `sweep resume`, as tables: what is computed and claimed, and how it is looked after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+
+from analysis.sweepdir.plan import BOUNDARIES, MAX_ATTEMPTS, MOST_LOOKS
+from orchestration.driver.care import Care
+
+Option = Callable[[Callable[..., None]], Callable[..., None]]
+USUAL = Care()
+
+FILE = click.Path(path_type=Path)
+FROM_1, SECONDS = click.IntRange(min=1), click.FloatRange(min=1)
+option = partial(click.option, show_default=True)
+CARE_OPTIONS = (
+    option(
+        "--stall-timeout",
+        type=SECONDS,
+        metavar="SECONDS",
+        default=USUAL.stall_timeout,
+        help="A run whose log stays silent for so long is hung: it is ended and retried.",
+    ),
+    option(
+        "--deadline",
+        type=SECONDS,
+        metavar="SECONDS",
+        help="A run that is not done by then failed.  [default on GPUs: the rules' cap + 2400]",
+    ),
+    option(
+        "--wait-for-nodes",
+        type=click.FloatRange(min=0),
+        metavar="MINUTES",
+        default=USUAL.wait_for_nodes,
+        help="How long to wait for a node that is large enough, where a cluster grows on demand.",
+    ),
+    option(
+        "--storage",
+        metavar="URL",
+        help="Keep a copy of the sweep below s3://, gs://, file://: it survives this machine.",
+    ),
+    option(
+        "--parallel",
+        type=FROM_1,
+        metavar="SEEDS",
+        default=USUAL.parallel,
+        help="Sequential: buy so many seeds at a time after the first look; those that the verdict spares are cancelled.",
+    ),
+    option("--dashboard", is_flag=True, help="Start Ray with its dashboard, and say where it is."),
+    option("--keep-going", is_flag=True, help="Fixed: run all seeds though one failed, which loses the claim."),
+    option(
+        "--smoke",
+        is_flag=True,
+        help="Before the first run: a few steps of each recipe, outside the plan. If that fails, nothing is bought.",
+    ),
+    option(
+        "--max-gpu-hours",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="H",
+        help="End the sweep before it has spent more, over all its attempts; without GPUs, core-hours.",
+    ),
+    option(
+        "--notify",
+        metavar="CMD",
+        help="Call this command at the start, at each lost or failed run and at the verdict, with JSON on its stdin.",
+    ),
+    option(
+        "--registry",
+        metavar="URL",
+        help="Enter plan and attempts there before they start: file://, s3://, gs://, git+https://...#branch.",
+    ),
+)
+ASKED_OPTIONS = (
+    option("--script", required=True, type=FILE, help="Any program that torchrun can start; SEED tells it its seed."),
+    option("--recipe", type=FILE, help="TOML file with an [env] table for the candidate."),
+    option("--control", type=FILE, help="The recipe to beat, run with the same seeds on the same nodes."),
+    option("--seeds", help="1337,1338,1339, or how many to derive from the plan.  [default: 3; sequential: 10]"),
+    option(
+        "--design",
+        type=click.Choice(["fixed", "sequential"]),
+        default="fixed",
+        help="All seeds and one test, or a look after every seed, from the third on, until the verdict is in.",
+    ),
+    option(
+        "--max-seeds", type=click.IntRange(3, MOST_LOOKS), help="Sequential: derive so many seeds; not all may be run."
+    ),
+    option(
+        "--boundary",
+        type=click.Choice(BOUNDARIES),
+        help=f"Sequential: how the level is shared among the looks.  [default: {BOUNDARIES[0]}]",
+    ),
+    option("--sota", type=float, help="The standing record's metric, where it is not rerun as --control."),
+    option("--rules", default="parameter-golf", help="Ruleset: a name or a TOML file."),
+    option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
+    option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
+    option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),
+    option("--env", "pairs", multiple=True, metavar="KEY=VALUE", help="Add to both recipes; may be repeated."),
+    option(
+        "--gpus-per-run", type=click.IntRange(min=0), default=0, help="GPUs, and ranks, of one run; 0 runs on CPUs."
+    ),
+    option(
+        "--cpus-per-run", type=FROM_1, help="CPUs, and without GPUs ranks, of one run.  [default: one a GPU, else 1]"
+    ),
+    option(
+        "--max-attempts",
+        type=FROM_1,
+        default=MAX_ATTEMPTS,
+        help="How many attempts of a seed may be lost; each that was is listed with the claim.",
+    ),
+    option("--accelerator-type", metavar="H100", help="Only on nodes whose GPUs Ray calls this."),
+)
