@@ -109,7 +109,8 @@ class Owner:
 class Lock:
     """The ownership of a sweep directory, from `__init__` to `release`. Raises HeldError.
 
-    was_damaged: the file did not say who had the sweep. taken: another driver has taken it over, because it heard nothing of this one for too long.
+    was_damaged: the file did not say who had the sweep. taken: another driver has taken it over, because it heard nothing of
+    this one for too long.
     """
 
     def __init__(self, directory: Path) -> None:
