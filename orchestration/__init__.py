@@ -2,4 +2,4 @@
 
 from analysis.untrusted.refusal import refuse_other_modules
 
-refuse_other_modules("orchestration", ("sweep", "record"))
+refuse_other_modules("orchestration", ("sweep", "record", "verify"))

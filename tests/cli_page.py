@@ -21,6 +21,7 @@ MODULES = (
     "analysis.logs",
     "orchestration.sweep",
     "orchestration.record",
+    "orchestration.verify",
     "trainer.dataset",
     "trainer.evaluate",
 )

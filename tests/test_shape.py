@@ -17,7 +17,7 @@ ANALYSIS = (
     "commands", "cli", "report", "verdict", "evidence", "checks", "record", "reading", "sweepdir", "rules", "stats",
     "untrusted",
 )  # fmt: skip
-ORCHESTRATION = ("commands", "submission", "overview", "driver", "worker", "plan", "disk")
+ORCHESTRATION = ("commands", "verification", "submission", "overview", "driver", "worker", "plan", "disk")
 OUTSIDE = {
     "trainer": {"analysis", "orchestration", "ray"},
     "analysis": {"trainer", "orchestration", "torch", "ray"},

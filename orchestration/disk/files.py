@@ -19,7 +19,7 @@ def write_whole(path: Path, content: bytes | str, *, new: bool = False) -> None:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "wb", opener=_own) as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
@@ -30,6 +30,11 @@ def write_whole(path: Path, content: bytes | str, *, new: bool = False) -> None:
     finally:
         with contextlib.suppress(OSError):  # it has got its name, or its disk is in trouble
             partial.unlink()
+
+
+def _own(path: str, flags: int) -> int:
+    """Open a file, but no link or pipe that a script has put in its place: a run's folder is the script's."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, new: bool = False) -> None:

@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
 from pathlib import Path
 
 from analysis.sweepdir.json_files import of_type
@@ -109,7 +110,7 @@ class Lock:
     """The ownership of a sweep directory, from `__init__` to `release`. Raises HeldError.
 
     was_damaged: the file did not say who had the sweep. taken: another driver has taken it over, because it heard nothing of
-    this one for too long. heard_before: when the last driver showed that it lived, as a time of day in seconds.
+    this one for too long.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -117,8 +118,8 @@ class Lock:
         directory.mkdir(parents=True, exist_ok=True)
         self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         before, age = read_owner(directory), time.time() - self._path.stat().st_mtime
+        self._heard_before = time.time() - age  # when the last driver showed that it lived
         self.was_damaged = before == Owner() and self._path.stat().st_size > 0
-        self.heard_before = time.time() - age
         silent = before == Owner() or before.silent(age)
         if self._is_held(before, silent=silent):
             os.close(self._handle)
@@ -151,6 +152,12 @@ class Lock:
         except OSError:  # a file system without locks: the heartbeat alone decides
             return not silent
         return not before.of_this_machine and not silent  # on this machine a living owner's lock would have been seen
+
+    def lived(self, started: datetime | None) -> float | None:
+        """Return how many seconds a run of the last driver can have lasted at most: it ends with its driver, or soon after."""
+        if started is None:
+            return None
+        return round(max(0.0, self._heard_before + HEARTBEAT_S - started.timestamp()), 3)
 
     def adopt(self, sweep: str) -> None:
         """Take over the identity of a sweep that came from its copy."""

@@ -16,11 +16,17 @@ REST_S = 10.0  # a node that had no room, or whose run may not start yet, gets n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What one run takes."""
+    """What one run takes. image: the container image that it is made in, if not its node's own system."""
 
     gpus: int
     cpus: int
     accelerator_type: str | None = None
+    image: str | None = None
+
+    @property
+    def within(self) -> dict[str, Any]:
+        """Return what Ray's tasks of such a run are given besides."""
+        return {"runtime_env": {"image_uri": self.image}} if self.image else {}
 
     @property
     def bundle(self) -> dict[str, float]:

@@ -171,6 +171,7 @@ def _run_on_ray(driver: Driver, token: str | None) -> None:
         """Exit with the code of a sweep that is not complete, before Ray exits with that of a verdict."""
         code = EXIT_RUN_FAILED
         try:
+            driver.disk.hurry()
             driver.abandon("Ray's head no longer answers")
             why = "Error: Ray's head no longer answers; its workers will end, too."
             code = not_complete(driver.directory, driver.care, why)
@@ -192,7 +193,7 @@ def _run_on_ray(driver: Driver, token: str | None) -> None:
         try:
             if driver.care.smoke and not driver.has_begun():
                 arms = dict.fromkeys(driver.plan.arms, seed_outside(driver.plan.seeds))
-                smoke(lambda job: driver.order(job, 1), arms, driver.disk, driver.say, pool_of)
+                smoke(lambda job: driver.orders.of(job, 1), arms, driver.disk, driver.say, pool_of)
             driver.run_out()
         except BaseException as error:
             driver.disk.hurry()

@@ -84,7 +84,7 @@ class Pool:
         self._step = Gauge("seedproof_step", "The last step that a run has logged.", tags)
         self._val_bpb = Gauge("seedproof_val_bpb", "The last val_bpb that a run has logged.", tags)
 
-        @ray.remote(max_retries=0, num_cpus=size.cpus, num_gpus=size.gpus, max_calls=0)
+        @ray.remote(max_retries=0, num_cpus=size.cpus, num_gpus=size.gpus, max_calls=0, **size.within)
         def task(order: RunOrder) -> Iterator[Message]:
             yield from work(order, ray.get_runtime_context().get_node_id())
 

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.sweepdir.code import read_code
-from analysis.sweepdir.journal import Entry, JournalRead
+from analysis.sweepdir.journal import JournalRead
 from analysis.sweepdir.json_files import read_json
-from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
+from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError, attempt_folders
 from analysis.sweepdir.manifest import RunManifest, attempts_of
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.refusal import SeedproofError
 from analysis.verdict.verdict import Verdict
 from orchestration.disk.digests import Digests
 from orchestration.disk.journal import DRIVER_GONE, Journal
-from orchestration.disk.lock import HEARTBEAT_S, Lock
+from orchestration.disk.lock import Lock
 from orchestration.disk.patient import Disk
 from orchestration.driver.buying.budget import Budget, spent_before
 from orchestration.driver.buying.notify import LOSSES, Notifier
@@ -30,6 +30,7 @@ from orchestration.driver.care import EXIT_RUN_FAILED, Care
 from orchestration.driver.dealing import Size
 from orchestration.driver.job import Job
 from orchestration.driver.looks import Looks
+from orchestration.driver.orders import Orders
 from orchestration.driver.progress import Progress, last_bpb, tail
 from orchestration.worker.manifest import give_up
 from orchestration.worker.order import Began, Ended, Part, RunOrder
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 GAUGE_S = 5.0
 CLOSE_S = 5.0  # Ray cancels a run without its head, too, but gives no room back
-EVALUATION_AND_SLACK_S = 2400.0
 
 
 class StopError(SeedproofError):
@@ -62,8 +62,8 @@ class Driver:
         assert plan.gpus_per_run is not None, "a plan that can be driven"
         assert plan.cpus_per_run is not None, "a plan that can be driven"
         self.size = Size(gpus=plan.gpus_per_run, cpus=plan.cpus_per_run, accelerator_type=plan.accelerator_type)
-        self.rules = plan.rules()
-        self.code = read_code(directory, plan.script.digests)
+        code = read_code(directory, plan.script.digests)
+        self.orders = Orders(directory=directory, plan=plan, care=care, lock=lock, size=self.size, code=code)
         self.jobs = {(arm, seed): Job(arm=arm, seed=seed) for seed in plan.seeds for arm in plan.arms}
         self.progress = Progress(len(self.jobs))
         self.say = self.progress.say
@@ -95,50 +95,23 @@ class Driver:
 
     def _settle(self, job: Job) -> None:
         for number, entry in self.journal.of(job.arm, job.seed).items():
-            job.order, job.state, job.reason = self.order(job, number), entry.state, entry.reason
+            job.order, job.state, job.reason = self.orders.of(job, number), entry.state, entry.reason
             if entry.state == "succeeded" and not (job.order.folder / TRAIN_LOG).is_file():
                 raise SweepError(
                     f"{self.journal.path} says that {job.order.name} has a result, but {job.order.folder / TRAIN_LOG} does "
                     f"not exist: put it back, or plan a new sweep."
                 )
             if not entry.has_ended:
-                self.give_up(job.order, "lost", DRIVER_GONE, wall_s=self._at_most(entry))
+                self.give_up(job.order, "lost", DRIVER_GONE, wall_s=self.lock.lived(entry.started))
             else:
                 self._add_digests(job.order)
         begun = [*self.journal.of(job.arm, job.seed), *attempt_folders(self.directory, job.arm, job.seed)]
         job.next_attempt = max(begun, default=0) + 1
 
-    def _at_most(self, entry: Entry) -> float | None:
-        """Return how long a run can have lasted whose driver went away: its runs end with it, or soon after."""
-        if entry.started is None:
-            return None
-        return round(max(0.0, self.lock.heard_before + HEARTBEAT_S - entry.started.timestamp()), 3)
-
     def _add_digests(self, order: RunOrder) -> None:
         """Compute the digests that an earlier driver did not come to."""
         with contextlib.suppress(SweepError):  # no run.json: it is for people, and decides nothing
             self.digests.add(order.folder, read_json(order.folder / RUN_MANIFEST))
-
-    def order(self, job: Job, attempt: int) -> RunOrder:
-        gpus, deadline = self.size.gpus, self.care.deadline
-        if deadline is None and self.rules.train_time_s is not None and gpus:
-            deadline = self.rules.train_time_s + EVALUATION_AND_SLACK_S
-        hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}  # a run does not use what Ray has not given to it
-        return RunOrder(
-            arm=job.arm,
-            seed=job.seed,
-            attempt=attempt,
-            folder=attempt_folder(self.directory, job.arm, job.seed, attempt),
-            script=Path(self.plan.script.path or ""),
-            code=self.code,
-            env=hidden | dict(self.plan.envs[job.arm]),
-            ranks=gpus or self.size.cpus,
-            rules=self.rules,
-            sweep=self.lock.sweep,
-            driver=self.lock.driver,
-            stall_timeout_s=self.care.stall_timeout,
-            deadline_s=deadline,
-        )
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
@@ -216,7 +189,7 @@ class Driver:
             if not self.pool.begun:
                 raise StopError(f"{end.reason}.")
         elif self.may_run(job):
-            job.order = self.order(job, job.next_attempt)
+            job.order = self.orders.of(job, job.next_attempt)
             self.say(f"{order.name}: attempt {job.order.attempt} of the same seed follows.")
             job.cause = end.cause
             self.pool.submit(job.order, lost_on=node, first=True)
@@ -251,27 +224,32 @@ class Driver:
     def run_out(self) -> None:
         """Run until every run that is due has its result, or no more are needed. Raises StopError."""
         self.submit_due()
-        while self.pool.open:
-            self.pool.poll()
-            if where := self.taken_at():
-                raise StopError(f"another driver has taken over the sweep at {where}.")
-            self.journal.check()
-            if (why := self.registrar.given_up(self.care.stall_timeout)) and not self.running():
-                raise StopError(why)
-            self.progress.tick()
-            self.gauge()
-            if self.budget.used_up:
-                self.limit = self.budget.sentence()
-            if self.is_over() or self.budget.used_up:
-                return
-            self.submit_due()
+        while self.pool.open and self.turn():
+            pass
+
+    def turn(self) -> bool:
+        """Hear what has come in and queue what is due now; return whether more runs are needed. Raises StopError."""
+        self.pool.poll()
+        if where := self.taken_at():
+            raise StopError(f"another driver has taken over the sweep at {where}.")
+        self.journal.check()
+        if (why := self.registrar.given_up(self.care.stall_timeout)) and not self.running():
+            raise StopError(why)
+        self.progress.tick()
+        self.gauge()
+        if self.budget.used_up:
+            self.limit = self.budget.sentence()
+        if self.is_over() or self.budget.used_up:
+            return False
+        self.submit_due()
+        return True
 
     def submit_due(self) -> None:
         """Queue the runs of the seeds that are due and have no result."""
         for seed in self.looks.due(self.care.parallel):
             for job in (self.jobs[arm, seed] for arm in self.plan.arms):
                 if not job.queued and self.may_run(job):
-                    job.queued, job.order = True, self.order(job, job.next_attempt)
+                    job.queued, job.order = True, self.orders.of(job, job.next_attempt)
                     self.pool.submit(job.order)
 
     def stop(self, reason: str) -> None:

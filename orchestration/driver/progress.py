@@ -64,7 +64,9 @@ def latest(folder: Path) -> str:
 
 
 class Progress:
-    """Shows the runs of one sweep."""
+    """Shows the runs of one sweep. name: what its lines begin with where several sweeps share a terminal."""
+
+    name = ""
 
     def __init__(self, total: int) -> None:
         self.total, self.done = total, 0
@@ -121,5 +123,5 @@ class Progress:
         if self.bars is not None:
             self.bars.console.print(line, highlight=False, markup=False)
         else:
-            click.echo(line)
+            click.echo(f"{self.name}: {line}" if self.name else line)
             sys.stdout.flush()

@@ -25,7 +25,7 @@ class PlanError(SeedproofError):
 class Asked:
     """The options of `sweep run` that decide what is computed and claimed, by their names; None was not given.
 
-    pairs: the KEY=VALUE of --env.
+    pairs: the KEY=VALUE of --env. nonce: a text that the derived seeds depend on, of whoever reruns a record.
     """
 
     script: Path
@@ -45,6 +45,7 @@ class Asked:
     cpus_per_run: int | None = None
     accelerator_type: str | None = None
     max_attempts: int = MAX_ATTEMPTS
+    nonce: str | None = None
 
 
 def read_recipe(path: Path) -> dict[str, str]:

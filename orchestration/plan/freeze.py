@@ -48,6 +48,7 @@ def make_plan(asked: Asked) -> Plan:
         "ruleset": asdict(rules),
         "sota": asked.sota,
         **({"accelerator_type": asked.accelerator_type} if asked.accelerator_type else {}),
+        **({"nonce": asked.nonce} if asked.nonce else {}),
         "gpus_per_run": asked.gpus_per_run,
         "cpus_per_run": asked.cpus_per_run or max(asked.gpus_per_run, 1),
         "max_attempts": asked.max_attempts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from analysis.rules.ruleset import Ruleset
@@ -11,6 +12,14 @@ from analysis.sweepdir.journal import Attempt
 from analysis.sweepdir.manifest import RunManifest
 
 BEAT_S = 5.0  # a worker says so often that it is alive
+
+
+class Sandbox(StrEnum):
+    """Whether torchrun runs in a sandbox: where the node can make one, never, or else not at all."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRE = "require"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # compared by identity; used as a dict key
@@ -33,6 +42,7 @@ class RunOrder:
     driver: str
     stall_timeout_s: float
     deadline_s: float | None
+    sandbox: Sandbox = Sandbox.NONE
 
     @property
     def name(self) -> str:

@@ -23,9 +23,9 @@ from analysis.untrusted.secrets import secret_name, secret_value
 from orchestration.disk.digests import completed
 from orchestration.disk.files import write_code
 from orchestration.disk.patient import passing
-from orchestration.worker import supervisor
+from orchestration.worker import sandbox, supervisor
 from orchestration.worker.manifest import begin, finish
-from orchestration.worker.order import BEAT_S, Alive, Began, Ended, Message, RunOrder, Waits
+from orchestration.worker.order import BEAT_S, Alive, Began, Ended, Message, RunOrder, Sandbox, Waits
 from orchestration.worker.outcome import Outcome, judge
 from orchestration.worker.preflight import MARKER, end_leftovers, marker, no_room, take_gpus
 from orchestration.worker.transfer import Outbox, scratch, shares
@@ -47,14 +47,29 @@ def command(order: RunOrder, environment: Mapping[str, str]) -> list[str]:
     With setpriv, torchrun dies with its supervisor and the ranks with torchrun, whatever kills them. The ranks alone find
     the frozen modules, first of all as in the script's own folder, and nothing of the sweep directory (-P).
     """
-    setpriv = shutil.which("setpriv")
-    tied = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={order.ranks}"]
     rank = [sys.executable, "-P", "-u", str(order.sweep_directory / SCRIPT)]
     if len(order.code) > 1:
         path = os.pathsep.join(filter(None, (str(order.sweep_directory / MODULES), environment.get("PYTHONPATH"))))
         rank = ["env", f"PYTHONPATH={path}", *rank]
-    return [*tied, *torchrun, "--no-python", *tied, *rank]
+    return [*tied(), *torchrun, "--no-python", *tied(), *rank]
+
+
+def tied() -> list[str]:
+    """Return what makes a command die with its parent."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+
+
+def confined(order: RunOrder, words: list[str], environment: Mapping[str, str]) -> list[str]:
+    """Return the command line in a sandbox that sees the frozen code, Python's path and the recipe's; bare if none is made."""
+    if order.sandbox is Sandbox.NONE or (order.sandbox is Sandbox.AUTO and sandbox.fault()):
+        return words
+    searched = [*environment.get("PYTHONPATH", "").split(":"), *environment.get("LD_LIBRARY_PATH", "").split(":")]
+    recipe = [value for name, value in order.env.items() if name.endswith("_PATH")]
+    code = [str(order.sweep_directory / name) for name in (SCRIPT, MODULES)]
+    seen = [path for path in (*code, *searched, *recipe) if os.path.isabs(path)]
+    return [*tied(), *sandbox.wrapped(words, str(order.folder), seen)]
 
 
 def run_environment(order: RunOrder) -> dict[str, str]:
@@ -102,7 +117,8 @@ def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outb
     try:
         refused = yield from prepare(order, environment, held)
         if refused is None:
-            table = begin(order, command(order, environment), environment, node_id)
+            words = confined(order, command(order, environment), environment)
+            table = begin(order, words, environment, node_id)
     except OSError as error:
         if not passing(error):
             raise
@@ -135,6 +151,8 @@ def prepare(
     order.folder.parent.mkdir(parents=True, exist_ok=True)
     if reason := no_room(order.folder.parent):
         return Ended(state="pending", reason=reason)
+    if order.sandbox is Sandbox.REQUIRE and (reason := sandbox.fault()):
+        return Ended(state="pending", reason=f"this node can make no sandbox: {reason}")
     end_leftovers(order.sweep, order.arm, order.seed)
     if reason := (yield from wait_for_gpus(order, environment, held)):
         return Ended(state="pending", reason=reason)

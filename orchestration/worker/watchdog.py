@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from analysis.untrusted.files import LIMIT
+from orchestration.disk.files import write_whole
 from orchestration.worker import supervisor
 from orchestration.worker.outcome import Outcome
 
@@ -97,7 +98,7 @@ def dump_stacks(pid: int, path: Path) -> bool:
             found.append(dump.stdout)
     try:
         if found:
-            path.write_bytes(b"\n".join(found))
+            write_whole(path, b"\n".join(found))
     except OSError:  # a full disk, which may be the very reason
         return False
     return bool(found)

@@ -134,7 +134,7 @@ def driver(tmp_path: Path) -> Iterator[Any]:
 
 
 def test_at_the_limit_no_run_starts_and_what_runs_is_ended(driver: Any) -> None:
-    order = driver.order(driver.jobs["candidate", 1], 1)
+    order = driver.orders.of(driver.jobs["candidate", 1], 1)
     assert driver.may_start(order)
     driver.budget.past_s = HOUR
     assert not driver.may_start(order)
@@ -351,7 +351,7 @@ def test_a_command_line_that_cannot_be_meant_is_refused(driver: Any, care: Care,
 def test_losses_and_the_end_are_told(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(Notifier, "tell", lambda self, event, text, **more: told.append({"event": event} | more))
-    driver.event(driver.order(driver.jobs["candidate", 2], 1), "lost", "its node went away", "A")
+    driver.event(driver.orders.of(driver.jobs["candidate", 2], 1), "lost", "its node went away", "A")
     driver.lock.release()
     driver.lock = SimpleNamespace(release=lambda: None)
     monkeypatch.setattr("orchestration.driver.drive._run_on_ray", lambda *_: None)

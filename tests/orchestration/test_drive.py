@@ -52,7 +52,7 @@ def driver(tmp_path: Path) -> Iterator[Any]:
 
 
 def order_of(driver: Any, attempt: int = 1) -> RunOrder:
-    made: RunOrder = driver.order(job_of(driver), attempt)
+    made: RunOrder = driver.orders.of(job_of(driver), attempt)
     return made
 
 
@@ -95,7 +95,7 @@ def test_the_limit_counts_lost_attempts_over_all_drivers_but_those_whose_driver_
     assert (job.state, job.reason, job.next_attempt) == ("lost", DRIVER_GONE, 2)
     for attempt in (2, 3):
         assert again.may_run(job)
-        again.ended(begin(again.order(job, attempt)), "A", LOST)
+        again.ended(begin(again.orders.of(job, attempt)), "A", LOST)
     assert [order.attempt for order, _ in again.submitted] == [3]
     third = next_driver(again)
     assert not third.may_run(job_of(third))

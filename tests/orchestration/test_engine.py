@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,6 +64,8 @@ class FakeRay:
         return ref
 
     def remote(self, **options: Any) -> Callable[[Any], Any]:
+        self.options = options
+
         def options_of(task: Any) -> Any:
             def of(scheduling_strategy: Any, name: str) -> Any:
                 def start(order: RunOrder) -> Any:
@@ -136,6 +139,14 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeRay]:
         return ray
 
     return make
+
+
+def test_runs_are_made_in_the_image_that_is_asked_for(fake: Callable[..., FakeRay]) -> None:
+    ray = fake("A")
+    engine.Pool(CPU, Heard())
+    assert "runtime_env" not in ray.options
+    engine.Pool(replace(CPU, image="docker.io/lab/torch:2.8"), Heard())
+    assert ray.options["runtime_env"] == {"image_uri": "docker.io/lab/torch:2.8"}
 
 
 def orders(count: int, *arms: str) -> list[RunOrder]:

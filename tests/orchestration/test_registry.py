@@ -188,7 +188,7 @@ def driver(sweep: Callable[[str], Path], away: Away) -> Iterator[Any]:
 
 
 def test_a_run_waits_until_it_is_entered_and_says_so_once(driver: Any, away: Away) -> None:
-    order = driver.order(driver.jobs["candidate", 1], 1)
+    order = driver.orders.of(driver.jobs["candidate", 1], 1)
     until(lambda: driver.may_start(order) or len(driver.said) > 1, within_s=60)
     assert not driver.may_start(order)
     assert driver.said[1:] == ["candidate seed 1: waits: the registry s3://r cannot be written: no route to host"]
@@ -199,7 +199,7 @@ def test_a_run_waits_until_it_is_entered_and_says_so_once(driver: Any, away: Awa
 
 
 def test_it_gives_up_after_the_stall_time_out_once_nothing_runs(driver: Any) -> None:
-    order = driver.order(driver.jobs["candidate", 1], 1)
+    order = driver.orders.of(driver.jobs["candidate", 1], 1)
     until(lambda: driver.may_start(order) or len(driver.said) > 1, within_s=60)
     driver.registrar._asked[order.key] -= 6
     with pytest.raises(

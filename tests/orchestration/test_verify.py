@@ -1,0 +1,534 @@
+"""Records that are run again: what is planned, asked, bought and answered; and whole verifications on a cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from statistics import stdev
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from analysis.rules.ruleset import load
+from analysis.sweepdir.plan import derive_seeds
+from analysis.untrusted.refusal import UsageError
+from analysis.verdict.verdict import Answer
+from orchestration import record as record_command
+from orchestration.disk.lock import Lock
+from orchestration.verification import before
+from orchestration.verification.answer import Answer as Answered
+from orchestration.verification.answer import Fresh, Interval, Word, answer_of, interval_of
+from orchestration.verification.planning import Asked, Entry, entries, nonce_of
+from orchestration.verification.queue import Queue
+from orchestration.verification.recorded import Claim
+from orchestration.verification.rerun import spent_of
+from orchestration.verification.table import Row, rows_of, show, write
+from orchestration.worker.manifest import begin, finish
+from orchestration.worker.order import Ended, Sandbox
+from orchestration.worker.outcome import judge as judge_log
+from tests.conftest import ROOT, clean_environment, make_log, until
+
+Made = Callable[..., Path]
+
+TINY = '''\
+"""Somebody's trainer, as short as one can be: it trains nothing and prints what a run prints."""
+import os
+import random
+import time
+
+seed = int(os.environ["SEED"])
+value = float(os.environ.get("BASE", "1.2")) + random.Random(seed).gauss(0, 0.001)
+print(f"world_size:8\\nseed:{seed}\\nTotal submission size int8+zlib: 12000000 bytes", flush=True)
+for step in range(1, 4):
+    print(f"step:{step}/3 train_loss:{3 - step / 10:.4f} train_time:{step}00ms", flush=True)
+time.sleep(float(os.environ.get("PAUSE", "0")))
+print(f"final_int8_zlib_roundtrip_exact val_loss:{value / 0.592256:.8f} val_bpb:{value:.8f}", flush=True)
+'''
+BROKEN = TINY.replace("import random\n", "import random\nimport no_such_module_anywhere\n")
+AS_IT_IS = {1: 1.2003, 2: 1.1994, 3: 1.2011}
+TOO_GOOD = {1: 1.1503, 2: 1.1494, 3: 1.1511}
+
+
+@pytest.fixture
+def recorded(sweep: Callable[..., Path], tmp_path: Path) -> Made:
+    """Make a record as `record` writes it, of a finished sweep of runs with these values."""
+
+    def make(name: str, values: dict[int, float], source: str = TINY, **plan: Any) -> Path:
+        script = {"path": "/home/alice/train.py", "sha256": digest(source.encode()), "bytes": len(source)}
+        folder = sweep(values, name=f"sweep-{name}", script=script, **{"gpus_per_run": 0, "cpus_per_run": 1} | plan)
+        (folder / "script.py").write_text(source)
+        for seed, value in values.items():
+            attempt = folder / "candidate" / f"seed-{seed}" / "attempt-1"
+            (attempt / "train.log").write_text(make_log(seed, value, source))
+            said = json.loads((attempt / "run.json").read_text())
+            files = {"train.log": {"sha256": digest((attempt / "train.log").read_bytes())}}
+            (attempt / "run.json").write_text(json.dumps(said | {"host": "far", "files": files}))
+        output = tmp_path / "records" / name
+        words = [str(folder), "--name", name, "--author", "A. Author", "--output", str(output)]
+        found = CliRunner().invoke(record_command.main, words)
+        assert found.exit_code == 0, found.output
+        return output
+
+    return make
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+# -- what is planned -----------------------------------------------------------------------------------------------------
+
+
+def asked_for(record: Path, output: Path, **more: Any) -> Asked:
+    return Asked(records=[record], output=output, **more)
+
+
+def entry_of(record: Path, output: Path, nonce: str = "n", **more: Any) -> Entry:
+    (found,) = entries(asked_for(record, output, **more), nonce)
+    return found
+
+
+def test_a_record_with_its_plan_is_planned_as_it_was_recorded(recorded: Made, tmp_path: Path) -> None:
+    arms = {"candidate": {"env": {"BASE": "1.3", "DATA_PATH": "/far/away"}}}
+    record = recorded("one", AS_IT_IS, arms=arms, cpus_per_run=3)
+    found = entry_of(record, tmp_path / "out", pairs=(f"DATA_PATH={tmp_path}",))
+    assert found.plan is not None
+    assert found.plan.envs == {"candidate": {"BASE": "1.3", "DATA_PATH": str(tmp_path)}}
+    assert (found.plan.gpus_per_run, found.plan.cpus_per_run, found.plan.sota) == (0, 3, 1.3)
+    assert found.plan.design.looks == (3, 4, 5)
+    assert found.plan.rules() == load("parameter-golf")
+    assert (tmp_path / "out" / "sweeps" / "one" / "script.py").read_text() == TINY
+    without = entry_of(record, tmp_path / "other")
+    assert without.fault == "the record's DATA_PATH is /far/away, which is not here: give --env DATA_PATH=..."
+    assert not (tmp_path / "other" / "sweeps").exists()
+
+
+def test_seeds_are_fresh_and_depend_on_the_nonce(recorded: Made, tmp_path: Path) -> None:
+    record = recorded("one", AS_IT_IS)
+    plans = [entry_of(record, tmp_path / nonce, nonce).plan for nonce in ("a", "b")]
+    again = entry_of(record, tmp_path / "a", "a").plan
+    assert plans[0] is not None
+    assert plans[1] is not None
+    assert again == plans[0]
+    assert not set(plans[0].seeds) & set(plans[1].seeds)
+    assert not set(plans[0].seeds) & set(AS_IT_IS)
+    assert plans[0].seeds_are == "derived"
+    assert derive_seeds(plans[0].table, 5) == list(plans[0].seeds)
+
+
+def test_a_record_without_a_plan_gets_its_scripts_defaults(record: Made, tmp_path: Path) -> None:
+    found = entry_of(record(AS_IT_IS), tmp_path / "out", sota=1.3)
+    assert found.plan is not None
+    assert found.recorded is not None
+    assert found.plan.envs == {"candidate": {}}
+    assert found.plan.gpus_per_run == 8  # the world size of its logs, which name a GPU
+    assert found.recorded.notes == ("recipe not recorded: the script's defaults",)
+    assert found.recorded.claim.run_s == pytest.approx(6, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda folder: (folder / "train_gpt.py").unlink(), "no script in it has the SHA-256 of its plan"),
+        (lambda folder: (folder / "train_gpt.py").write_text(BROKEN), "no script in it has the SHA-256 of its plan"),
+        (lambda folder: (folder / "plan.json").unlink(), "What is to be beaten?"),
+        (lambda folder: [log.unlink() for log in folder.glob("*.log")], "its own runs claim nothing"),
+    ],
+)
+def test_a_record_that_cannot_be_planned_says_why(
+    recorded: Made, tmp_path: Path, change: Callable[[Path], object], words: str
+) -> None:
+    folder = recorded("one", AS_IT_IS)
+    change(folder)
+    found = entry_of(folder, tmp_path / "out")
+    assert words in (found.fault or "")
+
+
+def test_scripts_to_choose_from_are_refused(record: Made, tmp_path: Path) -> None:
+    folder = record(AS_IT_IS)
+    (folder / "other.py").write_text(BROKEN)
+    found = entry_of(folder, tmp_path / "out", sota=1.3)
+    assert "its script must be the only *.py at its top; there: other.py, train_gpt.py" in (found.fault or "")
+
+
+def test_an_author_does_not_bring_the_rules(recorded: Made, tmp_path: Path) -> None:
+    table = asdict(load("parameter-golf")) | {"alpha": 0.3}
+    folder = recorded("one", AS_IT_IS, ruleset=table)
+    assert "Name the rules with --rules" in (entry_of(folder, tmp_path / "out").fault or "")
+    named = entry_of(folder, tmp_path / "named", rules="parameter-golf")
+    assert named.plan is not None
+    assert named.plan.rules().alpha == 0.01
+
+
+def test_another_command_does_not_go_on_with_a_folder(recorded: Made, tmp_path: Path) -> None:
+    folder, output = recorded("one", AS_IT_IS), tmp_path / "out"
+    assert nonce_of(output, None) == nonce_of(output, None)
+    with pytest.raises(UsageError, match="was begun with the nonce"):
+        nonce_of(output, "another")
+    entry_of(folder, output)
+    with pytest.raises(UsageError, match="with other options"):
+        entry_of(folder, output, sota=1.4)
+    with pytest.raises(UsageError, match="was not made by this command"):
+        nonce_of(tmp_path / "records", None)
+    with pytest.raises(UsageError, match="Two records are called one"):
+        entries(Asked(records=[folder, folder], output=output), "n")
+
+
+# -- what is answered ----------------------------------------------------------------------------------------------------
+
+
+def claim_of(*values: float) -> Claim:
+    sd = stdev(values) if len(values) > 1 else None
+    return Claim(metric="val_bpb", values=values, sd=sd or None, run_s=6.0, gate="supported", error_codes=())
+
+
+def judged(verdict: Answer) -> Any:
+    return SimpleNamespace(verdict=verdict, reason="Because.")
+
+
+GOOD, BAD, OPEN = (judged(word) for word in (Answer.SUPPORTED, Answer.NOT_SUPPORTED, Answer.CONTINUE))
+
+
+@pytest.mark.parametrize(
+    ("fresh", "word", "why"),
+    [
+        (Fresh(values=(1.2, 1.201, 1.199), verdict=GOOD), Word.HOLDS_UP, "is inside"),
+        (Fresh(values=(1.1, 1.101, 1.099), verdict=GOOD), Word.HOLDS_UP, "is better than"),
+        (Fresh(values=(1.25, 1.251, 1.249), verdict=GOOD), Word.DOES_NOT_HOLD_UP, "worse than the author's runs allow"),
+        (Fresh(values=(1.2, 1.201, 1.199), verdict=BAD), Word.DOES_NOT_HOLD_UP, "do not support"),
+        (Fresh(values=(1.2,), failed="seed 5: NaN", trained=True), Word.DOES_NOT_HOLD_UP, "seed 5: NaN"),
+        (Fresh(failed="seed 5: ImportError", trained=False), Word.CANNOT_TELL, "seed 5: ImportError"),
+        (Fresh(over="The budget is spent"), Word.CANNOT_TELL, "The budget is spent. There is no fresh result."),
+        (Fresh(values=(1.2, 1.2, 1.2), verdict=OPEN, over="The budget is spent"), Word.CANNOT_TELL, "3 fresh results"),
+        (Fresh(values=(1.2, 1.2, 1.2), verdict=OPEN), Word.NOT_YET, ""),
+        (Fresh(), Word.NOT_YET, ""),
+    ],
+)
+def test_the_answer_follows_from_the_runs(fresh: Fresh, word: Word, why: str) -> None:
+    found = answer_of(claim_of(1.2, 1.201, 1.199), fresh)
+    assert found.word == word
+    assert why in found.reason
+
+
+def test_one_run_of_an_author_predicts_nothing(tmp_path: Path) -> None:
+    fresh = Fresh(values=(1.25, 1.251, 1.249), verdict=GOOD)
+    for claim in (claim_of(1.2), claim_of(1.2, 1.2, 1.2)):
+        assert interval_of(claim, fresh) is None
+        assert answer_of(claim, fresh).word == Word.HOLDS_UP
+    found = interval_of(claim_of(1.2, 1.201, 1.199), fresh)
+    assert found is not None
+    assert found.high - 1.2 == pytest.approx(9.925 * 0.001 * (2 / 3) ** 0.5, rel=1e-3)
+
+
+# -- what it costs -------------------------------------------------------------------------------------------------------
+
+
+def tell(directory: Path, seed: int, attempt: int, state: str, second: int, wall_s: float | None = None) -> None:
+    event = {"time": f"2026-04-05T10:00:{second:02d}+00:00", "arm": "candidate", "seed": seed, "attempt": attempt}
+    with open(directory / "events.jsonl", "a") as file:
+        file.write(json.dumps(event | {"state": state, "wall_s": wall_s}) + "\n")
+
+
+def test_the_cost_is_the_journals_over_all_drivers(tmp_path: Path) -> None:
+    tell(tmp_path, 1, 1, "running", 0)
+    tell(tmp_path, 1, 1, "succeeded", 10, 10)
+    tell(tmp_path, 2, 1, "running", 0)
+    log = tmp_path / "candidate" / "seed-2" / "attempt-1" / "train.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    alive = datetime.fromisoformat("2026-04-05T10:00:04+00:00").timestamp()
+    os.utime(log, (alive, alive))
+    tell(tmp_path, 2, 1, "lost", 50)  # its driver was dead for long before the next one told
+    found = spent_of(tmp_path, None)
+    assert found.all_s == pytest.approx(14)
+    assert found.done_s == (10.0,)
+    assert found.mean_s == 10
+    assert spent_of(tmp_path / "nothing", None).all_s == 0
+
+
+def queue_of(recorded: Made, tmp_path: Path, budget: float | None) -> Queue:
+    found = entries(asked_for(recorded("one", AS_IT_IS), tmp_path / "out"), "n")
+    return Queue(found, asked_for(tmp_path, tmp_path / "out", budget=budget))
+
+
+@pytest.mark.parametrize(("budget_s", "runs", "pays"), [(20, 3, True), (17, 3, False), (17, 2, True), (None, 99, True)])
+def test_the_budget_pays_by_the_records_own_time(
+    recorded: Made, tmp_path: Path, budget_s: float | None, runs: int, pays: bool
+) -> None:
+    queue = queue_of(recorded, tmp_path, None if budget_s is None else budget_s / 3600)
+    assert queue.may_spend(queue.places[0], runs) is pays  # the record's logs say 6 s a run
+    assert not queue.overspent
+
+
+def test_what_was_spent_before_counts(recorded: Made, tmp_path: Path) -> None:
+    queue = queue_of(recorded, tmp_path, 60 / 3600)
+    directory = queue.places[0].entry.directory
+    assert directory is not None
+    tell(directory, 1, 1, "running", 0)
+    tell(directory, 1, 1, "succeeded", 30, 30)
+    assert queue.left_s() == pytest.approx(30)
+    assert queue.may_spend(queue.places[0], 1)  # by the mean so far
+    assert not queue.may_spend(queue.places[0], 2)
+    tell(directory, 2, 1, "running", 0)
+    tell(directory, 2, 1, "failed", 59, 59)
+    assert queue.overspent
+
+
+class Room:
+    """A pool that makes every run at once: value by seed, None for one that fails."""
+
+    def __init__(self, listener: Any, value: Callable[[int], float | None]) -> None:
+        self.listener, self.value, self.queue = listener, value, list[Any]()
+
+    @property
+    def open(self) -> int:
+        return len(self.queue)
+
+    def submit(self, order: Any, **more: Any) -> None:
+        self.queue.append(order)
+
+    def clear(self) -> None:
+        self.queue.clear()
+
+    def close(self) -> None:
+        self.queue.clear()
+
+    def show(self, *more: Any) -> None: ...
+
+    def poll(self) -> None:
+        order = self.queue.pop(0)
+        self.listener.started(order, "node")
+        order.folder.mkdir(parents=True)
+        value = self.value(order.seed)
+        text = (
+            "Traceback (most recent call last):\nImportError: no module x\n"
+            if value is None
+            else make_log(order.seed, value, TINY)
+        )
+        (order.folder / "train.log").write_text(text)
+        table = begin(order, ["torchrun"], {}, "node")
+        manifest = finish(
+            order, table, judge_log(order.folder / "train.log", int(value is None), order.seed, order.rules)
+        )
+        self.listener.ended(order, "node", Ended(state=manifest.state, reason=manifest.reason, manifest=manifest))
+
+
+def finished(
+    queue: Queue, values: dict[str, Callable[[int], float | None]], monkeypatch: pytest.MonkeyPatch
+) -> list[Row]:
+    def pool(size: Any, listener: Any, **more: Any) -> Room:
+        return Room(listener, values[listener.progress.name])
+
+    monkeypatch.setitem(sys.modules, "orchestration.driver.engine", SimpleNamespace(Pool=pool))
+    while queue.turn():
+        pass
+    return rows_of(queue)
+
+
+def near(base: float) -> Callable[[int], float]:
+    return lambda seed: base + seed % 100 / 1e5
+
+
+def test_a_queue_answers_for_every_record(recorded: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"honest": AS_IT_IS, "too-good": TOO_GOOD, "broken": AS_IT_IS}
+    asked = Asked(records=[recorded(name, values) for name, values in names.items()], output=tmp_path / "out")
+    values: dict[str, Callable[[int], float | None]] = {
+        "honest": near(1.2), "too-good": near(1.2), "broken": lambda seed: None,
+    }  # fmt: skip
+    queue = Queue(entries(asked, "n"), asked)
+    rows = {row.record: row for row in finished(queue, values, monkeypatch)}
+    assert {name: row.answer.word for name, row in rows.items()} == {
+        "honest": Word.HOLDS_UP,
+        "too-good": Word.DOES_NOT_HOLD_UP,
+        "broken": Word.CANNOT_TELL,
+    }
+    assert rows["honest"].fresh_n == 3
+    assert "prediction interval" in rows["too-good"].answer.reason
+    assert "ImportError: no module x" in rows["broken"].answer.reason
+    again = Queue(entries(asked, "n"), asked)  # the same command again: nothing is run twice
+    assert [row.answer for row in finished(again, {}, monkeypatch)] == [row.answer for row in rows.values()]
+
+
+def test_a_budget_that_pays_for_no_look_buys_nothing(
+    recorded: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = queue_of(recorded, tmp_path, 17 / 3600)
+    (row,) = finished(queue, {"one": near(1.2)}, monkeypatch)
+    assert row.answer.word == Word.CANNOT_TELL
+    assert "The budget does not pay for the next look" in row.answer.reason
+    assert row.fresh_n == 0
+
+
+def test_a_record_in_use_does_not_stop_the_queue(
+    recorded: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(records=[recorded("one", AS_IT_IS), recorded("two", AS_IT_IS)], output=tmp_path / "out")
+    queue = Queue(entries(asked, "n"), asked)
+    held = Lock(tmp_path / "out" / "sweeps" / "one")
+    rows = finished(queue, {"two": near(1.2)}, monkeypatch)
+    held.release()
+    assert [row.answer.word for row in rows] == [Word.CANNOT_TELL, Word.HOLDS_UP]
+    assert "is in use" in rows[0].answer.reason
+
+
+# -- before training is bought -------------------------------------------------------------------------------------------
+
+
+def node(name: str, missing: tuple[str, ...] = (), no_sandbox: str | None = None, cpus: int = 2) -> Any:
+    holds = lambda size: int(cpus // size.cpus if not size.gpus else 0)  # noqa: E731
+    there = SimpleNamespace(name=name, resources={"CPU": cpus}, holds=holds)
+    said = before.Seen(no_sandbox=no_sandbox, missing=frozenset(missing))
+    return SimpleNamespace(node=there, said=said, fault=None)
+
+
+def test_what_a_cluster_lacks_is_said_before_anything_runs(recorded: Made, tmp_path: Path) -> None:
+    arms = {"candidate": {"env": {"DATA_PATH": str(tmp_path)}}}
+    asked = asked_for(recorded("one", AS_IT_IS, arms=arms), tmp_path / "out", sandbox=Sandbox.REQUIRE)
+    (entry,) = entries(asked, "n")
+    assert before.lacking(entry, [node("a"), node("b")], asked) is None
+    missing = before.lacking(entry, [node("a"), node("b", missing=(str(tmp_path),))], asked)
+    assert missing == f"DATA_PATH is {tmp_path}, which is not on node b: put it there, or give --env DATA_PATH=..."
+    small = before.lacking(entry, [node("a", cpus=0)], asked)
+    assert small is not None
+    assert small.startswith("A run asks for 1 CPU on one node")
+    none = before.lacking(entry, [node("a", no_sandbox="not permitted")], asked)
+    assert none == "No node can make a sandbox: not permitted."
+    assert "not permitted" in before.sandbox_notes([node("a", no_sandbox="not permitted")], asked)[0]
+    assert before.look([str(tmp_path), "/not/there"], try_sandbox=False).missing == {"/not/there"}
+
+
+def test_an_artifact_that_contradicts_the_claim(recorded: Made, tmp_path: Path) -> None:
+    folder = recorded("one", AS_IT_IS)
+    assert before.evaluation(entry_of(folder, tmp_path / "out"), Sandbox.NONE) is None
+    (folder / "final_model.int8.ptz").write_bytes(b"no artifact")
+    unpaid = before.evaluation(entry_of(folder, tmp_path / "out"), Sandbox.NONE)
+    assert isinstance(unpaid, before.Evaluated)
+    assert "--env DATA_PATH" in (unpaid.fault or "")
+    entry = entry_of(folder, tmp_path / "two", pairs=(f"DATA_PATH={tmp_path}", f"TOKENIZER_PATH={tmp_path}"))
+    assert callable(before.evaluation(entry, Sandbox.NONE))
+    assert before.contradiction(entry, before.Evaluated(value=1.2018)) is None
+    assert before.contradiction(entry, before.Evaluated(fault="why")) is None
+    assert "Training was not bought" in (before.contradiction(entry, before.Evaluated(value=1.21)) or "")
+
+
+# -- how it is shown -----------------------------------------------------------------------------------------------------
+
+
+def test_every_view_shows_the_same_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    interval = Interval(level=0.99, low=1.19, high=1.21)
+    rows = [
+        Row(
+            record="a<b>|[red]", claim_mean=1.2, claim_n=3, fresh_mean=1.201, fresh_n=3, interval=interval, hours=0.5,
+            answer=Answered(word=Word.HOLDS_UP, reason="It does."), state="over", check="supported",
+        ),
+        Row(record="b", answer=Answered(word=Word.NOT_YET, reason=""), state="waits", place=2),
+    ]  # fmt: skip
+    write(tmp_path, rows, "n0nce", "python -m orchestration.verify a b")
+    table = json.loads((tmp_path / "verify.json").read_text())
+    assert table["nonce"] == "n0nce"
+    documented = (ROOT / "docs" / "json.md").read_text()
+    assert not [key for key in (*table, *table["records"][0]) if f"`{key}`" not in documented]
+    assert [one["verdict"] for one in table["records"]] == ["holds up", "not yet"]
+    assert table["records"][0]["interval"] == {"level": 0.99, "low": 1.19, "high": 1.21}
+    assert "a&lt;b&gt;" in (tmp_path / "verify.html").read_text()
+    show(rows)
+    for text in ((tmp_path / "verify.md").read_text(), (tmp_path / "verify.html").read_text(), capsys.readouterr().out):
+        text = html.unescape(text).replace("\\", "")
+        for word in ("1.200000 (n 3)", "1.201000 (n 3)", "1.19000 to 1.21000", "holds up", "0.5 CPU-hours", "place 2"):
+            assert word in text
+
+
+def test_usage_errors(command: Callable[..., Any], recorded: Made, tmp_path: Path) -> None:
+    folder = recorded("one", AS_IT_IS)
+    for more, words in (
+        (("--env", "A"), "KEY=VALUE"),
+        (("--max-seeds", "2"), "3<=x<=30"),
+        (("--nonce", " "), "--nonce"),
+    ):
+        found = command("orchestration.verify", folder, "--output", tmp_path / "out", *more)
+        assert found.returncode == 2, found.stderr
+        assert words in found.stderr
+
+
+# -- whole verifications -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(private_ray: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster of a head on which nothing runs, and two nodes."""
+    for name, value in private_ray.items():
+        monkeypatch.setenv(name, value)
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            found.add_node(num_cpus=2)
+        found.environment = clean_environment() | private_ray | {"RAY_ADDRESS": found.address}
+        yield found
+    finally:
+        found.shutdown()
+
+
+@pytest.fixture
+def three(recorded: Made) -> list[Path]:
+    return [recorded("honest", AS_IT_IS), recorded("too-good", TOO_GOOD), recorded("broken", AS_IT_IS, BROKEN)]
+
+
+def start(records: list[Path], output: Path, environment: dict[str, str], log: Path, *more: str) -> Any:
+    words = [sys.executable, "-m", "orchestration.verify", *map(str, records), "--output", str(output), *more]
+    with open(log, "ab") as out:
+        return subprocess.Popen(words, env=environment, cwd=ROOT, stdout=out, stderr=out)
+
+
+def right(output: Path, log: str) -> None:
+    """Check the three answers, that no seed has two results, and that every view has the cost."""
+    table = json.loads((output / "verify.json").read_text())
+    rows = {row["record"]: row for row in table["records"]}
+    assert {name: row["verdict"] for name, row in rows.items()} == {
+        "honest": "holds up",
+        "too-good": "does not hold up",
+        "broken": "cannot tell",
+    }
+    assert "no_such_module_anywhere" in rows["broken"]["reason"]
+    assert rows["honest"]["fresh_n"] == rows["too-good"]["fresh_n"] == 3
+    assert rows["broken"]["fresh_n"] == 0
+    assert rows["too-good"]["fresh_mean"] > rows["too-good"]["interval"]["high"]
+    assert all(row["hours"] > 0 and row["place"] == 0 for row in rows.values())
+    for sweep in (output / "sweeps").iterdir():
+        events = [json.loads(line) for line in (sweep / "events.jsonl").read_text().splitlines()]
+        done = [event["seed"] for event in events if event["state"] in ("succeeded", "failed")]
+        assert len(done) == len(set(done)), sweep
+        assert not set(done) & set(AS_IT_IS)
+    assert f"Cost: {table['cost']}" in log
+    assert table["cost"] in (output / "verify.html").read_text()
+
+
+@pytest.mark.slow
+def test_three_records_on_two_nodes_killed_and_continued(cluster: Any, three: list[Path], tmp_path: Path) -> None:
+    output, log = tmp_path / "out", tmp_path / "log"
+    more = ("--env", "PAUSE=1", "--budget", "1")
+    process = start(three, output, cluster.environment, log, *more)
+    try:
+        until(lambda: any(b"succeeded" in one.read_bytes() for one in output.glob("sweeps/*/events.jsonl")), log=log)
+    finally:
+        process.kill()
+        process.wait()
+    before_it = (output / "sweeps" / "honest" / "events.jsonl").read_text().splitlines()
+    process = start(three, output, cluster.environment, log, *more)
+    try:
+        assert process.wait(300) == 1, log.read_text()
+    finally:
+        process.kill()
+    assert (output / "sweeps" / "honest" / "events.jsonl").read_text().splitlines()[: len(before_it)] == before_it
+    right(output, log.read_text())
