@@ -59,6 +59,8 @@ def hit(scene: Scene, fault: Fault, whole: set[int], resume: Callable[[], None])
     """
 
     def training() -> int | None:
+        if scene.driver.poll() is not None:
+            raise LostError(f"the sweep exited with {scene.driver.poll()} before its fault")
         for seed in sorted(whole):
             attempts = (scene.sweep / "candidate" / f"seed-{seed}").glob("attempt-*")
             scene.attempt = max(attempts, key=lambda path: path.name, default=scene.sweep)

@@ -171,6 +171,7 @@ def _run_on_ray(driver: Driver, token: str | None) -> None:
         """Exit with the code of a sweep that is not complete, before Ray exits with that of a verdict."""
         code = EXIT_RUN_FAILED
         try:
+            driver.disk.hurry()
             driver.abandon("Ray's head no longer answers")
             why = "Error: Ray's head no longer answers; its workers will end, too."
             code = not_complete(driver.directory, driver.care, why)

@@ -64,6 +64,8 @@ class Watchdog:
                 before, end = _before(file, self._size), _before(file, size)  # a log that was cut grows again
         except FileNotFoundError:
             return f"{self._log} was taken away while the run wrote it"
+        except OSError:  # a file system that is away for a while; if it stays away, the log does not grow
+            return None
         if size < self._size:
             return f"{self._log} was cut from {self._size} to {size} bytes while the run wrote it"
         if before != self._end:
@@ -94,6 +96,9 @@ def dump_stacks(pid: int, path: Path) -> bool:
             continue
         if dump.returncode == 0:
             found.append(dump.stdout)
-    if found:
-        write_whole(path, b"\n".join(found))
+    try:
+        if found:
+            write_whole(path, b"\n".join(found))
+    except OSError:  # a full disk, which may be the very reason
+        return False
     return bool(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -62,6 +63,20 @@ def test_a_log_that_is_too_long_to_be_read_ends_its_run_as_failed(log: Path, mon
     append(log, "x")
     expected = Outcome(state="failed", reason="its log grew beyond 64 MiB, which is not read: print less")
     assert watchdog.fault() == watchdog.fault_at_the_end() == expected
+
+
+def test_a_log_that_cannot_be_read_for_a_while_is_no_fault(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watchdog = Watchdog(log, 60, 60)
+    assert watchdog.fault() is None
+
+    def away(*arguments: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.open", away)
+        assert watchdog.fault() is None
+    append(log, "step:3\n")
+    assert watchdog.fault() is None
 
 
 @pytest.mark.parametrize("grown", ["", "step:3\nstep:4\nstep:5\n"], ids=["shorter", "longer again"])
