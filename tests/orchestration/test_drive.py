@@ -171,7 +171,8 @@ def test_what_runs_when_the_head_hangs_gets_a_named_state_and_nothing_follows(
 
     threading.Thread(target=watch).start()
     assert written.wait(60)
-    late = threading.Thread(target=driver.ended, args=(order, "A", write(order, "succeeded")), daemon=True)
+    another = driver.orders.of(driver.jobs["candidate", 2], 1)
+    late = threading.Thread(target=driver.started, args=(another, "A"), daemon=True)
     late.start()
     late.join(0.2)
     events = [json.loads(line) for line in driver.journal.path.read_text().splitlines()]
@@ -264,7 +265,7 @@ def test_a_sweep_that_was_handed_over_without_its_journal_is_read_from_its_files
 
 def test_without_gpus_a_run_sees_none(driver: Any) -> None:
     assert order_of(driver).env == {"CUDA_VISIBLE_DEVICES": ""}
-    driver.size = Size(gpus=8, cpus=8)
+    driver.orders.size = Size(gpus=8, cpus=8)
     assert order_of(driver).env == {}
 
 

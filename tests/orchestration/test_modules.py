@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 Run = Callable[..., subprocess.CompletedProcess[str]]
 COMMANDS = {
     "analysis": ("significance", "audit", "leaderboard", "logs", "action"),
-    "orchestration": ("sweep", "record"),
+    "orchestration": ("sweep", "record", "verify"),
 }
 # what `python -m` does: it sets argv[0] to "-m" while it looks for the module; each module in a process that has loaded nothing
 TRY = """
