@@ -176,6 +176,8 @@ class Nodes(Local):
     def heal(self) -> None:
         """Restore the head and the number of nodes."""
         head = self.cluster.head_node
+        if head is not None:
+            _end_if_stopped(head.all_processes["gcs_server"][0].process)
         if head is None or not head.any_processes_alive() or head.dead_processes():
             self.stop()
             self.begin()
@@ -184,6 +186,14 @@ class Nodes(Local):
                 self.cluster.remove_node(node, allow_graceful=False)
         while len(self.cluster.worker_nodes) < 2:
             self.cluster.add_node(num_cpus=2)
+
+
+def _end_if_stopped(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that a fault has stopped, so that it counts as dead."""
+    with contextlib.suppress(OSError):
+        if Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T":
+            process.kill()
+            process.wait()
 
 
 class Jobs(Local):

@@ -185,7 +185,7 @@ def _run_on_ray(driver: Driver, token: str | None) -> None:
     with cluster(head_gone, dashboard=driver.care.dashboard) as found:
         if driver.care.dashboard:
             click.echo(where_dashboard(found.dashboard, token))
-        pool_of = partial(Pool, driver.size, wait_s=60 * driver.care.wait_for_nodes, cause=found.cause)
+        pool_of = partial(Pool, driver.size, wait_s=60 * driver.care.wait_for_nodes, causes=found.causes)
         driver.pool = pool_of(driver)
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or not nohup:

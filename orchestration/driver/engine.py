@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestration.driver.dealing import Listener, Queue, Size
 from orchestration.driver.start.connect import EngineError
-from orchestration.driver.start.logs import Cause, cause_in
+from orchestration.driver.start.logs import Look, cause_in
 from orchestration.worker.order import BEAT_S, Alive, Ended, Message, RunOrder, Waits
 from orchestration.worker.run import execute
 
@@ -35,14 +35,15 @@ UNBEGUN_S = 10.0  # a run whose worker has not begun by then is lost if Ray's lo
 class _Busy:
     """A run on a node.
 
-    heard: when its worker spoke last or, before it has begun, when the node got it. ended: how it said that the run ended,
-    until it is gone. dead_since: when its node died.
+    cause: what Ray's logs say since the node got it. heard: when its worker spoke last or, before that, when the node got it.
+    ended: how it said that the run ended, until it is gone. dead_since: when its node died.
     """
 
     order: RunOrder
     group: PlacementGroup
     node: str
-    heard: float
+    cause: Look
+    heard: float = field(default_factory=time.monotonic)
     begun: bool = False
     ended: Ended | None = None
     dead_since: float | None = None
@@ -59,7 +60,7 @@ class _Asked:
 class Pool:
     """Runs on their way through the cluster: `submit` them, then `poll` until each has ended.
 
-    cause: says what keeps a node from starting a worker. work: what makes a run: `execute`, except in a benchmark of the pool.
+    causes: a look at what keeps a node from starting a worker, from now on. work: what makes a run: `execute`, except in a benchmark of the pool.
     begun: how many runs have had a word from their worker.
     """
 
@@ -69,16 +70,15 @@ class Pool:
         listener: Listener,
         *,
         wait_s: float = 0.0,
-        cause: Callable[[str], Cause | None] = lambda node: None,
+        causes: Callable[[str], Look] = lambda node: lambda: None,
         work: Callable[[RunOrder, str], Iterator[Message]] = execute,
     ) -> None:
-        self._size, self._listener, self._wait_s, self._cause = size, listener, wait_s, cause
-        self.begun = 0
+        self._size, self._listener, self._wait_s, self._causes = size, listener, wait_s, causes
         self._queue = Queue()
         self._asked: dict[Any, _Asked] = {}
         self._busy: dict[Any, _Busy] = {}
         self._idle_since = time.monotonic()
-        self._told = self._looked = 0.0
+        self.begun, self._told, self._looked = 0, 0.0, 0.0
         self._alive: set[str] = set()  # nodes, when last looked
         tags = ("sweep", "arm", "seed")
         self._step = Gauge("seedproof_step", "The last step that a run has logged.", tags)
@@ -174,10 +174,10 @@ class Pool:
         if busy.dead_since is not None and now - busy.dead_since >= SILENT_S:
             return _lost("its node went away")
         silent = now - busy.heard
-        if not busy.begun and silent > UNBEGUN_S and (cause := self._cause(busy.node)):
+        if not busy.begun and silent > UNBEGUN_S and (cause := busy.cause()):
             return _lost(cause.sentence, cause.kind)
-        if silent <= max(3 * BEAT_S, busy.order.stall_timeout_s - BEAT_S):  # so that it ends within the stall time-out
-            return None
+        if silent <= max(3 * BEAT_S, busy.order.stall_timeout_s - BEAT_S):
+            return None  # beyond that it ends within the stall time-out
         if busy.begun:
             return _lost(f"its Ray worker has said nothing for {silent:.0f} s")
         return _lost(
@@ -248,9 +248,9 @@ class Pool:
             remove_placement_group(group)
             return
         strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
-        name = f"{order.sweep_directory.name} {order.name}"
+        name, cause = f"{order.sweep_directory.name} {order.name}", self._causes(node)
         generator = self._task.options(scheduling_strategy=strategy, name=name).remote(order)
-        self._busy[generator] = _Busy(order=order, group=group, node=node, heard=time.monotonic())
+        self._busy[generator] = _Busy(order=order, group=group, node=node, cause=cause)
         self._listener.started(order, node)
 
     def _hear(self, generator: Any) -> None:
@@ -280,7 +280,7 @@ class Pool:
 
     def _broken(self, busy: _Busy, why: str, error: Exception) -> Ended:
         """Return the end of a run whose task broke; with the cause, where that kept it from beginning."""
-        cause = None if busy.begun else cause_in(str(error), "Ray says") or self._cause(busy.node)
+        cause = None if busy.begun else cause_in(str(error), "Ray says") or busy.cause()
         return _lost(f"{why}: {cause.sentence}", cause.kind) if cause else _lost(why)
 
     def _over(self, generator: Any, otherwise: Ended, *, fit: bool = False) -> None:

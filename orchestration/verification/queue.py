@@ -19,7 +19,7 @@ from orchestration.verification.rerun import Rerun, Spent, fresh_of, spent_of
 
 if TYPE_CHECKING:
     from orchestration.driver.nodes import Answered
-    from orchestration.driver.start.logs import Cause
+    from orchestration.driver.start.logs import Look
 
 HOUR_S = 3600.0
 NOTHING = Spent(all_s=0.0, done_s=(), running_s=())
@@ -55,13 +55,13 @@ class Place:
 
 
 class Queue:
-    """The records in the order in which they were named. nodes, cause: what the cluster is, and says, once it is known."""
+    """The records in the order in which they were named. nodes, causes: what the cluster is, and says, once it is known."""
 
     def __init__(self, entries: Sequence[Entry], asked: Asked) -> None:
         self.places = [Place(entry=entry) for entry in entries]
         self.asked = asked
         self.nodes: Sequence[Answered] = ()
-        self.cause: Callable[[str], Cause | None] = lambda node: None
+        self.causes: Callable[[str], Look] = lambda node: lambda: None
         for place in self.places:
             if place.entry.fault is not None:
                 place.close(Answer(word=Word.CANNOT_TELL, reason=f"It was not run: {place.entry.fault}"))
@@ -136,7 +136,7 @@ class Queue:
                 rerun.lock.release()
                 self.finish(place, None)
                 return
-            rerun.pool = Pool(rerun.size, rerun, cause=self.cause)
+            rerun.pool = Pool(rerun.size, rerun, causes=self.causes)
             place.rerun = rerun
             rerun.submit_due()
 

@@ -84,7 +84,7 @@ class Service:
         click.echo("Starting Ray.")
         try:
             with cluster(self.head_gone) as found:
-                self.queue.cause = found.cause
+                self.queue.causes = found.causes
                 try:
                     end_on_signals()
                     self.prepare()

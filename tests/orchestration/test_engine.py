@@ -339,7 +339,8 @@ def silent_pool(fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch, s
         return ready, rest + held
 
     monkeypatch.setattr(ray, "wait", quiet)
-    pool = engine.Pool(CPU, heard, cause=lambda node: Cause(kind="memory", sentence="the node is full"))
+    full = Cause(kind="memory", sentence="the node is full")
+    pool = engine.Pool(CPU, heard, causes=lambda node: lambda: full)
     monkeypatch.setattr(heard, "ended", lambda order, node, end: heard.ends.append(end))
     pool.submit(orders(1)[0])
     until(lambda: pool._busy or pool.poll(), within_s=60)
@@ -394,7 +395,7 @@ def test_a_worker_that_never_begins_is_lost_without_a_cause_too(
     fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = silent_pool(fake, monkeypatch, [])
-    monkeypatch.setattr(scene.pool, "_cause", lambda node: None)
+    scene.busy.cause = lambda: None
     scene.busy.heard -= engine.UNBEGUN_S + 1
     scene.pool.poll()
     assert scene.heard.ends == []

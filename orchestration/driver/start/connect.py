@@ -18,7 +18,7 @@ from ray._private import worker
 from analysis.untrusted.refusal import SeedproofError
 from orchestration.driver.head import watch_head
 from orchestration.driver.start.address import ANSWER_S, no_ray, refusal
-from orchestration.driver.start.logs import Cause, RayLogs, cause_in
+from orchestration.driver.start.logs import Look, RayLogs, cause_in
 from orchestration.driver.start.place import Place, place
 
 ASK_S = 5.0
@@ -39,13 +39,13 @@ class Cluster:
     logs: of the nodes on this machine. here: its address. dashboard: where Ray's dashboard is, None where there is none.
     """
 
-    logs: RayLogs
+    logs: Path
     here: str
     dashboard: str | None
 
-    def cause(self, node: str) -> Cause | None:
-        """Return what keeps a node from starting a worker, as far as its logs are on this machine and say it."""
-        return self.logs.cause() if self.is_here(node) else None
+    def causes(self, node: str) -> Look:
+        """Return a look at what keeps a node from starting a worker from now on, as far as its logs are here and say it."""
+        return RayLogs(self.logs).cause if self.is_here(node) else lambda: None
 
     def is_here(self, node: str) -> bool:
         return any(one["NodeID"] == node and one["NodeManagerAddress"] == self.here for one in ray.nodes())
@@ -75,7 +75,7 @@ def cluster(head_gone: Callable[[], None], *, dashboard: bool = False) -> Iterat
         threading.Thread(target=watch_head, args=(_answers, head_gone, over), daemon=True).start()
         node = worker._global_node
         logs = Path(node.get_session_dir_path()) / "logs" if node is not None else NOWHERE
-        yield Cluster(logs=RayLogs(logs), here=ray.util.get_node_ip_address(), dashboard=url)
+        yield Cluster(logs=logs, here=ray.util.get_node_ip_address(), dashboard=url)
 
 
 def _trouble_of(address: str) -> str | None:

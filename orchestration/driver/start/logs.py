@@ -6,7 +6,7 @@ Ray itself says nothing of it: it tries again for ever, and the task waits.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ class Cause:
     kind: str
     sentence: str
 
+
+Look = Callable[[], Cause | None]
 
 # (kind, what a line says, the cause, what to do); the first that fits counts, so what is more exact comes first. In a cause
 # or a cure, {0} is the first group.
@@ -109,7 +111,7 @@ def cause_in(text: str, where: str) -> Cause | None:
 
 
 class RayLogs:
-    """The logs of one session, as far as they have grown since they were looked at first."""
+    """The logs of one session, as far as they have grown since this was made."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -121,10 +123,6 @@ class RayLogs:
         found = [cause for path, text in texts.items() if (cause := cause_in(text, path.name))]
         kinds = [kind for kind, *_ in PATTERNS]
         return min(found, key=lambda cause: kinds.index(cause.kind), default=None)
-
-    def seen(self) -> None:
-        """Leave aside what is there now: it has been told."""
-        self._from = self._sizes()
 
     def _sizes(self) -> Mapping[Path, int]:
         return {path: path.stat().st_size for pattern in FILES for path in self.folder.glob(pattern) if path.is_file()}
