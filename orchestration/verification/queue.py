@@ -179,7 +179,8 @@ class Queue:
         click.echo(printable(f"{place.entry.name}: {answer.word}. {answer.reason}"))
 
     def stop(self) -> None:
-        """End all runs; the same command continues them."""
+        """End all runs; the same command continues them. From now on nothing is expected."""
+        self.nodes = ()
         for place in self.active:
             if place.rerun is not None:
                 self.end(place.rerun, "the verification was stopped")

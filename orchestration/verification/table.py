@@ -74,7 +74,7 @@ class Row:
 
     @property
     def _queue(self) -> str:
-        end = f", ends about {self.expected_end:%H:%M}" if self.expected_end is not None else ""
+        end = f", ends about {self.expected_end:%Y-%m-%d %H:%M} UTC" if self.expected_end is not None else ""
         return f" (place {self.place}{end})" if self.place else ""
 
     def table(self) -> dict[str, object]:
@@ -182,6 +182,6 @@ def show(rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(*row.cells().values())
     console.print(table)
-    for row in rows:
+    for row in (row for row in rows if row.sentence()):
         console.print(f"\n{printable(row.record)}: {row.answer.word}. {row.sentence()}", soft_wrap=True)
     console.print(f"\nCost: {total(rows)}.")
