@@ -181,5 +181,6 @@ OF_THE_FILES = {
         inject=lambda scene: kill(scene.ranks()[0], number=signal.SIGRTMIN),
         word="SIGKILL",
         after=remade,
+        finding="attempts-remade",
     ),
 }
