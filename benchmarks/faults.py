@@ -30,7 +30,7 @@ from typing import Any
 
 from benchmarks.fault_disks import OF_THE_FILES
 from benchmarks.fault_kinds import FAULTS, STALL_S, Fault, Scene, kill
-from benchmarks.fault_places import ROOT, SCRIPT, Jobs, Local, Nodes, Small, Stored, processes, wait_for
+from benchmarks.fault_places import SCRIPT, Jobs, Local, Nodes, Small, Stored, processes, wait_for
 from benchmarks.table import publish
 
 KINDS = FAULTS | OF_THE_FILES
@@ -142,11 +142,9 @@ def sweep(place: Any, folder: Path, faults: list[Fault]) -> Iterator[Trial]:
             raise
     if faults[0].ends is None:
         account(scene, ledger, code)
-        for finding in {fault.finding for fault in faults} - {""}:
-            check = [sys.executable, "-m", "analysis.significance", "check", str(folder)]
-            found = subprocess.run(check, env=place.environment, cwd=ROOT, capture_output=True, text=True, check=False)
-            if finding not in found.stdout:
-                raise LostError(f"`check` does not find {finding}: {found.stdout}{found.stderr}")
+        for at_end in {fault.at_end for fault in faults}:
+            if trouble := at_end(scene):
+                raise LostError(trouble)
 
 
 def account(scene: Scene, ledger: Path, code: int) -> None:
