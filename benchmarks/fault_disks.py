@@ -93,27 +93,42 @@ def long_log(scene: Scene) -> str:
     return f"the log has {size} bytes" if size > LIMIT + 1 else ""
 
 
-def run_by_a_second_user(scene: Scene) -> str:
-    """Let another user run a sweep of the same name at the same storage, then kill a rank; return what that changed."""
-    there = scene.place.storage / scene.sweep.name
+def second_user(scene: Scene) -> str:
+    """Let another user run a sweep of the same name at the same storage; return what that changed."""
+    there, other = scene.place.storage / scene.sweep.name, scene.place.folder / "other" / scene.sweep.name
+    shutil.rmtree(other, ignore_errors=True)
     before = (there / "plan.json").read_bytes()
-    other = scene.place.folder / f"user-{scene.attempt.parent.name}" / scene.sweep.name
     words = ["run", "--script", str(scene.place.folder / "train.py"), "--sota", "1.3", "--seeds", "1,2,3"]
-    found = subprocess.run(
-        [sys.executable, "-m", "orchestration.sweep", *words, "--output", str(other), *scene.place.options],
+    found = command(scene, "orchestration.sweep", *words, "--output", str(other), *scene.place.options)
+    driver = json.loads((scene.sweep / "sweep.lock").read_text())["driver"]
+    if found.returncode != 2 or "Traceback" in found.stderr:
+        return f"the second user's sweep exited with {found.returncode}: {found.stderr[-500:]}"
+    same = (there / "plan.json").read_bytes() == before
+    same &= json.loads((there / "sweep.lock").read_text())["driver"] == driver
+    return "" if same else "the second user changed the storage"
+
+
+def run_by_a_second_user(scene: Scene) -> str:
+    trouble = second_user(scene)
+    kill(scene.ranks()[-1])
+    return trouble
+
+
+def lacks(scene: Scene, finding: str) -> str:
+    """Return what `check` says of the sweep if it does not find this."""
+    found = command(scene, "analysis.significance", "check", str(scene.sweep))
+    return "" if finding in found.stdout else f"`check` does not find {finding}: {found.stdout}{found.stderr}"
+
+
+def command(scene: Scene, module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
         env=scene.place.environment,
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    driver = json.loads((scene.sweep / "sweep.lock").read_text())["driver"]
-    kill(scene.ranks()[-1])
-    if found.returncode != 2 or "Traceback" in found.stderr:
-        return f"the second user's sweep exited with {found.returncode}: {found.stderr[-500:]}"
-    same = (there / "plan.json").read_bytes() == before
-    same &= json.loads((there / "sweep.lock").read_text())["driver"] == driver
-    return "" if same else "the second user changed the storage"
 
 
 def remade(scene: Scene) -> str:
@@ -172,6 +187,7 @@ OF_THE_FILES = {
         name="second user's sweep at its storage",
         place=Stored,
         inject=run_by_a_second_user,
+        at_end=second_user,
         word="SIGKILL",
         rounds=0.5,
     ),
@@ -181,5 +197,6 @@ OF_THE_FILES = {
         inject=lambda scene: kill(scene.ranks()[0], number=signal.SIGRTMIN),
         word="SIGKILL",
         after=remade,
+        at_end=lambda scene: lacks(scene, "attempts-remade"),
     ),
 }

@@ -129,6 +129,7 @@ class Fault:
     - states: what the attempt's state may become. word: must be in its reason.
     - heal: undoes the fault, once its processes are gone.
     - after: returns what is not as it should be once the attempt has ended.
+    - at_end: returns the same once the sweep has ended.
     - ends: the exit code of a sweep that the fault ends; it gets a sweep of its own.
     - rounds: the share of the rounds asked for. within_s: when all processes must be gone.
     """
@@ -138,6 +139,7 @@ class Fault:
     inject: Callable[[Scene], Any]
     heal: Callable[[Scene], None] = lambda scene: None
     after: Callable[[Scene], str] = lambda scene: ""
+    at_end: Callable[[Scene], str] = lambda scene: ""
     ends: int | None = None
     states: tuple[str, ...] = ("lost",)
     word: str = ""

@@ -142,6 +142,9 @@ def sweep(place: Any, folder: Path, faults: list[Fault]) -> Iterator[Trial]:
             raise
     if faults[0].ends is None:
         account(scene, ledger, code)
+        for at_end in {fault.at_end for fault in faults}:
+            if trouble := at_end(scene):
+                raise LostError(trouble)
 
 
 def account(scene: Scene, ledger: Path, code: int) -> None:

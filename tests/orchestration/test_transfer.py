@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import pickle
@@ -15,7 +16,10 @@ import pytest
 
 from analysis.sweepdir.code import digests_of
 from analysis.sweepdir.manifest import RunManifest
+from orchestration.disk import patient
+from orchestration.disk.digests import completed
 from orchestration.disk.patient import Disk
+from orchestration.worker import transfer
 from orchestration.worker.order import Began, Ended, Message, Part, RunOrder
 from orchestration.worker.run import execute
 from orchestration.worker.transfer import CHUNK_BYTES, Inbox, Outbox, scratch, shares
@@ -63,9 +67,9 @@ class Brought:
         return [(one.name, one.first) for one in self.messages if isinstance(one, Part)]
 
 
-def disk_at(folder: Path) -> Disk:
+def disk_at(folder: Path, wait_s: float = 0.0) -> Disk:
     (folder / "plan.json").touch()
-    return Disk(folder, 0.0, print)
+    return Disk(folder, wait_s, print)
 
 
 def bring_over(order: RunOrder) -> Brought:
@@ -131,8 +135,8 @@ def filled(folder: Path, log: bytes) -> dict[str, Any]:
     return {"reason": None, "host": "far", "files": digests, "ended": "now", "exit_code": 0}
 
 
-def inbox_at(folder: Path, began: RunManifest) -> Inbox:
-    return Inbox(make_order(folder.parent, folder=folder), began, disk_at(folder.parent))
+def inbox_at(folder: Path, began: RunManifest, wait_s: float = 0.0) -> Inbox:
+    return Inbox(make_order(folder.parent, folder=folder), began, disk_at(folder.parent, wait_s))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +177,56 @@ def test_what_the_script_wrote_as_run_json_decides_nothing(tmp_path: Path) -> No
         inbox.take(part)
     (tmp_path / "here" / "run.json").write_text('{"state": "stopped"}')
     assert inbox.close(manifest("succeeded", **table)).state == "succeeded"
+
+
+def test_nothing_of_a_log_is_sent_that_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "MOST_LOG_BYTES", 10)
+    log, outbox = tmp_path / "train.log", Outbox(tmp_path)
+    log.write_bytes(b"12345")
+    assert [part.content for part in outbox.log()] == [b"12345"]
+    log.write_bytes(b"x" * 2**20)
+    assert [part.content for part in outbox.log()] == [b"xxxxx"]
+    assert list(outbox.log()) == []
+
+
+def test_a_large_file_is_hashed_while_it_is_sent(tmp_path: Path) -> None:
+    table = filled(tmp_path / "there", WHOLE)
+    known = {name: entry["sha256"] for name, entry in table["files"].items()}
+    table["files"]["weights.bin"] |= {"sha256": None}
+    table["unknown"] = {"files.weights.bin.sha256": "later"}
+    inbox = inbox_at(tmp_path / "here", manifest(**table))
+    sending = Outbox(tmp_path / "there").files(table["files"])
+    try:
+        while True:
+            inbox.take(next(sending))
+    except StopIteration as end:
+        digests = end.value
+    assert digests == {"weights.bin": known["weights.bin"]}
+    found = inbox.close(manifest("succeeded", **completed(table, digests)))
+    assert found.state == "succeeded"
+    assert found.part("files")["weights.bin"]["sha256"] == known["weights.bin"]
+    assert found.part("unknown") == {}
+
+
+def test_a_part_that_a_full_disk_took_half_of_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patient, "RETRY_S", 0.01)
+    table = filled(tmp_path / "there", WHOLE)
+    inbox = inbox_at(tmp_path / "here", manifest(**table), wait_s=60.0)
+    put, tries = inbox._put, []
+
+    def half(path: Path, position: int, content: bytes) -> None:
+        tries.append(path)
+        if len(tries) % 2:
+            put(path, position, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(path, position, content)
+
+    monkeypatch.setattr(inbox, "_put", half)
+    for part in Outbox(tmp_path / "there").files(table["files"]):
+        inbox.take(part)
+    assert inbox.close(manifest("succeeded", **table)).state == "succeeded"
+    for name in table["files"]:
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "run.json", "a/../../x", ""])
