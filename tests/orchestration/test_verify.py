@@ -383,6 +383,22 @@ def test_a_record_in_use_does_not_stop_the_queue(
     assert "is in use" in rows[0].answer.reason
 
 
+def test_an_answer_does_not_rest_on_a_journal_that_was_edited(
+    recorded: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = queue_of(recorded, tmp_path, None)
+    journal = tmp_path / "out" / "sweeps" / "one" / "events.jsonl"
+
+    def value(seed: int) -> float:
+        if journal.read_text().count("succeeded") == 2:  # the last run that is needed
+            journal.write_text(journal.read_text().replace("1.2", "1.1"))
+        return near(1.2)(seed)
+
+    (row,) = finished(queue, {"one": value}, monkeypatch)
+    assert row.answer.word == Word.CANNOT_TELL
+    assert str(journal) in row.answer.reason
+
+
 # -- before training is bought -------------------------------------------------------------------------------------------
 
 
