@@ -166,9 +166,12 @@ class Queue:
 
     def finish(self, place: Place, over: str | None) -> None:
         """End a record: stop its runs, and say what its fresh runs say. over: why there are no more, where a look is missing."""
-        if place.rerun is not None:
-            self.end(place.rerun, place.rerun.looks.why if over is None else over)
+        rerun = place.rerun
+        if rerun is not None:
+            self.end(rerun, rerun.looks.why if over is None else over)
         try:
+            if rerun is not None:
+                rerun.journal.check_content()  # the answer rests on it
             self.read(place, over or "Its runs are over")
         except (SeedproofError, OSError) as error:
             place.close(Answer(word=Word.CANNOT_TELL, reason=str(error)))

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -25,13 +26,14 @@ from analysis.untrusted.refusal import UsageError
 from analysis.verdict.verdict import Answer
 from orchestration import record as record_command
 from orchestration.disk.lock import Lock
-from orchestration.verification import before
+from orchestration.verification import before, service
 from orchestration.verification.answer import Answer as Answered
 from orchestration.verification.answer import Fresh, Interval, Word, answer_of, interval_of
 from orchestration.verification.planning import Asked, Entry, entries, nonce_of
 from orchestration.verification.queue import Queue
 from orchestration.verification.recorded import Claim
 from orchestration.verification.rerun import spent_of
+from orchestration.verification.service import Service
 from orchestration.verification.table import Row, rows_of, show, write
 from orchestration.worker.manifest import begin, finish
 from orchestration.worker.order import Ended, Sandbox
@@ -381,6 +383,22 @@ def test_a_record_in_use_does_not_stop_the_queue(
     assert "is in use" in rows[0].answer.reason
 
 
+def test_an_answer_does_not_rest_on_a_journal_that_was_edited(
+    recorded: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = queue_of(recorded, tmp_path, None)
+    journal = tmp_path / "out" / "sweeps" / "one" / "events.jsonl"
+
+    def value(seed: int) -> float:
+        if journal.read_text().count("succeeded") == 2:  # the last run that is needed
+            journal.write_text(journal.read_text().replace("1.2", "1.1"))
+        return near(1.2)(seed)
+
+    (row,) = finished(queue, {"one": value}, monkeypatch)
+    assert row.answer.word == Word.CANNOT_TELL
+    assert str(journal) in row.answer.reason
+
+
 # -- before training is bought -------------------------------------------------------------------------------------------
 
 
@@ -419,6 +437,84 @@ def test_an_artifact_that_contradicts_the_claim(recorded: Made, tmp_path: Path) 
     assert before.contradiction(entry, before.Evaluated(value=1.2018)) is None
     assert before.contradiction(entry, before.Evaluated(fault="why")) is None
     assert "Training was not bought" in (before.contradiction(entry, before.Evaluated(value=1.21)) or "")
+
+
+def test_an_evaluation_is_read_and_confined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(words: list[str], **more: Any) -> Any:
+        asked.append(words)
+        return SimpleNamespace(stdout="evaluated val_loss:2.5 val_bpb:1.25\n", stderr="", returncode=0)
+
+    monkeypatch.setattr(before.subprocess, "run", run)
+    monkeypatch.setattr(before.sandbox, "fault", lambda: None)
+    env = {"DATA_PATH": "/data", "TOKENIZER_PATH": "/tokens"}
+    assert before.evaluate(b"x", env, "val_bpb", Sandbox.NONE).value == 1.25
+    assert before.evaluate(b"x", env, "val_loss", Sandbox.REQUIRE).value == 2.5
+    assert [any("sandbox.py" in word for word in words) for words in asked] == [False, True]
+    monkeypatch.setattr(before.sandbox, "fault", lambda: "not permitted")
+    assert before.evaluate(b"x", env, "val_bpb", Sandbox.AUTO).value == 1.25
+    assert (
+        before.evaluate(b"x", env, "val_bpb", Sandbox.REQUIRE).fault == "this node can make no sandbox: not permitted"
+    )
+    assert len(asked) == 3
+    failed = SimpleNamespace(stdout="", stderr="Traceback\nSettingsError: no artifact\n", returncode=1)
+    monkeypatch.setattr(before.subprocess, "run", lambda *words, **more: failed)
+    assert before.evaluate(b"x", env, "val_bpb", Sandbox.NONE).fault == "SettingsError: no artifact"
+
+
+def served(records: list[Path], output: Path, monkeypatch: pytest.MonkeyPatch, scores: float | None = None) -> Service:
+    """A verification on a stand-in for Ray: two nodes, runs near 1.2, and artifacts that score so."""
+
+    @contextmanager
+    def cluster(head_gone: Any) -> Iterator[Any]:
+        yield SimpleNamespace(cause=lambda name: None)
+
+    def pool(size: Any, listener: Any, **more: Any) -> Room:
+        return Room(listener, near(1.2))
+
+    nodes = SimpleNamespace(
+        ask_nodes=lambda question: [node("a"), node("b")],
+        ask=lambda question, size, within_s: before.Evaluated(value=scores),
+    )
+    for name, stand_in in (("engine", SimpleNamespace(Pool=pool)), ("nodes", nodes)):
+        monkeypatch.setitem(sys.modules, f"orchestration.driver.{name}", stand_in)
+    monkeypatch.setitem(sys.modules, "orchestration.driver.start.connect", SimpleNamespace(cluster=cluster))
+    monkeypatch.setattr(service, "prepare_ray", lambda: None)
+    monkeypatch.setattr(service, "end_on_signals", lambda: None)
+    return Service(Asked(records=records, output=output), nonce_of(output, "n"), "again")
+
+
+@pytest.mark.parametrize(("claimed", "code"), [(AS_IT_IS, 0), (TOO_GOOD, 1)], ids=["holds up", "does not"])
+def test_the_exit_code_says_whether_every_claim_holds_up(
+    recorded: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claimed: dict[int, float], code: int
+) -> None:
+    assert served([recorded("one", claimed)], tmp_path / "out", monkeypatch).run() == code
+
+
+def test_what_cannot_be_rerun_is_told_without_ray(command: Callable[..., Any], recorded: Made, tmp_path: Path) -> None:
+    arms = {"candidate": {"env": {"DATA_PATH": "/far/away"}}}
+    found = command("orchestration.verify", recorded("one", AS_IT_IS, arms=arms), "--output", tmp_path / "out")
+    assert found.returncode == 3, found.stderr
+    assert "Starting Ray" not in found.stdout
+    (row,) = json.loads((tmp_path / "out" / "verify.json").read_text())["records"]
+    assert row["verdict"] == "cannot tell"
+    assert "DATA_PATH is /far/away" in row["reason"]
+
+
+def test_training_is_not_bought_against_an_artifact_that_contradicts(
+    recorded: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = {"candidate": {"env": {"DATA_PATH": str(tmp_path), "TOKENIZER_PATH": str(tmp_path)}}}
+    folder = recorded("one", AS_IT_IS, arms=arms)
+    (folder / "final_model.int8.ptz").write_bytes(b"an artifact")
+    assert served([folder], tmp_path / "bad", monkeypatch, scores=1.3).run() == 1
+    assert not list((tmp_path / "bad" / "sweeps").glob("*/candidate"))
+    good = served([folder], tmp_path / "good", monkeypatch, scores=1.2)
+    assert good.run() == 0
+    (row,) = json.loads((tmp_path / "good" / "verify.json").read_text())["records"]
+    assert row["artifact"] == "scores 1.200000"
+    assert row["fresh_n"] == 3
 
 
 # -- how it is shown -----------------------------------------------------------------------------------------------------
