@@ -171,6 +171,7 @@ class Queue:
             self.end(rerun, rerun.looks.why if over is None else over)
         try:
             if rerun is not None:
+                rerun.digests.wait()
                 rerun.journal.check_content()  # the answer rests on it
             self.read(place, over or "Its runs are over")
         except (SeedproofError, OSError) as error:
@@ -186,10 +187,18 @@ class Queue:
         self.nodes = ()
         for place in self.active:
             if place.rerun is not None:
+                place.rerun.disk.hurry()
                 self.end(place.rerun, "the verification was stopped")
                 with suppress(SeedproofError, OSError):
                     self.read(place, None)
             place.rerun = None
+
+    def abandon(self) -> None:
+        """Write how the runs ended, from another thread, when calls of Ray may hang. The caller ends the process then."""
+        for place in self.active:
+            if place.rerun is not None:
+                place.rerun.disk.hurry()
+                place.rerun.abandon("Ray's head no longer answers")
 
     def end(self, rerun: Rerun, why: str) -> None:
         """Stop a record's runs and give its sweep back; a disk that is full does not keep that from happening."""

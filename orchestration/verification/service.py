@@ -132,11 +132,13 @@ class Service:
 
     def head_gone(self) -> None:
         """End at once, before Ray ends this process with another exit code."""
-        click.echo(
-            f"Error: Ray's head no longer answers; its workers will end, too. Go on with: {self.command}", err=True
-        )
-        sys.stdout.flush()
-        os._exit(EXIT_CANNOT_TELL)
+        try:
+            self.queue.abandon()
+            why = "Error: Ray's head no longer answers; its workers will end, too."
+            click.echo(f"{why} Go on with: {self.command}", err=True)
+            sys.stdout.flush()
+        finally:
+            os._exit(EXIT_CANNOT_TELL)
 
     def write(self) -> None:
         """Write the table where an answer or a number of results has changed, and every WRITE_S."""

@@ -383,6 +383,33 @@ def test_a_record_in_use_does_not_stop_the_queue(
     assert "is in use" in rows[0].answer.reason
 
 
+def test_a_head_that_is_gone_leaves_named_states(
+    recorded: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin_all(room: Room) -> None:
+        for order in room.queue:
+            room.listener.started(order, "node")
+
+    def pool(size: Any, listener: Any, **more: Any) -> Room:
+        return Room(listener, near(1.2))
+
+    monkeypatch.setitem(sys.modules, "orchestration.driver.engine", SimpleNamespace(Pool=pool))
+    queue = queue_of(recorded, tmp_path, None)
+    with monkeypatch.context() as held:
+        held.setattr(Room, "poll", begin_all)
+        queue.turn()
+        (rerun,) = [place.rerun for place in queue.active]
+        assert rerun is not None
+        queue.abandon()
+    rerun.lock.release()
+    events = [json.loads(line) for line in rerun.journal.path.read_text().splitlines()]
+    assert [event["state"] for event in events] == ["running"] * 3 + ["stopped"] * 3
+    assert {event["reason"] for event in events[3:]} == {"Ray's head no longer answers"}
+    again = Queue([queue.places[0].entry], queue.asked)
+    (row,) = finished(again, {"one": near(1.2)}, monkeypatch)
+    assert row.answer.word == Word.HOLDS_UP
+
+
 def test_an_answer_does_not_rest_on_a_journal_that_was_edited(
     recorded: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,7 +495,7 @@ def served(records: list[Path], output: Path, monkeypatch: pytest.MonkeyPatch, s
 
     @contextmanager
     def cluster(head_gone: Any) -> Iterator[Any]:
-        yield SimpleNamespace(cause=lambda name: None)
+        yield SimpleNamespace(causes=None)
 
     def pool(size: Any, listener: Any, **more: Any) -> Room:
         return Room(listener, near(1.2))
