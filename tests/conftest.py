@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import settings
 
 from analysis.rules.ruleset import load
 from analysis.sweepdir.plan import plan_digest
@@ -27,6 +28,8 @@ from analysis.sweepdir.plan import plan_digest
 ROOT = Path(__file__).resolve().parent.parent
 REAL_LOGS = ROOT.parent / "shared" / "logs"
 Done = subprocess.CompletedProcess[str]
+settings.register_profile("usual", deadline=None)  # a busy machine is no failure
+settings.load_profile("usual")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
