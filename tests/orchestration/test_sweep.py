@@ -527,10 +527,9 @@ def test_a_sweep_runs_where_every_path_has_a_blank_and_an_accent(tmp_path: Path)
         assert done.returncode == 3, done.stdout + done.stderr  # one run cannot tell
         attempt = place / "the öutput" / "candidate" / "seed-1" / "attempt-1"
         said = json.loads((attempt / "run.json").read_text())
-        assert (said["state"], said["command"][-1]) == ("succeeded", str(place / "träin it.py"))
+        assert (said["state"], said["command"][-1]) == ("succeeded", str(place / "the öutput" / "script.py"))
         assert str(data) in (attempt / "train.log").read_text()
         assert (place / "the öutput" / "verdict.json").is_file()
         assert str(clone / "the vènv") in shlex.join(said["command"])
     finally:
         kill(str(home))
-    assert list(long.iterdir()) == []

@@ -20,7 +20,7 @@ from orchestration.disk import patient
 from orchestration.disk.digests import completed
 from orchestration.disk.patient import Disk
 from orchestration.worker import transfer
-from orchestration.worker.order import Began, Ended, Message, Part, RunOrder
+from orchestration.worker.order import Alive, Began, Ended, Message, Part, RunOrder
 from orchestration.worker.run import execute
 from orchestration.worker.transfer import CHUNK_BYTES, Inbox, Outbox, scratch, shares
 from tests.orchestration.orders import make_order
@@ -76,6 +76,8 @@ def bring_over(order: RunOrder) -> Brought:
     messages, inbox = [], None
     for message in execute(order, "node"):
         message = pickle.loads(pickle.dumps(message))  # noqa: S301  as Ray does
+        if message == Alive():
+            continue
         messages.append(message)
         if isinstance(message, Ended):
             assert inbox
