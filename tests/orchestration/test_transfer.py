@@ -68,6 +68,7 @@ class Brought:
 
 
 def disk_at(folder: Path, wait_s: float = 0.0) -> Disk:
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").touch()
     return Disk(folder, wait_s, print)
 
