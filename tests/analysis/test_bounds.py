@@ -35,9 +35,7 @@ DEAREST = ("nine large logs", "a JSON of a million keys", "packed seeds")
 COMMANDS = {
     "check": ("analysis.significance", "check", "--sota", "1.3"),
     "html": ("analysis.significance", "report", "--sota", "1.3", "--format", "html"),
-    "audit": ("analysis.audit",),
     "logs": ("analysis.logs", "--curves"),
-    "board": ("analysis.leaderboard",),
 }
 
 
