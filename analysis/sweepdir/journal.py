@@ -1,4 +1,4 @@
-"""events.jsonl, the driver's word on every attempt of a sweep: read and checked in this one place.
+"""events.jsonl, the driver's record of every attempt of a sweep: read and checked in this one place.
 
 It lies outside every run's folder, and only the driver writes it. What the run.json of an attempt says is the word of a
 folder that the script itself can write to, so it decides nothing where there is a journal.

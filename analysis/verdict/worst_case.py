@@ -44,7 +44,7 @@ def _worst_case(case: Case, verdict: Verdict) -> Reading:
         case,
         ReadingKind.WORST_CASE,
         reading=f"worst case of {many} remade attempt{'s' if many > 1 else ''}",
-        assumes="each attempt that was made again would have ended in its last value; without one it is a loss",
+        assumes="each remade attempt would have ended with its last value; without a value it is a loss",
         verdict=answer,
         test=test,
     )

@@ -68,6 +68,6 @@ def not_complete(directory: Path, care: Care, why: str | None = None) -> int:
     click.echo(f"Go on with: {shlex.join(words)}", err=True)
     if "RAY_JOB_SUBMISSION_ID" in os.environ:
         click.echo(
-            f"The exit code is {EXIT_RUN_FAILED}, but `ray job submit` leaves with 0 after `ray job stop`.", err=True
+            f"The exit code is {EXIT_RUN_FAILED}, but `ray job submit` exits with 0 after `ray job stop`.", err=True
         )
     return EXIT_RUN_FAILED

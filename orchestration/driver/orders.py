@@ -1,4 +1,4 @@
-"""Writes the orders that workers get: what is the same for every run of a sweep, and what a run adds."""
+"""Write the orders that workers get: what is the same for every run of a sweep, and what a run adds."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def interval_of(claim: Claim, fresh: Fresh) -> Interval | None:
 def answer_of(claim: Claim, fresh: Fresh) -> Answer:
     """Return whether the claim holds up. Lower values are better."""
     if fresh.failed is not None and not fresh.trained:
-        return Answer(word=Word.CANNOT_TELL, reason=f"Its script did not come as far as a step: {fresh.failed}.")
+        return Answer(word=Word.CANNOT_TELL, reason=f"Its script did not reach a training step: {fresh.failed}.")
     if fresh.failed is not None:
         return Answer(word=Word.DOES_NOT_HOLD_UP, reason=f"A fresh run failed: {fresh.failed}.")
     decided = fresh.verdict is not None and fresh.verdict.verdict in (SUPPORTED, NOT_SUPPORTED)

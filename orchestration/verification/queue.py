@@ -78,7 +78,7 @@ class Queue:
 
     @property
     def on_gpus(self) -> bool:
-        """Whether the budget is in GPU-hours: then what runs without GPUs costs nothing of it."""
+        """Whether the budget is in GPU-hours: then runs without GPUs cost nothing."""
         return any(place.entry.plan is not None and size_of(place.entry).gpus for place in self.places)
 
     def counts(self, place: Place) -> bool:
@@ -113,7 +113,7 @@ class Queue:
     # -- turns ---------------------------------------------------------------------------------------------------------
 
     def turn(self) -> bool:
-        """Start what there is room for, hear of every record that runs; return whether any is not over."""
+        """Start what there is room for, give every record its turn; return whether any is not over."""
         room = not any(place.rerun.waits_for_room for place in self.active if place.rerun is not None)
         if self.waiting and room:
             self.start(self.waiting[0])
@@ -201,7 +201,7 @@ class Queue:
                 place.rerun.abandon("Ray's head no longer answers")
 
     def end(self, rerun: Rerun, why: str) -> None:
-        """Stop a record's runs and give its sweep back; a disk that is full does not keep that from happening."""
+        """Stop a record's runs and give its sweep back; even on a full disk."""
         try:
             rerun.stop(why)
             rerun.lock.release()

@@ -15,7 +15,7 @@ from orchestration.disk.files import write_whole
 from orchestration.worker import supervisor
 from orchestration.worker.outcome import Outcome
 
-TOO_LONG = f"its log grew beyond {LIMIT / 2**20:g} MiB, which is not read: print less"
+TOO_LONG = f"its log grew beyond {LIMIT / 2**20:g} MiB, the most that is read: print less"
 MOST_LOG_BYTES = LIMIT + 1  # one more than is read, so that a log that was cut there is not taken for a whole one
 DUMP_TIMEOUT_S = 10
 LAST_BYTES = 256

@@ -349,7 +349,7 @@ def test_a_process_that_does_not_hold_the_lock_is_left_alone(command: Run, drive
             (driven / "sweep.lock").write_text(json.dumps(table))
             found = command("orchestration.sweep", "stop", driven)
             assert found.returncode == 4, pid
-            assert f"not by process {pid}, which it names" in found.stderr
+            assert f"names process {pid}, but" in found.stderr
             assert not holds(pid, driven / "sweep.lock")
         assert other.poll() is None
     finally:

@@ -34,14 +34,14 @@ class Runs(Protocol):
         """Queue the run."""
 
     def poll(self) -> None:
-        """Hear what has come in."""
+        """Take what has come in."""
 
     def close(self) -> None:
         """End the run."""
 
 
 class _Heard:
-    """Hears what becomes of one smoke run. since: when it was given to a node. end: how it ended by itself."""
+    """Record what becomes of one smoke run. since: when it was given to a node. end: how it ended by itself."""
 
     def __init__(self, job: Job, disk: Disk, say: Callable[[str], None]) -> None:
         self.job, self.disk, self.say = job, disk, say
@@ -71,7 +71,7 @@ def smoke(
 ) -> None:
     """Try each arm with its seed for a few steps, one after the other. Raises SmokeError at the first that fails.
 
-    arms: the seed of each, which is none of the plan's.
+    arms: the seed of each, which is not in the plan.
     """
     for arm, seed in arms.items():
         job = Job(arm=arm, seed=seed)

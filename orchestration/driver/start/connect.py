@@ -1,4 +1,4 @@
-"""Connects to a cluster, or runs a Ray of our own: what it is told, what it may print, and whether its head still answers."""
+"""Connect to a cluster, or run our own Ray: its settings, what it may print, and whether its head still answers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Cluster:
     dashboard: str | None
 
     def causes(self, node: str) -> Look:
-        """Return a look at what keeps a node from starting a worker from now on, as far as its logs are here and say it."""
+        """Return a function that says what keeps a node from starting a worker, by its logs from now on, if they are here."""
         return RayLogs(self.logs).cause if self.is_here(node) else lambda: None
 
     def is_here(self, node: str) -> bool:

@@ -1,4 +1,4 @@
-"""The folder that a Ray of our own keeps its sockets and logs in. Imports no Ray.
+"""Choose the folder for the sockets and logs of our own Ray. Imports no Ray.
 
 Ray puts sockets below its folder for temporary files. The system refuses a socket whose path is longer than about a hundred
 bytes, and Ray one whose path is not ASCII, so TMPDIR cannot always be that folder.
@@ -37,14 +37,14 @@ class Place:
 def place(environment: Mapping[str, str], *, own: bool) -> Iterator[Place]:
     """Yield where Ray may write, and remove it afterwards; what the user named by RAY_TMPDIR stays. Raises UsageError.
 
-    own: a Ray of our own is to be started; on a cluster the folder only takes what is printed.
+    own: whether we start our own Ray; on a cluster the folder only takes what Ray prints.
     """
     if own and (given := environment.get("RAY_TMPDIR")):
         folder = Path(given) / "ray"
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
         if why := unusable(given, len("/ray")):
-            raise UsageError(f"RAY_TMPDIR={given} cannot be used: {why}; name another folder, or leave it out.")
+            raise UsageError(f"RAY_TMPDIR={given} cannot be used: {why}; name another folder, or unset it.")
         yield Place(ray=folder, said=folder / f"driver-{os.getpid()}.err")
         return
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=short_folder(environment) if own else None))
