@@ -1,6 +1,6 @@
 """The worst case: each remade attempt counts with the last value that it had, or as a loss.
 
-Whoever could end a run when its value is bad, and run the seed again, gains nothing by it.
+So nobody gains by ending a run whose value is bad and running the seed again.
 """
 
 from __future__ import annotations

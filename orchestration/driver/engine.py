@@ -104,7 +104,7 @@ class Pool:
         self._queue.waiting.clear()
 
     def poll(self) -> None:
-        """Give out what can be given out and hear what has come in; takes POLL_S at most. Raises EngineError."""
+        """Start what can start and take what has come in; wait POLL_S at most. Raises EngineError."""
         self._look_after_nodes()
         self._ask()
         open_ = [*self._asked, *self._busy]
@@ -149,7 +149,7 @@ class Pool:
         }
 
     def _look_after_nodes(self) -> None:
-        """Ask again for groups after a node's death, and give up runs that Ray says nothing of.
+        """Ask again for groups after a node's death, and give up runs of which nothing is heard.
 
         Ray moves a group from a dead node once it finds room, which may be never. A run that had not begun would wait for
         that, and so would a run that is to get the group.
@@ -279,7 +279,7 @@ class Pool:
             self._listener.arrived(busy.order, message)
 
     def _broken(self, busy: _Busy, why: str, error: Exception) -> Ended:
-        """Return the end of a run whose task broke; with the cause, where that kept it from beginning."""
+        """Return the end of a run whose task broke, with the cause if it never began."""
         cause = None if busy.begun else cause_in(str(error), "Ray says") or busy.cause()
         return _lost(f"{why}: {cause.sentence}", cause.kind) if cause else _lost(why)
 

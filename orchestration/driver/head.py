@@ -32,7 +32,7 @@ def prepare_ray() -> str | None:
 
 
 def where_dashboard(url: str | None, token: str | None) -> str:
-    """Return a sentence on where Ray's dashboard is, and the token that it asks for where that was made here."""
+    """Return a sentence on where Ray's dashboard is, with its token if this process made it."""
     if url is None:
         return "Ray has no dashboard here. If the sweep starts its own Ray, install it with: pip install 'seedproof[orchestration]'"
     return f"Ray's dashboard: http://{url}" + (f" (it asks for a token: {token})" if token else "")

@@ -59,7 +59,7 @@ class Looks:
         return sequential
 
     def _lost(self, states: Mapping[tuple[str, int], str]) -> str | None:
-        """Return the failed run that loses a fixed claim; a control's does not where a number is to be beaten."""
+        """Return the failed run that loses a fixed claim. A control's run does not if the plan has a number to beat."""
         arms = (CANDIDATE,) if self._plan.sota is not None else self._plan.arms
         return next((f"{arm} seed {seed}" for (arm, seed), s in states.items() if s == "failed" and arm in arms), None)
 

@@ -1,4 +1,4 @@
-"""Drives the runs of a frozen plan: which run is due, which is retried, when to stop.
+"""Drive the runs of a frozen plan: which run is due, which is retried, when to stop.
 
 All state is in the sweep directory: a driver that dies takes nothing along, and the next one continues from the files.
 """
@@ -84,7 +84,7 @@ class Driver:
     # -- before the first run ------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Read where every run stands; an attempt that a dead driver left without an end is lost, or has its log's result."""
+        """Read where every run stands. If a dead driver left an attempt open, it gets its log's result, or it is lost."""
         if not self.journal.tells:
             for job in self.jobs.values():
                 for manifest in attempts_of(self.directory, job.arm, job.seed, JournalRead()):

@@ -1,4 +1,4 @@
-"""Selects the runs that a submission may use; refuses sweeps that cannot become one."""
+"""Select the runs that a submission may use; refuse sweeps that cannot become one."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Word(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """Where the mean of so many fresh runs falls with probability `level`, by the author's runs alone."""
+    """The range that holds the mean of the fresh runs with probability `level`, by the author's runs alone."""
 
     level: float
     low: float
@@ -35,7 +35,7 @@ class Interval:
 class Fresh:
     """The fresh runs of a record. verdict: theirs alone; None while a look is missing.
 
-    failed: the first run that failed, as a clause; trained: whether any run came as far as a step or a result.
+    failed: the first run that failed, as a clause; trained: whether any run reached a step or a result.
     over: why there will be no more runs; None while there may be.
     """
 

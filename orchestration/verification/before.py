@@ -66,7 +66,7 @@ def slots(entry: Entry, nodes: Sequence[Answered]) -> int:
 
 
 def lacking(entry: Entry, nodes: Sequence[Answered], asked: Asked) -> str | None:
-    """Return what a record needs and the cluster does not have, as a sentence; None where it can be run."""
+    """Return what a record needs but the cluster lacks, as a sentence; None if it can be run."""
     size = size_of(entry)
     fit = [one for one in nodes if one.fault is None and one.node.holds(size)]
     if not fit:
@@ -109,7 +109,7 @@ class Evaluated:
 
 
 def evaluation(entry: Entry, mode: Sandbox) -> partial[Evaluated] | Evaluated | None:
-    """Return what a node is to do; an Evaluated where nothing can be done, None where there is no artifact."""
+    """Return a node's task; an Evaluated with the reason if there can be none, None if there is no artifact."""
     assert entry.recorded is not None, "a record that can be rerun"
     artifact = entry.recorded.artifact
     if artifact is None or entry.plan is None:

@@ -122,7 +122,7 @@ def _is_over(run: Run, rules: Ruleset) -> bool:
 
 
 def _of_exit(log: Path, code: int) -> Outcome:
-    """Return what the end of a run that did not end well means where it has no result."""
+    """Return what became of a run that did not end well and has no result."""
     if code < 0:
         return Outcome(state="lost", reason=f"the run's supervisor was killed by signal {-code}")
     if code > 128:
@@ -191,7 +191,7 @@ def failure_hint(log: Path) -> str:
 
 
 def _named(code: int) -> str:
-    """Return an exit code, with the signal's name where it stands for one."""
+    """Return an exit code, with the signal's name if it stands for a signal."""
     names = {int(one): one.name for one in signal.Signals}
     return f"{code} ({names[-code]})" if -code in names else str(code)
 

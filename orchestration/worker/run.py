@@ -145,7 +145,7 @@ def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outb
 def prepare(
     order: RunOrder, environment: dict[str, str], held: contextlib.ExitStack
 ) -> Generator[Message, None, Ended | None]:
-    """Make the folder of a run that may start, and return None; else return why it may not. Raises OSError."""
+    """Make the run's folder and return None, or return why the run may not start. Raises OSError."""
     order.folder.parent.mkdir(parents=True, exist_ok=True)
     if reason := no_room(order.folder.parent):
         return Ended(state="pending", reason=reason)
@@ -177,7 +177,7 @@ def wait_for_gpus(
 
 
 def changed_code(order: RunOrder) -> str | None:
-    """Return what of the frozen code is not as it was, or None."""
+    """Return how the frozen code was changed, or None."""
     try:
         read_code(order.sweep_directory, digests_of(order.code))
     except SweepError as error:
@@ -235,7 +235,7 @@ def supervise(
 
 
 def end(process: subprocess.Popen[bytes], folder: Path, fault: Outcome, *, at_once: bool) -> Outcome:
-    """End a run for its fault; return the fault with where its processes were, if that can be told.
+    """End a run for its fault; return the fault and, if known, where its processes were.
 
     at_once: without the seconds that the supervisor gives torchrun; they are enough to fill a disk.
     """

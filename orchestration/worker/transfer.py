@@ -1,4 +1,4 @@
-"""Brings a run's files over from a node that does not share the sweep's directory.
+"""Bring a run's files over from a node that does not share the sweep's directory.
 
 There a run writes to a folder of its own node. Its log comes over while it grows, its other files at the end. Each is
 checked against the digest in the run's manifest before it gets its name.

@@ -1,4 +1,4 @@
-"""Watches a run: silent too long, past its deadline, its log cut or too long to be read, or Ray gone."""
+"""Watch a run: silent too long, past its deadline, its log cut or too long to be read, or Ray gone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAST_BYTES = 256
 
 
 class Watchdog:
-    """Tells when a run has to be ended. A run that prints nothing may be compiling, so the limit on silence is long."""
+    """Decide when a run must be ended. A run that prints nothing may be compiling, so the limit on silence is long."""
 
     def __init__(self, log: Path, stall_timeout_s: float, deadline_s: float | None) -> None:
         self._log, self._stall_timeout_s, self._deadline_s = log, stall_timeout_s, deadline_s

@@ -100,7 +100,7 @@ PATTERNS = (
 
 
 def cause_in(text: str, where: str) -> Cause | None:
-    """Return the cause that a text gives; `where` is the file or the message that it comes from."""
+    """Return the cause that a text gives; `where` names the file or message that holds the text."""
     for kind, pattern, cause, cure in PATTERNS:
         if found := re.search(pattern, text, re.MULTILINE | re.IGNORECASE):
             start, end = text.rfind("\n", 0, found.start()) + 1, text.find("\n", found.end())

@@ -70,7 +70,7 @@ def short_folder(environment: Mapping[str, str]) -> str:
 
 
 def unusable(folder: str, more: int) -> str | None:
-    """Return why Ray cannot put its own folder, whose name has `more` bytes, into this one; None if it can."""
+    """Return why Ray cannot make its own folder in this one, None if it can; `more`: the bytes of that folder's name."""
     longest = LONGEST_SOCKET - OF_RAY - more
     if not folder.isascii():
         return "Ray takes only ASCII letters"
