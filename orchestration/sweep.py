@@ -102,8 +102,8 @@ def drive(directory: Path, care: Care, *, fresh: bool = False) -> None:
 def stop(name: str) -> None:
     """End the driver of a sweep as Ctrl-C would, and wait until it is gone.
 
-    NAME is that of a sweep below sweeps/ or this folder. A driver on another machine is not ended: the command that does
-    is printed. Exit codes: 0 no driver runs any more, or none did; 2 usage; 4 it still runs.
+    NAME is a sweep below sweeps/ or this folder. A driver on another machine is not ended; the command to run there is
+    printed. Exit codes: 0 no driver runs any more, or none did; 2 usage; 4 it still runs.
     """
     from orchestration.overview.stop import stop as stop_driver
 

@@ -1,4 +1,4 @@
-"""Find remade attempts: attempts of a run that counts that ended without a result, after which the seed was run again.
+"""Find the remade attempts of runs that count: each ended without a result, and its seed was run again.
 
 A script that ends itself when its value is bad would be run again until the value is good.
 """

@@ -26,15 +26,15 @@ CLEAN_S = 3.0  # Ray's last processes may still write while it is removed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """ray: the folder of a Ray of our own. said: the file that takes what Ray prints on the driver's terminal."""
+class RayFolder:
+    """ray: the folder of our own Ray. printed: the file that takes what Ray prints on the driver's terminal."""
 
     ray: Path
-    said: Path
+    printed: Path
 
 
 @contextmanager
-def place(environment: Mapping[str, str], *, own: bool) -> Iterator[Place]:
+def ray_folder(environment: Mapping[str, str], *, own: bool) -> Iterator[RayFolder]:
     """Yield where Ray may write, and remove it afterwards; what the user named by RAY_TMPDIR stays. Raises UsageError.
 
     own: whether we start our own Ray; on a cluster the folder only takes what Ray prints.
@@ -45,11 +45,11 @@ def place(environment: Mapping[str, str], *, own: bool) -> Iterator[Place]:
             folder.mkdir(parents=True, exist_ok=True)
         if why := unusable(given, len("/ray")):
             raise UsageError(f"RAY_TMPDIR={given} cannot be used: {why}; name another folder, or unset it.")
-        yield Place(ray=folder, said=folder / f"driver-{os.getpid()}.err")
+        yield RayFolder(ray=folder, printed=folder / f"driver-{os.getpid()}.err")
         return
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=short_folder(environment) if own else None))
     try:
-        yield Place(ray=folder, said=folder / "driver.err")
+        yield RayFolder(ray=folder, printed=folder / "driver.err")
     finally:
         deadline = time.monotonic() + CLEAN_S
         while folder.exists() and time.monotonic() < deadline:
