@@ -47,7 +47,7 @@ OPTIONS = (
     click.option(
         "--registry",
         metavar="URL",
-        help="Where plan and attempts were entered: file://, s3://, gs://, git+https://...#branch.",
+        help="Where the sweep entered its plan and attempts: file://, s3://, gs://, git+https://...#branch.",
     ),
     click.option("--require-plan", is_flag=True, help="Pass only runs that are exactly those of a frozen plan."),
 )

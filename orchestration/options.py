@@ -23,59 +23,59 @@ CARE_OPTIONS = (
         type=SECONDS,
         metavar="SECONDS",
         default=USUAL.stall_timeout,
-        help="A run whose log stays silent for so long is hung: it is ended and retried.",
+        help="A run whose log is silent for this long is hung: it is ended and retried.",
     ),
     option(
         "--deadline",
         type=SECONDS,
         metavar="SECONDS",
-        help="A run that is not done by then failed.  [default on GPUs: the rules' cap + 2400]",
+        help="A run that takes longer has failed.  [default on GPUs: the rules' cap + 2400]",
     ),
     option(
         "--wait-for-nodes",
         type=click.FloatRange(min=0),
         metavar="MINUTES",
         default=USUAL.wait_for_nodes,
-        help="How long to wait for a node that is large enough, where a cluster grows on demand.",
+        help="Wait this long for a large enough node, on a cluster that grows on demand.",
     ),
     option(
         "--storage",
         metavar="URL",
-        help="Keep a copy of the sweep below s3://, gs://, file://: it survives this machine.",
+        help="Keep a copy of the sweep at s3://, gs:// or file://, so that it survives this machine.",
     ),
     option(
         "--parallel",
         type=FROM_1,
         metavar="SEEDS",
         default=USUAL.parallel,
-        help="Sequential: buy so many seeds at a time after the first look; those that the verdict spares are cancelled.",
+        help="Sequential: run this many seeds at a time after the first look. Those that the verdict spares are cancelled.",
     ),
-    option("--dashboard", is_flag=True, help="Start Ray with its dashboard, and say where it is."),
-    option("--keep-going", is_flag=True, help="Fixed: run all seeds though one failed, which loses the claim."),
+    option("--dashboard", is_flag=True, help="Start Ray with its dashboard, and print its address."),
+    option("--keep-going", is_flag=True, help="Fixed: run all seeds even if one fails, which loses the claim."),
     option(
         "--smoke",
         is_flag=True,
-        help="Before the first run: a few steps of each recipe, outside the plan. If that fails, nothing is bought.",
+        help="First run a few steps of each recipe, outside the plan. If they fail, no run starts.",
     ),
     option(
         "--max-gpu-hours",
         type=click.FloatRange(min=0, min_open=True),
         metavar="H",
-        help="End the sweep before it has spent more, over all its attempts; without GPUs, core-hours.",
+        help="Spend at most this, over all attempts of the sweep; without GPUs, core-hours.",
     ),
     option(
         "--notify",
         metavar="CMD",
-        help="Call this command at the start, at each lost or failed run and at the verdict, with JSON on its stdin.",
+        help="Call this command at the start, at each lost or failed run and at the end, with JSON on its stdin.",
     ),
     option(
         "--registry",
         metavar="URL",
-        help="Enter plan and attempts there before they start: file://, s3://, gs://, git+https://...#branch.",
+        help="Enter the plan and each attempt there before it starts: file://, s3://, gs://, git+https://...#branch.",
     ),
 )
 ASKED_OPTIONS = (
-    option("--script", required=True, type=FILE, help="Any program that torchrun can start; SEED tells it its seed."),
+    option("--script", required=True, type=FILE, help="Any program that torchrun can start and that reads SEED."),
     option("--recipe", type=FILE, help="TOML file with an [env] table for the candidate."),
     option("--control", type=FILE, help="The recipe to beat, run with the same seeds on the same nodes."),
     option("--seeds", help="1337,1338,1339, or how many to derive from the plan.  [default: 3; sequential: 10]"),
@@ -83,33 +83,31 @@ ASKED_OPTIONS = (
         "--design",
         type=click.Choice(["fixed", "sequential"]),
         default="fixed",
-        help="All seeds and one test, or a look after every seed, from the third on, until the verdict is in.",
+        help="Fixed: all seeds, one test. Sequential: a look after every seed from the third on, until the verdict is in.",
     ),
-    option(
-        "--max-seeds", type=click.IntRange(3, MOST_LOOKS), help="Sequential: derive so many seeds; not all may be run."
-    ),
+    option("--max-seeds", type=click.IntRange(3, MOST_LOOKS), help="Sequential: derive this many seeds; fewer may do."),
     option(
         "--boundary",
         type=click.Choice(BOUNDARIES),
         help=f"Sequential: how the level is shared among the looks.  [default: {BOUNDARIES[0]}]",
     ),
-    option("--sota", type=float, help="The standing record's metric, where it is not rerun as --control."),
+    option("--sota", type=float, help="The standing record's metric, if it is not rerun as --control."),
     option("--rules", default="parameter-golf", help="Ruleset: a name or a TOML file."),
     option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
     option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
     option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),
     option("--env", "pairs", multiple=True, metavar="KEY=VALUE", help="Add to both recipes; may be repeated."),
     option(
-        "--gpus-per-run", type=click.IntRange(min=0), default=0, help="GPUs, and ranks, of one run; 0 runs on CPUs."
+        "--gpus-per-run", type=click.IntRange(min=0), default=0, help="GPUs and ranks of one run; with 0 it uses CPUs."
     ),
     option(
-        "--cpus-per-run", type=FROM_1, help="CPUs, and without GPUs ranks, of one run.  [default: one a GPU, else 1]"
+        "--cpus-per-run", type=FROM_1, help="CPUs of one run; without GPUs, ranks too.  [default: one per GPU, else 1]"
     ),
     option(
         "--max-attempts",
         type=FROM_1,
         default=MAX_ATTEMPTS,
-        help="How many attempts of a seed may be lost; each that was is listed with the claim.",
+        help="How many attempts of a seed may be lost. Each lost one is listed with the claim.",
     ),
-    option("--accelerator-type", metavar="H100", help="Only on nodes whose GPUs Ray calls this."),
+    option("--accelerator-type", metavar="H100", help="Use only nodes whose GPUs have this name in Ray."),
 )

@@ -102,8 +102,8 @@ def drive(directory: Path, care: Care, *, fresh: bool = False) -> None:
 def stop(name: str) -> None:
     """End the driver of a sweep as Ctrl-C would, and wait until it is gone.
 
-    NAME is that of a sweep below sweeps/ or this folder. A driver on another machine is not ended: the command that does
-    is printed. Exit codes: 0 no driver runs any more, or none did; 2 usage; 4 it still runs.
+    NAME is a sweep below sweeps/ or this folder. A driver on another machine is not ended; the command to run there is
+    printed. Exit codes: 0 no driver runs any more, or none did; 2 usage; 4 it still runs.
     """
     from orchestration.overview.stop import stop as stop_driver
 
@@ -134,9 +134,9 @@ def list_sweeps(root: Path, form: str, output: Path | None) -> None:
 @main.command()
 @click.argument("root", type=FolderOrUrl(), metavar="ROOT")
 @click.option("--format", "form", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True)
-@click.option("--output", type=FILE, help="Write here, not to stdout; for parquet of several sweeps a folder.")
+@click.option("--output", type=FILE, help="Write here, not to stdout. For parquet of several sweeps: a folder.")
 def collect(root: Path | str, form: str, output: Path | None) -> None:
-    """Show the runs of a sweep, or of every sweep below a folder or URL, as a frame: one row a planned run."""
+    """Show the runs of a sweep, or of every sweep below a folder or URL, as a frame: one row per planned run."""
     from orchestration.overview.collect import collect as collect_runs
 
     collect_runs(root, form, output)

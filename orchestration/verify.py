@@ -21,21 +21,35 @@ option = partial(click.option, show_default=True)
 
 @click.command(cls=Command, context_settings=HELP)
 @click.argument("records", nargs=-1, required=True, type=ExistingPath(file_okay=False), metavar="RECORD...")
-@click.option("--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of it all.")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder for plans, runs and the table.",
+)
 @click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the record's, if it is a shipped one]")
 @click.option("--sota", type=float, help="What every record must beat.  [default: what the record's plan says]")
 @click.option(
-    "--env", "pairs", multiple=True, metavar="KEY=VALUE", help="Your own, such as DATA_PATH; may be repeated."
+    "--env",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set for every record, such as DATA_PATH; may be repeated.",
 )
-@click.option("--nonce", metavar="TEXT", help="Fresh seeds depend on it, so nobody can know them.  [default: random]")
+@click.option(
+    "--nonce", metavar="TEXT", help="Fresh seeds are derived from it, so nobody can know them.  [default: random]"
+)
 @click.option(
     "--budget",
     type=click.FloatRange(min=0, min_open=True),
     metavar="HOURS",
-    help="GPU-hours, or CPU-hours where no record uses GPUs; earlier starts count too.",
+    help="GPU-hours, or CPU-hours if no record uses GPUs. Earlier starts count too.",
 )
 @option(
-    "--max-seeds", type=click.IntRange(3, 30), default=5, help="Fresh seeds of a record at most; it looks from 3 on."
+    "--max-seeds",
+    type=click.IntRange(3, 30),
+    default=5,
+    help="At most this many fresh seeds per record. The first look is at 3.",
 )
 @option(
     "--sandbox",

@@ -1,4 +1,4 @@
-"""Find the attempts of runs that count which ended without a result, so that the seed was run again.
+"""Find the remade attempts of runs that count: each ended without a result, and its seed was run again.
 
 A script that ends itself when its value is bad would be run again until the value is good.
 """
@@ -14,7 +14,7 @@ MOST_NAMED = 6
 
 
 def check_attempts(attempts: Attempts, rules: Ruleset, listed_in: str = EVENTS) -> Raised:
-    """Find remade attempts, of both arms, in one sentence. listed_in: the file that tells of those whose log is gone."""
+    """Find remade attempts, of both arms, in one sentence. listed_in: the file that lists attempts whose log is gone."""
     found = [(one, tries) for tries in attempts.values() for one in remade(tries)]
     if not found:
         return

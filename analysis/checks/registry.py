@@ -1,4 +1,4 @@
-"""What a registry holds of a plan against the evidence: attempts that were entered before they started, and are not shown."""
+"""Compare what a registry holds of a plan with the evidence: find attempts that were entered and are not shown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """An attempt that was entered: when, by which sweep, and by how many of its drivers; in_evidence: whether it is shown."""
+    """An attempt in the registry. drivers: how many drivers of its sweep entered it; in_evidence: whether it is shown."""
 
     sweep: str
     arm: str
@@ -61,7 +61,7 @@ class Registered:
 
     @property
     def known(self) -> bool:
-        """Whether the registry holds anything of the plan."""
+        """Return whether the registry holds anything of the plan."""
         return bool(self.sweeps)
 
     def sentence(self) -> str:

@@ -1,4 +1,4 @@
-"""What a submission JSON claims of each seed, and which attempts of it it names."""
+"""What a submission JSON claims of each seed, and which attempts of the seed it lists."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def read_seeds(table: Mapping[str, Any]) -> dict[int, SeedClaim]:
 
 
 def read_attempts(table: Mapping[str, Any]) -> list[Tried]:
-    """Return the attempts that a record of ours names: [{"arm": "candidate", "seed": 1, "attempt": 1, "state": "lost", ...}].
+    """Return the attempts that a record of ours lists: [{"arm": "candidate", "seed": 1, "attempt": 1, "state": "lost", ...}].
 
-    Their last values are not taken from the JSON: only their logs show them.
+    Their last values come from their logs, never from the JSON.
     """
     said = table.get("attempts")
     found = []

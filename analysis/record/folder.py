@@ -33,9 +33,9 @@ class Copy:
 class Record:
     """Everything below the PATHs that bears on a claim. `base` is the folder, None for single logs.
 
-    logs: the runs of each log, without copies. empty: logs without a byte in them. attempts: those that the claim names of
-    each run that counts, by arm and seed; attempt_logs: the logs of those that ended without a result, which are in no
-    other list.
+    logs: the runs of each log, without copies. empty: logs without a byte in them. attempts: the claim's
+    list of attempts of each run that counts, by arm and seed. attempt_logs: the logs of attempts that ended without a
+    result; they are in no other list.
     """
 
     base: Path | None
@@ -97,9 +97,9 @@ def read_record(paths: Sequence[Path]) -> Record:
 
 
 def _attempts(claim: Claim) -> Attempts:
-    """Return the attempts that a claim names of the seeds that it claims, each with one that has the seed's result.
+    """Return the attempts that a claim lists for the seeds that it claims, if one of them has the seed's result.
 
-    An attempt of any other seed is no retry of a run that counts: its log is a run like others.
+    An attempt of any other seed is not a retry of a run that counts, so its log is a run like any other.
     """
     found: dict[tuple[str, int], list[Tried]] = {}
     for one in claim.attempts:
@@ -114,7 +114,7 @@ def _without_result(attempts: Attempts) -> Iterator[Tried]:
 
 
 def attempts_in(record: Record, rules: Ruleset) -> Attempts:
-    """Return the attempts that the claim names, each that ended without a result with what its log in the folder holds."""
+    """Return the attempts that the claim lists. Those without a result get the last value from their log in the folder."""
     there = set(record.listing.files)
 
     def read(one: Tried) -> Tried:

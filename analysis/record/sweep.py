@@ -40,7 +40,7 @@ class SweepRead:
 
     @property
     def attempts(self) -> Attempts:
-        """The attempts of each planned run that has a result."""
+        """Return the attempts of each planned run that has a result."""
         return {(one.arm, one.run.seed or 0): one.attempts for one in self.results if one.state in DONE}
 
 
@@ -93,7 +93,7 @@ class _Tries:
 
 
 def _tried(directory: Path, planned: PlannedRun, rules: Ruleset) -> _Tries:
-    """Return the attempts of a planned run. Of those that ended without a result the logs are read, if there is one now."""
+    """Return the attempts of a planned run. If the run has a result, read the logs of the attempts without one."""
     found, edited = [], []
     for manifest in planned.attempts:
         log = attempt_folder(directory, planned.arm, planned.seed, manifest.attempt or 0) / TRAIN_LOG

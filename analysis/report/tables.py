@@ -21,7 +21,7 @@ def run_tables(verdict: Verdict) -> dict[str, Table]:
     arms = {"runs": verdict.runs, "control": verdict.control, "verifier": second}
     tables: dict[str, Table] = {name: [_run_cells(run) for run in runs] for name, runs in arms.items() if runs}
     if again := remade_table([*verdict.runs, *verdict.control], verdict.metric):
-        tables["attempts made again"] = again
+        tables["remade attempts"] = again
     others = _others(verdict) if verdict.verdict in (FITS, DOES_NOT_FIT) or not verdict.runs else []
     return tables | ({"other runs, by configuration": others} if others else {})
 

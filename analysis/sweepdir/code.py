@@ -83,7 +83,7 @@ def described(code: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def read_code(directory: Path, digests: Mapping[str, str | None]) -> dict[str, bytes]:
-    """Read the code as it was when the plan was frozen. Raises SweepError where a file is missing, another, or one too many."""
+    """Read the code as it was when the plan was frozen. Raises SweepError if a file is missing, changed or added."""
     root, code = os.path.realpath(directory), {}
     for name, digest in digests.items():
         path = directory / name

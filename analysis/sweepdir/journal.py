@@ -1,4 +1,4 @@
-"""events.jsonl, the driver's word on every attempt of a sweep: read and checked in this one place.
+"""events.jsonl, the driver's record of every attempt of a sweep: read and checked in this one place.
 
 It lies outside every run's folder, and only the driver writes it. What the run.json of an attempt says is the word of a
 folder that the script itself can write to, so it decides nothing where there is a journal.
@@ -126,7 +126,7 @@ def note(runs: Runs, attempt: Attempt, event: Mapping[str, Any]) -> None:
 
 
 def _told(before: Entry | None, event: Mapping[str, Any]) -> Entry | None:
-    """Return what is known of an attempt after one more event; None where its node refused it, so that it never began."""
+    """Return what is known of an attempt after one more event; None if its node refused it, because then it never began."""
     if before is not None and before.has_ended:
         return before
     when = as_time(event.get("time"))
@@ -163,7 +163,7 @@ def number(value: Any) -> float | None:
 
 
 def as_time(value: Any) -> datetime | None:
-    """Return when something happened, in UTC; None where nothing says it with its time zone."""
+    """Return a time in UTC; None if it is missing or has no time zone."""
     try:
         found = datetime.fromisoformat(value)
         return found.astimezone(UTC) if found.tzinfo is not None else None

@@ -75,7 +75,7 @@ def attempt_folder(directory: Path, arm: str, seed: int, attempt: int) -> Path:
 
 
 def smoke_folder(directory: Path, arm: str, number: int) -> Path:
-    """Return where a try of an arm before the first run is kept, which is no part of the evidence."""
+    """Return the folder of an arm's smoke run, which is not part of the evidence."""
     return directory / SMOKE / arm / f"attempt-{number}"
 
 

@@ -25,7 +25,7 @@ OF_THE_LOG = ("log_sha256", "log_bytes", "metric", "last", "wall_s")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunManifest:
-    """One attempt, as its run.json says or, where the sweep has a journal, as that says. What is not said, or oddly, is None.
+    """One attempt, as the sweep's journal says, or as its run.json says if there is no journal. What neither says is None.
 
     code: the SHA-256 of the script and the modules that ran, as in a plan. log_sha256: the log's first log_bytes bytes; of a
     run with a result, the whole log. last: the last value of the rules' metric in the log. wall_s: seconds from start to end.
@@ -104,7 +104,7 @@ def attempts_of(directory: Path, arm: str, seed: int, journal: JournalRead) -> l
 
 
 def _told(directory: Path, key: Attempt, entry: Entry) -> RunManifest:
-    """Return an attempt as the journal tells it; only where it ran, and on what, is taken from its run.json."""
+    """Return an attempt as the journal records it; run.json adds only where it ran, and on what."""
     path = attempt_folder(directory, *key) / RUN_MANIFEST
     try:
         table = read_inside(directory, path) if os.path.lexists(path) else {}

@@ -66,7 +66,7 @@ class Entry:
         return self.stored or self.time
 
     def content(self, plan: Plan | None = None) -> bytes:
-        """Return what is written; with the plan, what is needed to recognise it."""
+        """Return the content to write; the plan's entry also holds what identifies the plan."""
         table: dict[str, Any] = {"plan": self.plan, "sweep": self.sweep, "driver": self.driver}
         table |= {"arm": self.arm, "seed": self.seed, "attempt": self.attempt} if self.arm is not None else {}
         table |= {"time": self.time, "by": self.by}
@@ -113,7 +113,7 @@ def _short(value: Any) -> str | None:
 
 
 def identity(text: str) -> str:
-    """Return an identity as a name: itself, or its digest where it is not of our form."""
+    """Return an identity as a file name: itself, or its digest if it does not have our form."""
     return text if re.fullmatch(r"[0-9a-f]{8,64}", text) else hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

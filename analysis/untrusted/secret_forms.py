@@ -16,7 +16,7 @@ _MIXED = rf"(?={_WORD}{{0,60}}[A-Z])(?={_WORD}{{0,60}}\d)"  # unlike an identifi
 _STANDIN = r"(?![$%<*{\[]|(?i:(?:\w{1,8}[-_])?(?:x{3}|your|example|placeholder|change_?me|dummy|redacted)))"  # stands for a value
 _ALONE = r"(?:(?<![A-Za-z0-9_])|(?<=\\n))"  # no part of a longer word; in JSON a line may begin with \n
 
-# what the maker's own beginning gives away: the kind, the beginnings, and what follows them
+# known by the maker's own prefix: the kind, the prefixes, and what follows them
 _BEGINNINGS = (
     ("GitHub token", "ghp_ gho_ ghu_ ghs_ ghr_", rf"{_WORD}{{30,}}"),
     ("GitHub token", "github_pat_", r"[A-Za-z0-9_]{30,}"),

@@ -1,6 +1,6 @@
 """The worst case: each remade attempt counts with the last value that it had, or as a loss.
 
-Whoever could end a run when its value is bad, and run the seed again, gains nothing by it.
+So nobody gains by ending a run whose value is bad and running the seed again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _worst_case(case: Case, verdict: Verdict) -> Reading:
         case,
         ReadingKind.WORST_CASE,
         reading=f"worst case of {many} remade attempt{'s' if many > 1 else ''}",
-        assumes="each attempt that was made again would have ended in its last value; without one it is a loss",
+        assumes="each remade attempt would have ended with its last value; without a value it is a loss",
         verdict=answer,
         test=test,
     )

@@ -1,4 +1,4 @@
-"""SHA-256 of a run's files in its run.json. Those of large files come after the run's end: no node and no result waits for them."""
+"""SHA-256 of a run's files in its run.json. Large files are hashed after the run's end: no node and no result waits for that."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from analysis.untrusted.files import leads_out
 from orchestration.disk.files import file_digest, write_json
 from orchestration.disk.patient import Disk, DiskError
 
-LARGE_BYTES = 32 * 2**20  # so much of a run's files is read before its result is told
+LARGE_BYTES = 32 * 2**20  # of a run's files, read before its result is reported
 MOST_BYTES = 2**38  # a sparse file of any size costs nothing to make, and hours to read
 CHUNK_BYTES = 4 * 2**20
 TELL_S = 10.0
@@ -26,7 +26,7 @@ LATER = "it is computed after the run's end; `sweep resume` computes what is mis
 
 
 def files_of(folder: Path) -> dict[str, Any]:
-    """Return `files` and why digests are unknown, as run.json has them: those of the log and of small files are there."""
+    """Return `files` and `unknown` of run.json: digests of the log and of small files, and why the others are missing."""
     files, unknown, left = {}, {}, LARGE_BYTES
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_file() or path == folder / RUN_MANIFEST:
@@ -60,7 +60,7 @@ def _field(name: str) -> str:
 
 
 class Digests:
-    """Computes the missing digests of runs that have ended, one file after the other, in a thread of its own.
+    """Compute the missing digests of runs that have ended, one file after the other, in a background thread.
 
     A driver that ends before loses nothing: the digest stays null, and the next driver adds the run again.
     copy: takes the path of each run.json that was written.

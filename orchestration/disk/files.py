@@ -33,7 +33,7 @@ def write_whole(path: Path, content: bytes | str, *, new: bool = False) -> None:
 
 
 def _own(path: str, flags: int) -> int:
-    """Open a file, but no link or pipe that a script has put in its place: a run's folder is the script's."""
+    """Open a file, but no link or pipe in its place: a script can write to its run's folder."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
@@ -42,7 +42,7 @@ def write_json(path: Path, content: Mapping[str, Any], *, new: bool = False) -> 
 
 
 def write_code(directory: Path, code: Mapping[str, bytes]) -> None:
-    """Write the files of a sweep's code, which nobody is to change."""
+    """Write the files of a sweep's code, read-only."""
     for name, content in code.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)

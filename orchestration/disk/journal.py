@@ -33,7 +33,7 @@ class JournalError(SweepError):
 
 
 class Journal:
-    """Remembers what was written and appends to it. A line that a dead driver left half written is ended, and skipped.
+    """Remember what was written, and append to it. A line that a dead driver left half written is ended, and skipped.
 
     Raises SweepError for a file that is no journal.
     """
@@ -49,7 +49,7 @@ class Journal:
 
     @property
     def tells(self) -> bool:
-        """Return whether it tells of any run."""
+        """Return whether it records any run."""
         return bool(self._runs)
 
     def of(self, arm: str, seed: int) -> dict[int, Entry]:
@@ -61,13 +61,13 @@ class Journal:
         return entry is not None and entry.has_ended
 
     def lost(self, arm: str, seed: int) -> int:
-        """Return how many attempts of a run were lost, over all drivers, those aside whose driver went away."""
+        """Return how many attempts of a run were lost, over all drivers, except those whose driver went away."""
         return sum(one.state == "lost" and one.reason != DRIVER_GONE for one in self.of(arm, seed).values())
 
     def write(
         self, attempt: Attempt, state: str, reason: str | None = None, node: str | None = None, **end: Any
     ) -> None:
-        """Append one event. `end`: what an event that ends an attempt says besides, or says otherwise. Raises JournalError, DiskError."""
+        """Append one event. `end`: fields of an event that ends an attempt. Raises JournalError, DiskError."""
         event: dict[str, Any] = {"time": now(), **attempt._asdict(), "state": state, "reason": reason, "node": node}
         if state == "running":
             self._running_since[attempt] = time.monotonic()
@@ -85,7 +85,7 @@ class Journal:
         note(self._runs, attempt, event)
 
     def adopt(self, found: RunManifest) -> None:
-        """Take over an attempt as its run.json tells it, in a sweep that has no journal: its files were handed over."""
+        """Add an attempt from its run.json, in a sweep that was handed over without a journal."""
         key = Attempt(found.arm or "", found.seed or 0, found.attempt or 0)
         said = {name: getattr(found, name) for name in ("log_sha256", "log_bytes", "last", "wall_s")}
         self.write(key, "running", node=found.ray_node_id, time=_iso(found.started))
@@ -94,13 +94,13 @@ class Journal:
             self.write(key, found.state, found.reason, found.ray_node_id, **said, **more)
 
     def _append(self, line: bytes) -> None:
-        """Append to the file, on disk before this returns; wait where the disk does not take it. Raises DiskError."""
+        """Append to the file and flush it to disk; wait while the disk does not take it. Raises DiskError."""
         self._disk.write(self.path, lambda: self._put(line))
         self._size += len(line)
         self._digest.update(line)
 
     def _put(self, line: bytes) -> None:
-        """Append once. What a full disk took only a part of is taken back."""
+        """Append once; take back what a full disk took only in part."""
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         with open(handle, "wb", buffering=0) as file:
             try:

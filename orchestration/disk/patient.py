@@ -1,4 +1,4 @@
-"""The disk of a sweep, as its driver writes to it: a full or read-only one is waited for, a deleted sweep is not made anew."""
+"""Write the files of a sweep: wait while the disk is full or read-only, and never recreate a deleted sweep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analysis.sweepdir.layout import PLAN
 from analysis.untrusted.refusal import SeedproofError
 
 RETRY_S = 0.5
-# what a disk says that may serve again: full, over its quota, read-only, broken or away for a while
+# errors that may pass: full, over its quota, read-only, broken or away for a while
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 Done = TypeVar("Done")
 
@@ -29,21 +29,21 @@ class GoneError(DiskError):
 
 
 def passing(error: OSError) -> bool:
-    """Return whether the disk may serve again later."""
+    """Return whether the error may pass."""
     return error.errno in PASSING
 
 
 class Disk:
-    """Writes files of one sweep, and waits at most `wait_s` where the disk does not take them.
+    """Write files of one sweep; wait at most `wait_s` while the disk does not take them.
 
-    say: tells a waiting person when a wait begins and when it is over. A signal ends the wait.
+    say: reports when a wait begins and when it is over. A signal ends the wait.
     """
 
     def __init__(self, directory: Path, wait_s: float, say: Callable[[str], None]) -> None:
         self._directory, self._wait_s, self._say = directory, wait_s, say
 
     def hurry(self) -> None:
-        """Wait no more: the sweep ends."""
+        """Stop waiting: the sweep ends."""
         self._wait_s = 0.0
 
     def check(self) -> None:
@@ -53,10 +53,10 @@ class Disk:
         except (FileNotFoundError, NotADirectoryError):
             raise GoneError(f"{self._directory} is gone: it was deleted or moved while the sweep ran.") from None
         except OSError:
-            pass  # a disk that is away for a while; the next write tells
+            pass  # the disk may be away for a while; the next write shows it
 
     def write(self, path: Path, write: Callable[[], Done]) -> Done:
-        """Return write(), which is called again until the disk takes it. Raises DiskError, and GoneError at once."""
+        """Call write() until the disk takes it; return its result. Raises DiskError, and GoneError at once."""
         since, told = time.monotonic(), False
         while True:
             self.check()

@@ -17,7 +17,7 @@ from typing import Protocol
 from analysis.sweepdir.registry import Branch, RegistryError, branch_of, git
 from analysis.untrusted.secrets import redacted
 
-TRIES = 20  # of a push that others are quicker than
+TRIES = 20  # of a push, when others push first
 PARTIAL = ".partial"
 
 

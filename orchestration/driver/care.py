@@ -19,7 +19,7 @@ EXIT_RUN_FAILED = 4
 class Care:
     """The options by their names: stall_timeout and deadline in seconds, wait_for_nodes in minutes, parallel in seeds.
 
-    dashboard: whether a Ray of our own has its dashboard. max_gpu_hours: in core-hours where a run has no GPU. notify: a command line. registry: where attempts are entered.
+    dashboard: whether our own Ray has its dashboard. max_gpu_hours: in core-hours where a run has no GPU. notify: a command line. registry: where attempts are entered.
     """
 
     stall_timeout: float = 300.0
@@ -68,6 +68,6 @@ def not_complete(directory: Path, care: Care, why: str | None = None) -> int:
     click.echo(f"Go on with: {shlex.join(words)}", err=True)
     if "RAY_JOB_SUBMISSION_ID" in os.environ:
         click.echo(
-            f"The exit code is {EXIT_RUN_FAILED}, but `ray job submit` leaves with 0 after `ray job stop`.", err=True
+            f"The exit code is {EXIT_RUN_FAILED}, but `ray job submit` exits with 0 after `ray job stop`.", err=True
         )
     return EXIT_RUN_FAILED

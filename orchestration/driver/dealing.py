@@ -16,7 +16,7 @@ REST_S = 10.0  # a node that had no room, or whose run may not start yet, gets n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What one run takes. image: the container image that it is made in, if not its node's own system."""
+    """What one run takes. image: the container image that it runs in, None for the node's own system."""
 
     gpus: int
     cpus: int
@@ -25,7 +25,7 @@ class Size:
 
     @property
     def within(self) -> dict[str, Any]:
-        """Return what Ray's tasks of such a run are given besides."""
+        """Return further options of Ray's tasks for such a run."""
         return {"runtime_env": {"image_uri": self.image}} if self.image else {}
 
     @property
@@ -50,7 +50,7 @@ class Size:
 
 
 class Listener(Protocol):
-    """Hears what becomes of the runs."""
+    """What gets news of the runs."""
 
     def may_start(self, order: RunOrder) -> bool:
         """Say whether a run may go to a node now; if not, it is asked again."""
@@ -99,7 +99,7 @@ class Queue:
     def take(self, node: str, nodes: set[str], may_start: Callable[[RunOrder], bool]) -> RunOrder | None:
         """Take the run that fits a node best: a retried one first, else one of the arm that the node has seen less of.
 
-        None where none fits, or where that one may not start yet.
+        None if none fits, or if that one may not start yet.
         """
         may = [one for one in self.waiting if (avoid := self._avoided(one, nodes)) is not None and node not in avoid]
         if not may:

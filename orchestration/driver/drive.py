@@ -94,7 +94,7 @@ def _locked(lock: Lock, directory: Path, care: Care, *, fresh: bool) -> int:
 
 
 def _driven(driver: Driver, *, fresh: bool) -> int:
-    """Run the sweep; tell the user's command how it ended, however that was. Return the exit code."""
+    """Run the sweep, call the user's command however it ended, and return the exit code."""
     code = None
     try:
         code = _drive(driver, fresh=fresh)
@@ -132,7 +132,7 @@ def _drive(driver: Driver, *, fresh: bool) -> int:
     directory, care = driver.directory, driver.care
     try:
         driver.registrar.open()
-        driver.notifier.tell("start", f"{len(driver.jobs) - driver.progress.done} runs are to be made.")
+        driver.notifier.tell("start", f"{len(driver.jobs) - driver.progress.done} runs have no result yet.")
         _run_on_ray(driver, token)
     except (EngineError, RegistryError, SmokeError) as error:
         if fresh and not driver.has_begun():

@@ -35,7 +35,7 @@ UNBEGUN_S = 10.0  # a run whose worker has not begun by then is lost if Ray's lo
 class _Busy:
     """A run on a node.
 
-    cause: what Ray's logs say since the node got it. heard: when its worker spoke last or, before that, when the node got it.
+    cause: what Ray's logs say since the node got it. heard: when its worker last reported or, before that, when the node got it.
     ended: how it said that the run ended, until it is gone. dead_since: when its node died.
     """
 
@@ -61,7 +61,7 @@ class Pool:
     """Runs on their way through the cluster: `submit` them, then `poll` until each has ended.
 
     causes: a look at what keeps a node from starting a worker, from now on. work: what makes a run: `execute`, except in a benchmark of the pool.
-    begun: how many runs have had a word from their worker.
+    begun: how many runs have begun.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Pool:
         self._queue.waiting.clear()
 
     def poll(self) -> None:
-        """Give out what can be given out and hear what has come in; takes POLL_S at most. Raises EngineError."""
+        """Start what can start and take what has come in; wait POLL_S at most. Raises EngineError."""
         self._look_after_nodes()
         self._ask()
         open_ = [*self._asked, *self._busy]
@@ -149,7 +149,7 @@ class Pool:
         }
 
     def _look_after_nodes(self) -> None:
-        """Ask again for groups after a node's death, and give up runs that Ray says nothing of.
+        """Ask again for groups after a node's death, and give up runs of which nothing is heard.
 
         Ray moves a group from a dead node once it finds room, which may be never. A run that had not begun would wait for
         that, and so would a run that is to get the group.
@@ -163,14 +163,14 @@ class Pool:
             self._ask_for_none()
         for generator, busy in list(self._busy.items()):
             busy.dead_since = None if busy.node in self._alive else busy.dead_since or now
-            if away > BEAT_S:  # this driver did not listen
+            if away > BEAT_S:  # this driver was not listening
                 busy.heard = min(now, busy.heard + away)
             if end := self._given_up(busy, now):
                 ray.cancel(generator, force=True)
                 self._over(generator, end)
 
     def _given_up(self, busy: _Busy, now: float) -> Ended | None:
-        """Return the end of a run that nothing more is to be heard of, None while it may go on."""
+        """Return the end of a run whose worker will report nothing more, None while it may go on."""
         if busy.dead_since is not None and now - busy.dead_since >= SILENT_S:
             return _lost("its node went away")
         silent = now - busy.heard
@@ -259,7 +259,7 @@ class Pool:
         try:
             message: Message = ray.get(next(generator))
         except StopIteration:
-            self._over(generator, _lost("its Ray worker ended without a word"), fit=True)
+            self._over(generator, _lost("its Ray worker ended without reporting"), fit=True)
         except ray.exceptions.RayTaskError as error:
             self._over(generator, self._broken(busy, f"its worker raised {error.cause!r}", error))
         except ray.exceptions.RayError as error:
@@ -279,7 +279,7 @@ class Pool:
             self._listener.arrived(busy.order, message)
 
     def _broken(self, busy: _Busy, why: str, error: Exception) -> Ended:
-        """Return the end of a run whose task broke; with the cause, where that kept it from beginning."""
+        """Return the end of a run whose task broke, with the cause if it never began."""
         cause = None if busy.begun else cause_in(str(error), "Ray says") or busy.cause()
         return _lost(f"{why}: {cause.sentence}", cause.kind) if cause else _lost(why)
 

@@ -1,4 +1,4 @@
-"""Around Ray: what it reads when it is imported, and a watch on the cluster's head. Imports no Ray."""
+"""Set what Ray reads when it is imported, and watch the cluster's head. Imports no Ray."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def prepare_ray() -> str | None:
 
 
 def where_dashboard(url: str | None, token: str | None) -> str:
-    """Return a sentence on where Ray's dashboard is, and the token that it asks for where that was made here."""
+    """Return a sentence on where Ray's dashboard is, with its token if this process made it."""
     if url is None:
-        return "Ray has no dashboard here. A Ray of our own has one with: pip install 'seedproof[orchestration]'"
+        return "Ray has no dashboard here. If the sweep starts its own Ray, install it with: pip install 'seedproof[orchestration]'"
     return f"Ray's dashboard: http://{url}" + (f" (it asks for a token: {token})" if token else "")
 
 

@@ -44,7 +44,7 @@ class Looks:
         if not sequential and not self._keep_going and (lost := self._lost(states)):
             self.why = "another run failed"
             if any(state not in DONE for state in states.values()):
-                self._say(f"{lost} failed, so the claim is lost: nothing more is run. With --keep-going it is.")
+                self._say(f"{lost} failed, so the claim is lost and no more runs start. --keep-going runs them.")
             return True
         while sequential and (look := next((look for look in self._at if look > self._taken), None)):
             found = [states.get((arm, seed)) for seed in self._plan.seeds[:look] for arm in self._plan.arms]
@@ -59,7 +59,7 @@ class Looks:
         return sequential
 
     def _lost(self, states: Mapping[tuple[str, int], str]) -> str | None:
-        """Return the failed run that loses a fixed claim; a control's does not where a number is to be beaten."""
+        """Return the failed run that loses a fixed claim. A control's run does not if the plan has a number to beat."""
         arms = (CANDIDATE,) if self._plan.sota is not None else self._plan.arms
         return next((f"{arm} seed {seed}" for (arm, seed), s in states.items() if s == "failed" and arm in arms), None)
 

@@ -1,4 +1,4 @@
-"""Drives the runs of a frozen plan: which run is due, which is retried, when to stop.
+"""Drive the runs of a frozen plan: which run is due, which is retried, when to stop.
 
 All state is in the sweep directory: a driver that dies takes nothing along, and the next one continues from the files.
 """
@@ -84,7 +84,7 @@ class Driver:
     # -- before the first run ------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Read where every run stands; an attempt that a dead driver left without an end is lost, or has its log's result."""
+        """Read where every run stands. If a dead driver left an attempt open, it gets its log's result, or it is lost."""
         if not self.journal.tells:
             for job in self.jobs.values():
                 for manifest in attempts_of(self.directory, job.arm, job.seed, JournalRead()):
@@ -109,7 +109,7 @@ class Driver:
         job.next_attempt = max(begun, default=0) + 1
 
     def _add_digests(self, order: RunOrder) -> None:
-        """Compute the digests that an earlier driver did not come to."""
+        """Compute the digests that an earlier driver did not get to."""
         with contextlib.suppress(SweepError):  # no run.json: it is for people, and decides nothing
             self.digests.add(order.folder, read_json(order.folder / RUN_MANIFEST))
 
@@ -122,7 +122,7 @@ class Driver:
         job.state, job.reason = state, reason
         with self.writing:
             if state not in ("pending", "running"):
-                self.copy(order.folder)  # before the journal tells of it
+                self.copy(order.folder)  # before the journal says that it has ended
             self.journal.write(order.key, state, reason, node, **end)
             self.copy(self.journal.path)
         self.budget.note(order.key, state)
@@ -130,7 +130,7 @@ class Driver:
             self.notifier.tell(state, f"{order.name}: {state}: {reason}", **order.key._asdict())
 
     def over(self, order: RunOrder, end: RunManifest, node: str | None = None, **more: Any) -> None:
-        """Journal how an attempt ended, by what its worker told or the driver read, never by a file in the run's folder."""
+        """Journal how an attempt ended, as its worker reported it or as the driver judged its log. run.json decides nothing."""
         said = {"log_sha256": end.log_sha256, "log_bytes": end.log_bytes, "metric": dict(end.metric) or None}
         self.event(order, end.state, end.reason, node, **said, last=end.last, **more)
 
@@ -199,7 +199,7 @@ class Driver:
         return not job.has_result and self.journal.lost(job.arm, job.seed) < self.plan.max_attempts
 
     def refused(self, job: Job, order: RunOrder, node: str, reason: str | None) -> None:
-        """Queue a run again that its node had no room for. Raises StopError where no node has had any for long."""
+        """Queue a run again whose node had no room. Raises StopError if no node has had room for too long."""
         self.event(order, "pending", reason, node)
         self.progress.refused(order, reason, quiet=job.refused_since is not None)
         now = time.monotonic()
@@ -228,7 +228,7 @@ class Driver:
             pass
 
     def turn(self) -> bool:
-        """Hear what has come in and queue what is due now; return whether more runs are needed. Raises StopError."""
+        """Take what has come in and queue what is due now; return whether more runs are needed. Raises StopError."""
         self.pool.poll()
         if where := self.taken_at():
             raise StopError(f"another driver has taken over the sweep at {where}.")

@@ -1,4 +1,4 @@
-"""Asks the nodes of a cluster before a run is paid for: a small task on each, or one task of its own size."""
+"""Ask the nodes of a cluster before a run is paid for: a small task on each, or one task as large as a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the orders that workers get: what is the same for every run of a sweep, and what a run adds."""
+"""Write the orders that workers get: what is the same for every run of a sweep, and what a run adds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Orders:
         gpus, deadline, rules = self.size.gpus, self.care.deadline, self.plan.rules()
         if deadline is None and rules.train_time_s is not None and gpus:
             deadline = rules.train_time_s + EVALUATION_AND_SLACK_S
-        hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}  # a run does not use what Ray has not given to it
+        hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}  # a run must not use GPUs that Ray has not given it
         return RunOrder(
             arm=job.arm,
             seed=job.seed,

@@ -64,7 +64,7 @@ def latest(folder: Path) -> str:
 
 
 class Progress:
-    """Shows the runs of one sweep. name: what its lines begin with where several sweeps share a terminal."""
+    """Show the runs of one sweep. name: the prefix of its lines if several sweeps share a terminal."""
 
     name = ""
 

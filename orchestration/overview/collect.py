@@ -100,13 +100,13 @@ def _write_many(reading: _Reading, form: str, output: Path | None) -> None:
 
 
 def _write_dataset(reading: _Reading, output: Path | None) -> None:
-    """Write a folder of parquet files of one schema. It takes the place of an earlier one, and of nothing else."""
+    """Write a folder of parquet files of one schema. It replaces an earlier dataset and nothing else."""
     import pandas as pd
 
     if output is None:
         raise UsageError("--format parquet of several sweeps is a folder of files: name it with --output DIR.")
     if output.exists() and not (output.is_dir() and all(PART.fullmatch(name) for name in os.listdir(output))):
-        raise UsageError(f"--output {output} is there and is no dataset of `collect`: choose a new folder.")
+        raise UsageError(f"--output {output} exists and is not a dataset of `collect`: choose a new folder.")
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
@@ -121,7 +121,7 @@ def _write_dataset(reading: _Reading, output: Path | None) -> None:
 
 
 class _Reading:
-    """Reads one sweep after the other; says on stderr how far it is. failed: how many sweeps could not be read."""
+    """Read one sweep after the other; say on stderr how far it is. failed: how many sweeps could not be read."""
 
     def __init__(self, sources: list[Source]) -> None:
         self.sources = sources

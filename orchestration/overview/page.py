@@ -15,9 +15,9 @@ from orchestration.overview.show import cells
 from orchestration.overview.standing import Standing
 
 NOTES = (
-    "Done are the runs with a result, failed ones included. A sequential sweep may not need all of its runs.",
-    "The verdict is that of the sweep's last report. It is - where there is none, or where runs changed after it.",
-    "Refused means that findings of the level error overrule a verdict that would pass.",
+    "Done counts the runs with a result, failed ones included. A sequential sweep may not need all of its runs.",
+    "The verdict is that of the sweep's last report. It is - if there is none, or if runs changed after it.",
+    "Refused means that error-level findings overrule a verdict that would pass.",
 )
 
 

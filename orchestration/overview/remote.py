@@ -48,7 +48,7 @@ class Remote:
 
     @contextmanager
     def fetched(self, sweep: str) -> Iterator[Path]:
-        """Bring what is read of a sweep to a folder that lasts as long as the context. Raises SweepError."""
+        """Fetch the files of a sweep that are read; the folder lasts as long as the context. Raises SweepError."""
         with tempfile.TemporaryDirectory(prefix="seedproof-") as folder:
             for name in self._files[sweep]:
                 self._fetch(name, Path(folder) / posixpath.relpath(name, sweep or "."))

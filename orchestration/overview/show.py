@@ -79,7 +79,7 @@ def run_lines(directory: Path, runs: Sequence[PlannedRun], owner: Owner | None) 
 
 
 def sweep_lines(rows: Sequence[Standing]) -> list[str]:
-    """Return a table with a line a sweep. A damaged one says below the table what is wrong with it."""
+    """Return a table with one line per sweep. Below it, each damaged sweep says what is wrong."""
     lines = text_table([{name: printable(cell) for name, cell in cells(one).items()} for one in rows if not one.fault])
     return [line_start(line) for line in [*lines, *(f"{one.sweep}: {one.fault}" for one in rows if one.fault)]]
 

@@ -21,7 +21,7 @@ from orchestration.overview.find import Found
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where one sweep stands. What a damaged one does not say is None, and `fault` says what is wrong.
+    """Where one sweep stands. Of a damaged one, unknown fields are None and `fault` says what is wrong.
 
     sweep: the path below the folder that was asked for. done: runs with a result, failed ones included.
     verdict: what verdict.json says, None where runs changed after it. changed: when a file last changed.
@@ -100,7 +100,7 @@ def _read(root: Path, directory: Path) -> Standing:
 
 
 def state_of(planned: PlannedRun, owner: Owner | None) -> str:
-    """Return a run's state; one that runs by its files is lost where nobody drives the sweep."""
+    """Return a run's state. If no driver is running, a run that its files call running is lost."""
     return "lost" if planned.state == "running" and owner is None else planned.state
 
 

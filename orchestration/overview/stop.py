@@ -1,4 +1,4 @@
-"""Stop the driver of a sweep as Ctrl-C would, from another terminal; where that needs another machine, say the command."""
+"""Stop the driver of a sweep as Ctrl-C would, from another terminal. On another machine, print the command to run there."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _interrupt(directory: Path, owner: Owner) -> None:
         raise NotStoppedError(f"{directory} is driven in another container of this machine: {owner}.{_there(owner)}")
     if not holds(pid, directory / LOCK):
         raise NotStoppedError(
-            f"{directory / LOCK} is held, but not by process {pid}, which it names, as far as you may look. "
+            f"{directory / LOCK} names process {pid}, but that process does not seem to hold it. "
             f"Find its holder with: fuser {shlex.quote(str(directory / LOCK))}"
         )
     try:
@@ -108,7 +108,7 @@ def holds(pid: int, lock: Path) -> bool:
 def _stop_job(directory: Path, owner: Owner, job: str) -> None:
     """Stop the Ray job that the driver is, through the address in the environment."""
     if not NAME.fullmatch(job):
-        raise NotStoppedError(f"{directory} is driven by a Ray job of no possible name: {job!r}.")
+        raise NotStoppedError(f"{directory} names a Ray job that cannot exist: {job!r}.")
     address = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
     ray = shutil.which("ray", path=os.path.dirname(sys.executable)) or shutil.which("ray")
     if ray is None or not address.startswith("http"):
@@ -118,7 +118,7 @@ def _stop_job(directory: Path, owner: Owner, job: str) -> None:
         )
     found = subprocess.run([ray, "job", "stop", "--address", address, job], capture_output=True, text=True, check=False)
     if found.returncode:
-        said = (found.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        said = (found.stderr.strip().splitlines() or ["no message"])[-1]
         raise NotStoppedError(f"`ray job stop --address {address} {job}` failed: {said}")
     click.echo(f"Stopped the Ray job {job}.", err=True)
     _wait(directory, owner)
@@ -130,7 +130,7 @@ def _wait(directory: Path, owner: Owner) -> None:
     while (now := living_owner(directory)) is not None and now.driver == owner.driver:
         if time.monotonic() > deadline:
             raise NotStoppedError(
-                f"{directory} is still driven after {WAIT_S:.0f} s: {owner}. A second try does no harm."
+                f"{directory} is still driven after {WAIT_S:.0f} s: {owner}. Trying again does no harm."
             )
         time.sleep(LOOK_S)
 

@@ -1,4 +1,4 @@
-"""The modules that a script imports from its own folder, and those that they import: what is packed with the plan."""
+"""Find the modules that a script imports from its own folder, directly or not. They are packed with the plan."""
 
 from __future__ import annotations
 

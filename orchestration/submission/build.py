@@ -1,4 +1,4 @@
-"""Builds a submission folder under another name, checks it as a reviewer does, and gives it its own name."""
+"""Build a submission folder under another name, check it as a reviewer does, and give it its own name."""
 
 from __future__ import annotations
 

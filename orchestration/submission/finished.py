@@ -1,4 +1,4 @@
-"""Selects the runs that a submission may use; refuses sweeps that cannot become one."""
+"""Select the runs that a submission may use; refuse sweeps that cannot become one."""
 
 from __future__ import annotations
 
@@ -169,18 +169,18 @@ def _of_attempt(one: Tried, there: Collection[str]) -> str | None:
 
 
 def _refuse_log(log: Path, content: bytes, manifest: RunManifest) -> None:
-    """Raise RefusedError for a log that is not the run's own as it was at its end, or that holds a secret.
+    """Raise RefusedError for a log that is not as it was when its run ended, or that holds a secret.
 
-    A run without a result may have printed more before it was gone.
+    A run without a result may have printed more after its end was recorded.
     """
     own = content if manifest.state in DONE else content[: manifest.log_bytes]
     recorded, got = manifest.log_sha256, hashlib.sha256(own).hexdigest()
     if recorded != got:
-        says = f"says {recorded}" if recorded else "does not say what it was"
+        was = f"it was {recorded}" if recorded else "nothing recorded it"
         raise RefusedError(
             EXIT_NOT_SUPPORTED,
-            f"{log} cannot be shown to be the run's: its SHA-256 is {got}, and what was recorded at its end {says}. Put the "
-            f"log back as it was, or plan a new sweep.",
+            f"{log} cannot be shown to be the run's: its SHA-256 is {got}; when the run ended {was}. Put the log back as it "
+            f"was, or plan a new sweep.",
         )
     for line, kind in secret_lines(content.decode("utf-8", "replace")):
         raise RefusedError(

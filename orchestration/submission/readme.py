@@ -151,7 +151,7 @@ def readme(one: Submission, findings: Sequence[Finding]) -> str:
 
 
 def _remade(one: Submission) -> Table:
-    """Return the table of the attempts that were made again, without what tells of its author's machines."""
+    """Return the table of the remade attempts, without traces of the author's machines."""
     table = remade_table([*one.kept.runs, *one.kept.control], one.verdict.metric)
     return [{**row, "reason": public(row["reason"], one.aside.hosts)} for row in table]
 
@@ -237,7 +237,7 @@ def _code(line: str) -> str:
 
 
 def public(text: str, hosts: Iterable[str]) -> str:
-    """Return a text without what tells of its author's machines.
+    """Return a text without traces of its author's machines.
 
     Absolute paths are cut to their last part; names and addresses of hosts are replaced.
     """

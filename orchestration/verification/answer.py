@@ -24,7 +24,7 @@ class Word(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """Where the mean of so many fresh runs falls with probability `level`, by the author's runs alone."""
+    """The range that holds the mean of the fresh runs with probability `level`, by the author's runs alone."""
 
     level: float
     low: float
@@ -35,7 +35,7 @@ class Interval:
 class Fresh:
     """The fresh runs of a record. verdict: theirs alone; None while a look is missing.
 
-    failed: the first run that failed, as a clause; trained: whether any run came as far as a step or a result.
+    failed: the first run that failed, as a clause; trained: whether any run reached a step or a result.
     over: why there will be no more runs; None while there may be.
     """
 
@@ -69,7 +69,7 @@ def interval_of(claim: Claim, fresh: Fresh) -> Interval | None:
 def answer_of(claim: Claim, fresh: Fresh) -> Answer:
     """Return whether the claim holds up. Lower values are better."""
     if fresh.failed is not None and not fresh.trained:
-        return Answer(word=Word.CANNOT_TELL, reason=f"Its script did not come as far as a step: {fresh.failed}.")
+        return Answer(word=Word.CANNOT_TELL, reason=f"Its script did not reach a training step: {fresh.failed}.")
     if fresh.failed is not None:
         return Answer(word=Word.DOES_NOT_HOLD_UP, reason=f"A fresh run failed: {fresh.failed}.")
     decided = fresh.verdict is not None and fresh.verdict.verdict in (SUPPORTED, NOT_SUPPORTED)

@@ -1,4 +1,4 @@
-"""Before training is bought: what every node has of what the records need, and what a shipped artifact scores."""
+"""Check, before training is bought, what the nodes lack and what a shipped artifact scores."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def look(paths: Sequence[str], *, try_sandbox: bool) -> Seen:
 
 
 def inspection(entries: Sequence[Entry], asked: Asked) -> partial[Seen]:
-    """Return what every node is asked. What an image holds is not to be seen from outside of it."""
+    """Return the question for every node. From outside an image nobody can see what it holds."""
     paths = sorted({path for entry in entries for path in entry.paths.values()})
     return partial(
         look, [] if asked.image else paths, try_sandbox=asked.sandbox is not Sandbox.NONE and not asked.image
@@ -66,7 +66,7 @@ def slots(entry: Entry, nodes: Sequence[Answered]) -> int:
 
 
 def lacking(entry: Entry, nodes: Sequence[Answered], asked: Asked) -> str | None:
-    """Return what a record needs and the cluster does not have, as a sentence; None where it can be run."""
+    """Return what a record needs but the cluster lacks, as a sentence; None if it can be run."""
     size = size_of(entry)
     fit = [one for one in nodes if one.fault is None and one.node.holds(size)]
     if not fit:
@@ -82,7 +82,7 @@ def lacking(entry: Entry, nodes: Sequence[Answered], asked: Asked) -> str | None
 
 
 def sandbox_notes(nodes: Sequence[Answered], asked: Asked) -> list[str]:
-    """Return what an organiser must know of how submitted code is confined."""
+    """Return how submitted code is confined, for the organiser."""
     if asked.sandbox is Sandbox.NONE:
         return ["Sandbox: none. Submitted code runs with all rights of your user, and with the network."]
     if asked.image:
@@ -109,7 +109,7 @@ class Evaluated:
 
 
 def evaluation(entry: Entry, mode: Sandbox) -> partial[Evaluated] | Evaluated | None:
-    """Return what a node is to do; an Evaluated where nothing can be done, None where there is no artifact."""
+    """Return a node's task; an Evaluated with the reason if there can be none, None if there is no artifact."""
     assert entry.recorded is not None, "a record that can be rerun"
     artifact = entry.recorded.artifact
     if artifact is None or entry.plan is None:
@@ -169,7 +169,4 @@ def contradiction(entry: Entry, found: Evaluated) -> str | None:
     worst = max(entry.recorded.claim.values)
     if found.value is None or found.value <= worst + TOLERANCE:
         return None
-    return (
-        f"The artifact that it ships scores {found.value:.6f}; the worst of the runs that it claims says {worst:.6f}. "
-        f"Training was not bought."
-    )
+    return f"The shipped artifact scores {found.value:.6f}; the worst claimed run scores {worst:.6f}. Training was not bought."

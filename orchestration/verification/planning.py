@@ -129,7 +129,7 @@ def _as_sweep(name: str, recorded: Recorded, asked: Asked, nonce: str) -> SweepA
 
 
 def nonce_of(output: Path, given: str | None) -> str:
-    """Return the nonce of an --output: the one kept there, else the one given or a random one, which is kept now."""
+    """Return the nonce of an --output: the one kept there, else the given or a random one, which is then kept."""
     path = output / NONCE
     if path.is_file():
         kept = read_small(path, LONGEST_NONCE).decode("utf-8", "replace").strip()

@@ -37,7 +37,7 @@ class Place:
 
     @property
     def weight(self) -> int:
-        """How many GPUs a run takes or, without any, CPUs."""
+        """Return how many GPUs a run takes or, without any, CPUs."""
         size = size_of(self.entry)
         return size.gpus or size.cpus
 
@@ -46,7 +46,7 @@ class Place:
         return NOTHING if self.entry.directory is None else spent_of(self.entry.directory, self.rerun)
 
     def run_s(self, spent: Spent) -> float | None:
-        """Return what a run takes: the mean so far, else what the record says of its own; None if unknown."""
+        """Return how long a run takes: the mean so far, else by the record's logs; None if unknown."""
         assert self.entry.recorded is not None, "it can be run"
         return spent.mean_s or self.entry.recorded.claim.run_s
 
@@ -78,7 +78,7 @@ class Queue:
 
     @property
     def on_gpus(self) -> bool:
-        """Whether the budget is in GPU-hours: then what runs without GPUs costs nothing of it."""
+        """Return whether the budget is in GPU-hours: then runs without GPUs cost nothing."""
         return any(place.entry.plan is not None and size_of(place.entry).gpus for place in self.places)
 
     def counts(self, place: Place) -> bool:
@@ -97,7 +97,7 @@ class Queue:
         return left
 
     def may_spend(self, place: Place, runs: int) -> bool:
-        """Return whether the budget pays for so many more runs; those of unknown length may start while something is left."""
+        """Return whether the budget pays for this many more runs. Runs of unknown length may start while any of it is left."""
         if self.asked.budget is None or not self.counts(place):
             return True
         left = self.left_s()
@@ -113,7 +113,7 @@ class Queue:
     # -- turns ---------------------------------------------------------------------------------------------------------
 
     def turn(self) -> bool:
-        """Start what there is room for, hear of every record that runs; return whether any is not over."""
+        """Start what there is room for, give every record its turn; return whether any is not over."""
         room = not any(place.rerun.waits_for_room for place in self.active if place.rerun is not None)
         if self.waiting and room:
             self.start(self.waiting[0])
@@ -148,7 +148,7 @@ class Queue:
         return Rerun(entry.directory, entry.plan, asked=self.asked, may_spend=lambda runs: self.may_spend(place, runs))
 
     def move(self, place: Place) -> None:
-        """Give a record its turn; finish it where it needs no more runs or gets none."""
+        """Give a record its turn; finish it if it needs or gets no more runs."""
         assert place.rerun is not None, "it runs"
         more = place.rerun.pool.open > 0 and place.rerun.turn()
         if not more or not place.rerun.pool.open:
@@ -165,7 +165,7 @@ class Queue:
             self.finish(place, f"The driver broke down ({type(error).__name__})")
 
     def finish(self, place: Place, over: str | None) -> None:
-        """End a record: stop its runs, and say what its fresh runs say. over: why there are no more, where a look is missing."""
+        """End a record: stop its runs, and say what its fresh runs say. over: why there are no more runs, if a look is missing."""
         rerun = place.rerun
         if rerun is not None:
             self.end(rerun, rerun.looks.why if over is None else over)
@@ -201,7 +201,7 @@ class Queue:
                 place.rerun.abandon("Ray's head no longer answers")
 
     def end(self, rerun: Rerun, why: str) -> None:
-        """Stop a record's runs and give its sweep back; a disk that is full does not keep that from happening."""
+        """Stop a record's runs and give its sweep back; even on a full disk."""
         try:
             rerun.stop(why)
             rerun.lock.release()

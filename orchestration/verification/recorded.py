@@ -1,4 +1,4 @@
-"""Reads a record folder: what was run, by which rules, against what, and what its author claims. Runs nothing of it."""
+"""Read a record folder: what was run, by which rules, against what, and what its author claims. Run nothing of it."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _only(scripts: Sequence[Path]) -> Path:
         return scripts[0]
     names = ", ".join(path.name for path in scripts[:5]) or "none"
     raise CannotRerunError(
-        f"it has no plan.json, so its script must be the only *.py at its top; there: {names}. Take away the others."
+        f"it has no plan.json, so its script must be the only *.py at its top; it has: {names}. Remove the others."
     )
 
 

@@ -120,7 +120,7 @@ class Spent:
 
 
 def spent_of(directory: Path, rerun: Rerun | None) -> Spent:
-    """Return what a sweep has taken so far, over all its drivers: by its journal and, where one drives it now, by that one."""
+    """Return what a sweep has taken so far, over all its drivers: by its journal and by the driver that runs now, if any."""
     entries = [one for attempts in read_journal(directory).runs.values() for one in attempts.values()]
     done = tuple(one.wall_s for one in entries if one.state in DONE and one.wall_s is not None)
     if rerun is None:

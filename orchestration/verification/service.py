@@ -112,7 +112,7 @@ class Service:
             self.evaluate(place)
 
     def evaluate(self, place: Place) -> None:
-        """Evaluate a record's artifact, if it ships one: where that contradicts the claim, no training is bought."""
+        """Evaluate a record's artifact, if it ships one. If it contradicts the claim, no training is bought."""
         from orchestration.driver.nodes import ask
 
         question = before.evaluation(place.entry, self.asked.sandbox)
@@ -141,7 +141,7 @@ class Service:
             os._exit(EXIT_CANNOT_TELL)
 
     def write(self) -> None:
-        """Write the table where an answer or a number of results has changed, and every WRITE_S."""
+        """Write the table when an answer or a number of results has changed, and every WRITE_S."""
         places = self.queue.places
         news = [(place.answer, place.rerun is not None and place.rerun.progress.done) for place in places]
         if news == self.shown and time.monotonic() < self.next_write:

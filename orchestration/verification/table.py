@@ -29,7 +29,7 @@ NOTES = (
     "author's runs allow.",
     "Does not hold up: they do not support it, a fresh run failed, their mean is above the 99 % prediction interval, or the "
     "shipped artifact contradicts the claim.",
-    "Cannot tell: there is no answer, for the reason that is given. It says nothing against the author.",
+    "Cannot tell: there is no answer, and the reason says why. It says nothing against the author.",
     "Seeds are derived from each record's plan and the nonce. No author could know them.",
 )
 
@@ -173,7 +173,7 @@ def write(output: Path, rows: Sequence[Row], nonce: str, command: str) -> None:
 
 
 def show(rows: Sequence[Row]) -> None:
-    """Print the table, and below it why each verdict is what it is."""
+    """Print the table, and the reason of each verdict below it."""
     console = Console(highlight=False, markup=False)
     console = console if console.width >= NARROWEST else Console(highlight=False, markup=False, width=NARROWEST)
     table = Table(box=None, pad_edge=False)

@@ -16,7 +16,7 @@ class Unknown(Exception):  # noqa: N818 - it is not an error
 
 
 class Facts:
-    """Reads facts; `unknown` holds the reasons for those not found, by the field's path."""
+    """Read facts; `unknown` holds the reasons for those not found, by the field's path."""
 
     def __init__(self) -> None:
         self.unknown: dict[str, str] = {}

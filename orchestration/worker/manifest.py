@@ -49,7 +49,7 @@ def begin(order: RunOrder, command: list[str], environment: Mapping[str, str], n
 
 
 def finish(order: RunOrder, table: dict[str, Any], outcome: Outcome) -> RunManifest:
-    """Write how the run ended, with digests of all its files but large ones; return it as the driver is to hear it.
+    """Write how the run ended, with digests of all but large files; return it for the driver.
 
     If the disk does not take it, the driver writes it.
     """
@@ -90,7 +90,7 @@ def described_log(log: Path) -> dict[str, Any]:
 
 
 def ending(order: RunOrder, outcome: Outcome) -> dict[str, Any]:
-    """Return how a run ended, with what its log came to, as run.json says it."""
+    """Return how a run ended and what its log holds, as run.json has it."""
     said: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "ended": now()}
     if outcome.metric is not None and outcome.run is not None:
         metric = outcome.metric

@@ -11,11 +11,11 @@ from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.journal import Attempt
 from analysis.sweepdir.manifest import RunManifest
 
-BEAT_S = 5.0  # a worker says so often that it is alive
+BEAT_S = 5.0  # how often a worker reports that it is alive
 
 
 class Sandbox(StrEnum):
-    """Whether torchrun runs in a sandbox: where the node can make one, never, or else not at all."""
+    """Whether torchrun runs in a sandbox. AUTO: if the node can make one. REQUIRE: a node that cannot gets no run."""
 
     AUTO = "auto"
     NONE = "none"

@@ -1,8 +1,8 @@
 """What became of a run that ended: succeeded, failed (the training's fault) or lost (the infrastructure's).
 
 A finite final metric in the log is the run's result, however it ended. Without one only a lost run is retried. torchrun
-exits with 1 whatever happened, so the end of the log must tell. What no rule knows is the training's fault, so that a doubt
-never helps a claim.
+exits with 1 whatever happened, so the end of the log decides. What no rule knows is the training's fault, so doubt never
+helps a claim.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def judge(log: Path, code: int, seed: int, rules: Ruleset, fault: Outcome | None
 
 
 def result_in(log: Path, seed: int, rules: Ruleset, otherwise: Outcome, *, ended_well: bool = False) -> Outcome:
-    """Return the result in the log of a run that is not whole; `otherwise`, what became of it, where the log has none.
+    """Return the result in the log of a run that did not end well; `otherwise`, what became of it, if the log has none.
 
     A finite final metric is the seed's result, whatever happened afterwards: a rerun would be another throw of the dice.
     Where the rules cap the artifact, its size must be known, too.
@@ -105,9 +105,7 @@ def result_in(log: Path, seed: int, rules: Ruleset, otherwise: Outcome, *, ended
     outcome = _of_result(found[-1], log, seed, rules)
     reason = outcome.reason
     if reason is None and rules.artifact_bytes is not None and outcome.artifact_bytes is None:
-        reason = (
-            f"{log} does not tell the artifact's size, which the rules cap, and this came first: {otherwise.reason}"
-        )
+        reason = f"{log} does not say the artifact's size, which the rules cap; the run ended before that: {otherwise.reason}"
     if reason is not None:
         return replace(outcome, state="failed", reason=reason)
     return replace(outcome, reason=f"it printed its result before this: {otherwise.reason}")
@@ -124,7 +122,7 @@ def _is_over(run: Run, rules: Ruleset) -> bool:
 
 
 def _of_exit(log: Path, code: int) -> Outcome:
-    """Return what the end of a run that did not end well means where it has no result."""
+    """Return what became of a run that did not end well and has no result."""
     if code < 0:
         return Outcome(state="lost", reason=f"the run's supervisor was killed by signal {-code}")
     if code > 128:
@@ -193,7 +191,7 @@ def failure_hint(log: Path) -> str:
 
 
 def _named(code: int) -> str:
-    """Return an exit code, with the signal's name where it stands for one."""
+    """Return an exit code, with the signal's name if it stands for a signal."""
     names = {int(one): one.name for one in signal.Signals}
     return f"{code} ({names[-code]})" if -code in names else str(code)
 

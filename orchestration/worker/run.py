@@ -44,8 +44,8 @@ END_S = supervisor.GRACE_S + 30.0
 def command(order: RunOrder, environment: Mapping[str, str]) -> list[str]:
     """Return torchrun of the frozen script with the order's ranks.
 
-    With setpriv, torchrun dies with its supervisor and the ranks with torchrun, whatever kills them. The ranks alone find
-    the frozen modules, first of all as in the script's own folder, and nothing of the sweep directory (-P).
+    With setpriv, torchrun dies with its supervisor and the ranks with torchrun, whatever kills them. Only the ranks see the
+    frozen modules, before all others, as in the script's own folder. They import nothing of the sweep directory (-P).
     """
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={order.ranks}"]
     rank = [sys.executable, "-P", "-u", str(order.sweep_directory / SCRIPT)]
@@ -89,7 +89,7 @@ def run_environment(order: RunOrder) -> dict[str, str]:
 
 
 def execute(order: RunOrder, node_id: str) -> Iterator[Message]:
-    """Make the run; yield what the driver has to know, last of all how it ended.
+    """Make the run; yield what the driver must know, and at last how the run ended.
 
     While it waits for the run it says every BEAT_S that it is alive. Began and Part come only from a node that does not share the sweep's directory. If the node cannot take the run, it
     ends pending, and nothing was started.
@@ -134,9 +134,7 @@ def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outb
     table |= {"exit_code": left.code, "wall_s": round(time.monotonic() - started, 3)}
     outcome = judge(order.folder / TRAIN_LOG, left.code or 0, order.seed, order.rules, left.fault)
     if reason := changed_code(order):
-        outcome = replace(
-            outcome, state="failed", reason=f"the frozen script was changed while the run was on: {reason}"
-        )
+        outcome = replace(outcome, state="failed", reason=f"the frozen code was changed during the run: {reason}")
     manifest = finish(order, table, outcome)
     if outbox is not None:
         digests = yield from outbox.files(manifest.part("files"))
@@ -147,7 +145,7 @@ def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outb
 def prepare(
     order: RunOrder, environment: dict[str, str], held: contextlib.ExitStack
 ) -> Generator[Message, None, Ended | None]:
-    """Make the folder of a run that may start, and return None; else return why it may not. Raises OSError."""
+    """Make the run's folder and return None, or return why the run may not start. Raises OSError."""
     order.folder.parent.mkdir(parents=True, exist_ok=True)
     if reason := no_room(order.folder.parent):
         return Ended(state="pending", reason=reason)
@@ -179,7 +177,7 @@ def wait_for_gpus(
 
 
 def changed_code(order: RunOrder) -> str | None:
-    """Return what of the frozen code is not as it was, or None."""
+    """Return how the frozen code was changed, or None."""
     try:
         read_code(order.sweep_directory, digests_of(order.code))
     except SweepError as error:
@@ -237,7 +235,7 @@ def supervise(
 
 
 def end(process: subprocess.Popen[bytes], folder: Path, fault: Outcome, *, at_once: bool) -> Outcome:
-    """End a run for its fault; return the fault with where its processes were, if that can be told.
+    """End a run for its fault; return the fault and, if known, where its processes were.
 
     at_once: without the seconds that the supervisor gives torchrun; they are enough to fill a disk.
     """

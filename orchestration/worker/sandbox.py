@@ -139,7 +139,7 @@ def begin(folder: str, readable: Sequence[str], command: Sequence[str]) -> None:
 
 
 def fault() -> str | None:
-    """Return why this machine cannot make a sandbox, as it says itself; None where it can."""
+    """Return why this machine cannot make a sandbox, in its own words; None if it can."""
     with tempfile.TemporaryDirectory(prefix="seedproof-probe-") as folder:
         command = wrapped([sys.executable, "-c", "import socket"], folder, ())
         try:
@@ -151,7 +151,7 @@ def fault() -> str | None:
 
 
 def wrapped(command: Sequence[str], folder: str, readable: Iterable[str]) -> list[str]:
-    """Return the command line that runs a command in the sandbox. It also sees this Python, and where links lead."""
+    """Return the command line that runs a command in the sandbox, which also sees this Python and the targets of links."""
     named = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), *readable]
     paths = dict.fromkeys([*named, *map(os.path.realpath, named)])
     return [sys.executable, "-I", __file__, folder, ":".join(paths), "--", *command]

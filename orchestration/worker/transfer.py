@@ -1,4 +1,4 @@
-"""Brings a run's files over from a node that does not share the sweep's directory.
+"""Bring a run's files over from a node that does not share the sweep's directory.
 
 There a run writes to a folder of its own node. Its log comes over while it grows, its other files at the end. Each is
 checked against the digest in the run's manifest before it gets its name.
@@ -53,7 +53,7 @@ class Outbox:
         self._folder, self._sent = folder, 0
 
     def log(self) -> Iterator[Part]:
-        """Yield what the log has gained since the last call; nothing of what is not read of a log."""
+        """Yield what the log has gained since the last call, up to the size that is read of a log."""
         with open(self._folder / TRAIN_LOG, "rb") as file:
             file.seek(self._sent)
             while chunk := file.read(min(CHUNK_BYTES, MOST_LOG_BYTES - self._sent)):
@@ -80,7 +80,7 @@ class Outbox:
 
 @dataclass(slots=True)
 class _Came:
-    """What has come of a file."""
+    """What has arrived of a file."""
 
     size: int = 0
     digest: Any = field(default_factory=hashlib.sha256)
@@ -103,7 +103,7 @@ class Inbox:
         self._came[path] = came
 
     def _put(self, path: Path, position: int, content: bytes) -> None:
-        """Write what comes at this position, over what a full disk took of it when it was tried before."""
+        """Write a part at this position, over what a full disk took of it at an earlier try."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), "wb") as file:
             file.truncate(position)
@@ -119,9 +119,9 @@ class Inbox:
         return came is not None and part.is_file() and came.digest.hexdigest() == expected["sha256"]
 
     def close(self, manifest: RunManifest) -> RunManifest:
-        """Give their names to the files that came over whole, and write run.json; return the manifest that counts.
+        """Give their names to the files that arrived whole, and write run.json; return the manifest that counts.
 
-        Where files are missing or damaged, the log decides whether the run has its result.
+        If files are missing or damaged, the log decides whether the run has its result.
         """
         missing = []
         for name, expected in manifest.part("files").items():
@@ -139,11 +139,9 @@ class Inbox:
         return RunManifest.of(table, self._folder / RUN_MANIFEST)
 
     def _without(self, missing: list[str], manifest: RunManifest) -> Outcome:
-        """Return what a run that succeeded on its node is without some of its files."""
+        """Judge a run that succeeded on its node, but some of whose files did not arrive."""
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        lost = Outcome(
-            state="lost", reason=f"{missing[0]}{more} did not come over from {manifest.host} as it was there"
-        )
+        lost = Outcome(state="lost", reason=f"{missing[0]}{more} did not arrive from {manifest.host} unchanged")
         log, order = self._folder / TRAIN_LOG, self._order
         ended_well = manifest.table.get("exit_code") == 0 and TRAIN_LOG not in missing
         return result_in(log, order.seed, order.rules, lost, ended_well=ended_well)

@@ -1,4 +1,4 @@
-"""Watches a run: silent too long, past its deadline, its log cut or too long to be read, or Ray gone."""
+"""Watch a run: silent too long, past its deadline, its log cut or too long to be read, or Ray gone."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from orchestration.disk.files import write_whole
 from orchestration.worker import supervisor
 from orchestration.worker.outcome import Outcome
 
-TOO_LONG = f"its log grew beyond {LIMIT / 2**20:g} MiB, which is not read: print less"
+TOO_LONG = f"its log grew beyond {LIMIT / 2**20:g} MiB, the most that is read: print less"
 MOST_LOG_BYTES = LIMIT + 1  # one more than is read, so that a log that was cut there is not taken for a whole one
 DUMP_TIMEOUT_S = 10
 LAST_BYTES = 256
 
 
 class Watchdog:
-    """Tells when a run has to be ended. A run that prints nothing may be compiling, so the limit on silence is long."""
+    """Decide when a run must be ended. A run that prints nothing may be compiling, so the limit on silence is long."""
 
     def __init__(self, log: Path, stall_timeout_s: float, deadline_s: float | None) -> None:
         self._log, self._stall_timeout_s, self._deadline_s = log, stall_timeout_s, deadline_s

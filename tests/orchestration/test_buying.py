@@ -300,12 +300,12 @@ def test_a_command_that_fails_is_said_once(tmp_path: Path) -> None:
     one.tell("verdict", "b")
     one.close()
     assert len(said) == 1
-    assert said[0].endswith("ended with exit code 1 (no network). The sweep goes on; this is said once.")
+    assert said[0].endswith("ended with exit code 1 (no network). The sweep goes on. Later failures are not reported.")
     missing, said = notified("/no/such/command")
     missing.tell("start", "a")
     missing.close()
-    assert said == ["--notify: /no/such/command cannot be started: No such file or directory. The sweep goes on; "
-                    "this is said once."]  # fmt: skip
+    assert said == ["--notify: /no/such/command cannot be started: No such file or directory. The sweep goes on. "
+                    "Later failures are not reported."]  # fmt: skip
 
 
 def test_a_command_that_hangs_holds_up_nothing_and_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

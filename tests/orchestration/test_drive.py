@@ -292,7 +292,7 @@ def test_a_ray_job_says_what_its_client_does_not(
     assert "ray job" not in capsys.readouterr().err
     monkeypatch.setenv("RAY_JOB_SUBMISSION_ID", "raysubmit_1")
     assert not_complete(tmp_path, Care()) == 4
-    assert "The exit code is 4, but `ray job submit` leaves with 0 after `ray job stop`." in capsys.readouterr().err
+    assert "The exit code is 4, but `ray job submit` exits with 0 after `ray job stop`." in capsys.readouterr().err
 
 
 def test_a_driver_whose_lock_is_another_ones_stops(driver: Any) -> None:

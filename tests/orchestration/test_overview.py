@@ -349,7 +349,7 @@ def test_a_process_that_does_not_hold_the_lock_is_left_alone(command: Run, drive
             (driven / "sweep.lock").write_text(json.dumps(table))
             found = command("orchestration.sweep", "stop", driven)
             assert found.returncode == 4, pid
-            assert f"not by process {pid}, which it names" in found.stderr
+            assert f"names process {pid}, but" in found.stderr
             assert not holds(pid, driven / "sweep.lock")
         assert other.poll() is None
     finally:
@@ -364,7 +364,7 @@ def test_a_driver_elsewhere_is_named_with_the_command_that_stops_it(command: Run
         ({"host": "-oProxyCommand=x"}, "is driven elsewhere: process 77 of u on -oProxyCommand=x, since then.\n"),
         ({"pid": -1}, "on other, since then.\n"),
         ({"job": "raysubmit_1"}, "Run: ray job stop --address http://HEAD:8265 raysubmit_1"),
-        ({"job": "--help"}, "by a Ray job of no possible name: '--help'."),
+        ({"job": "--help"}, "names a Ray job that cannot exist: '--help'."),
         ({"host": socket.gethostname(), "space": f"{own_kernel()}pid:[1]"}, "in another container of this machine"),
     ):
         elsewhere(folder, **changes)

@@ -473,7 +473,7 @@ def test_a_log_that_nothing_says_the_digest_of_is_refused(finish: Finish, tmp_pa
     seal(folder / "candidate/seed-1339/attempt-1/run.json", files=None)
     found = make(folder, tmp_path / "mine")
     assert found.exit_code == 1
-    assert "recorded at its end does not say what it was" in found.stderr
+    assert "when the run ended nothing recorded it" in found.stderr
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])

@@ -207,7 +207,7 @@ terminate called after throwing an instance of 'c10::DistBackendError'
         (make_log(1, float("nan")), -9, "failed", "not a finite number"),
         (make_log(2, 1.2), -9, "failed", "printed seed 2, SEED was 1"),
         # but not a log that stops on the way, or one without the size that the rules cap
-        ("step:9/9 a:1\n" + SIZED.partition("\n")[2], -9, "failed", "does not tell the artifact's size"),
+        ("step:9/9 a:1\n" + SIZED.partition("\n")[2], -9, "failed", "does not say the artifact's size"),
         ("step:9/9 a:1\n" + SIZED.rstrip("\n"), -9, "lost", "supervisor was killed"),  # the last number may be cut off
         ("step:1/9 a:1\n" + SIZED + "\nstep:2/9 a:1\n", -9, "lost", "supervisor was killed"),
         ("x val_bpb:1.4 val_loss:2.4\nstep:2/9 a:1\nx val_bpb:1.3 val_loss:2.3\n", -9, "lost", "supervisor was killed"),
@@ -331,7 +331,7 @@ def test_a_run_that_edits_its_frozen_code_is_failed(
     torchrun_is(monkeypatch, f"echo {FINAL}; {edit.format(name)}")
     manifest = ended(planned)
     assert manifest["state"] == "failed"
-    assert manifest["reason"].startswith("the frozen script was changed while the run was on: ")
+    assert manifest["reason"].startswith("the frozen code was changed during the run: ")
     again = execute(replace(planned, attempt=2, folder=planned.folder.with_name("attempt-2")), "node")
     (second,) = (said for said in again if said != Alive())
     assert isinstance(second, Ended)
@@ -345,7 +345,7 @@ def test_a_log_that_grows_without_end_is_ended_at_once_and_cut(tmp_path: Path, m
     started = time.monotonic()
     manifest = ended(planned)
     assert manifest["state"] == "failed"
-    assert manifest["reason"] == "its log grew beyond 64 MiB, which is not read: print less"
+    assert manifest["reason"] == "its log grew beyond 64 MiB, the most that is read: print less"
     assert (planned.folder / "train.log").stat().st_size == 64 * 2**20 + 1
     assert manifest["files"]["train.log"]["sha256"] == file_digest(planned.folder / "train.log")
     assert time.monotonic() - started < 60  # and the machine's other work

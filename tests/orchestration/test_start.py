@@ -21,7 +21,7 @@ from orchestration.driver.start import address, connect, logs, place
 
 def test_a_short_tmpdir_is_used_and_cleaned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(place, "unusable", lambda folder, more: None)
-    with place.place({"TMPDIR": str(tmp_path)}, own=True) as found:
+    with place.ray_folder({"TMPDIR": str(tmp_path)}, own=True) as found:
         assert found.ray.parent == tmp_path
         (found.ray / "session").mkdir()
     assert list(tmp_path.iterdir()) == []
@@ -51,13 +51,13 @@ def test_a_folder_that_the_user_named_is_kept_or_refused(monkeypatch: pytest.Mon
     long = {"RAY_TMPDIR": str(tmp_path / ("a" * 90))}
     with (
         pytest.raises(UsageError, match=r"RAY_TMPDIR=\S+ cannot be used: it has \d+ bytes"),
-        place.place(long, own=True),
+        place.ray_folder(long, own=True),
     ):
         pass
-    with place.place(long, own=False) as found:  # a cluster has its sockets elsewhere
-        assert not str(found.said).startswith(long["RAY_TMPDIR"])
+    with place.ray_folder(long, own=False) as found:  # a cluster has its sockets elsewhere
+        assert not str(found.printed).startswith(long["RAY_TMPDIR"])
     monkeypatch.setattr(place, "LONGEST_SOCKET", 1000)
-    with place.place({"RAY_TMPDIR": str(tmp_path / "mine")}, own=True) as found:
+    with place.ray_folder({"RAY_TMPDIR": str(tmp_path / "mine")}, own=True) as found:
         assert found.ray == tmp_path / "mine" / "ray"
     assert found.ray.is_dir()
 

@@ -164,7 +164,7 @@ def test_what_is_missing_is_named_and_the_log_decides(tmp_path: Path, lost: int 
     found = inbox.close(manifest("succeeded", **table))
     assert found.state == state
     assert (found.reason is None) == (lost is None)
-    assert lost is None or "did not come over from far" in str(found.reason)
+    assert lost is None or "did not arrive from far" in str(found.reason)
     kept = sorted(path.name for path in (tmp_path / "here").iterdir())
     assert kept == [
         "run.json",

@@ -160,7 +160,7 @@ def test_scripts_to_choose_from_are_refused(record: Made, tmp_path: Path) -> Non
     folder = record(AS_IT_IS)
     (folder / "other.py").write_text(BROKEN)
     found = entry_of(folder, tmp_path / "out", sota=1.3)
-    assert "its script must be the only *.py at its top; there: other.py, train_gpt.py" in (found.fault or "")
+    assert "its script must be the only *.py at its top; it has: other.py, train_gpt.py" in (found.fault or "")
 
 
 def test_an_author_does_not_bring_the_rules(recorded: Made, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_log_that_is_too_long_to_be_read_ends_its_run_as_failed(log: Path, mon
     append(log, "x" * (100 - log.stat().st_size))
     assert watchdog.fault() is None
     append(log, "x")
-    expected = Outcome(state="failed", reason="its log grew beyond 64 MiB, which is not read: print less")
+    expected = Outcome(state="failed", reason="its log grew beyond 64 MiB, the most that is read: print less")
     assert watchdog.fault() == watchdog.fault_at_the_end() == expected
 
 

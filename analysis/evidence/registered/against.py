@@ -1,4 +1,4 @@
-"""What the evidence shows against what a registry holds."""
+"""Compare the evidence with what a registry holds."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from analysis.sweepdir.layout import TRAIN_LOG, attempt_folder
 class Budget:
     """The wall times of all attempts, times the GPUs of a run or, without GPUs, its cores.
 
-    limit_h: None sets none. units, unit: of one run, and how they are called. past_s: what earlier drivers' attempts took.
+    limit_h: None sets none. units, unit: how many one run takes, and their name. past_s: what earlier drivers' attempts took.
     """
 
     limit_h: float | None
@@ -27,7 +27,7 @@ class Budget:
     _walls: list[float] = field(default_factory=list)  # of the runs that succeeded
 
     def note(self, key: Hashable, state: str) -> None:
-        """Hear of a run's new state."""
+        """Record a run's new state."""
         now = time.monotonic()
         if state == "running":
             self._began[key] = now
@@ -38,7 +38,7 @@ class Budget:
 
     @property
     def spent_h(self) -> float:
-        """What has been spent, with what runs now."""
+        """Return what has been spent, running attempts included."""
         now = time.monotonic()
         return self._hours(self.past_s + sum(now - began for began in self._began.values()))
 
@@ -48,7 +48,7 @@ class Budget:
 
     @property
     def holds_another(self) -> bool:
-        """Whether one more run fits, if it and those that run now take as long as the earlier ones."""
+        """Return whether one more run fits, if it and the running ones take as long as the earlier ones."""
         if self.limit_h is None:
             return True
         now, usual = time.monotonic(), mean(self._walls) if self._walls else 0.0
@@ -56,10 +56,10 @@ class Budget:
         return not self.used_up and self.spent_h + self._hours(left + usual) <= self.limit_h
 
     def sentence(self) -> str:
-        """Say that the limit ends the sweep."""
+        """Return the sentence that ends the sweep."""
         return (
             f"--max-gpu-hours {self.limit_h:g}: {self.spent_h:.2f} {self.unit} are spent, and one more run does not fit. "
-            f"The sweep ends with what it has; a higher limit goes on."
+            f"The sweep ends with what it has. `sweep resume` with a higher limit goes on."
         )
 
     def _hours(self, seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""Tell a command of the user's what happens (`--notify`): one JSON object on its stdin, never in the sweep's way."""
+"""Call the user's command at each event (`--notify`), with one JSON object on its stdin. The sweep never waits for it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from analysis.untrusted.secrets import redacted
 from orchestration.disk.files import now
 
 LONGEST_S = 30.0  # a command that takes longer is ended
-LAST_S = 10.0  # for what is still to be told at the end
+LAST_S = 10.0  # for events that are queued at the end
 LONGEST_SAID = 2**16  # bytes of what it prints
-LOSSES = ("lost", "failed")  # states that are told
+LOSSES = ("lost", "failed")  # states that are reported
 
 
 class Notifier:
-    """Calls the command for one event after the other, in a thread of its own; say(text) hears of the first failure.
+    """Call the command for one event after the other, in a background thread; say(text) gets the first failure.
 
     about: what every event has: the sweep and its plan.
     """
@@ -45,7 +45,7 @@ class Notifier:
             self._waiting.put({"event": event, "time": now(), **self._about, "text": redacted(text), **more})
 
     def close(self) -> None:
-        """Wait a little for the events that are still to be told, and end a command that takes longer."""
+        """Wait a little for queued events, then end the command."""
         deadline = time.monotonic() + LAST_S
         while self._waiting.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -57,11 +57,11 @@ class Notifier:
             why = self._call(json.dumps(told).encode() + b"\n")
             if why is not None and not self._failed:
                 self._failed = True
-                self._say(f"--notify: {self._words[0]} {why}. The sweep goes on; this is said once.")
+                self._say(f"--notify: {self._words[0]} {why}. The sweep goes on. Later failures are not reported.")
             self._waiting.task_done()
 
     def _call(self, told: bytes) -> str | None:
-        """Run the command; return how it failed, or None. It has a session of its own: Ctrl-C is not meant for it."""
+        """Run the command; return how it failed, or None. It has its own session, so Ctrl-C does not reach it."""
         with tempfile.TemporaryFile() as errors:  # what the command leaves running would keep a pipe open
             try:
                 self._process = process = subprocess.Popen(

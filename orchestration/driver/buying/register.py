@@ -26,7 +26,7 @@ RETRY_S = 10.0
 
 
 class Registrar:
-    """Writes entries in a thread of its own, so that a registry that is away holds up nothing that runs.
+    """Write entries in a background thread, so a registry that does not answer holds up no running run.
 
     say(text) hears of each trouble once.
     """
@@ -42,7 +42,7 @@ class Registrar:
         self._told: str | None = None
 
     def open(self) -> None:
-        """Enter the plan. Raises RegistryError where that cannot be done."""
+        """Enter the plan. Raises RegistryError if that fails."""
         if self._url is None:
             return
         self._registry, entry = open_registry(self._url), self._entry()

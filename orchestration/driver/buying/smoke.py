@@ -34,14 +34,14 @@ class Runs(Protocol):
         """Queue the run."""
 
     def poll(self) -> None:
-        """Hear what has come in."""
+        """Take what has come in."""
 
     def close(self) -> None:
         """End the run."""
 
 
-class _Heard:
-    """Hears what becomes of one smoke run. since: when it was given to a node. end: how it ended by itself."""
+class _SmokeListener:
+    """Record what becomes of one smoke run. since: when it was given to a node. end: how it ended by itself."""
 
     def __init__(self, job: Job, disk: Disk, say: Callable[[str], None]) -> None:
         self.job, self.disk, self.say = job, disk, say
@@ -71,7 +71,7 @@ def smoke(
 ) -> None:
     """Try each arm with its seed for a few steps, one after the other. Raises SmokeError at the first that fails.
 
-    arms: the seed of each, which is none of the plan's.
+    arms: the seed of each, which is not in the plan.
     """
     for arm, seed in arms.items():
         job = Job(arm=arm, seed=seed)
@@ -79,13 +79,13 @@ def smoke(
         number = next(n for n in count(1) if not smoke_folder(order.sweep_directory, arm, n).exists())
         order = replace(order, folder=smoke_folder(order.sweep_directory, arm, number), attempt=number)
         say(f"Trying {arm} for {ENOUGH_STEPS} steps.")
-        heard = _Heard(job, disk, say)
-        pool = pool_of(heard)
+        listener = _SmokeListener(job, disk, say)
+        pool = pool_of(listener)
         try:
-            why = _try(order, pool, heard)
+            why = _try(order, pool, listener)
         finally:
             pool.close()
-            if heard.since is not None and heard.end is None:
+            if listener.since is not None and listener.end is None:
                 give_up(order, "stopped", "a smoke run ends after its first steps")
         if why is not None:
             raise SmokeError(
@@ -98,25 +98,25 @@ def seed_outside(planned: tuple[int, ...]) -> int:
     return next(seed for seed in count() if seed not in planned)
 
 
-def _try(order: RunOrder, pool: Runs, heard: _Heard) -> str | None:
+def _try(order: RunOrder, pool: Runs, listener: _SmokeListener) -> str | None:
     """Run until there are enough steps, the run's end or the stall time-out; return what went wrong, or None."""
     pool.submit(order)
     reason = None
     while True:
         pool.poll()
-        if heard.end is not None and heard.end.state == "pending":  # its node had no room
-            reason, heard.end = heard.end.reason, None
+        if listener.end is not None and listener.end.state == "pending":  # its node had no room
+            reason, listener.end = listener.end.reason, None
             pool.submit(order, first=True)
-        if heard.end is not None:
+        if listener.end is not None:
             return (
                 None
-                if heard.end.state == "succeeded"
-                else f"{heard.end.state}: {heard.end.reason or 'no reason given'}"
+                if listener.end.state == "succeeded"
+                else f"{listener.end.state}: {listener.end.reason or 'no reason given'}"
             )
         steps = _steps(order)
         if steps >= ENOUGH_STEPS:
             return None
-        if heard.since is not None and time.monotonic() - heard.since > order.stall_timeout_s:
+        if listener.since is not None and time.monotonic() - listener.since > order.stall_timeout_s:
             late = f"it printed no training step within {order.stall_timeout_s:g} s (--stall-timeout)"
             return None if steps else reason or late
 

@@ -1,4 +1,4 @@
-"""Whether a Ray answers at RAY_ADDRESS: asked before Ray itself tries for minutes. Imports no Ray."""
+"""Check that a Ray answers at RAY_ADDRESS, before Ray itself tries for minutes. Imports no Ray."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 ANSWER_S = 10.0
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # and empty settings, as gRPC begins
 SETTINGS = 4  # the type of the frame that a gRPC server answers with
-DO = "Start it with `ray start --head`, name another HOST:PORT, or leave RAY_ADDRESS out to use this machine alone"
+DO = "Start it with `ray start --head`, name another HOST:PORT, or unset RAY_ADDRESS to use this machine alone"
 
 
 def refusal(address: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Connects to a cluster, or runs a Ray of our own: what it is told, what it may print, and whether its head still answers."""
+"""Connect to a cluster, or run our own Ray: its settings, what it may print, and whether its head still answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from analysis.untrusted.refusal import SeedproofError
 from orchestration.driver.head import watch_head
 from orchestration.driver.start.address import ANSWER_S, no_ray, refusal
 from orchestration.driver.start.logs import Look, RayLogs, cause_in
-from orchestration.driver.start.place import Place, place
+from orchestration.driver.start.place import RayFolder, ray_folder
 
 ASK_S = 5.0
 MOST_SAID = 300  # characters of an error of Ray's
@@ -44,7 +44,7 @@ class Cluster:
     dashboard: str | None
 
     def causes(self, node: str) -> Look:
-        """Return a look at what keeps a node from starting a worker from now on, as far as its logs are here and say it."""
+        """Return a function that says what keeps a node from starting a worker, by its logs from now on, if they are here."""
         return RayLogs(self.logs).cause if self.is_here(node) else lambda: None
 
     def is_here(self, node: str) -> bool:
@@ -65,11 +65,11 @@ def cluster(head_gone: Callable[[], None], *, dashboard: bool = False) -> Iterat
         raise EngineError(why)
     over = threading.Event()
     with ExitStack() as stack:
-        here = stack.enter_context(place(os.environ, own=not address))
-        stack.enter_context(quiet(here.said))
+        folder = stack.enter_context(ray_folder(os.environ, own=not address))
+        stack.enter_context(quiet(folder.printed))
         if address not in ("", "auto") and (trouble := _trouble_of(address)):
             raise EngineError(no_ray(address, trouble))
-        url = _connect(address, here, dashboard=dashboard)
+        url = _connect(address, folder, dashboard=dashboard)
         stack.callback(over.set)
         stack.callback(ray.shutdown)
         threading.Thread(target=watch_head, args=(_answers, head_gone, over), daemon=True).start()
@@ -96,7 +96,7 @@ def _trouble_of(address: str) -> str | None:
     return said[0] if said else f"Ray's head does not answer within {ANSWER_S:g} s"
 
 
-def _connect(address: str, here: Place, *, dashboard: bool) -> str | None:
+def _connect(address: str, folder: RayFolder, *, dashboard: bool) -> str | None:
     """Call ray.init; return where the dashboard is. Raises EngineError."""
     # a run must not be nice to other processes, because a bare torchrun is not; and a worker that ends with its driver must
     # not kill the supervisor before that has ended what is below it
@@ -104,13 +104,13 @@ def _connect(address: str, here: Place, *, dashboard: bool) -> str | None:
     runtime_env: dict[str, Any] = {"env_vars": variables}
     options: dict[str, Any] = {}
     if not address:
-        options = {"address": "local", "include_dashboard": dashboard, "_temp_dir": str(here.ray)}
+        options = {"address": "local", "include_dashboard": dashboard, "_temp_dir": str(folder.ray)}
         runtime_env["py_executable"] = shlex.quote(sys.executable)  # Ray gives it to a shell as it is
     try:
         context = ray.init(log_to_driver=False, logging_level="error", runtime_env=runtime_env, **options)
     except (Exception, SystemExit) as error:  # Ray raises what it likes
         where = f"at RAY_ADDRESS={address}" if address else "on this machine"
-        found = cause_in(f"{error}\n{here.said.read_text(errors='replace')}", "Ray says")
+        found = cause_in(f"{error}\n{folder.printed.read_text(errors='replace')}", "Ray says")
         why = found.sentence if found else " ".join(str(error).split())[:MOST_SAID] or type(error).__name__
         raise EngineError(f"Ray {where} cannot be reached or started: {why}") from error
     return context.dashboard_url or None

@@ -1,6 +1,6 @@
 """What keeps Ray from starting a worker, read from Ray's own logs. Imports no Ray.
 
-Ray itself says nothing of it: it tries again for ever, and the task waits.
+Ray itself does not report it: it retries for ever, and the task waits.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Cause:
 
 Look = Callable[[], Cause | None]
 
-# (kind, what a line says, the cause, what to do); the first that fits counts, so what is more exact comes first. In a cause
+# (kind, what a line says, the cause, what to do); the first match counts, so exact rows come first. In a cause
 # or a cure, {0} is the first group.
 PATTERNS = (
     (
         "interpreter",
         r"^(?:ba)?sh: (?:line \d+: )?(?:exec: )?(.+?): (?:cannot execute|No such file or directory|Permission denied|not found)",
         "Ray cannot start Python at {0} on the run's node",
-        "if that is half of a path, the path has a blank in it: start Ray from an environment without one; else make the "
+        "if the path is cut off at a blank, start Ray from an environment without a blank in its path; otherwise make the "
         "environment again",
     ),
     (
@@ -51,7 +51,7 @@ PATTERNS = (
     (
         "version",
         r"Version mismatch|(?:Python|Ray) (?:patch )?version mismatch|bad magic number in",
-        "the node's Python or Ray has another version than the driver's",
+        "the node's version of Python or Ray is not the driver's",
         "install the same versions on every node",
     ),
     (
@@ -64,7 +64,7 @@ PATTERNS = (
         "shm",
         r"/dev/shm.*(?:No space|full|too small|free up space)|(?:No space|free up space).*/dev/shm",  # noqa: S108
         "the node's /dev/shm is full",
-        "delete what is left there or, in a container, give it more with --shm-size",
+        "delete what is left there or, in a container, raise --shm-size",
     ),
     (
         "disk",
@@ -81,26 +81,26 @@ PATTERNS = (
     (
         "module",
         r"^(?:ModuleNotFoundError|ImportError): (.+)",
-        "the node's Python does not find what a worker needs",
+        "the node's Python lacks a package that a worker needs",
         "install the same packages on every node",
     ),
     (
         "busy",
         r"node timed out during startup",
-        "Ray was not up after the 30 s that it gives itself",
+        "Ray did not start within its own limit of 30 s",
         "this machine may be too busy: try again, or end other work first",
     ),
     (
         "crash",
         r"have not registered within the timeout",
         "Ray's worker process ended, or hung, before it was ready",
-        "look for its own words in the worker-*.err beside this log",
+        "read the worker-*.err next to this log",
     ),
 )
 
 
 def cause_in(text: str, where: str) -> Cause | None:
-    """Return the cause that a text gives; `where` is the file or the message that it comes from."""
+    """Return the cause that a text gives; `where` names the file or message that holds the text."""
     for kind, pattern, cause, cure in PATTERNS:
         if found := re.search(pattern, text, re.MULTILINE | re.IGNORECASE):
             start, end = text.rfind("\n", 0, found.start()) + 1, text.find("\n", found.end())
@@ -111,7 +111,7 @@ def cause_in(text: str, where: str) -> Cause | None:
 
 
 class RayLogs:
-    """The logs of one session, as far as they have grown since this was made."""
+    """The logs of one session, from the moment this is made."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

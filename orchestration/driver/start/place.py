@@ -1,4 +1,4 @@
-"""The folder that a Ray of our own keeps its sockets and logs in. Imports no Ray.
+"""Choose the folder for the sockets and logs of our own Ray. Imports no Ray.
 
 Ray puts sockets below its folder for temporary files. The system refuses a socket whose path is longer than about a hundred
 bytes, and Ray one whose path is not ASCII, so TMPDIR cannot always be that folder.
@@ -26,30 +26,30 @@ CLEAN_S = 3.0  # Ray's last processes may still write while it is removed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """ray: the folder of a Ray of our own. said: the file that takes what Ray prints on the driver's terminal."""
+class RayFolder:
+    """ray: the folder of our own Ray. printed: the file that takes what Ray prints on the driver's terminal."""
 
     ray: Path
-    said: Path
+    printed: Path
 
 
 @contextmanager
-def place(environment: Mapping[str, str], *, own: bool) -> Iterator[Place]:
+def ray_folder(environment: Mapping[str, str], *, own: bool) -> Iterator[RayFolder]:
     """Yield where Ray may write, and remove it afterwards; what the user named by RAY_TMPDIR stays. Raises UsageError.
 
-    own: a Ray of our own is to be started; on a cluster the folder only takes what is printed.
+    own: whether we start our own Ray; on a cluster the folder only takes what Ray prints.
     """
     if own and (given := environment.get("RAY_TMPDIR")):
         folder = Path(given) / "ray"
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
         if why := unusable(given, len("/ray")):
-            raise UsageError(f"RAY_TMPDIR={given} cannot be used: {why}; name another folder, or leave it out.")
-        yield Place(ray=folder, said=folder / f"driver-{os.getpid()}.err")
+            raise UsageError(f"RAY_TMPDIR={given} cannot be used: {why}; name another folder, or unset it.")
+        yield RayFolder(ray=folder, printed=folder / f"driver-{os.getpid()}.err")
         return
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=short_folder(environment) if own else None))
     try:
-        yield Place(ray=folder, said=folder / "driver.err")
+        yield RayFolder(ray=folder, printed=folder / "driver.err")
     finally:
         deadline = time.monotonic() + CLEAN_S
         while folder.exists() and time.monotonic() < deadline:
@@ -70,7 +70,7 @@ def short_folder(environment: Mapping[str, str]) -> str:
 
 
 def unusable(folder: str, more: int) -> str | None:
-    """Return why Ray cannot put its own folder, whose name has `more` bytes, into this one; None if it can."""
+    """Return why Ray cannot make its own folder in this one, None if it can; `more`: the bytes of that folder's name."""
     longest = LONGEST_SOCKET - OF_RAY - more
     if not folder.isascii():
         return "Ray takes only ASCII letters"
