@@ -17,7 +17,7 @@ from analysis.sweepdir.manifest import RunManifest
 from orchestration.disk.digests import files_of
 from orchestration.disk.files import now, write_json
 from orchestration.disk.patient import passing
-from orchestration.worker.order import RunOrder
+from orchestration.worker.order import RunOrder, Sandbox
 from orchestration.worker.outcome import Outcome, last_in, result_in
 from orchestration.worker.preflight import MARKER
 from orchestration.worker.provenance import provenance
@@ -42,7 +42,7 @@ def begin(order: RunOrder, command: list[str], environment: Mapping[str, str], n
         "ranks": order.ranks,
         "env": dict(sorted(recorded.items())),
         "script": {"path": str(order.script), **described(order.code)},
-        **provenance(order.script, environment),
+        **provenance(order.script if order.sandbox is Sandbox.NONE else None, environment),
     }
     write_manifest(order.folder, table)
     return table

@@ -111,7 +111,7 @@ def test_a_record_with_its_plan_is_planned_as_it_was_recorded(recorded: Made, tm
     assert found.plan.rules() == load("parameter-golf")
     assert (tmp_path / "out" / "sweeps" / "one" / "script.py").read_text() == TINY
     without = entry_of(record, tmp_path / "other")
-    assert without.fault == "the record's DATA_PATH is /far/away, which is not here: give --env DATA_PATH=..."
+    assert without.fault == "the record's DATA_PATH is /far/away, a path of its author's: give --env DATA_PATH=..."
     assert not (tmp_path / "other" / "sweeps").exists()
 
 
