@@ -249,9 +249,13 @@ class Pool:
             return
         strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
         name, cause = f"{order.sweep_directory.name} {order.name}", self._causes(node)
+        try:
+            self._listener.started(order, node)  # first: what is started is in the journal, whatever comes then
+        except BaseException:
+            remove_placement_group(group)
+            raise
         generator = self._task.options(scheduling_strategy=strategy, name=name).remote(order)
         self._busy[generator] = _Busy(order=order, group=group, node=node, cause=cause)
-        self._listener.started(order, node)
 
     def _hear(self, generator: Any) -> None:
         """Take the next message of a run."""

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from analysis.reading.result import Tried
+from analysis.rules.findings import ERROR, Code, Finding
 from analysis.rules.ruleset import load
 from analysis.sweepdir.plan import derive_seeds
 from analysis.untrusted.refusal import UsageError
@@ -194,10 +196,22 @@ def claim_of(*values: float) -> Claim:
     return Claim(metric="val_bpb", values=values, sd=sd or None, run_s=6.0, gate="supported", error_codes=())
 
 
-def judged(verdict: Answer) -> Any:
-    return SimpleNamespace(verdict=verdict, reason="Because.")
+def judged(verdict: Answer, *tries: Tried) -> Any:
+    message = "Found an attempt that ended so"
+    finding = Finding(code=Code.ATTEMPTS_REMADE, severity=ERROR, file="train.log", line=1, message=message)
+    runs = [SimpleNamespace(attempts=tries)]
+    return SimpleNamespace(
+        verdict=verdict, reason="Because.", findings=[finding] if tries else [], runs=runs, control=[]
+    )
 
 
+def tries(state: str, reason: str) -> list[Tried]:
+    first = Tried(arm="candidate", seed=1, attempt=1, state=state, reason=reason)
+    return [first, Tried(arm="candidate", seed=1, attempt=2, state="succeeded")]
+
+
+REMADE = judged(Answer.SUPPORTED, *tries("lost", "a rank was killed by SIGKILL"))
+OURS = judged(Answer.SUPPORTED, *tries("stopped", "Ray's head no longer answers"))
 GOOD, BAD, OPEN = (judged(word) for word in (Answer.SUPPORTED, Answer.NOT_SUPPORTED, Answer.CONTINUE))
 
 
@@ -214,6 +228,13 @@ GOOD, BAD, OPEN = (judged(word) for word in (Answer.SUPPORTED, Answer.NOT_SUPPOR
         (Fresh(values=(1.2, 1.2, 1.2), verdict=OPEN, over="The budget is spent"), Word.CANNOT_TELL, "3 fresh results"),
         (Fresh(values=(1.2, 1.2, 1.2), verdict=OPEN), Word.NOT_YET, ""),
         (Fresh(), Word.NOT_YET, ""),
+        (Fresh(values=(1.2, 1.201, 1.199), verdict=REMADE), Word.CANNOT_TELL, "an attempt that ended"),
+        (Fresh(values=(1.2, 1.201, 1.199), verdict=OURS), Word.HOLDS_UP, "is inside"),
+        (
+            Fresh(values=(1.25, 1.251, 1.249), verdict=REMADE),
+            Word.DOES_NOT_HOLD_UP,
+            "worse than the author's runs allow",
+        ),
     ],
 )
 def test_the_answer_follows_from_the_runs(fresh: Fresh, word: Word, why: str) -> None:
@@ -438,7 +459,8 @@ def node(name: str, missing: tuple[str, ...] = (), no_sandbox: str | None = None
 
 def test_what_a_cluster_lacks_is_said_before_anything_runs(recorded: Made, tmp_path: Path) -> None:
     arms = {"candidate": {"env": {"DATA_PATH": str(tmp_path)}}}
-    asked = asked_for(recorded("one", AS_IT_IS, arms=arms), tmp_path / "out", sandbox=Sandbox.REQUIRE)
+    pairs, folder = (f"DATA_PATH={tmp_path}",), recorded("one", AS_IT_IS, arms=arms)
+    asked = asked_for(folder, tmp_path / "out", sandbox=Sandbox.REQUIRE, pairs=pairs)
     (entry,) = entries(asked, "n")
     assert before.lacking(entry, [node("a"), node("b")], asked) is None
     missing = before.lacking(entry, [node("a"), node("b", missing=(str(tmp_path),))], asked)
@@ -509,7 +531,8 @@ def served(records: list[Path], output: Path, monkeypatch: pytest.MonkeyPatch, s
     monkeypatch.setitem(sys.modules, "orchestration.driver.start.connect", SimpleNamespace(cluster=cluster))
     monkeypatch.setattr(service, "prepare_ray", lambda: None)
     monkeypatch.setattr(service, "end_on_signals", lambda: None)
-    return Service(Asked(records=records, output=output), nonce_of(output, "n"), "again")
+    pairs = () if scores is None else (f"DATA_PATH={output.parent}", f"TOKENIZER_PATH={output.parent}")
+    return Service(Asked(records=records, output=output, pairs=pairs), nonce_of(output, "n"), "again")
 
 
 @pytest.mark.parametrize(("claimed", "code"), [(AS_IT_IS, 0), (TOO_GOOD, 1)], ids=["holds up", "does not"])
@@ -532,8 +555,7 @@ def test_what_cannot_be_rerun_is_told_without_ray(command: Callable[..., Any], r
 def test_training_is_not_bought_against_an_artifact_that_contradicts(
     recorded: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arms = {"candidate": {"env": {"DATA_PATH": str(tmp_path), "TOKENIZER_PATH": str(tmp_path)}}}
-    folder = recorded("one", AS_IT_IS, arms=arms)
+    folder = recorded("one", AS_IT_IS)
     (folder / "final_model.int8.ptz").write_bytes(b"an artifact")
     assert served([folder], tmp_path / "bad", monkeypatch, scores=1.3).run() == 1
     assert not list((tmp_path / "bad" / "sweeps").glob("*/candidate"))
