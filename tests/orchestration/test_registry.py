@@ -142,7 +142,7 @@ def test_pushes_that_race_all_arrive(branch: str) -> None:
     [
         ["rm -qr .", "commit -qm Tidy"],
         [
-            "checkout -q --orphan clean", "rm -qr .", "commit -qm Clean --allow-empty",
+            "checkout -q --orphan clean", "rm -qrf .", "commit -qm Clean --allow-empty",
             "merge -q -s ours --allow-unrelated-histories -m Merge registry", "branch -qM registry",
         ],
     ],

@@ -41,7 +41,7 @@ found = {
     "beside": of(lambda: open("../beside", "w")), "shown_w": of(lambda: open(sys.argv[2], "a")),
     "own": of(lambda: open("own", "w").write("x")), "shm": of(lambda: open("/dev/shm/x", "w")), "etc": of(lambda: open("/etc/x", "w")),
     "net": of(lambda: socket.create_connection(("192.0.2.1", 9), timeout=2)),
-    "home": os.environ["HOME"], "root": of(lambda: os.setuid(0)),
+    "pts": os.listdir("/dev/pts"), "home": os.environ["HOME"], "root": of(lambda: os.setuid(0)),
     "again": subprocess.run(["unshare", "--user", "true"], stderr=subprocess.DEVNULL).returncode,
 }
 server = socket.create_server(("127.0.0.1", 0))
@@ -84,6 +84,7 @@ def test_a_command_sees_and_reaches_nothing_but_its_own(tmp_path: Path) -> None:
     assert found["own"] is None
     assert found["shm"] is None
     assert found["net"] == 101  # unreachable
+    assert found["pts"] == []
     assert found["home"] == "/dev/shm"
     assert found["root"] == 1  # not permitted
     assert found["again"] != 0

@@ -23,7 +23,8 @@ from click.testing import CliRunner
 from analysis.reading.result import Tried
 from analysis.rules.findings import ERROR, Code, Finding
 from analysis.rules.ruleset import load
-from analysis.sweepdir.plan import derive_seeds
+from analysis.sweepdir.plan import derive_seeds, plan_digest
+from analysis.untrusted.escape import printable
 from analysis.untrusted.refusal import UsageError
 from analysis.verdict.verdict import Answer
 from orchestration import record as record_command
@@ -172,6 +173,34 @@ def test_an_author_does_not_bring_the_rules(recorded: Made, tmp_path: Path) -> N
     named = entry_of(folder, tmp_path / "named", rules="parameter-golf")
     assert named.plan is not None
     assert named.plan.rules().alpha == 0.01
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"gpus_per_run": -1}, {"cpus_per_run": -1}, {"cpus_per_run": 10**30},
+        {"arms": {"candidate": {"env": {"A\ud800": "1"}}}}, {"arms": {"candidate": {"env": {"A": "\ud800"}}}},
+        {"arms": {"candidate": {"env": {"A": {"b": []}, 'B = "1"\nSEED': "1"}}}}, {"accelerator_type": "\ud800"},
+    ],
+)  # fmt: skip
+def test_hostile_values_of_a_plan_stop_only_their_record(recorded: Made, tmp_path: Path, plan: dict[str, Any]) -> None:
+    folder = recorded("one", AS_IT_IS)
+    table = json.loads((folder / "plan.json").read_text()) | plan
+    (folder / "plan.json").write_text(json.dumps(table | {"sha256": plan_digest(table)}))
+    fault = entry_of(folder, tmp_path / "out").fault
+    assert fault
+    assert printable(fault).encode()
+    assert not (tmp_path / "out" / "sweeps").exists()
+
+
+def test_a_module_that_links_to_the_machine_is_not_shown_to_the_script(record: Made, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("the organiser's")
+    folder = record(AS_IT_IS)
+    (folder / "train_gpt.py").write_text("import helper\n" + TINY)
+    os.symlink(tmp_path / "secret", folder / "helper.py")
+    found = entry_of(folder, tmp_path / "out", sota=1.3)
+    assert found.fault == "helper.py is a link that leads out of the record: put the file in its place."
+    assert not (tmp_path / "out" / "sweeps").exists()
 
 
 def test_another_command_does_not_go_on_with_a_folder(recorded: Made, tmp_path: Path) -> None:
