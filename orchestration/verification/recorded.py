@@ -93,8 +93,9 @@ def read_recorded(folder: Path, rules: str | None, sota: float | None) -> Record
         cpus, accelerator = ranks, None
     else:
         if (
-            not (0 <= (plan.gpus_per_run or 0) < MOST and 1 <= (plan.cpus_per_run or 0) < MOST)
-            or plan.gpus_per_run is None
+            plan.gpus_per_run is None
+            or plan.cpus_per_run is None
+            or not _possible(plan.gpus_per_run, plan.cpus_per_run)
         ):
             raise CannotRerunError("its plan does not say how many GPUs and CPUs a run takes.")
         script, gpus, cpus = _planned(scripts, plan), plan.gpus_per_run, plan.cpus_per_run
@@ -115,6 +116,10 @@ def read_recorded(folder: Path, rules: str | None, sota: float | None) -> Record
         artifact=artifacts[0] if len(artifacts) == 1 else None,
         notes=notes,
     )
+
+
+def _possible(gpus: int, cpus: int) -> bool:
+    return 0 <= gpus < MOST and 0 < cpus < MOST
 
 
 def _rules(folder: Path, plan: Plan | None) -> str:

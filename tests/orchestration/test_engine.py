@@ -475,5 +475,6 @@ def test_a_run_is_told_of_before_it_starts(fake: Callable[..., FakeRay]) -> None
     pool = pool_of(heard, work, orders(1))
     with pytest.raises(OSError, match="no room"):
         pool.poll()
+    pool.close()
     assert made == []
     assert ray.groups == []

@@ -498,6 +498,6 @@ def test_a_log_of_any_size_is_described_by_its_beginning(tmp_path: Path, monkeyp
     monkeypatch.setattr(manifest_module, "LIMIT", 9)
     log = tmp_path / "train.log"
     log.write_bytes(b"0123456789")
-    os.truncate(log, 2**50)
+    os.truncate(log, 2**40)
     digest = hashlib.sha256(b"0123456789").hexdigest()
     assert manifest_module.described_log(log) == {"train.log": {"bytes": 10, "sha256": digest}}
