@@ -29,7 +29,7 @@ from orchestration.worker.order import BEAT_S, Alive, Began, Ended, Message, Run
 from orchestration.worker.outcome import Outcome, judge
 from orchestration.worker.preflight import MARKER, end_leftovers, marker, no_room, take_gpus
 from orchestration.worker.transfer import Outbox, scratch, shares
-from orchestration.worker.watchdog import MOST_LOG_BYTES, Watchdog, dump_stacks
+from orchestration.worker.watchdog import Watchdog, cut, dump_stacks
 
 # the variables that a run inherits, by name or by beginning, secrets excepted; a recipe or --env gives the others, so that
 # the plan holds all that may change a result
@@ -252,7 +252,7 @@ def supervise(
         end_leftovers(order.sweep, order.arm, order.seed)
     fault = fault or watchdog.fault_at_the_end()
     if watchdog.too_long:
-        os.truncate(log, MOST_LOG_BYTES)  # the rest is not read, and takes the disk of others
+        cut(log)  # the rest is not read, and takes the disk of others
     return Exit(code=process.returncode, fault=fault)
 
 
