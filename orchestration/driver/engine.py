@@ -77,8 +77,7 @@ class Pool:
         self._queue = Queue()
         self._asked: dict[Any, _Asked] = {}
         self._busy: dict[Any, _Busy] = {}
-        self._idle_since = time.monotonic()
-        self.begun, self._told, self._looked = 0, 0.0, 0.0
+        self.begun, self._told, self._looked, self._idle_since = 0, 0.0, 0.0, time.monotonic()
         self._alive: set[str] = set()  # nodes, when last looked
         tags = ("sweep", "arm", "seed")
         self._step = Gauge("seedproof_step", "The last step that a run has logged.", tags)
@@ -180,9 +179,8 @@ class Pool:
             return None  # beyond that it ends within the stall time-out
         if busy.begun:
             return _lost(f"its Ray worker has said nothing for {silent:.0f} s")
-        return _lost(
-            f"Ray has not started its worker for {silent:.0f} s; see Ray's logs on node {busy.node}", "unknown"
-        )
+        why = f"Ray has not started its worker for {silent:.0f} s; see Ray's logs on node {busy.node}"
+        return _lost(why, "unknown")
 
     def _ask(self) -> None:
         """Ask for as many groups as runs wait, at most MOST_ASKED."""
@@ -249,9 +247,11 @@ class Pool:
             return
         strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
         name, cause = f"{order.sweep_directory.name} {order.name}", self._causes(node)
+        self._asked[order] = _Asked(group, frozenset())  # `close` gives it back if the next line raises
+        self._listener.started(order, node)  # first: what is started is in the journal, whatever comes then
+        del self._asked[order]
         generator = self._task.options(scheduling_strategy=strategy, name=name).remote(order)
         self._busy[generator] = _Busy(order=order, group=group, node=node, cause=cause)
-        self._listener.started(order, node)
 
     def _hear(self, generator: Any) -> None:
         """Take the next message of a run."""

@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from analysis.reading.result import remade
+from analysis.rules.findings import ERROR, Code
 from analysis.stats.fixed import Sample, prediction_interval
 from analysis.verdict.numbers import percent
 from analysis.verdict.second_lab import LEVEL
 from analysis.verdict.verdict import NOT_SUPPORTED, SUPPORTED, Verdict
+from orchestration.disk.journal import DRIVER_GONE
 from orchestration.verification.recorded import Claim
 
 
@@ -83,7 +86,18 @@ def answer_of(claim: Claim, fresh: Fresh) -> Answer:
     if fresh.verdict.verdict is NOT_SUPPORTED:
         reason = f"The fresh runs alone do not support the claim. {fresh.verdict.reason}"
         return Answer(word=Word.DOES_NOT_HOLD_UP, reason=reason)
+    if hangs := _hangs_on_lost(fresh.verdict):
+        return Answer(word=Word.CANNOT_TELL, reason=hangs)
     return Answer(word=Word.HOLDS_UP, reason=_supports(claim, fresh))
+
+
+def _hangs_on_lost(verdict: Verdict) -> str | None:
+    """Return why lost attempts keep the claim open: a script may end itself when its value is bad. This driver's own do not."""
+    found = next((one for one in verdict.findings if one.code is Code.ATTEMPTS_REMADE and one.severity is ERROR), None)
+    tries = (one for run in (*verdict.runs, *verdict.control) for one in remade(run.attempts))
+    if found is None or not any(one.state == "lost" and one.reason != DRIVER_GONE for one in tries):
+        return None
+    return f"It would not hold up if the attempts that were lost had ended as they stood. {found.message}"
 
 
 def _worse_than_predicted(claim: Claim, fresh: Fresh) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from analysis.rules.ruleset import load
 from analysis.sweepdir.layout import ARMS, CANDIDATE, CONTROL, has_plan
 from analysis.sweepdir.plan import DesignKind, Plan, read_sweep_plan
-from analysis.untrusted.files import read_small
+from analysis.untrusted.files import leads_out, read_small
 from analysis.untrusted.refusal import SeedproofError, UsageError
 from orchestration.disk.files import write_whole
 from orchestration.plan.asked import Asked as SweepAsked
@@ -74,6 +74,7 @@ def _entry(name: str, folder: Path, asked: Asked, nonce: str) -> Entry:
         plan = make_plan(_as_sweep(name, recorded, asked, nonce))
         if recorded.digests not in (None, plan.script.digests):
             raise CannotRerunError("the modules next to its script are not those of its plan: put them back.")
+        _refuse_links(recorded, plan)
         directory = asked.output / SWEEPS / name
         if has_plan(directory):
             _refuse_other(read_sweep_plan(directory), plan, directory)
@@ -83,7 +84,17 @@ def _entry(name: str, folder: Path, asked: Asked, nonce: str) -> Entry:
         raise
     except SeedproofError as error:
         return Entry(name=name, folder=folder, fault=str(error))
+    except (ValueError, TypeError, OverflowError) as error:  # of a plan.json that nobody could have meant
+        return Entry(name=name, folder=folder, fault=f"its files hold what cannot be used: {error}")
     return Entry(name=name, folder=folder, recorded=recorded, plan=plan, directory=directory)
+
+
+def _refuse_links(recorded: Recorded, plan: Plan) -> None:
+    """Raise CannotRerunError for a module that is a link to somewhere else: its content would be shown to the script."""
+    beside = recorded.script.parent
+    for file in plan.script.files:
+        if leads_out(beside / file.name, os.path.realpath(beside)):
+            raise CannotRerunError(f"{file.name} is a link that leads out of the record: put the file in its place.")
 
 
 class UsageOfDirError(UsageError):
@@ -105,10 +116,9 @@ def _as_sweep(name: str, recorded: Recorded, asked: Asked, nonce: str) -> SweepA
     for arm, path in recipes.items():
         env = dict(recorded.envs[arm])
         for variable in [key for key, value in env.items() if key.endswith("_PATH") and value and key not in own]:
-            if not os.path.exists(env[variable]):
-                raise CannotRerunError(
-                    f"the record's {variable} is {env[variable]}, which is not here: give --env {variable}=..."
-                )
+            raise CannotRerunError(  # even one that is here: the script would see what its author chose of this machine
+                f"the record's {variable} is {env[variable]}, a path of its author's: give --env {variable}=..."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, "[env]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in env.items()))
     sequential = load(recorded.rules).is_t_test

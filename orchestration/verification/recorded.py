@@ -24,6 +24,7 @@ from analysis.untrusted.refusal import EvidenceError, SeedproofError
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import Verdict
 
+MOST = 10_000  # GPUs or CPUs of a run
 ARTIFACT = ".int8.ptz"  # the end of the name that our trainer gives to an artifact
 
 
@@ -91,7 +92,11 @@ def read_recorded(folder: Path, rules: str | None, sota: float | None) -> Record
         gpus, envs = (ranks if verdict.runs[0].run.gpu else 0), {ARMS[0]: dict[str, str]()}
         cpus, accelerator = ranks, None
     else:
-        if plan.gpus_per_run is None or plan.cpus_per_run is None:
+        if (
+            plan.gpus_per_run is None
+            or plan.cpus_per_run is None
+            or not _possible(plan.gpus_per_run, plan.cpus_per_run)
+        ):
             raise CannotRerunError("its plan does not say how many GPUs and CPUs a run takes.")
         script, gpus, cpus = _planned(scripts, plan), plan.gpus_per_run, plan.cpus_per_run
         kept = plan.arms if sota is None else plan.arms[:1]  # a number to beat needs no control
@@ -111,6 +116,10 @@ def read_recorded(folder: Path, rules: str | None, sota: float | None) -> Record
         artifact=artifacts[0] if len(artifacts) == 1 else None,
         notes=notes,
     )
+
+
+def _possible(gpus: int, cpus: int) -> bool:
+    return 0 <= gpus < MOST and 0 < cpus < MOST
 
 
 def _rules(folder: Path, plan: Plan | None) -> str:

@@ -14,10 +14,11 @@ from analysis.sweepdir.code import described
 from analysis.sweepdir.json_files import read_json, table_of
 from analysis.sweepdir.layout import RUN_MANIFEST, TRAIN_LOG, SweepError
 from analysis.sweepdir.manifest import RunManifest
+from analysis.untrusted.files import LIMIT
 from orchestration.disk.digests import files_of
 from orchestration.disk.files import now, write_json
 from orchestration.disk.patient import passing
-from orchestration.worker.order import RunOrder
+from orchestration.worker.order import RunOrder, Sandbox
 from orchestration.worker.outcome import Outcome, last_in, result_in
 from orchestration.worker.preflight import MARKER
 from orchestration.worker.provenance import provenance
@@ -42,7 +43,7 @@ def begin(order: RunOrder, command: list[str], environment: Mapping[str, str], n
         "ranks": order.ranks,
         "env": dict(sorted(recorded.items())),
         "script": {"path": str(order.script), **described(order.code)},
-        **provenance(order.script, environment),
+        **provenance(order.script if order.sandbox is Sandbox.NONE else None, environment),
     }
     write_manifest(order.folder, table)
     return table
@@ -82,10 +83,11 @@ def give_up(order: RunOrder, state: str, reason: str | None) -> RunManifest:
 
 
 def described_log(log: Path) -> dict[str, Any]:
-    """Return what `files` says of a log; nothing if there is none."""
+    """Return what `files` says of a log, of its beginning where it is longer than what is read of one; nothing if there is none."""
     if log.is_symlink() or not log.is_file():
         return {}
-    content = log.read_bytes()
+    with open(log, "rb") as file:  # a sparse file of any size costs its script nothing
+        content = file.read(LIMIT + 1)
     return {TRAIN_LOG: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
 
 

@@ -76,6 +76,8 @@ def judge(log: Path, code: int, seed: int, rules: Ruleset, fault: Outcome | None
     """Return what became of a run whose torchrun exited with `code`, or that was ended for a fault."""
     if fault is not None or code != 0:
         return result_in(log, seed, rules, fault or _of_exit(log, code))
+    if log.is_symlink():
+        return Outcome(state="failed", reason=f"{log} was replaced by a link")
     try:
         found = [run for run in read_log(log) if metrics_of(run, rules)]
     except FileError as error:

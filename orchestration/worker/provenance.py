@@ -41,14 +41,16 @@ GPU_FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
-def provenance(script: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+def provenance(script: Path | None, environment: Mapping[str, str]) -> dict[str, Any]:
     """Return what run.json says of where a run of `script` in `environment` is made; never raise.
 
     The versions are those of this Python, which is also the run's. All GPUs of the node are listed, with their clocks
     before the run; CUDA_VISIBLE_DEVICES, in the run's `env`, says which of them are its own.
+    script: None for one that nobody trusts. Then no tool gets its recipe, and git does not look at its folder.
     """
     facts = Facts()
-    rows = facts.get("gpus", partial(_gpu_rows, environment))
+    tools = environment if script is not None else os.environ
+    rows = facts.get("gpus", partial(_gpu_rows, tools))
     no_gpus = partial(_raise, facts.unknown.get("gpus", ""))
     cuda = facts.get("versions.cuda", _cuda)
     packages = {package: partial(_version, package) for package in ("torch", "numpy", "sentencepiece", "ray")}
@@ -64,7 +66,7 @@ def provenance(script: Path, environment: Mapping[str, str]) -> dict[str, Any]:
         },
         "gpus": gpus,
         "topology": facts.get(
-            "topology", partial(_output, ["nvidia-smi", "topo", "-m"], environment, TOOL_S) if gpus else no_gpus
+            "topology", partial(_output, ["nvidia-smi", "topo", "-m"], tools, TOOL_S) if gpus else no_gpus
         ),
         "container": _container(facts),
         "git": _git(facts, script, environment),
@@ -205,24 +207,28 @@ def _container(facts: Facts) -> dict[str, Any]:
     return {"kind": found, "image": facts.get("container.image", image)}
 
 
-def _git(facts: Facts, script: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+def _git(facts: Facts, script: Path | None, environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the commit of the script's folder, and whether the script or any tracked file differs from it.
 
     Nothing is written, so no hook runs. Filters that the repository configures, such as Git LFS's, do run: without them a
     clean tree would seem dirty.
     """
+    if script is None:
+        why = "submitted code: git would run the filters that its folder configures"
+        return facts.table("git", {name: partial(_raise, why) for name in ("commit", "dirty")})
+    folder, name = script.resolve().parent, script.resolve().name
     kept = {name: environment[name] for name in ("PATH", "HOME", "XDG_CONFIG_HOME") if name in environment}
     quiet = kept | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     safe = ["--literal-pathspecs", "-c", "core.fsmonitor=false"]
 
     def git(*arguments: str) -> str:
-        return _output(["git", "-C", str(script.resolve().parent), *safe, *arguments], quiet, GIT_S).strip()
+        return _output(["git", "-C", str(folder), *safe, *arguments], quiet, GIT_S).strip()
 
     def dirty() -> bool:
         if commit is None:
             raise Unknown("the commit is unknown")
         changed = git("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
-        return bool(changed) or not git("ls-files", "--", script.resolve().name)
+        return bool(changed) or not git("ls-files", "--", name)
 
     commit = facts.get("git.commit", lambda: git("rev-parse", "--verify", "HEAD"))
     return {"commit": commit, "dirty": facts.get("git.dirty", dirty)}

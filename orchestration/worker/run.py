@@ -29,7 +29,7 @@ from orchestration.worker.order import BEAT_S, Alive, Began, Ended, Message, Run
 from orchestration.worker.outcome import Outcome, judge
 from orchestration.worker.preflight import MARKER, end_leftovers, marker, no_room, take_gpus
 from orchestration.worker.transfer import Outbox, scratch, shares
-from orchestration.worker.watchdog import MOST_LOG_BYTES, Watchdog, dump_stacks
+from orchestration.worker.watchdog import Watchdog, cut, dump_stacks
 
 # the variables that a run inherits, by name or by beginning, secrets excepted; a recipe or --env gives the others, so that
 # the plan holds all that may change a result
@@ -37,6 +37,7 @@ INHERITED = re.compile(
     r"(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|TZ|TMPDIR|VIRTUAL_ENV|LD_LIBRARY_PATH|PYTHONPATH|HF_HOME)\Z"
     r"|(?:LC|CONDA|XDG|CUDA|NVIDIA|NCCL|GLOO|TORCH|TRITON|SSL_CERT)_"
 )
+GPUS = "CUDA_VISIBLE_DEVICES"
 WATCH_S, GPU_POLL_S = 0.2, 10.0
 END_S = supervisor.GRACE_S + 30.0
 
@@ -61,9 +62,27 @@ def tied() -> list[str]:
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
+def beside(order: RunOrder, environment: dict[str, str]) -> dict[str, str]:
+    """Return the environment of what runs around torchrun: of a recipe that nobody trusts, only which GPUs are the run's.
+
+    LD_PRELOAD, PYTHONPATH or HOME would make the supervisor, git or setpriv run the submitted code outside of the sandbox.
+    """
+    if order.sandbox is Sandbox.NONE:
+        return environment
+    return run_environment(replace(order, env={name: order.env[name] for name in order.env if name == GPUS}))
+
+
 def confined(order: RunOrder, words: list[str], environment: Mapping[str, str]) -> list[str]:
-    """Return the command line in a sandbox that sees the frozen code, Python's path and the recipe's; bare if none is made."""
-    if order.sandbox is Sandbox.NONE or (order.sandbox is Sandbox.AUTO and sandbox.fault()):
+    """Return the command line that sets the recipe itself, in a sandbox that sees the frozen code, Python's path and the
+    recipe's; without a sandbox where none is made, and as it is for a trusted run.
+
+    environment: what `beside` returns.
+    """
+    if order.sandbox is Sandbox.NONE:
+        return words
+    inner = run_environment(order)
+    words = ["env", *(f"{name}={inner[name]}" for name in order.env), *words]
+    if order.sandbox is Sandbox.AUTO and sandbox.fault():
         return words
     searched = [*environment.get("PYTHONPATH", "").split(":"), *environment.get("LD_LIBRARY_PATH", "").split(":")]
     recipe = [value for name, value in order.env.items() if name.endswith("_PATH")]
@@ -114,10 +133,11 @@ def execute(order: RunOrder, node_id: str) -> Iterator[Message]:
 def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outbox | None) -> Iterator[Message]:
     """Make the run in the order's folder; its GPUs are taken until `held` is closed. Send its files through the outbox."""
     environment, table = run_environment(order), {}
+    around = beside(order, environment)
     try:
-        refused = yield from prepare(order, environment, held)
+        refused = yield from prepare(order, around, held)
         if refused is None:
-            words = confined(order, command(order, environment), environment)
+            words = confined(order, command(order, environment), around)
             table = begin(order, words, environment, node_id)
     except OSError as error:
         if not passing(error):
@@ -130,7 +150,7 @@ def make(order: RunOrder, node_id: str, held: contextlib.ExitStack, outbox: Outb
     if outbox is not None:
         yield Began(manifest=RunManifest.of(table, order.folder / RUN_MANIFEST))
     started = time.monotonic()
-    left = yield from supervise(order, table["command"], environment, outbox)
+    left = yield from supervise(order, table["command"], around, outbox)
     table |= {"exit_code": left.code, "wall_s": round(time.monotonic() - started, 3)}
     outcome = judge(order.folder / TRAIN_LOG, left.code or 0, order.seed, order.rules, left.fault)
     if reason := changed_code(order):
@@ -230,7 +250,7 @@ def supervise(
         end_leftovers(order.sweep, order.arm, order.seed)
     fault = fault or watchdog.fault_at_the_end()
     if watchdog.too_long:
-        os.truncate(log, MOST_LOG_BYTES)  # the rest is not read, and takes the disk of others
+        cut(log)  # the rest is not read, and takes the disk of others
     return Exit(code=process.returncode, fault=fault)
 
 

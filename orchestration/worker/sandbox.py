@@ -27,6 +27,7 @@ from pathlib import Path
 NOBODY = 65534
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix", "/etc", "/dev", "/sys")
 MEMORY = "/dev/shm"  # noqa: S108  a file system of the command's own, not the machine's
+TERMINALS = ("/dev/pts", "/dev/mqueue")  # those of the user are open to all its processes, and so are its queues
 ROOT = "/proc"  # where the view is built: the one folder that holds nothing to be seen
 PROBE_S = 30.0
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -70,6 +71,8 @@ def view(folder: str, readable: Iterable[str]) -> None:
     mount("tmpfs", ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     for path in SYSTEM:
         show(path)
+    for path in filter(os.path.isdir, TERMINALS):
+        mount("tmpfs", ROOT + path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     mount("tmpfs", ROOT + MEMORY, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
     for path in sorted(readable):  # a folder before what is in it
         show(path)

@@ -23,7 +23,7 @@ from orchestration.disk.patient import Disk
 from orchestration.worker.manifest import described_log, ending, write_manifest
 from orchestration.worker.order import Part, RunOrder
 from orchestration.worker.outcome import Outcome, result_in
-from orchestration.worker.watchdog import MOST_LOG_BYTES
+from orchestration.worker.watchdog import MOST_LOG_BYTES, itself
 
 CHUNK_BYTES = 4 * 2**20
 SUFFIX = ".partial"
@@ -54,7 +54,7 @@ class Outbox:
 
     def log(self) -> Iterator[Part]:
         """Yield what the log has gained since the last call, up to the size that is read of a log."""
-        with open(self._folder / TRAIN_LOG, "rb") as file:
+        with open(self._folder / TRAIN_LOG, "rb", opener=itself) as file:
             file.seek(self._sent)
             while chunk := file.read(min(CHUNK_BYTES, MOST_LOG_BYTES - self._sent)):
                 self._sent += len(chunk)

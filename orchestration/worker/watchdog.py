@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -59,13 +61,13 @@ class Watchdog:
     def _log_fault(self, now: float) -> str | None:
         """Return how the log was cut or changed since the last call, or None."""
         try:
-            with open(self._log, "rb") as file:
+            with open(self._log, "rb", opener=itself) as file:
                 size = os.fstat(file.fileno()).st_size
                 before, end = _before(file, self._size), _before(file, size)  # a log that was cut grows again
         except FileNotFoundError:
             return f"{self._log} was taken away while the run wrote it"
-        except OSError:  # a file system that is away for a while; if it stays away, the log does not grow
-            return None
+        except OSError as error:  # a file system that is away for a while; if it stays away, the log does not grow
+            return f"{self._log} was replaced by a link" if error.errno == errno.ELOOP else None
         if size < self._size:
             return f"{self._log} was cut from {self._size} to {size} bytes while the run wrote it"
         if before != self._end:
@@ -73,6 +75,17 @@ class Watchdog:
         if size > self._size:
             self._size, self._end, self._last_growth = size, end, now
         return None
+
+
+def itself(path: str, flags: int) -> int:
+    """Open a log that its script may have replaced meanwhile: follow no link, wait for no pipe. Raises OSError."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def cut(log: Path) -> None:
+    """Cut a log that is longer than what is read of one; leave alone what its script put in its place."""
+    with contextlib.suppress(OSError), open(log, "r+b", opener=itself) as file:
+        file.truncate(MOST_LOG_BYTES)
 
 
 def _before(file: BinaryIO, position: int) -> bytes:

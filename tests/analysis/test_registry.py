@@ -89,8 +89,11 @@ def test_an_attempt_that_is_not_shown_is_an_error(mine: Path, registry: Path) ->
     (finding,) = [one for one in verdict.findings if one.code == "attempts-left-out"]
     assert "candidate seed 2 attempt 2 of sweep aaaaaaaa" in finding.message
     (mine / "candidate" / "seed-2" / "attempt-2").mkdir()
-    os.rename(mine / "candidate/seed-2/attempt-1/run.json", mine / "candidate/seed-2/attempt-2/run.json")
-    os.rename(mine / "candidate/seed-2/attempt-1/train.log", mine / "candidate/seed-2/attempt-2/train.log")
+    for name in ("run.json", "train.log"):
+        os.rename(mine / "candidate/seed-2/attempt-1" / name, mine / "candidate/seed-2/attempt-2" / name)
+    assert found_in(judged(mine, registry)) == [("attempts-left-out", "error")]  # an empty folder shows nothing
+    table = json.loads((mine / "candidate/seed-2/attempt-2/run.json").read_text())
+    (mine / "candidate/seed-2/attempt-1/run.json").write_text(json.dumps(table | {"state": "lost"}))
     assert found_in(judged(mine, registry)) == []
 
 

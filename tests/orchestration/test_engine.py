@@ -456,3 +456,25 @@ def test_a_run_that_no_node_can_hold_is_refused_with_both_sizes(fake: Callable[.
         EngineError, match="asks for 8 H100 GPUs and 1 CPU on one node; the largest of 2 nodes has 0 GPUs"
     ):
         pool.poll()
+
+
+def test_a_run_is_told_of_before_it_starts(fake: Callable[..., FakeRay]) -> None:
+    """A driver that dies in between has named the run; one that may not name it does not start it."""
+    made: list[RunOrder] = []
+    heard = Heard()
+
+    def refuse(order: RunOrder, node: str) -> None:
+        raise OSError(28, "no room for the journal")
+
+    def work(order: RunOrder, node: str) -> Any:
+        made.append(order)
+        return iter([Ended(state="succeeded", reason=None)])
+
+    heard.started = refuse  # type: ignore[method-assign]
+    ray = fake("A")
+    pool = pool_of(heard, work, orders(1))
+    with pytest.raises(OSError, match="no room"):
+        pool.poll()
+    pool.close()
+    assert made == []
+    assert ray.groups == []

@@ -137,13 +137,25 @@ def test_pushes_that_race_all_arrive(branch: str) -> None:
     assert sorted(entry.seed or 0 for entry in read_entries(branch, PLAN)) == [0, 1, 2, 3]
 
 
-def test_what_a_later_commit_removed_still_counts(branch: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "removed",
+    [
+        ["rm -qr .", "commit -qm Tidy"],
+        [
+            "checkout -q --orphan clean", "rm -qrf .", "commit -qm Clean --allow-empty",
+            "merge -q -s ours --allow-unrelated-histories -m Merge registry", "branch -qM registry",
+        ],
+    ],
+    ids=["by a commit", "by a merge"],
+)  # fmt: skip
+def test_what_a_later_commit_removed_still_counts(branch: str, tmp_path: Path, removed: list[str]) -> None:
     open_registry(branch).write(f"{PLAN}/{'a' * 16}/candidate-seed-1-attempt-1.{'b' * 16}.json", b"{}")
     git = ["git", "-C", str(tmp_path / "clone"), "-c", "user.name=x", "-c", "user.email=x"]
     repository = branch.removeprefix("git+").partition("#")[0]
     subprocess.run(["git", "clone", "-q", "-b", "registry", repository, str(tmp_path / "clone")], check=True)
-    for words in (["rm", "-qr", PLAN], ["commit", "-qm", "Tidy up"], ["push", "-q"]):
-        subprocess.run([*git, *words], check=True)
+    for words in (*removed, "push -q origin registry"):
+        subprocess.run([*git, *words.split()], check=True)
+    assert not (tmp_path / "clone" / PLAN).exists()
     assert [entry.seed for entry in read_entries(branch, PLAN)] == [1]
 
 

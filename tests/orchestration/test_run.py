@@ -492,3 +492,12 @@ def test_what_a_log_lacks_is_said_by_the_rules(tmp_path: Path) -> None:
     found = judge(log, 0, 1, load("nanogpt-track-3"))
     reason = f"no final metric, a validation at the last step, was printed; see {log}"
     assert found == Outcome(state="failed", reason=reason)
+
+
+def test_a_log_of_any_size_is_described_by_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest_module, "LIMIT", 9)
+    log = tmp_path / "train.log"
+    log.write_bytes(b"0123456789")
+    os.truncate(log, 2**40)
+    digest = hashlib.sha256(b"0123456789").hexdigest()
+    assert manifest_module.described_log(log) == {"train.log": {"bytes": 10, "sha256": digest}}

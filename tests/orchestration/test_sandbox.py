@@ -19,7 +19,8 @@ from orchestration.disk.files import write_json
 from orchestration.worker import run as module
 from orchestration.worker import sandbox, supervisor
 from orchestration.worker.order import Ended, Sandbox
-from orchestration.worker.run import confined, make
+from orchestration.worker.provenance import provenance
+from orchestration.worker.run import beside, confined, make, run_environment
 from tests.conftest import kill, processes_of, until
 from tests.orchestration.orders import make_order
 
@@ -40,7 +41,7 @@ found = {
     "beside": of(lambda: open("../beside", "w")), "shown_w": of(lambda: open(sys.argv[2], "a")),
     "own": of(lambda: open("own", "w").write("x")), "shm": of(lambda: open("/dev/shm/x", "w")), "etc": of(lambda: open("/etc/x", "w")),
     "net": of(lambda: socket.create_connection(("192.0.2.1", 9), timeout=2)),
-    "home": os.environ["HOME"], "root": of(lambda: os.setuid(0)),
+    "pts": os.listdir("/dev/pts"), "home": os.environ["HOME"], "root": of(lambda: os.setuid(0)),
     "again": subprocess.run(["unshare", "--user", "true"], stderr=subprocess.DEVNULL).returncode,
 }
 server = socket.create_server(("127.0.0.1", 0))
@@ -83,6 +84,7 @@ def test_a_command_sees_and_reaches_nothing_but_its_own(tmp_path: Path) -> None:
     assert found["own"] is None
     assert found["shm"] is None
     assert found["net"] == 101  # unreachable
+    assert found["pts"] == []
     assert found["home"] == "/dev/shm"
     assert found["root"] == 1  # not permitted
     assert found["again"] != 0
@@ -131,18 +133,41 @@ def test_what_a_script_puts_in_the_place_of_a_file_is_not_written_to(
 def test_a_run_is_confined_where_that_is_asked_for_and_possible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    orders = {mode: make_order(tmp_path, sandbox=mode, env={"DATA_PATH": "/some/data", "A": "/b"}) for mode in Sandbox}
+    recipe = {"DATA_PATH": "/some/data", "A": "/b"}
+    orders = {mode: make_order(tmp_path, sandbox=mode, env=recipe) for mode in Sandbox}
     words = ["torchrun", "x"]
     found = {mode: confined(order, words, {"PYTHONPATH": "/lib/a:"}) for mode, order in orders.items()}
     assert found[Sandbox.NONE] == words
     for mode in (Sandbox.AUTO, Sandbox.REQUIRE):
-        assert found[mode][-3:] == ["--", *words]
-        readable = found[mode][-4].split(":")
+        assert found[mode][-6:] == ["--", "env", "DATA_PATH=/some/data", "A=/b", *words]
+        readable = found[mode][-7].split(":")
         assert {str(tmp_path / "script.py"), str(tmp_path / "modules"), "/some/data", "/lib/a"} <= {*readable}
         assert "/b" not in readable
     monkeypatch.setattr(sandbox, "fault", lambda: "not permitted")
-    assert confined(orders[Sandbox.AUTO], words, {}) == words
+    assert confined(orders[Sandbox.AUTO], words, {}) == ["env", "DATA_PATH=/some/data", "A=/b", *words]
     with contextlib.ExitStack() as held:
         (end,) = make(orders[Sandbox.REQUIRE], "node", held, None)
     assert end == Ended(state="pending", reason="this node can make no sandbox: not permitted")
     assert not orders[Sandbox.REQUIRE].folder.exists()
+
+
+def test_a_recipe_steers_nothing_outside_of_the_sandbox(tmp_path: Path) -> None:
+    hostile = {"PYTHONPATH": "../../../modules", "LD_PRELOAD": "/evil.so", "HOME": "/evil", "PATH": "/bad"}
+    recipe = hostile | {"CUDA_VISIBLE_DEVICES": "", module.MARKER: "x"}
+    order = make_order(tmp_path, sandbox=Sandbox.AUTO, env=recipe)
+    around = beside(order, run_environment(order))
+    assert not {*hostile.values()} & {*around.values()}
+    assert around["CUDA_VISIBLE_DEVICES"] == ""
+    words = confined(order, ["torchrun"], around)
+    inner, readable = words[words.index("--") + 1 :], words[words.index("--") - 1].split(":")
+    assert {"PYTHONPATH=../../../modules", "LD_PRELOAD=/evil.so"} <= {*inner}
+    assert f"{module.MARKER}={order.sweep}/candidate/7/1" in inner  # not the recipe's own
+    assert "/evil" not in readable
+    trusted = make_order(tmp_path, env=hostile)
+    assert beside(trusted, run_environment(trusted))["HOME"] == "/evil"
+
+
+def test_git_does_not_look_at_the_folder_of_submitted_code(tmp_path: Path) -> None:
+    found = provenance(None, {"PATH": str(tmp_path)})
+    assert found["git"] == {"commit": None, "dirty": None}
+    assert "submitted code" in found["unknown"]["git.commit"]

@@ -20,8 +20,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from analysis.reading.result import Tried
+from analysis.rules.findings import ERROR, Code, Finding
 from analysis.rules.ruleset import load
-from analysis.sweepdir.plan import derive_seeds
+from analysis.sweepdir.plan import derive_seeds, plan_digest
+from analysis.untrusted.escape import printable
 from analysis.untrusted.refusal import UsageError
 from analysis.verdict.verdict import Answer
 from orchestration import record as record_command
@@ -111,7 +114,7 @@ def test_a_record_with_its_plan_is_planned_as_it_was_recorded(recorded: Made, tm
     assert found.plan.rules() == load("parameter-golf")
     assert (tmp_path / "out" / "sweeps" / "one" / "script.py").read_text() == TINY
     without = entry_of(record, tmp_path / "other")
-    assert without.fault == "the record's DATA_PATH is /far/away, which is not here: give --env DATA_PATH=..."
+    assert without.fault == "the record's DATA_PATH is /far/away, a path of its author's: give --env DATA_PATH=..."
     assert not (tmp_path / "other" / "sweeps").exists()
 
 
@@ -172,6 +175,34 @@ def test_an_author_does_not_bring_the_rules(recorded: Made, tmp_path: Path) -> N
     assert named.plan.rules().alpha == 0.01
 
 
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"gpus_per_run": -1}, {"cpus_per_run": -1}, {"cpus_per_run": 10**30},
+        {"arms": {"candidate": {"env": {"A\ud800": "1"}}}}, {"arms": {"candidate": {"env": {"A": "\ud800"}}}},
+        {"arms": {"candidate": {"env": {"A": {"b": []}, 'B = "1"\nSEED': "1"}}}}, {"accelerator_type": "\ud800"},
+    ],
+)  # fmt: skip
+def test_hostile_values_of_a_plan_stop_only_their_record(recorded: Made, tmp_path: Path, plan: dict[str, Any]) -> None:
+    folder = recorded("one", AS_IT_IS)
+    table = json.loads((folder / "plan.json").read_text()) | plan
+    (folder / "plan.json").write_text(json.dumps(table | {"sha256": plan_digest(table)}))
+    fault = entry_of(folder, tmp_path / "out").fault
+    assert fault
+    assert printable(fault).encode()
+    assert not (tmp_path / "out" / "sweeps").exists()
+
+
+def test_a_module_that_links_to_the_machine_is_not_shown_to_the_script(record: Made, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("the organiser's")
+    folder = record(AS_IT_IS)
+    (folder / "train_gpt.py").write_text("import helper\n" + TINY)
+    os.symlink(tmp_path / "secret", folder / "helper.py")
+    found = entry_of(folder, tmp_path / "out", sota=1.3)
+    assert found.fault == "helper.py is a link that leads out of the record: put the file in its place."
+    assert not (tmp_path / "out" / "sweeps").exists()
+
+
 def test_another_command_does_not_go_on_with_a_folder(recorded: Made, tmp_path: Path) -> None:
     folder, output = recorded("one", AS_IT_IS), tmp_path / "out"
     assert nonce_of(output, None) == nonce_of(output, None)
@@ -194,10 +225,22 @@ def claim_of(*values: float) -> Claim:
     return Claim(metric="val_bpb", values=values, sd=sd or None, run_s=6.0, gate="supported", error_codes=())
 
 
-def judged(verdict: Answer) -> Any:
-    return SimpleNamespace(verdict=verdict, reason="Because.")
+def judged(verdict: Answer, *tries: Tried) -> Any:
+    message = "Found an attempt that ended so"
+    finding = Finding(code=Code.ATTEMPTS_REMADE, severity=ERROR, file="train.log", line=1, message=message)
+    runs = [SimpleNamespace(attempts=tries)]
+    return SimpleNamespace(
+        verdict=verdict, reason="Because.", findings=[finding] if tries else [], runs=runs, control=[]
+    )
 
 
+def tries(state: str, reason: str) -> list[Tried]:
+    first = Tried(arm="candidate", seed=1, attempt=1, state=state, reason=reason)
+    return [first, Tried(arm="candidate", seed=1, attempt=2, state="succeeded")]
+
+
+REMADE = judged(Answer.SUPPORTED, *tries("lost", "a rank was killed by SIGKILL"))
+OURS = judged(Answer.SUPPORTED, *tries("stopped", "Ray's head no longer answers"))
 GOOD, BAD, OPEN = (judged(word) for word in (Answer.SUPPORTED, Answer.NOT_SUPPORTED, Answer.CONTINUE))
 
 
@@ -214,6 +257,13 @@ GOOD, BAD, OPEN = (judged(word) for word in (Answer.SUPPORTED, Answer.NOT_SUPPOR
         (Fresh(values=(1.2, 1.2, 1.2), verdict=OPEN, over="The budget is spent"), Word.CANNOT_TELL, "3 fresh results"),
         (Fresh(values=(1.2, 1.2, 1.2), verdict=OPEN), Word.NOT_YET, ""),
         (Fresh(), Word.NOT_YET, ""),
+        (Fresh(values=(1.2, 1.201, 1.199), verdict=REMADE), Word.CANNOT_TELL, "an attempt that ended"),
+        (Fresh(values=(1.2, 1.201, 1.199), verdict=OURS), Word.HOLDS_UP, "is inside"),
+        (
+            Fresh(values=(1.25, 1.251, 1.249), verdict=REMADE),
+            Word.DOES_NOT_HOLD_UP,
+            "worse than the author's runs allow",
+        ),
     ],
 )
 def test_the_answer_follows_from_the_runs(fresh: Fresh, word: Word, why: str) -> None:
@@ -438,7 +488,8 @@ def node(name: str, missing: tuple[str, ...] = (), no_sandbox: str | None = None
 
 def test_what_a_cluster_lacks_is_said_before_anything_runs(recorded: Made, tmp_path: Path) -> None:
     arms = {"candidate": {"env": {"DATA_PATH": str(tmp_path)}}}
-    asked = asked_for(recorded("one", AS_IT_IS, arms=arms), tmp_path / "out", sandbox=Sandbox.REQUIRE)
+    pairs, folder = (f"DATA_PATH={tmp_path}",), recorded("one", AS_IT_IS, arms=arms)
+    asked = asked_for(folder, tmp_path / "out", sandbox=Sandbox.REQUIRE, pairs=pairs)
     (entry,) = entries(asked, "n")
     assert before.lacking(entry, [node("a"), node("b")], asked) is None
     missing = before.lacking(entry, [node("a"), node("b", missing=(str(tmp_path),))], asked)
@@ -509,7 +560,8 @@ def served(records: list[Path], output: Path, monkeypatch: pytest.MonkeyPatch, s
     monkeypatch.setitem(sys.modules, "orchestration.driver.start.connect", SimpleNamespace(cluster=cluster))
     monkeypatch.setattr(service, "prepare_ray", lambda: None)
     monkeypatch.setattr(service, "end_on_signals", lambda: None)
-    return Service(Asked(records=records, output=output), nonce_of(output, "n"), "again")
+    pairs = () if scores is None else (f"DATA_PATH={output.parent}", f"TOKENIZER_PATH={output.parent}")
+    return Service(Asked(records=records, output=output, pairs=pairs), nonce_of(output, "n"), "again")
 
 
 @pytest.mark.parametrize(("claimed", "code"), [(AS_IT_IS, 0), (TOO_GOOD, 1)], ids=["holds up", "does not"])
@@ -532,8 +584,7 @@ def test_what_cannot_be_rerun_is_told_without_ray(command: Callable[..., Any], r
 def test_training_is_not_bought_against_an_artifact_that_contradicts(
     recorded: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arms = {"candidate": {"env": {"DATA_PATH": str(tmp_path), "TOKENIZER_PATH": str(tmp_path)}}}
-    folder = recorded("one", AS_IT_IS, arms=arms)
+    folder = recorded("one", AS_IT_IS)
     (folder / "final_model.int8.ptz").write_bytes(b"an artifact")
     assert served([folder], tmp_path / "bad", monkeypatch, scores=1.3).run() == 1
     assert not list((tmp_path / "bad" / "sweeps").glob("*/candidate"))

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from analysis.rules.ruleset import load
 from orchestration.worker import watchdog as module
-from orchestration.worker.outcome import Outcome
+from orchestration.worker.outcome import Outcome, judge
+from orchestration.worker.transfer import Outbox
 from orchestration.worker.watchdog import Watchdog, dump_stacks
 
 
@@ -69,7 +71,7 @@ def test_a_log_that_cannot_be_read_for_a_while_is_no_fault(log: Path, monkeypatc
     watchdog = Watchdog(log, 60, 60)
     assert watchdog.fault() is None
 
-    def away(*arguments: object) -> None:
+    def away(*arguments: object, **more: object) -> None:
         raise OSError(errno.ESTALE, "Stale file handle")
 
     with monkeypatch.context() as patched:
@@ -125,3 +127,26 @@ def test_without_py_spy_there_are_no_stacks(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(module.shutil, "which", lambda *_, **__: None)
     assert not dump_stacks(os.getpid(), tmp_path / "stacks.txt")
     assert not (tmp_path / "stacks.txt").exists()
+
+
+def test_a_link_in_the_place_of_a_log_reaches_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script knows where the data is, and the worker may write there."""
+    monkeypatch.setattr(module, "LIMIT", 9)
+    monkeypatch.setattr(module, "MOST_LOG_BYTES", 10)
+    data, log = tmp_path / "data", tmp_path / "train.log"
+    data.write_bytes(b"final_int8_zlib_roundtrip_exact val_loss:2.0 val_bpb:1.0\n")
+    log.touch()
+    dog = Watchdog(log, 60.0, None)
+    log.unlink()
+    os.symlink(data, log)
+    found = dog.fault()
+    assert found is not None
+    assert (found.state, found.reason) == ("lost", f"{log} was replaced by a link")
+    assert not dog.too_long
+    module.cut(log)
+    assert data.read_bytes().endswith(b"val_bpb:1.0\n")
+    assert judge(log, 0, 7, load("parameter-golf")).state == "failed"
+    with pytest.raises(OSError, match="symbolic links"):
+        list(Outbox(tmp_path).log())
+    module.cut(data)
+    assert data.stat().st_size == 10

@@ -13,7 +13,8 @@ from analysis.evidence.checked import Checked, NotChecked
 from analysis.evidence.registered.read import read_entries
 from analysis.rules.findings import graded
 from analysis.sweepdir.json_files import of_type, read_inside
-from analysis.sweepdir.layout import LOCK, SweepError, attempt_folders, is_sweep
+from analysis.sweepdir.layout import LOCK, SweepError, is_sweep
+from analysis.sweepdir.manifest import planned_runs
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.secrets import redacted
 
@@ -35,7 +36,7 @@ def with_registry(case: Case, url: str, plan: Plan | None, paths: Sequence[Path]
 
 
 def _shown(case: Case, plan: Plan, paths: Sequence[Path]) -> Shown:
-    """Return the attempts that the evidence holds: a sweep's by their folders, a record's by its logs."""
+    """Return the attempts that the evidence holds: those that a sweep tells of, an empty folder aside; a record's by its logs."""
     counts: Counter[tuple[str, int]] = Counter()
     for run in (*case.runs, *case.control, *(one.result for one in case.left_out)):
         if run.seed is not None:
@@ -43,7 +44,8 @@ def _shown(case: Case, plan: Plan, paths: Sequence[Path]) -> Shown:
     sweep = next((path for path in paths if is_sweep(path)), None)
     if sweep is None:
         return Shown(counts=counts)
-    numbers = {(arm, seed): list(attempt_folders(sweep, arm, seed)) for arm in plan.arms for seed in plan.seeds}
+    told = planned_runs(sweep, plan)
+    numbers = {(run.arm, run.seed): [one.attempt for one in run.attempts if one.attempt is not None] for run in told}
     return Shown(counts={key: len(of) for key, of in numbers.items()}, sweep=_identity(sweep), numbers=numbers)
 
 

@@ -61,6 +61,7 @@ def _added(branch: Branch, plan: str) -> list[Entry | None]:
         words = (
             "log",
             "--no-renames",
+            "--full-history",  # a merge that drops what its other side added hides it otherwise
             "--diff-filter=A",
             "--raw",
             "--no-abbrev",
