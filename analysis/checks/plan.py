@@ -14,7 +14,17 @@ from analysis.reading.result import Result
 from analysis.rules.ruleset import RulesError, Ruleset, known, load
 from analysis.sweepdir.code import LARGEST_SCRIPT
 from analysis.sweepdir.journal import read_journal
-from analysis.sweepdir.layout import CANDIDATE, CONTROL, DONE, PLAN, SweepError, has_plan, is_sweep, seeds_on_disk
+from analysis.sweepdir.layout import (
+    CANDIDATE,
+    CONTROL,
+    DONE,
+    EVENTS,
+    PLAN,
+    SweepError,
+    has_plan,
+    is_sweep,
+    seeds_on_disk,
+)
 from analysis.sweepdir.manifest import RunManifest, attempts_of
 from analysis.sweepdir.plan import DesignKind, Plan, SeedsAre, derive_seeds, read_plan
 from analysis.untrusted.files import FileError, leads_out, read_bounded
@@ -109,7 +119,10 @@ def compare(
     rerun = {seed for (_, seed), tries in attempts.items() if any(one.state in DONE for one in tries[:-1])}
     done = {key: tries for key, tries in attempts.items() if tries and tries[-1].state in DONE}
     others = [*_underived(plan), *_order_unknown(done)]
-    others += _other_script(plan, attempts) if sweep else _not_of_the_record(plan, directory, results)
+    if sweep:
+        others += [*_untold(plan, directory, attempts), *_other_script(plan, attempts)]
+    else:
+        others += _not_of_the_record(plan, directory, results)
     return Planned(
         sha256=plan.sha256,
         design=plan.design.kind,
@@ -148,6 +161,16 @@ def _late(done: Attempts, arms: Sequence[str], seeds: Sequence[int]) -> list[int
                 late.add(seed)
             earliest_end = min(ended, earliest_end or ended)
     return [seed for seed in seeds if seed in late]
+
+
+def _untold(plan: Plan, directory: Path, attempts: Attempts) -> list[str]:
+    """Return what shows that attempts may have been taken out of a sweep. Plans with a limit of attempts always had a journal."""
+    if "max_attempts" not in plan.table or not any(attempts.values()):
+        return []
+    if not os.path.isfile(directory / EVENTS):
+        return [f"its journal {EVENTS} is missing, so nobody can tell which attempts were made"]
+    gaps = [key for key, tries in attempts.items() if [one.attempt for one in tries] != [*range(1, len(tries) + 1)]]
+    return [f"the journal misses an attempt of {arm} seed {seed}" for arm, seed in gaps[:1]]
 
 
 def _order_unknown(done: Attempts) -> list[str]:

@@ -14,7 +14,7 @@ from analysis.untrusted.refusal import SeedproofError
 
 RETRY_S = 0.5
 # errors that may pass: full, over its quota, read-only, broken or away for a while
-PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
 Done = TypeVar("Done")
 
 

@@ -119,8 +119,8 @@ class Driver:
         self, order: RunOrder, state: str, reason: str | None = None, node: str | None = None, **end: Any
     ) -> None:
         job = self.job_of(order)
-        job.state, job.reason = state, reason
         with self.writing:
+            job.state, job.reason = state, reason
             if state not in ("pending", "running"):
                 self.copy(order.folder)  # before the journal says that it has ended
             self.journal.write(order.key, state, reason, node, **end)

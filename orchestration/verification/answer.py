@@ -86,8 +86,8 @@ def answer_of(claim: Claim, fresh: Fresh) -> Answer:
     if fresh.verdict.verdict is NOT_SUPPORTED:
         reason = f"The fresh runs alone do not support the claim. {fresh.verdict.reason}"
         return Answer(word=Word.DOES_NOT_HOLD_UP, reason=reason)
-    if hangs := _hangs_on_lost(fresh.verdict):
-        return Answer(word=Word.CANNOT_TELL, reason=hangs)
+    if open_still := _hangs_on_lost(fresh.verdict) or _refused(fresh.verdict):
+        return Answer(word=Word.CANNOT_TELL, reason=open_still)
     return Answer(word=Word.HOLDS_UP, reason=_supports(claim, fresh))
 
 
@@ -98,6 +98,15 @@ def _hangs_on_lost(verdict: Verdict) -> str | None:
     if found is None or not any(one.state == "lost" and one.reason != DRIVER_GONE for one in tries):
         return None
     return f"It would not hold up if the attempts that were lost had ended as they stood. {found.message}"
+
+
+def _refused(verdict: Verdict) -> str | None:
+    """Return which findings refuse the fresh runs, though their numbers support the claim."""
+    found = [one for one in verdict.findings if one.severity is ERROR and one.code is not Code.ATTEMPTS_REMADE]
+    if not found:
+        return None
+    codes = ", ".join(dict.fromkeys(str(one.code) for one in found))
+    return f"The fresh numbers support the claim, but a check refuses these runs ({codes}). {found[0].message}"
 
 
 def _worse_than_predicted(claim: Claim, fresh: Fresh) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from analysis.evidence.audit import audit
+from analysis.evidence.options import Options
 from analysis.sweepdir.plan import read_plan
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import ReadingKind, Verdict
@@ -178,6 +179,28 @@ def test_a_sweep_without_a_journal_is_read_from_its_files(sweep: Folder) -> None
     verdict = judge((folder,))
     assert verdict.gate == "refused"
     assert worst(verdict).test is not None  # by the value that its log shows
+
+
+def test_a_journal_that_is_gone_or_misses_an_attempt_is_a_plan_not_followed(sweep: Folder) -> None:
+    folder = sweep(GOOD, sota=SOTA, max_attempts=3)
+    journal(folder)
+    asked = Options(require_plan=True)
+    assert judge((folder,), asked).gate == "supported"
+    whole = (folder / "events.jsonl").read_text()
+    (folder / "candidate/seed-3/attempt-1").rename(folder / "candidate/seed-3/attempt-2")
+    second = [
+        line.replace('"attempt": 1', '"attempt": 2') if '"seed": 3' in line else line for line in whole.splitlines()
+    ]
+    (folder / "events.jsonl").write_text("\n".join(second) + "\n")
+    missing = judge((folder,), asked)
+    assert missing.plan is not None
+    assert missing.gate != "supported", missing.reason
+    assert "the journal misses an attempt of candidate seed 3" in missing.plan.faults()
+    (folder / "events.jsonl").unlink()
+    gone = judge((folder,), asked)
+    assert gone.plan is not None
+    assert gone.gate != "supported"
+    assert "journal events.jsonl is missing" in gone.plan.faults()
 
 
 def test_what_a_script_writes_into_its_folder_changes_nothing(sweep: Folder) -> None:

@@ -241,6 +241,8 @@ def tries(state: str, reason: str) -> list[Tried]:
 
 REMADE = judged(Answer.SUPPORTED, *tries("lost", "a rank was killed by SIGKILL"))
 OURS = judged(Answer.SUPPORTED, *tries("stopped", "Ray's head no longer answers"))
+CAPPED = judged(Answer.SUPPORTED)
+CAPPED.findings.append(Finding(code=Code.TIME_OVER_CAP, severity=ERROR, file="train.log", line=1, message="Too long."))
 GOOD, BAD, OPEN = (judged(word) for word in (Answer.SUPPORTED, Answer.NOT_SUPPORTED, Answer.CONTINUE))
 
 
@@ -259,6 +261,7 @@ GOOD, BAD, OPEN = (judged(word) for word in (Answer.SUPPORTED, Answer.NOT_SUPPOR
         (Fresh(), Word.NOT_YET, ""),
         (Fresh(values=(1.2, 1.201, 1.199), verdict=REMADE), Word.CANNOT_TELL, "an attempt that ended"),
         (Fresh(values=(1.2, 1.201, 1.199), verdict=OURS), Word.HOLDS_UP, "is inside"),
+        (Fresh(values=(1.2, 1.201, 1.199), verdict=CAPPED), Word.CANNOT_TELL, "time-over-cap"),
         (
             Fresh(values=(1.25, 1.251, 1.249), verdict=REMADE),
             Word.DOES_NOT_HOLD_UP,
