@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -163,10 +164,18 @@ def account(scene: Scene, ledger: Path, code: int) -> None:
         raise LostError(f"the sweep exited with {code}; see {scene.place.folder / 'driver.log'}")
 
 
-def experiment(kinds: list[str], rounds: int) -> list[Trial]:
-    """Run all trials: one sweep for every place that the kinds need, and one for each fault that ends its sweep."""
-    trials: list[Trial] = []
-    for place in PLACES:
+def experiment(kinds: list[str], rounds: int, trials: list[Trial]) -> None:
+    """Run all trials and add them, those on a local Ray beside the others: most of a trial is waiting."""
+    beside = [place for place in PLACES if place is not Local]
+    with ThreadPoolExecutor(1) as pool:
+        local = pool.submit(trials_at, [Local], kinds, rounds, trials)
+        trials_at(beside, kinds, rounds, trials)  # Ray's test cluster wants the main thread
+        local.result()
+
+
+def trials_at(places: list[type[Local]], kinds: list[str], rounds: int, trials: list[Trial]) -> None:
+    """Run a sweep for each place that the kinds need, and one for each fault that ends its sweep; add to the trials."""
+    for place in places:
         chosen = [KINDS[kind] for kind in kinds if KINDS[kind].place is place]
         faults = [fault for turn in range(rounds) for fault in chosen if turn < max(1, fault.rounds * rounds)]
         together = [fault for fault in faults if fault.ends is None]
@@ -179,7 +188,6 @@ def experiment(kinds: list[str], rounds: int) -> list[Trial]:
                 for trial in sweep(where, where.room / "sweep", own):
                     trials.append(trial)
                     tell(len(trials), trial)
-    return trials
 
 
 def tell(number: int, trial: Trial) -> None:
@@ -217,8 +225,12 @@ def main() -> None:
     kinds = options.kinds.split(",")
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}; known: {', '.join(KINDS)}")
-    began = time.monotonic()
-    trials = experiment(kinds, options.rounds)
+    began, trials = time.monotonic(), list[Trial]()
+    try:
+        experiment(kinds, options.rounds, trials)
+    except Exception:
+        print("\n".join(table(trials, (time.monotonic() - began) / 60)[:-1]))
+        raise
     lines = table(trials, (time.monotonic() - began) / 60)
     print("\n".join(lines)) if options.no_results else publish(lines, RESULTS)
     sys.exit(any(trial.fault_of_ours for trial in trials))
