@@ -15,6 +15,8 @@ from analysis.verdict.verdict import NOT_SUPPORTED, SUPPORTED, Verdict
 from orchestration.disk.journal import DRIVER_GONE
 from orchestration.verification.recorded import Claim
 
+CAPS = (Code.TIME_OVER_CAP, Code.EVAL_TIME_OVER_CAP, Code.SIZE_OVER_CAP)
+
 
 class Word(StrEnum):
     """The answer on a record; `not yet` while its runs go on or wait."""
@@ -101,12 +103,12 @@ def _hangs_on_lost(verdict: Verdict) -> str | None:
 
 
 def _refused(verdict: Verdict) -> str | None:
-    """Return which findings refuse the fresh runs, though their numbers support the claim."""
-    found = [one for one in verdict.findings if one.severity is ERROR and one.code is not Code.ATTEMPTS_REMADE]
+    """Return which cap of the rules the fresh runs broke. Findings that suspect a log are not asked: these runs are our own."""
+    found = [one for one in verdict.findings if one.severity is ERROR and one.code in CAPS]
     if not found:
         return None
     codes = ", ".join(dict.fromkeys(str(one.code) for one in found))
-    return f"The fresh numbers support the claim, but a check refuses these runs ({codes}). {found[0].message}"
+    return f"The fresh numbers support the claim, but the runs break the rules ({codes}). {found[0].message}"
 
 
 def _worse_than_predicted(claim: Claim, fresh: Fresh) -> str | None:
