@@ -70,7 +70,7 @@ def read_sweep(directory: Path, plan: Plan, rules: Ruleset, label: str | None = 
             run = Run(log=log, line=1, seed=planned.seed)
             results.append(Result(log=shown, run=run, arm=planned.arm, state=planned.state, attempts=tried.attempts))
             continue
-        content = _content_of(log, directory)
+        content = planned.attempts[-1].judged(_content_of(log, directory))
         logs[log] = read_log(log, content)
         if planned.log_sha256 not in (None, hashlib.sha256(content).hexdigest()):
             edited.append(log)

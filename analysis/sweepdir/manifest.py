@@ -76,6 +76,10 @@ class RunManifest:
             table=table,
         )
 
+    def judged(self, log: bytes) -> bytes:
+        """Return what the run was judged by of its log: one that did not end by itself may print on while it is ended."""
+        return log if self.reason is None or self.log_bytes is None else log[: self.log_bytes]
+
     def part(self, name: str) -> Mapping[str, Any]:
         """Return one of the file's tables, such as `machine` or `git`; empty where it has none of that name."""
         return table_of(self.table.get(name))

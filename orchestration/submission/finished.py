@@ -133,7 +133,7 @@ def gather(directory: Path, plan: Plan, found: Decided) -> Kept:
     attempts = {(run.arm, run.seed): run.attempts for run in planned_runs(directory, plan)}
     for row in (row for row in (*found.verdict.runs, *found.verdict.control) if row.seed in found.seeds):
         log, tries = directory / row.log, attempts[row.arm, row.seed or 0]
-        manifest, content = tries[-1], log.read_bytes()
+        manifest, content = tries[-1], tries[-1].judged(log.read_bytes())
         _refuse_log(log, content, manifest)
         name = f"train_seed{row.seed}.log" if kept.runs else TRAIN_LOG
         if row.arm == CONTROL:

@@ -181,6 +181,20 @@ def test_a_sweep_without_a_journal_is_read_from_its_files(sweep: Folder) -> None
     assert worst(verdict).test is not None  # by the value that its log shows
 
 
+@pytest.mark.parametrize("reason", [None, "it printed its result before this: the verdict was in"])
+def test_what_a_run_prints_while_it_is_ended_counts_for_nothing(sweep: Folder, reason: str | None) -> None:
+    folder = sweep(GOOD, sota=SOTA)
+    log = folder / "candidate/seed-2/attempt-1/train.log"
+    told = {"arm": "candidate", "seed": 2, "attempt": 1, "state": "succeeded", "reason": reason, "minute": 1}
+    journal(folder, told | sealed(log.read_bytes()))
+    before = judge((folder,)).mean
+    with open(log, "a") as file:
+        file.write("final_int8_zlib_roundtrip_exact val_loss:1.68854 val_bpb:1.00000000\n")
+    verdict = judge((folder,))
+    assert (verdict.gate == "supported", verdict.mean == before) == ((True, True) if reason else (False, False))
+    assert ("log-clobbered" in [one.code for one in verdict.findings]) == (reason is None)
+
+
 def test_a_journal_that_is_gone_or_misses_an_attempt_is_a_plan_not_followed(sweep: Folder) -> None:
     folder = sweep(GOOD, sota=SOTA, max_attempts=3)
     journal(folder)
