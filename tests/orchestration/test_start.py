@@ -161,6 +161,7 @@ def test_only_what_is_new_in_the_logs_counts_and_the_exact_cause_comes_first(tmp
     (tmp_path / "worker-1-2.err").write_text(SAID["module"])
     assert (cause := found.cause()) is not None
     assert cause.kind == "module"
+    assert found.cause() is None  # each line is read once
     assert logs.RayLogs(tmp_path / "none").cause() is None
 
 

@@ -6,7 +6,7 @@ Ray itself does not report it: it retries for ever, and the task waits.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,19 +118,22 @@ class RayLogs:
         self._from = self._sizes()
 
     def cause(self) -> Cause | None:
-        """Return what the logs have said of a worker that cannot start; the likeliest cause comes first."""
-        texts = {path: self._new(path) for path in self._sizes()}
-        found = [cause for path, text in texts.items() if (cause := cause_in(text, path.name))]
+        """Return what the logs have said since the last look of a worker that cannot start; the likeliest cause first."""
+        found = [cause for path in self._sizes() if (cause := cause_in(self._new(path), path.name))]
         kinds = [kind for kind, *_ in PATTERNS]
         return min(found, key=lambda cause: kinds.index(cause.kind), default=None)
 
-    def _sizes(self) -> Mapping[Path, int]:
+    def _sizes(self) -> dict[Path, int]:
         return {path: path.stat().st_size for pattern in FILES for path in self.folder.glob(pattern) if path.is_file()}
 
     def _new(self, path: Path) -> str:
+        """Return what a log has gained. Each whole line is read once: many runs may wait, for long, beside many logs."""
+        start = self._from.get(path, 0)
         try:
             with open(path, "rb") as file:
-                file.seek(self._from.get(path, 0))
-                return file.read(MOST_READ).decode("utf-8", "replace")
+                file.seek(start)
+                content = file.read(MOST_READ)
         except OSError:
             return ""
+        self._from[path] = start + content.rfind(b"\n") + 1
+        return content.decode("utf-8", "replace")
