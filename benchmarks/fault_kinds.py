@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.fault_places import SCRIPT, Jobs, Local, Nodes, processes, wait_for
 
 GONE_S = 10.0  # nothing of a run may live longer
-STALL_S = 15.0
+STALL_S = 30.0  # two sweeps at once share the cores, and torch alone takes ten seconds to load
 GCS_S = 150.0
 
 
