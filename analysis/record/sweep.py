@@ -114,7 +114,7 @@ def _tried(directory: Path, planned: PlannedRun, rules: Ruleset) -> _Tries:
             with suppress(EvidenceError, FileError):  # what cannot be read has the last value that the driver saw
                 content = _content_of(log, directory)
                 one = with_log(one, read_log(log, content), rules)
-                beginning = hashlib.sha256(content[: manifest.log_bytes]).hexdigest()
+                beginning = hashlib.sha256(manifest.judged(content)).hexdigest()
                 edited += [log] if manifest.log_sha256 not in (None, beginning) else []
         found.append(one)
     return _Tries(attempts=tuple(found), edited=edited)

@@ -15,7 +15,7 @@ from typing import Any
 from analysis.sweepdir.code import Script, files_fault
 from analysis.sweepdir.journal import Attempt, Entry, JournalRead, as_time, number, read_journal
 from analysis.sweepdir.json_files import of_type, read_inside, read_json, table_of
-from analysis.sweepdir.layout import RUN_MANIFEST, STATES, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
+from analysis.sweepdir.layout import DONE, RUN_MANIFEST, STATES, TRAIN_LOG, SweepError, attempt_folder, attempt_folders
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.escape import beginning
 from analysis.untrusted.files import leads_out
@@ -77,8 +77,9 @@ class RunManifest:
         )
 
     def judged(self, log: bytes) -> bytes:
-        """Return what the run was judged by of its log: one that did not end by itself may print on while it is ended."""
-        return log if self.reason is None or self.log_bytes is None else log[: self.log_bytes]
+        """Return what was there of a log when the run's end was recorded: one that is ended by others may print on meanwhile."""
+        whole = self.log_bytes is None or (self.state in DONE and self.reason is None)
+        return log if whole else log[: self.log_bytes]
 
     def part(self, name: str) -> Mapping[str, Any]:
         """Return one of the file's tables, such as `machine` or `git`; empty where it has none of that name."""

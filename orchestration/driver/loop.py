@@ -63,7 +63,9 @@ class Driver:
         assert plan.cpus_per_run is not None, "a plan that can be driven"
         self.size = Size(gpus=plan.gpus_per_run, cpus=plan.cpus_per_run, accelerator_type=plan.accelerator_type)
         code = read_code(directory, plan.script.digests)
-        self.orders = Orders(directory=directory, plan=plan, care=care, lock=lock, size=self.size, code=code)
+        self.orders = Orders(
+            directory=directory, plan=plan, care=care, lock=lock, size=self.size, rules=plan.rules(), code=code
+        )
         self.jobs = {(arm, seed): Job(arm=arm, seed=seed) for seed in plan.seeds for arm in plan.arms}
         self.progress = Progress(len(self.jobs))
         self.say = self.progress.say

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import attempt_folder
 from analysis.sweepdir.plan import Plan
 from orchestration.disk.lock import Lock
@@ -26,14 +27,15 @@ class Orders:
     care: Care
     lock: Lock
     size: Size
+    rules: Ruleset
     code: Mapping[str, bytes] = field(repr=False)
     sandbox: Sandbox = Sandbox.NONE
 
     def of(self, job: Job, attempt: int) -> RunOrder:
         """Return the order of one attempt of a run."""
-        gpus, deadline, rules = self.size.gpus, self.care.deadline, self.plan.rules()
-        if deadline is None and rules.train_time_s is not None and gpus:
-            deadline = rules.train_time_s + EVALUATION_AND_SLACK_S
+        gpus, deadline = self.size.gpus, self.care.deadline
+        if deadline is None and self.rules.train_time_s is not None and gpus:
+            deadline = self.rules.train_time_s + EVALUATION_AND_SLACK_S
         hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}  # a run must not use GPUs that Ray has not given it
         return RunOrder(
             arm=job.arm,
@@ -44,7 +46,7 @@ class Orders:
             code=self.code,
             env=hidden | dict(self.plan.envs[job.arm]),
             ranks=gpus or self.size.cpus,
-            rules=rules,
+            rules=self.rules,
             sweep=self.lock.sweep,
             driver=self.lock.driver,
             stall_timeout_s=self.care.stall_timeout,

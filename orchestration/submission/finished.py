@@ -173,8 +173,7 @@ def _refuse_log(log: Path, content: bytes, manifest: RunManifest) -> None:
 
     A run without a result may have printed more after its end was recorded.
     """
-    own = content if manifest.state in DONE else content[: manifest.log_bytes]
-    recorded, got = manifest.log_sha256, hashlib.sha256(own).hexdigest()
+    recorded, got = manifest.log_sha256, hashlib.sha256(manifest.judged(content)).hexdigest()
     if recorded != got:
         was = f"it was {recorded}" if recorded else "nothing recorded it"
         raise RefusedError(
