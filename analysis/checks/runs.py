@@ -17,7 +17,8 @@ from analysis.reading.source import cannot_print, does_not_compile, has_size
 from analysis.record.folder import file_seed
 from analysis.record.selection import Claimed, with_training
 from analysis.rules.findings import Code, Place, Raised, each_once
-from analysis.rules.ruleset import LABELLED, Ruleset
+from analysis.rules.keys import LABELLED
+from analysis.rules.ruleset import Ruleset
 
 MOST_SOURCES = 6  # that are parsed: each takes up to a second
 

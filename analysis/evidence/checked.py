@@ -16,7 +16,8 @@ from analysis.reading.result import Result
 from analysis.record.fit import headlines
 from analysis.record.folder import Record
 from analysis.record.selection import Claimed, with_training
-from analysis.rules.ruleset import LABELLED, Ruleset
+from analysis.rules.keys import LABELLED
+from analysis.rules.ruleset import Ruleset
 
 FIRST_STEPS = 60  # logged steps that show whether a log prints losses and times
 

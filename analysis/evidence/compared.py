@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.reading.result import Result
-from analysis.rules.ruleset import METRIC_UNITS, Ruleset
+from analysis.rules.metrics import UNITS as METRIC_UNITS
+from analysis.rules.ruleset import Ruleset
 from analysis.stats.fixed import Sample, StatisticsError
 from analysis.untrusted.refusal import EvidenceError
 

@@ -13,7 +13,8 @@ from analysis.evidence.history import History, read_history
 from analysis.evidence.usable import LARGEST
 from analysis.reading.result import Result
 from analysis.record.track import track_of
-from analysis.rules.ruleset import METRIC_UNITS, Ruleset, load
+from analysis.rules.metrics import UNITS as METRIC_UNITS
+from analysis.rules.ruleset import Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.sweepdir.plan import DesignKind, Plan, read_plan
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError

@@ -10,7 +10,8 @@ from dataclasses import replace
 from analysis.reading.grammar import Metric
 from analysis.reading.result import Tried
 from analysis.reading.run import Run
-from analysis.rules.ruleset import LABELLED, Ruleset
+from analysis.rules.keys import LABELLED
+from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.refusal import EvidenceError
 
 MOST_LABELS = 300  # of one folder; a run has at most 250

@@ -8,31 +8,30 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.rules.data import fault_of
-from analysis.rules.findings import OFF, SEVERITIES, Code
+from analysis.rules.keys import (
+    LABELLED,
+    LAST,
+    MEAN,
+    NO_TEST,
+    OF_VERSION_1,
+    T_TESTS,
+    fault_between,
+    fault_of_value,
+)
+from analysis.rules.metrics import HIGHER, unit_of, usual_direction
 from analysis.untrusted.escape import beginning
 from analysis.untrusted.files import FileError, read_small
 from analysis.untrusted.refusal import SeedproofError, nearest, nearest_path
 
 FOLDER = Path(__file__).with_name("rulesets")
 USUAL = "parameter-golf"  # where neither an option nor a plan names others
-METRIC_UNITS = {"val_bpb": "bpb", "val_loss": "nats"}
-T_TEST, Z_TEST, NO_TEST = "one-sample t", "known-sigma z", "none"
-LABELLED, LAST_VALIDATION = "labelled line", "last validation"
+VERSION = 2
 LARGEST_FILE = 2**14  # bytes; the time of reading TOML can grow with their square
-ALLOWED: dict[str, tuple[Any, ...]] = {
-    "version": (1,),
-    "metric": tuple(METRIC_UNITS),
-    "unit": tuple(METRIC_UNITS.values()),
-    "test": (T_TEST, Z_TEST, NO_TEST),
-    "final": (LABELLED, LAST_VALIDATION),
-    "seeds": ("required", "unprinted"),
-    "submission": ("required", "none"),
-}
 
 
 class RulesError(SeedproofError):
@@ -41,15 +40,44 @@ class RulesError(SeedproofError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Ruleset:
-    """What a claim must show. `margin` is in `unit`: bpb (bits per byte) or nats (per token).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """One test that the runs must pass.
 
-    test: `none` is for submissions that claim no record.
-    target: what the mean must beat, where the leaderboard fixes it (else the SOTA is given with each claim).
-    sigma, scaled_gain: known-sigma z only; it passes when (target - margin - mean) * sqrt(n) >= scaled_gain or, without
-    one, at p < alpha.
-    final: what a run's result is, a labelled final line or its last validation.
+    margin: in `unit`, how much better than what must be beaten; below 0 the runs may be so much worse (non-inferiority).
+    target: a number that the leaderboard fixes. against: `target`, or `standing`, the SOTA or its own runs; without it
+    the SOTA or control that is given, else the target.
+    sigma, scaled_gain, step_value: known-sigma z only. It passes when (threshold - mean) * sqrt(n) >= scaled_gain or,
+    without one, at p < alpha. step_value: what a step that is saved is worth against a control, in the metric's unit.
+    name: what reports call it. waives: the name of a criterion that this one replaces where the reviewer says so.
+    """
+
+    name: str
+    metric: str
+    direction: str
+    unit: str
+    test: str
+    margin: float = 0.0
+    alpha: float = 0.01
+    statistic: str = MEAN
+    target: float | None = None
+    against: str | None = None
+    sigma: float | None = None
+    scaled_gain: float | None = None
+    step_value: float | None = None
+    waives: str | None = None
+
+
+OF_A_TEST = tuple(key.name for key in fields(Criterion) if key.name not in ("name", "waives"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruleset:
+    """What a claim must show: the keys of its first test (see Criterion), and what runs and folder must keep to.
+
+    test: `none` is for submissions that claim no record. criteria: what must hold besides the first test.
+    at_step: which validation counts, a run's last or that at the earliest common step at which the runs pass.
+    final: what a run's result is, a labelled final line or its last validation. rank_by: what a board sorts by.
     seeds: whether logs must print one. submission: whether a folder must hold a submission JSON, README and script.
     bpb_per_nat: val_bpb / val_loss by the tokenizer's file name. data: what may be trained and validated on
     (analysis.rules.data). findings: severities that differ from the usual ones.
@@ -58,13 +86,20 @@ class Ruleset:
     name: str
     version: int
     metric: str
-    margin: float
+    direction: str
     unit: str
     test: str
-    alpha: float
+    margin: float = 0.0
+    alpha: float = 0.01
+    statistic: str = MEAN
     target: float | None = None
+    against: str | None = None
     sigma: float | None = None
     scaled_gain: float | None = None
+    step_value: float | None = None
+    criteria: tuple[Criterion, ...] = ()
+    at_step: str = LAST
+    rank_by: str | None = None
     final: str = LABELLED
     seeds: str = "required"
     minimum_runs: int = 2
@@ -80,13 +115,37 @@ class Ruleset:
 
     @property
     def is_t_test(self) -> bool:
-        """Whether the spread between seeds is estimated from the runs; else it is known."""
-        return self.test == T_TEST
+        """Whether the spread between seeds is estimated from the runs."""
+        return self.test in T_TESTS
 
     @property
     def has_test(self) -> bool:
-        """Whether a claim is tested at all; else the evidence must fit it, and that is all."""
+        """Whether a claim is compared with anything; else the evidence must fit it, and that is all."""
         return self.test != NO_TEST
+
+    @property
+    def fewest_runs(self) -> int:
+        """How many runs the test needs at least: an estimated spread needs two."""
+        return 2 if self.is_t_test else 1
+
+    @property
+    def ranked(self) -> str:
+        """What a board sorts by: a metric's name."""
+        return self.rank_by or self.metric
+
+    @property
+    def sign(self) -> int:
+        """Return what a value is multiplied by so that lower is better: -1 where higher is."""
+        return -1 if self.direction == HIGHER else 1
+
+    def is_better(self, value: float, other: float) -> bool:
+        """Return whether a value of the metric is better than another."""
+        return self.sign * value < self.sign * other
+
+    @property
+    def beyond(self) -> str:
+        """Return the word for the better side of a threshold."""
+        return "above" if self.direction == HIGHER else "below"
 
     @property
     def result_line(self) -> str:
@@ -99,6 +158,18 @@ class Ruleset:
         """Return what one run may use, where it is capped: artifact_bytes, train_time_s."""
         given = {"artifact_bytes": self.artifact_bytes, "train_time_s": self.train_time_s}
         return {name: value for name, value in given.items() if value is not None}
+
+    def asking(self, criterion: Criterion) -> Ruleset:
+        """Return the rules with this criterion as their only test."""
+        return replace(self, criteria=(), **{name: getattr(criterion, name) for name in OF_A_TEST})
+
+    def of_metric(self, metric: str) -> Ruleset:
+        """Return the rules for another metric. A target, a margin in another unit and further criteria do not carry over."""
+        unit = unit_of(metric)
+        margin = self.margin if self.unit == unit else 0.0
+        return replace(
+            self, metric=metric, direction=usual_direction(metric), unit=unit, margin=margin, target=None, criteria=()
+        )
 
 
 def known() -> list[str]:
@@ -122,58 +193,73 @@ def load(name_or_file: str) -> Ruleset:
     return from_table(path.stem, table, str(path))
 
 
-def from_table(name: str, table: dict[str, Any], path: str) -> Ruleset:
+def from_table(name: str, table: Mapping[str, Any], path: str) -> Ruleset:
     """Return a ruleset of these keys, checked; `path` is the file that has them. Raises RulesError."""
-    keys = {key.name: key for key in fields(Ruleset) if key.name != "name"}
-    needed = [key for key, one in keys.items() if one.default is MISSING and one.default_factory is MISSING]
+    given = dict(table)
+    further = given.pop("criteria", None) or ()
+    version = given.get("version")
+    given = _checked(Ruleset, given, path, ("version", "metric", "test", *(OF_VERSION_1 if version == 1 else ())))
+    if version == 1 and (fault := _not_of_version_1(given, further)):
+        raise RulesError(f"{path}: {fault}")
+    if not isinstance(further, (list, tuple)) or not all(isinstance(one, Mapping) for one in further):
+        raise RulesError(f"{path}: criteria is {beginning(further)}; it must be tables, each begun by [[criteria]].")
+    rules = Ruleset(name=name, **_with_usual(given) | {"version": VERSION})  # version 1 means the same in version 2
+    criteria = tuple(_criterion(one, f"{path}, criterion {i}") for i, one in enumerate(further, start=1))
+    names = [rules.metric, *(one.name for one in criteria)]
+    for one in criteria:
+        if names.count(one.name) > 1:
+            raise RulesError(f"{path}: two criteria are called {one.name!r}; give each a name of its own.")
+        if one.waives is not None and one.waives not in names:
+            raise RulesError(f"{path}: waives is {one.waives!r}; allowed: {', '.join(map(repr, names))}.")
+    return replace(rules, criteria=criteria)
+
+
+def _criterion(table: Mapping[str, Any], path: str) -> Criterion:
+    given = _with_usual(_checked(Criterion, dict(table), path, ("metric", "test")))
+    return Criterion(**{"name": given["metric"]} | given)
+
+
+def _checked(kind: type, table: dict[str, Any], path: str, needed: tuple[str, ...]) -> dict[str, Any]:
+    """Return the keys that are set, each checked alone and with the others. Raises RulesError."""
+    keys = {key.name: key for key in fields(kind) if kind is Criterion or key.name != "name"}
     given = {key: value for key, value in table.items() if value is not None}  # a plan's JSON says null for "not set"
     for key in table:
         if key not in keys:
-            raise RulesError(f"{path}: unknown key {beginning(key)}; a ruleset has {', '.join(keys)}.")
+            raise RulesError(f"{path}: unknown key {beginning(key)}; allowed: {', '.join(keys)}.")
     for key in needed:
         if key not in given:
-            raise RulesError(f"{path}: the key {key!r} is missing; a ruleset needs {', '.join(needed)}.")
+            raise RulesError(f"{path}: the key {key!r} is missing; needed: {', '.join(needed)}.")
     for key, value in given.items():
-        if fault := _fault(key, str(keys[key].type).split(" |")[0], value):
+        if fault := fault_of_value(key, str(keys[key].type).split(" |")[0], value):
             raise RulesError(f"{path}: {key} is {beginning(value)}; {fault}.")
-    if given["test"] == Z_TEST and "sigma" not in given:
-        raise RulesError(f"{path}: the test {Z_TEST!r} needs sigma, the known spread between seeds.")
-    for key in ("sigma", "scaled_gain"):
-        if key in given and given["test"] != Z_TEST:
-            raise RulesError(f"{path}: {key} belongs to the test {Z_TEST!r}; test is {given['test']!r}.")
-    return Ruleset(name=name, **given)
+    if fault := fault_between(given):
+        raise RulesError(f"{path}: {fault}.")
+    return given
 
 
-def _fault(key: str, kind: str, value: Any) -> str | None:
-    """Return what is wrong with one value, as what is allowed; None when nothing is."""
-    if key in ALLOWED:
-        if isinstance(value, bool) or value not in ALLOWED[key]:
-            return f"allowed: {', '.join(map(repr, ALLOWED[key]))}"
-    elif key == "alpha":
-        return None if _is_number(value) and 0 < value < 0.5 else "it must be a number between 0 and 0.5"
-    elif key == "margin":
-        return None if _is_number(value) and value >= 0 else "it must be a finite number, 0 or more"
-    elif kind == "float":
-        return None if _is_number(value) and value > 0 else "it must be a finite number above 0"
-    elif kind == "int":
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return None if whole and value > 0 else "it must be a whole number above 0"
-    elif kind == "str":
-        return None if isinstance(value, str) and value else "it must be a text, not empty"
-    elif not isinstance(value, dict):
-        return "it must be a table"
-    elif key == "data":
-        return fault_of(value)
-    elif key == "findings":
-        for code, severity in value.items():
-            if code not in set(Code):
-                return f"there is no finding {beginning(code)}; allowed: {', '.join(Code)}"
-            if severity not in (*SEVERITIES, OFF):
-                return f"{code} is {beginning(severity)}; allowed: {', '.join((*SEVERITIES, OFF))}"
-    elif not all(_is_number(number) and number > 0 for number in value.values()):
-        return "it must give a number above 0 for each tokenizer"
+def _with_usual(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys with the metric's own unit and direction where they are not set."""
+    metric = given["metric"]
+    return {"unit": unit_of(metric), "direction": usual_direction(metric)} | given
+
+
+def _not_of_version_1(given: Mapping[str, Any], further: Any) -> str | None:
+    """Return what in a file of version 1 only version 2 knows."""
+    if given["margin"] < 0:
+        return f"margin is {given['margin']}; it must be a finite number, 0 or more."
+    if given["metric"] not in ("val_bpb", "val_loss"):
+        return (
+            f"metric is {given['metric']!r}; version 1 allows 'val_bpb' and 'val_loss'. Say version = 2 for any other."
+        )
+    if given["test"] not in (T_TESTS[0], "known-sigma z", NO_TEST):
+        return f"test is {given['test']!r}, which needs version = 2."
+    new = [key for key in ("statistic", "against", "step_value", "at_step", "rank_by", "direction") if key in given]
+    if further or new:
+        return f"the key {'criteria' if further else new[0]!r} needs version = 2."
     return None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+def as_table(rules: Ruleset) -> dict[str, Any]:
+    """Return the ruleset as plain types that `from_table` reads again; keys that are not set are null."""
+    table = asdict(rules)
+    return table | {"criteria": list(table["criteria"])}

@@ -22,7 +22,8 @@ from analysis.record.claim import read_claim, submission_file
 from analysis.record.discover import record_folders
 from analysis.record.fit import mean
 from analysis.rules.findings import ERROR, INFO, WARNING, counts
-from analysis.rules.ruleset import METRIC_UNITS, Ruleset
+from analysis.rules.metrics import UNITS as METRIC_UNITS
+from analysis.rules.ruleset import Ruleset
 from analysis.stats.fixed import Sample, critical_t, welch_t
 from analysis.untrusted.files import one_budget, printable_path
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError

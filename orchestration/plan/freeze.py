@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from analysis.evidence.options import Options, out_of_range
-from analysis.rules.ruleset import Ruleset, load
+from analysis.rules.ruleset import Ruleset, as_table, load
 from analysis.sweepdir.code import LARGEST_SCRIPT, described, digests_of
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, EVENTS, LOCK, MODULES, PLAN, SCRIPT, SMOKE
 from analysis.sweepdir.plan import (
@@ -45,7 +45,7 @@ def make_plan(asked: Asked) -> Plan:
         "version": 1,
         "script": _script(asked.script),
         "arms": _arms(asked),
-        "ruleset": asdict(rules),
+        "ruleset": as_table(rules),
         "sota": asked.sota,
         **({"accelerator_type": asked.accelerator_type} if asked.accelerator_type else {}),
         **({"nonce": asked.nonce} if asked.nonce else {}),

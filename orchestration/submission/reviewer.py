@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.evidence.options import Options
-from analysis.rules.ruleset import Ruleset, known, load
+from analysis.rules.ruleset import Ruleset, as_table, known, load
 from analysis.sweepdir.layout import CONTROL, PLAN
 from analysis.sweepdir.plan import DesignKind, Plan
 
@@ -54,22 +54,31 @@ def rules_options(rules: Ruleset) -> Options | None:
 
 def as_toml(rules: Ruleset) -> str:
     """Return a ruleset as a file that can be read again."""
-    own = {
-        key.name: value
-        for key in fields(rules)
-        if key.name != "name" and (value := getattr(rules, key.name)) is not None
-    }
+    own = {key: value for key, value in _set(as_table(rules)).items() if key != "name"}
     return "\n".join(_table(own)) + "\n"
 
 
+def _set(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that are set: TOML has no null."""
+    given = {key: value for key, value in table.items() if value is not None}
+    return given | ({"criteria": [_set(one) for one in given["criteria"]]} if given.get("criteria") else {})
+
+
 def _table(table: Mapping[str, Any], name: str = "") -> list[str]:
-    """Return the lines of a TOML table: its own values, then the tables in it."""
-    inner = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    """Return the lines of a TOML table: its own values, then the tables in it and the lists of tables."""
+    inner = {key: value for key, value in table.items() if isinstance(value, Mapping) or _are_tables(value)}
     lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if key not in inner]
     for key, value in inner.items():
         full = f"{name}{_key(key)}"
-        lines += ["", f"[{full}]", *_table(value, f"{full}.")] if value else []
+        if isinstance(value, list):
+            lines += [line for one in value for line in ("", f"[[{full}]]", *_table(one, f"{full}."))]
+        elif value:
+            lines += ["", f"[{full}]", *_table(value, f"{full}.")]
     return lines
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
 
 
 def _key(name: str) -> str:

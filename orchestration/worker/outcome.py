@@ -17,7 +17,8 @@ from analysis.reading.grammar import PREQUANT, Metric
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
 from analysis.record.metrics import last_metric, metrics_of, sized
-from analysis.rules.ruleset import LABELLED, Ruleset
+from analysis.rules.keys import LABELLED
+from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import FileError, read_bounded
 from analysis.untrusted.secrets import redacted
 from orchestration.worker.preflight import READ_ONLY, no_room

@@ -52,7 +52,7 @@ def test_a_ruleset_of_ones_own(tmp_path: Path) -> None:
         (("margin", "margin = nan"), ["margin"]),
         (("metric", ""), ["'metric'", "missing"]),
         (("metric", 'metric = "val_bpb"\nmetrik = 1'), ["'metrik'", "unknown"]),
-        (("version", "version = 2"), ["version", "allowed: 1"]),
+        (("version", "version = 3"), ["version", "allowed: 1, 2"]),
         (("test", "= ="), ["not TOML"]),
         (("test", 'test = "known-sigma z"'), ["the test 'known-sigma z' needs sigma"]),
         (("alpha", "alpha = 0.01\nsigma = 0.001"), ["sigma", "'one-sample t'"]),

@@ -14,7 +14,8 @@ from itertools import chain, combinations
 from analysis.checks.consistent import Trace
 from analysis.record.selection import Claimed
 from analysis.rules.findings import ERROR, Code, Found, Raised, Severity
-from analysis.rules.ruleset import LABELLED, Ruleset
+from analysis.rules.keys import LABELLED
+from analysis.rules.ruleset import Ruleset
 
 GAPS_APART = 0.0025  # bpb between the seeds' gaps; of 32 honest folders at most 0.0019
 LARGEST_GAP = 0.1  # bpb that an evaluation can gain
