@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 LONGEST = 2**14  # bytes of a line that are read; of a metric or a step line, LONGEST_METRIC
 LONGEST_METRIC = 2**11
@@ -125,8 +125,9 @@ MS_IN_WORDS = MS | {
 class Metric:
     """One final-metric line. val_loss is in nats per token, val_bpb in bits per byte; either may be NaN or infinite.
 
-    A speedrun's last validation is a Metric too: its label is val_loss, and it has no val_bpb. `decimals` are those of
-    the more exact number, `fewest_decimals` those of the other one where the line prints both.
+    A speedrun's last validation is a Metric too: its label is val_loss, and it has no val_bpb. `others` are metrics of
+    any other name. `decimals` are those of the more exact number, `fewest_decimals` those of the other one where the
+    line prints both.
     """
 
     label: str
@@ -136,6 +137,12 @@ class Metric:
     line: int
     diagnostic: bool = False
     fewest_decimals: int | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    def value(self, name: str) -> float | None:
+        """Return the metric of that name; None where the line does not print it."""
+        own = {"val_loss": self.val_loss, "val_bpb": self.val_bpb}
+        return own[name] if name in own else self.others.get(name)
 
     @property
     def ratio(self) -> float | None:
