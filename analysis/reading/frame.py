@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.reading.grammar import Metric
+from analysis.reading.names import Value
 from analysis.reading.result import COLUMNS, OF_THE_RUN, Program, Result
-from analysis.reading.run import Origin, Run, Value
+from analysis.reading.run import Origin, Run
 from analysis.sweepdir.layout import ARMS, STATES
 from analysis.untrusted.escape import cell, json_text
 from analysis.untrusted.files import FileError, read_small

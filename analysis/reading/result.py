@@ -148,7 +148,8 @@ class Result:
     def values(self) -> dict[str, float]:
         """Return the metrics other than val_loss and val_bpb, by name: those of the final metric before those of the run."""
         others = self.metric.others if self.metric is not None else {}
-        return {name: value.number for name, value in self.run.values.items()} | dict(others)
+        every = {name: value.number for name, value in self.run.values.items()} | dict(others)
+        return {name: number for name, number in every.items() if name not in COLUMNS}
 
     def value(self, name: str) -> float | None:
         """Return a metric of any name, or what a run took: `train_time_s` or `steps`."""

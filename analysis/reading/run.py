@@ -9,6 +9,7 @@ from pathlib import Path
 
 from analysis.reading import grammar
 from analysis.reading.grammar import Metric, Step
+from analysis.reading.names import Value, in_steps
 from analysis.reading.source import Source
 
 
@@ -18,14 +19,6 @@ class Origin(StrEnum):
     LOG = "log"
     TRACKER = "tracker"
     TYPED = "typed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Value:
-    """A number that a run prints under a name, and the line that prints it."""
-
-    number: float
-    line: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +78,15 @@ class Run:
     def trained(self) -> bool:
         """Whether the run reached a step or a metric."""
         return bool(self.curve or self.metrics)
+
+    def value(self, name: str) -> Value | None:
+        """Return the last number of that name outside of step lines, else that of the last step line which prints it."""
+        if name in self.values:
+            return self.values[name]
+        of_final = next((one for one in reversed(self.finals) if name in one.others), None)
+        if of_final is not None:
+            return Value(number=of_final.others[name], line=of_final.line)
+        return in_steps(self.curve, name)
 
     @property
     def steps(self) -> list[Step]:
