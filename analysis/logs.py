@@ -15,10 +15,10 @@ from typing import Any
 import click
 
 from analysis import cli
-from analysis.reading.frame import write_rows
+from analysis.reading.frame import columns_of, write_rows
 from analysis.reading.grammar import Step
 from analysis.reading.reader import read_log
-from analysis.reading.result import COLUMNS, Result
+from analysis.reading.result import Result
 from analysis.reading.run import Run
 from analysis.sweepdir.layout import CANDIDATE, CONTROL
 from analysis.untrusted.escape import printable
@@ -53,7 +53,7 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
         where = ", ".join(map(printable_path, paths))
         raise EvidenceError(f"No training log in {where}: no step and no final metric was found.")
     with cli.writing(output):
-        write_rows(rows, CURVE_COLUMNS if curves else list(COLUMNS), form, output)
+        write_rows(rows, CURVE_COLUMNS if curves else columns_of(rows), form, output)
     if listing.left_aside:
         raise SystemExit(EvidenceError.exit_code)
 

@@ -14,10 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from analysis.reading.names import normal
 from analysis.reading.run import Run
 from analysis.record.claim import Claim
 from analysis.record.folder import Record
-from analysis.record.keys import DEEPEST, normal, number, unit_in, unit_of_key
+from analysis.record.keys import DEEPEST, number, unit_in, unit_of_key
 from analysis.record.selection import Claimed, with_training
 from analysis.rules.findings import WARNING, Code, Found, Place, Raised
 from analysis.rules.ruleset import Ruleset

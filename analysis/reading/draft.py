@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 from analysis.reading import grammar
 from analysis.reading.ending import End, end_of_curve, finals, with_diagnostics
 from analysis.reading.grammar import Metric
+from analysis.reading.names import values_in
 from analysis.reading.run import Run
 from analysis.reading.source import Source
 from analysis.untrusted.files import FileError
 
 MOST_METRICS, MOST_STRETCHES = 500, 50_000  # of one run; a training log has fewer
 MOST_SETTINGS, LONGEST_SETTING = 2000, 500
+MOST_NAMED = 1000  # the last lines of a run that may print metrics of other names
+TRAINED_S = ("total_training_time", "training_time", "total_train_time", "train_time")
 PRINTED_ONCE = (
     "seed",
     "model_params",
@@ -52,7 +56,7 @@ class Draft:
     """One run of a log, still open.
 
     `facts` are fields of the Run. `ended` is what a line after the steps says of the end of training; it overrules the
-    step lines. `totals` are submission sizes: codec, bytes, line.
+    step lines. `totals` are submission sizes: codec, bytes, line. `named` are numbered lines that may print other metrics.
     """
 
     lines: Lines
@@ -63,6 +67,7 @@ class Draft:
     config: dict[str, str] = field(default_factory=dict)
     config_is_of_last_run: bool = False
     totals: list[tuple[bytes, int, int]] = field(default_factory=list)
+    named: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=MOST_NAMED))
     ended: End = field(default_factory=End)
     code_is_packed: bool = False
     last_number: int = 0
@@ -85,6 +90,10 @@ class Draft:
             end.last_step, end.total_steps = self.ended.last_step, self.ended.total_steps
         self._settle_sizes()
         metrics = with_diagnostics(self.metrics)
+        values = values_in(self.named)
+        if end.train_time_ms is None:
+            timed = (values[name].number for name in TRAINED_S if name in values and values[name].timed)
+            end.train_time_ms = next((1000 * seconds for seconds in timed), None)
         return Run(
             log=log,
             line=self.line,
@@ -97,6 +106,7 @@ class Draft:
             train_time_ms=end.train_time_ms,
             curve=tuple(self.curve),
             hyperparameters=self.config,
+            values=values,
             **self.facts,
         )
 
@@ -142,6 +152,10 @@ class Draft:
 
     def add_steps(self, first: int, text: bytes, last_number: int) -> None:
         """Keep a stretch of step lines that begins on line `first` and ends at step `last_number`."""
+        if not self.curve:
+            self.named.clear()  # settings
+            if "seed" not in self.facts and (seed := grammar.SEED_IN_STEP.search(text, 0, text.find(b"\n"))):
+                self.facts["seed"] = int(seed[1])
         self.curve.append((first, text))
         if last_number > max(self.last_number, self.ended.last_step or 0):
             self.ended = End()

@@ -29,9 +29,13 @@ def end_of_curve(curve: Sequence[tuple[int, bytes]]) -> End:
         if end.train_time_ms is None:
             _read_time(end, text)
         if end.validation is None:
-            _read_validation(end, text, first)
+            _read_validation(end, text, first, (b"val_loss", b" tel:"))
         if end.last_step is not None and end.train_time_ms is not None and end.validation is not None:
             break
+    if end.validation is None:
+        for first, text in reversed(curve):
+            if end.validation is None:
+                _read_validation(end, text, first, (b"val_bpb",))
     return end
 
 
@@ -48,18 +52,18 @@ def _read_time(end: End, text: bytes) -> None:
         end.train_time_ms = step.train_time_ms
 
 
-def _read_validation(end: End, text: bytes, first: int) -> None:
-    at = max(text.rfind(b"val_loss"), text.rfind(b" tel:"))
+def _read_validation(end: End, text: bytes, first: int, names: Sequence[bytes]) -> None:
+    at = max(map(text.rfind, names))
     if at < 0:
         return
     line = grammar.line_around(text, at)
     step = grammar.read_step(line, first + text.count(b"\n", 0, at))
-    if step is None or step.val_loss is None:
+    if step is None or (step.val_loss is None and step.val_bpb is None):
         return
     printed = grammar.DECIMALS.search(line)
     end.validated_step = step.step
     end.validation = Metric(
-        label="val_loss",
+        label="val_loss" if step.val_loss is not None else "val_bpb",
         val_loss=step.val_loss,
         val_bpb=step.val_bpb,
         decimals=len(printed[1]) if printed else 0,

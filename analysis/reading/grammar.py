@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 LONGEST = 2**14  # bytes of a line that are read; of a metric or a step line, LONGEST_METRIC
 LONGEST_METRIC = 2**11
@@ -19,9 +19,9 @@ LONGEST_LABEL = 200
 NUMBER = rb"[-+]?(?:\d++(?:\.\d*+)?(?:[eE][-+]?\d++)?|\.\d++|nan|inf(?:inity)?)"
 ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
 PREFIX = re.compile(
-    rb"(?:\[(?:rank|default)\d+\]:\s*|\(\w+ pid=\d+[^)]*\)\s*|\d{10,13}(?:\.\d+)?[:\s]\s*|\[\d\d:\d\d:\d\d(?:[.,]\d+)?\]\s*"
-    rb"|\[?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]?[:\s-]*(?:\[?(?:INFO|DEBUG)\]?[:\s-]+)?"
-    rb"|(?:train|worker|main)\w{0,20} \| )+"
+    rb"(?:\[(?:rank|default)\d+\]:\s*|\[\w{1,20}\] (?=\d{4}-\d\d-\d\d )|\(\w+ pid=\d+[^)]*\)\s*|\d{10,13}(?:\.\d+)?[:\s]\s*|\[\d\d:\d\d:\d\d(?:[.,]\d+)?\]\s*"
+    rb"|\[?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]?[:\s-]*(?:[\w.]{1,40} - (?=INFO|DEBUG))?"
+    rb"(?:\[?(?:INFO|DEBUG)\]?[:\s-]+)?|(?:train|worker|main)\w{0,20} \| )+"
 )
 MAY_BE_PREFIXED = frozenset(b"[(\x1b0123456789twm")
 STEPS_FAST = re.compile(rb"(?:step:\d+/[^\n]*+(?:\n|\Z))++")  # the usual shape
@@ -54,9 +54,10 @@ DECIMALS = re.compile(rb"val_(?:bpb|loss)\s{0,9}[:=\s]\s{0,9}[-+]?\d{1,9}\.(\d+)
 # -- facts about a run
 
 SEED = re.compile(
-    rb"(?:(?:run|random|global|using|training|torch|manual|set) )?(?<![\w-])seed\s{0,9}(?:[:=]|\bis\b|\bto\b|\s)\s{0,9}(\d{1,18})\.?(?:[\s,;]|$)",
+    rb"(?:(?:run|random|global|using|training|torch|manual|set|setting|rng|deterministic) ){0,3}(?<![\w-])seed\s{0,9}(?:[:=]|\bis\b|\bto\b|\s)\s{0,9}(\d{1,18})\.?(?:[\s,;]|$)",
     re.IGNORECASE,
 )
+SEED_IN_STEP = re.compile(rb"(?<![\w-])(?:random_)?seed[:=](\d{1,18})(?![\w.])", re.IGNORECASE)
 SEED_WITHIN = re.compile(rb".{0,200}?(?<![\w-])(?:random_)?seed\s?[:=]\s?(\d{1,18})(?![\w.])", re.IGNORECASE)
 SEED_AND_RANKS = re.compile(rb"params:\d+ .{0,400}?\bws:(\d{1,6})\b.{0,400}?\bs:(\d{1,18})\b")
 GPU = re.compile(rb"\|\s+\d+\s+((?:NVIDIA|AMD|Tesla|GeForce)\b[\w .-]*?)\s{2,}")
@@ -125,8 +126,9 @@ MS_IN_WORDS = MS | {
 class Metric:
     """One final-metric line. val_loss is in nats per token, val_bpb in bits per byte; either may be NaN or infinite.
 
-    A speedrun's last validation is a Metric too: its label is val_loss, and it has no val_bpb. `decimals` are those of
-    the more exact number, `fewest_decimals` those of the other one where the line prints both.
+    A speedrun's last validation is a Metric too: its label is val_loss, and it has no val_bpb. `others` are metrics of
+    any other name. `decimals` are those of the more exact number, `fewest_decimals` those of the other one where the
+    line prints both.
     """
 
     label: str
@@ -136,6 +138,12 @@ class Metric:
     line: int
     diagnostic: bool = False
     fewest_decimals: int | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    def value(self, name: str) -> float | None:
+        """Return the metric of that name; None where the line does not print it."""
+        own = {"val_loss": self.val_loss, "val_bpb": self.val_bpb}
+        return own[name] if name in own else self.others.get(name)
 
     @property
     def ratio(self) -> float | None:
@@ -280,6 +288,7 @@ def read_metric(line: bytes) -> Metric | None:
         fewest_decimals=min(printed, default=0),
         line=0,
         diagnostic=not is_final and bool(DIAGNOSTIC.search(between)),
+        others={as_text(name): number for name, (number, _) in pairs.items() if name not in (b"val_loss", b"val_bpb")},
     )
 
 

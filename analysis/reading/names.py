@@ -1,4 +1,4 @@
-"""Translate other names into the grammar's words: `val/loss`, JSON lines, printed Python dicts.
+"""Names: other words for the grammar's (`val/loss`, JSON lines, printed Python dicts), and the numbers of any name.
 
 Logs that use the usual names are left unchanged. So is an embedded source.
 """
@@ -6,22 +6,30 @@ Logs that use the usual names are left unchanged. So is an embedded source.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 
-from analysis.reading.grammar import LONGEST_METRIC
+from analysis.reading.grammar import LONGEST_METRIC, MS_IN_WORDS, NUMBER, PREFIX, STEP, as_text, line_around
 from analysis.reading.source import cut
 
 MOST_LINES = 50_000  # of a log that are translated; a training log has fewer
+LONGEST_NAME = 100
 TAIL = 2**14  # bytes; the end of a log shows which names the whole log uses
 
 _LOSS = re.compile(rb"\b(?:val(?:id(?:ation)?)?|eval)[ _/](loss|bpb)\b", re.IGNORECASE)
+_VALIDATES = re.compile(
+    rb"^((?:" + PREFIX.pattern + rb")?)(?:valid|eval)\w{0,10}[ :]{1,3}(step[:= \t]\s{0,9}\d[^\n]*)$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_PLAIN_LOSS = re.compile(rb"(?<![\w])loss(?=\s*[:=])")
 _TRAIN = re.compile(rb"\btrain(?:ing)?[ /](loss|time)\b", re.IGNORECASE)
 _TABLE = re.compile(rb"^[ \t]{0,9}\{[ \t]{0,9}[\"'][^\n]{2,%d}\}[ \t,]{0,9}$" % LONGEST_METRIC, re.MULTILINE)
 _ENTRY = re.compile(
     rb"""["']([A-Za-z][^"'\n]{0,80})["']\s{0,9}:\s{0,9}(?:["']([^"'\n]{0,200})["']|([-+]?[\w.][-+\w.]{0,40}))"""
 )
-_SECONDS = re.compile(rb"(?<=time|_avg)_sec(?:ond)?s?$")
+_IN_SECONDS = re.compile(rb"(?<=time|_avg)_sec(?:ond)?s?$")
 _LABELLED = re.compile(rb"(\w{1,80}?)_val_(?:loss|bpb)")
 _STEPS = (b"step", b"global_step", b"iter", b"iteration")
 _TOTALS = (b"total_steps", b"max_steps", b"num_steps", b"num_iterations", b"iterations")
@@ -40,6 +48,7 @@ def with_usual_names(data: bytes) -> bytes:
         if not has_usual:
             lines = _LOSS.sub(lambda found: b"val_" + found[1].lower(), lines, MOST_LINES)
             lines = _TRAIN.sub(lambda found: b"train_" + found[1].lower(), lines, MOST_LINES)
+            lines = _VALIDATES.sub(lambda found: found[1] + _PLAIN_LOSS.sub(b"val_loss", found[2]), lines, MOST_LINES)
         parts += [data[position : stretch.start], lines]
         position = stretch.end
     return b"".join(parts)
@@ -50,7 +59,7 @@ def _of_table(line: re.Match[bytes]) -> bytes:
     texts: dict[bytes, bytes] = {}
     numbers: dict[bytes, bytes] = {}
     for key, text, number in _ENTRY.findall(line[0]):
-        (numbers if number else texts).setdefault(_usual(key), number or text)
+        (numbers if number else texts).setdefault(usual(key), number or text)
     step = next((numbers.pop(name) for name in _STEPS if name in numbers), None)
     total = next((numbers.pop(name) for name in _TOTALS if name in numbers), None) if step else None
     label = next((texts[name] for name in _LABELS if texts.get(name)), b"") or _common_label(numbers)
@@ -67,7 +76,72 @@ def _common_label(names: Iterable[bytes]) -> bytes:
 
 
 @lru_cache(maxsize=1000)
-def _usual(key: bytes) -> bytes:
+def usual(key: bytes) -> bytes:
     """Return a key in the grammar's words: eval/loss is val_loss, train_time_seconds is train_time_s."""
     name = re.sub(rb"[ /.-]", b"_", key.strip().lower())
-    return _SECONDS.sub(b"_s", _LOSS.sub(rb"val_\1", name))
+    return _IN_SECONDS.sub(b"_s", _LOSS.sub(rb"val_\1", name))
+
+
+# -- numbers of any name -----------------------------------------------------------------------------------------------
+
+MOST_VALUES = 200  # names of one run
+_SECONDS = {unit: ms / 1000 for unit, ms in MS_IN_WORDS.items()} | {b"h": 3600.0, b"hours": 3600.0}
+_NAMED = re.compile(  # at most six words, and a number after a colon
+    rb"(?<![\w/.@-])([A-Za-z_][\w/.@-]{0,80}+(?:[ \t][A-Za-z(][\w/.@()-]{0,80}+){0,5}+)[ \t]{0,9}[:=]\s{0,40}"
+    rb"(\d{1,3}(?:,\d{3}){1,5}|" + NUMBER + rb")[ \t]?([A-Za-z/%]{0,12})(?![\w.])",
+    re.IGNORECASE,
+)
+_TABLED = re.compile(rb"(?:\w{1,40}:\s+)?([A-Za-z_][\w/.@-]{0,80})\s+(" + NUMBER + rb")()$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """A number that a run prints under a name, and the line that prints it.
+
+    step: that of the line, if it is a step line. timed: it is a time in seconds.
+    """
+
+    number: float
+    line: int
+    step: int | None = None
+    timed: bool = False
+
+
+def normal(key: str) -> str:
+    """Return a name in lower case with underscores: meanValBpb and mean-val-bpb are mean_val_bpb."""
+    key = key[:LONGEST_NAME]
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower()).strip("_")
+
+
+def values_in(lines: Iterable[tuple[int, bytes]]) -> dict[str, Value]:
+    """Return the last number of every name that numbered lines print: times in seconds, no sizes in bytes."""
+    found: dict[str, Value] = {}
+    for number, line in lines:
+        line = line[:LONGEST_METRIC]
+        matches = _NAMED.findall(line) or _TABLED.findall(line)
+        for name, digits, unit in matches:
+            key, factor = normal(as_text(name)), _SECONDS.get(unit.lower())
+            is_size = factor is None and unit not in (b"", b"%")
+            if is_size or (key not in found and len(found) >= MOST_VALUES):
+                continue
+            seconds = float(digits.replace(b",", b"")) * (1.0 if factor is None else factor)
+            found[key] = Value(number=seconds, line=number, timed=factor is not None)
+    return found
+
+
+def in_steps(curve: Iterable[tuple[int, bytes]], name: str) -> Value | None:
+    """Return the last number that step lines print under a name, given as its normal name. `curve` is in order."""
+    pattern = _printed_as(name)
+    for first, text in reversed([*curve]):
+        if last := deque(pattern.finditer(text), maxlen=1):
+            found = last[0]
+            step = STEP.match(line_around(text, found.start()))
+            line = first + text.count(b"\n", 0, found.start())
+            return Value(number=float(found[1]), line=line, step=int(step[1]) if step else None)
+    return None
+
+
+@lru_cache(maxsize=64)
+def _printed_as(name: str) -> re.Pattern[bytes]:
+    words = b"[ _/.-]?".join(re.escape(word.encode()) for word in name.split("_"))
+    return re.compile(rb"(?<!\w)" + words + rb"(?:\s?[:=]\s{0,9}|\s{1,9})(" + NUMBER + rb")(?![\w.])", re.IGNORECASE)

@@ -150,7 +150,9 @@ class _Reader:
             draft.add_metric(replace(metric, line=self.lines.at(position)))
             if not metric.diagnostic:
                 draft.take_eval_time(line)
-        elif draft.trained:
+            return
+        draft.named.append((self.lines.at(position), line))
+        if draft.trained:
             self._take_ending(line, position)
         else:
             draft.take_fact(line, position)

@@ -16,6 +16,7 @@ COLUMNS = {  # of a frame, with pandas' nullable types
     "artifact_bytes": "Int64", "code_bytes": "Int64", "model_bytes": "Int64", "model_params": "Int64",
     "world_size": "Int64", "python": "string", "torch": "string", "gpu": "string", "train_shards": "Int64",
     "val_tokens": "Int64", "tokenizer": "string", "source_sha256": "string", "source_bytes": "Int64",
+    "origin": "string",
 }  # fmt: skip
 OF_THE_RUN = (
     "total_steps", "train_time_ms", "artifact_bytes", "code_bytes", "model_bytes", "model_params", "world_size",
@@ -143,9 +144,22 @@ class Result:
     def succeeded(self) -> bool:
         return self.state == "succeeded"
 
-    def value(self, metric: str) -> float | None:
-        """Return the value of `val_loss` or `val_bpb`."""
-        return getattr(self.metric, metric) if self.metric is not None else None
+    @property
+    def values(self) -> dict[str, float]:
+        """Return the metrics other than val_loss and val_bpb, by name: those of the final metric before those of the run."""
+        others = self.metric.others if self.metric is not None else {}
+        every = {name: value.number for name, value in self.run.values.items()} | dict(others)
+        return {name: number for name, number in every.items() if name not in COLUMNS}
+
+    def value(self, name: str) -> float | None:
+        """Return a metric of any name, or what a run took: `train_time_s` or `steps`."""
+        if name == "train_time_s":
+            return self.run.train_time_ms / 1000 if self.run.train_time_ms is not None else None
+        if name == "steps":
+            return self.run.last_step
+        if name in ("val_loss", "val_bpb"):
+            return self.metric.value(name) if self.metric is not None else None
+        return self.values.get(name)
 
     def row(self) -> dict[str, Any]:
         """Return what JSON holds of the run, and a frame under COLUMNS."""
@@ -163,5 +177,7 @@ class Result:
             **of_the_run,
             "source_sha256": self.program.sha256 if self.program is not None else None,
             "source_bytes": self.program.size_bytes if self.program is not None else None,
+            "origin": str(self.run.origin),
+            "values": self.values,
             "attempts": [one.row() for one in self.attempts],
         }

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from analysis.reading import grammar
 from analysis.reading.grammar import Metric, Step
+from analysis.reading.names import Value, in_steps
 from analysis.reading.source import Source
+
+
+class Origin(StrEnum):
+    """Where a run's numbers come from: text printed during the run, the files of a tracker, or a list typed by hand."""
+
+    LOG = "log"
+    TRACKER = "tracker"
+    TYPED = "typed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +35,8 @@ class Run:
     - `hyperparameters` are kept as printed. `complete_config` says that they come from a block that lists them all.
     - `curve` holds stretches of step lines as printed, each with the line it begins on.
     - `clobbered_at` is the line where a second writer in the same file shows.
+    - `values` are the last number of every name that is printed outside of step lines, by its normal name (mean_accuracy).
+      What is printed before the first step is a setting and not among them.
     """
 
     log: Path
@@ -59,11 +71,22 @@ class Run:
     source: Source | None = None
     curve: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
     clobbered_at: int | None = None
+    values: Mapping[str, Value] = field(default_factory=dict)
+    origin: Origin = Origin.LOG
 
     @property
     def trained(self) -> bool:
         """Whether the run reached a step or a metric."""
         return bool(self.curve or self.metrics)
+
+    def value(self, name: str) -> Value | None:
+        """Return the last number of that name outside of step lines, else that of the last step line which prints it."""
+        if name in self.values:
+            return self.values[name]
+        of_final = next((one for one in reversed(self.finals) if name in one.others), None)
+        if of_final is not None:
+            return Value(number=of_final.others[name], line=of_final.line)
+        return in_steps(self.curve, name)
 
     @property
     def steps(self) -> list[Step]:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from analysis.reading.names import normal
 from analysis.reading.result import Tried
 from analysis.record.claimed_seeds import SeedClaim, read_attempts, read_seeds
 from analysis.record.keys import (
@@ -21,7 +22,6 @@ from analysis.record.keys import (
     is_bpb,
     is_loss,
     is_total,
-    normal,
     number,
 )
 from analysis.rules.findings import ERROR, Place, Severity

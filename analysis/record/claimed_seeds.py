@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from analysis.reading.names import normal
 from analysis.reading.result import Tried
 from analysis.record.keys import (
     DEEPEST,
@@ -17,7 +18,6 @@ from analysis.record.keys import (
     SEEDS,
     is_bpb,
     is_loss,
-    normal,
     number,
     seed_number,
 )

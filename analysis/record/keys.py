@@ -12,6 +12,8 @@ import re
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
+from analysis.reading.names import normal
+
 LARGEST = 1_000_000  # of a bpb or a loss
 DEEPEST = 6  # tables in tables
 MOST_DIGITS = 40
@@ -39,12 +41,6 @@ _PART_OF_TOTAL = re.compile(
 )
 SEED_KEY = re.compile(r"(?:^|_)seed_?(\d{1,18})(?:_|$)", re.IGNORECASE)  # seed_42_val_bpb
 SEEDS = re.compile(r"(?:^|_)seeds?(?:_|$)|^(?:runs|per_run|individual_runs|all_runs|run_results|results)$")
-
-
-def normal(key: str) -> str:
-    """Return a key in lower case with underscores: meanValBpb and mean-val-bpb are mean_val_bpb."""
-    key = key[:LONGEST_KEY]
-    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower()).strip("_")
 
 
 def is_total(key: str) -> bool:

@@ -9,35 +9,65 @@ from dataclasses import replace
 
 from analysis.reading.grammar import Metric
 from analysis.reading.result import Tried
-from analysis.reading.run import Run
+from analysis.reading.run import Origin, Run
 from analysis.rules.keys import LABELLED
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.refusal import EvidenceError
 
+OWN = ("val_loss", "val_bpb")  # what every Metric may hold
 MOST_LABELS = 300  # of one folder; a run has at most 250
 _CODECS = re.compile(r"(?:^|(?<=[_ ]))(?:int\d*|fp\d*|zlib|zstd|lzma|brotli|exact|quantized)(?:[_ ]|$)")
 
 
 def metrics_of(run: Run, rules: Ruleset) -> Sequence[Metric]:
-    """Return what a run ends in: its final lines or, if the ruleset says so, its validation at the last of all steps."""
-    if rules.final == LABELLED:
+    """Return what a run ends in: its final lines or, if the ruleset says so, its validation at the last of all steps.
+
+    A metric of another name, or a validation outside of the steps, is what the run prints of it last. A tracker has no
+    final lines.
+    """
+    if rules.metric in OWN and rules.final == LABELLED and (run.finals or run.origin is Origin.LOG):
         return run.finals
-    reached = run.validated_step == run.last_step and (
-        run.total_steps is None or (run.last_step or 0) >= run.total_steps
+    if rules.metric in OWN and run.validation is not None:
+        return [run.validation] if _at_the_end(run, run.validated_step) else []
+    found = named(run, rules.metric)
+    return [found] if found is not None else []
+
+
+def _at_the_end(run: Run, step: int | None) -> bool:
+    return step == run.last_step and (run.total_steps is None or (run.last_step or 0) >= run.total_steps)
+
+
+def named(run: Run, name: str) -> Metric | None:
+    """Return the metric of any name that a run ends in; its loss and bpb stay with it."""
+    value = run.value(name)
+    if value is None or not _at_the_end(run, run.last_step if value.step is None else value.step):
+        return None
+    own = run.finals[-1] if run.finals else run.validation
+    loss, bpb = (own.val_loss, own.val_bpb) if own is not None else (None, None)
+    others = {name: value.number}
+    return Metric(
+        label=name,
+        val_loss=others.pop("val_loss", loss),
+        val_bpb=others.pop("val_bpb", bpb),
+        decimals=len(repr(value.number).partition(".")[2]),
+        line=value.line,
+        others=others,
     )
-    return [run.validation] if run.validation is not None and reached else []
 
 
 def last_metric(runs: Sequence[Run], rules: Ruleset) -> Metric | None:
     """Return the last metric that a log prints, final or of a validation in training; None for a log without."""
-    found = [one for run in runs for one in (run.validation, *run.finals) if one is not None]
-    return max((one for one in found if getattr(one, rules.metric) is not None), key=lambda one: one.line, default=None)
+    own = [one for run in runs for one in (run.validation, *run.finals) if one is not None]
+    others = [one for run in runs if rules.metric not in OWN and (one := named(run, rules.metric)) is not None]
+    return max(
+        (one for one in own + others if one.value(rules.metric) is not None), key=lambda one: one.line, default=None
+    )
 
 
 def with_log(attempt: Tried, runs: Sequence[Run], rules: Ruleset) -> Tried:
     """Return an attempt with what its log holds; what its driver said of the last value stands."""
     last = last_metric(runs, rules)
-    value = None if last is None else getattr(last, rules.metric)
+    value = None if last is None else last.value(rules.metric)
     times = [run.train_time_ms for run in runs if run.train_time_ms is not None]
     return replace(
         attempt,

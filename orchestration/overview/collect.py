@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from analysis.cli import writing
-from analysis.reading.frame import write_rows
+from analysis.reading.frame import columns_of, write_rows
 from analysis.reading.result import COLUMNS
 from analysis.record.sweep import sweep_results
 from analysis.sweepdir.layout import FRAME, has_plan
@@ -81,7 +81,7 @@ def _write_one(source: Source, root: Path | str, form: str, output: Path | None)
         output = root / FRAME
     rows = [{name: row[name] for name in row if name not in OF_THE_SWEEP} for row in source.rows()]
     with writing(output):
-        write_rows(rows, list(COLUMNS), form, output)
+        write_rows(rows, columns_of(rows), form, output)
     if output is not None:
         click.echo(f"Wrote {output}", err=True)
 

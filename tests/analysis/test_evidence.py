@@ -13,8 +13,7 @@ import pytest
 from analysis.evidence.gather import Gathered
 from analysis.evidence.gather import gather as gather_by
 from analysis.evidence.usable import check_results
-from analysis.reading.frame import from_frame, read_frame, to_frame, write_rows
-from analysis.reading.result import COLUMNS
+from analysis.reading.frame import columns_of, from_frame, read_frame, to_frame, write_rows
 from analysis.rules.ruleset import load
 from analysis.untrusted.refusal import EvidenceError
 from tests.conftest import make_log
@@ -134,7 +133,8 @@ def test_a_broken_claim_is_ignored(record: Record) -> None:
 def test_a_frame_gives_back_what_was_written(record: Record, tmp_path: Path, suffix: str) -> None:
     results = gather([record({1: 1.20, 2**31 - 1: 1.21}, bare=True)]).runs
     path = tmp_path / f"runs.{suffix}"
-    write_rows([result.row() for result in results], list(COLUMNS), suffix, path)
+    rows = [result.row() for result in results]
+    write_rows(rows, columns_of(rows), suffix, path)
     assert [result.row() for result in read_frame(path)] == [result.row() for result in results]
     assert [result.row() for result in gather([path]).runs] == [result.row() for result in results]
 

@@ -222,7 +222,7 @@ def test_one_frame_holds_every_sweep(command: Run, readable: Path, tmp_path: Pat
     found = command("orchestration.sweep", "collect", readable, "--format", "json")
     assert (found.returncode, found.stderr) == (0, "")
     rows = json.loads(found.stdout)
-    assert [*rows[0]] == ["sweep", "plan_sha256", *COLUMNS, "attempts"]
+    assert [*rows[0]] == ["sweep", "plan_sha256", *COLUMNS, "values", "attempts"]
     assert [row["sweep"] for row in rows] == ["a/done"] * 6 + ["b/new"] * 2
     assert len({row["plan_sha256"] for row in rows}) == 2
     csv = command("orchestration.sweep", "collect", readable).stdout.splitlines()

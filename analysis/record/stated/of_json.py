@@ -10,6 +10,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from analysis.reading.names import normal
 from analysis.record.claim import Claim
 from analysis.record.keys import (
     DEEPEST,
@@ -18,7 +19,6 @@ from analysis.record.keys import (
     is_loss,
     is_of_others,
     is_total,
-    normal,
     number,
     unit_in,
     unit_of_key,

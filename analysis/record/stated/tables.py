@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from analysis.record.keys import ELSEWHERE, is_bpb, is_loss, is_of_others, normal, number
+from analysis.reading.names import normal
+from analysis.record.keys import ELSEWHERE, is_bpb, is_loss, is_of_others, number
 from analysis.record.stated.of_json import unit_of
 from analysis.record.stated.said import LONGEST, Kind, Of, Said
 from analysis.rules.findings import Place
