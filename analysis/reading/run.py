@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from analysis.reading import grammar
+from analysis.reading import ending, grammar
 from analysis.reading.grammar import Metric, Step
 from analysis.reading.source import Source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """What one log says about one run. None means unknown. Lines count from 1, in the log as it is on disk.
 
@@ -69,6 +70,11 @@ class Run:
     def steps(self) -> list[Step]:
         """Return the logged steps in the order of their lines."""
         return list(self.read_steps())
+
+    @cached_property
+    def validations(self) -> Mapping[int, Metric]:
+        """Return each validation in training by its step. They are read from the curve when first asked for."""
+        return ending.validations(self.curve)
 
     def read_steps(self) -> Iterator[Step]:
         """Yield the logged steps in the order of their lines."""

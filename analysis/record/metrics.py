@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.reading.grammar import Metric
-from analysis.reading.result import Tried
+from analysis.reading.result import Result, Tried
 from analysis.reading.run import Run
 from analysis.rules.ruleset import LABELLED, Ruleset
 from analysis.untrusted.refusal import EvidenceError
@@ -25,6 +25,18 @@ def metrics_of(run: Run, rules: Ruleset) -> Sequence[Metric]:
         run.total_steps is None or (run.last_step or 0) >= run.total_steps
     )
     return [run.validation] if run.validation is not None and reached else []
+
+
+def common_steps(results: Sequence[Result]) -> list[int]:
+    """Return the steps above 0, in rising order, at which every one of these runs validated. A run that failed has none."""
+    steps = [set(result.run.validations) for result in results if result.succeeded]
+    return sorted(step for step in set.intersection(*steps) if step > 0) if steps else []
+
+
+def at_step(result: Result, step: int) -> Result | None:
+    """Return the result with its validation at this step as the metric that counts; None where it has none there."""
+    metric = result.run.validations.get(step)
+    return None if metric is None else replace(result, metric=metric)
 
 
 def last_metric(runs: Sequence[Run], rules: Ruleset) -> Metric | None:
