@@ -25,7 +25,9 @@ class Run:
       counts: the last with a codec's name, else model plus code.
     - `hyperparameters` are kept as printed. `complete_config` says that they come from a block that lists them all.
     - `curve` holds stretches of step lines as printed, each with the line it begins on.
-    - `clobbered_at` is the line where a second writer in the same file shows.
+    - `clobbered_at` is the line where a second writer in the same file shows, `restarted_at` the line where the run goes on
+      from a checkpoint.
+    - `common_stop` is the step at which nearly all runs of its folder stopped, before the printed total or without one.
     """
 
     log: Path
@@ -60,6 +62,8 @@ class Run:
     source: Source | None = None
     curve: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
     clobbered_at: int | None = None
+    restarted_at: int | None = None
+    common_stop: int | None = None
 
     @property
     def trained(self) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 from analysis.reading.grammar import Metric
 from analysis.reading.result import Result, Tried
@@ -13,6 +15,8 @@ from analysis.reading.run import Run
 from analysis.rules.ruleset import LABELLED, Ruleset
 from analysis.untrusted.refusal import EvidenceError
 
+EARLIEST = "earliest"  # a ruleset's at_step
+NEARLY_ALL = 0.75  # of a folder's runs: where so many stop, the stop was planned
 MOST_LABELS = 300  # of one folder; a run has at most 250
 _CODECS = re.compile(r"(?:^|(?<=[_ ]))(?:int\d*|fp\d*|zlib|zstd|lzma|brotli|exact|quantized)(?:[_ ]|$)")
 
@@ -21,10 +25,30 @@ def metrics_of(run: Run, rules: Ruleset) -> Sequence[Metric]:
     """Return what a run ends in: its final lines or, if the ruleset says so, its validation at the last of all steps."""
     if rules.final == LABELLED:
         return run.finals
-    reached = run.validated_step == run.last_step and (
-        run.total_steps is None or (run.last_step or 0) >= run.total_steps
-    )
-    return [run.validation] if run.validation is not None and reached else []
+    return [run.validation] if run.validation is not None and _is_complete(run, rules) else []
+
+
+def _is_complete(run: Run, rules: Ruleset) -> bool:
+    """Return whether a run validated at its last step and that is its printed total, or where the others stopped too."""
+    at_its_end = run.validated_step == run.last_step
+    stop = run.common_stop if getattr(rules, "at_step", None) == EARLIEST else None
+    if stop is None:
+        return at_its_end and (run.total_steps is None or (run.last_step or 0) >= run.total_steps)
+    reached = at_its_end and run.total_steps is not None and (run.last_step or 0) >= run.total_steps
+    return reached or stop in run.validations
+
+
+def common_stop(runs: Sequence[Run]) -> int | None:
+    """Return the step at which these runs, or nearly all of them, validated for the last time and ended; None without one."""
+    trained = [run for run in runs if run.curve]
+    stops = Counter(run.last_step for run in trained if run.last_step and run.validated_step == run.last_step)
+    step, count = max(stops.items(), key=itemgetter(1), default=(None, 0))
+    return step if count >= NEARLY_ALL * len(trained) else None
+
+
+def is_trial(run: Run, rules: Ruleset) -> bool:
+    """Return whether a run of a log with several counts beside the others: no seed tells whose run it is."""
+    return rules.seeds == "unprinted" and run.seed is None
 
 
 def common_steps(results: Sequence[Result]) -> list[int]:
