@@ -17,12 +17,6 @@ from analysis.rules.findings import ERROR, Code, Found, Raised, Severity
 FIRST_TIMED_STEP = 100  # earlier averages are rounded too coarsely
 FEWEST_TIMED = 20
 TIMER_STARTS = 20  # steps after which a script may set its clock to zero
-SLACK = 0.02  # of the steps that a line counts: how far it may be off a formula
-_TIME, _AVERAGE = (
-    re.compile(rb"\b(?:" + name + rb")\s{0,9}[:=]\s{0,9}\d{1,15}(?:\.(\d{1,9}))?(ms|s|m)\b", re.IGNORECASE)
-    for name in (rb"train_time|t", rb"step_avg|avg")
-)
-TAIL = 2**12  # bytes of step lines that show how times are printed
 SLACK = 0.02  # of the time that a line counts: how far it may be off a formula
 SHORTEST_MS, LONGEST_MS = 1e-3, 1e12  # of a time that can be compared
 _TIME, _AVERAGE = (
@@ -73,6 +67,14 @@ def check_consistent(trace: Trace) -> Raised:
     one, run = trace.one, trace.one.training
     if run.clobbered_at is not None:
         yield _clobbered(one, run.clobbered_at, "steps that fall back again and again", "them to rise")
+    if run.restarted_at is not None:
+        yield Found(
+            code=Code.LOG_CLOBBERED,
+            at=one.at(run.restarted_at),
+            found="steps that go on from a checkpoint",
+            expected="one start",
+            do="Say what ended the first part, and whether train_time counts both.",
+        )
     yield from _times(trace)
     yield from _twins(one)
     yield from _twice(trace)
@@ -179,6 +181,9 @@ def _times(trace: Trace) -> Raised:
             continue
         is_coarse = abs(time / 100 - round(time / 100)) < 1e-6 if math.isfinite(time) else False
         before = last.get(is_coarse)
+        if before is not None and step.step < before.step and trace.one.training.restarted_at is not None:
+            last.clear()
+            before = None
         if before is not None and before.train_time_ms is not None and before.train_time_ms > time:
             found = f"a train_time of {time:.0f} ms at step {step.step}"
             expected = f"more than {before.train_time_ms:.0f} ms, which line {before.line} has at step {before.step}"

@@ -18,6 +18,7 @@ from analysis.checks.runs import check_runs
 from analysis.reading.run import Run
 from analysis.reading.source import NEWLINE_BYTES, Source, has_size
 from analysis.record.folder import Record, attempts_in
+from analysis.record.metrics import is_trial
 from analysis.record.selection import Claimed, Selection, with_training
 from analysis.record.stated.compare import statements
 from analysis.record.stated.said import Statement
@@ -83,7 +84,9 @@ def _logs_and_runs(record: Record, selection: Selection, rules: Ruleset) -> Rais
         at = Place(record.shown(log))
         yield at.has(Code.DUPLICATE_LOG, f"the same run as in {record.shown(copy.original)}")
     for log in dict.fromkeys(one.run.log for one in selection.claimed):
-        yield from several_runs(record.shown(log), record.logs.get(log, []))
+        yield from several_runs(
+            record.shown(log), [run for run in record.logs.get(log, []) if not is_trial(run, rules)]
+        )
     yield from check_runs(selection.claimed, rules)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from analysis.reading import grammar
-from analysis.reading.grammar import Metric
+from analysis.reading.grammar import Metric, Step
+
+_VALIDATION = re.compile(rb"val_loss| tel:")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,17 +61,38 @@ def _read_validation(end: End, text: bytes, first: int, names: Sequence[bytes]) 
         return
     line = grammar.line_around(text, at)
     step = grammar.read_step(line, first + text.count(b"\n", 0, at))
-    if step is None or (step.val_loss is None and step.val_bpb is None):
-        return
+    if step is not None and (step.val_loss is not None or step.val_bpb is not None):
+        end.validated_step, end.validation = step.step, _as_metric(step, line)
+
+
+def _as_metric(step: Step, line: bytes) -> Metric:
+    """Return a validation in training as the metric that its line prints."""
     printed = grammar.DECIMALS.search(line)
-    end.validated_step = step.step
-    end.validation = Metric(
+    return Metric(
         label="val_loss" if step.val_loss is not None else "val_bpb",
         val_loss=step.val_loss,
         val_bpb=step.val_bpb,
         decimals=len(printed[1]) if printed else 0,
         line=step.line,
     )
+
+
+def validations(curve: Sequence[tuple[int, bytes]]) -> dict[int, Metric]:
+    """Return every validation in training by its step, in the order of printing. Of a step printed twice the last counts."""
+    found: dict[int, Metric] = {}
+    for first, text in curve:
+        number, counted = first, 0
+        for name in _VALIDATION.finditer(text):
+            if name.start() < counted:  # a line may have several names of it
+                continue
+            line = grammar.line_around(text, name.start())
+            number += text.count(b"\n", counted, name.start())
+            counted = text.find(b"\n", name.start()) + 1 or len(text)
+            step = grammar.read_step(line, number)
+            number += 1
+            if step is not None and (step.val_loss is not None or step.val_bpb is not None):
+                found[step.step] = _as_metric(step, line)
+    return found
 
 
 def with_diagnostics(metrics: Sequence[Metric]) -> tuple[Metric, ...]:

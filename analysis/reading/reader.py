@@ -4,8 +4,8 @@ The rules, in order:
 
 1. Cut out an embedded source (a block of code closed by a line of `=`) and keep it as text (analysis.reading.source).
 2. Split a log into runs: where a new source or header begins, where the warm-up starts again, where another seed is
-   printed, where the steps fall back. Steps that fall back again and again with nothing in between show two writers in
-   one file.
+   printed, where the steps fall back. A run without a seed goes on where they fall back to a checkpoint: a step after its
+   first one. Steps that fall back again and again with nothing in between show two writers in one file.
 3. Take off prefixes (analysis.reading.plain) and terminal codes. `name:value` and `name=value` mean the same.
 4. A final-metric line is a label with a val_loss and a val_bpb, and no step or progress line. Those marked diagnostic
    or pre-quantization are kept apart.
@@ -33,6 +33,7 @@ from analysis.untrusted.files import FileError, read_bounded, spend
 RESTARTS = 3  # falls of the step within one stretch that show two writers
 MOST_RUNS = 200  # of one log; a training log has fewer
 NEWLINES = re.compile(rb"\n++")
+LOOKED_AT, STRETCHES = 2**12, 8  # bytes of a stretch, and stretches, in which a run's first step is looked for
 PIECE = 2**18  # bytes of step lines whose order is checked at once
 # how many bytes these count as, of the budget of their folder (untrusted/files.py): by the time that they take
 STEP_LINE, FALLING_LINE, OTHER_LINE, BYTE_OF_LINE, METRIC_LINE, INHERITED = 32, 128, 1024, 32, 2**14, 1024
@@ -183,7 +184,10 @@ class _Reader:
             self._take_each(text, waiting.first)
             return
         if self.draft.curve and ends.first < self.draft.last_number:
-            self._finish(waiting.first)
+            if self._goes_on(ends.first):
+                self.draft.facts.setdefault("restarted_at", waiting.first)
+            else:
+                self._finish(waiting.first)
         self.draft.add_steps(waiting.first, text, ends.last)
 
     def _take_each(self, text: bytes, first: int) -> None:
@@ -194,14 +198,32 @@ class _Reader:
         numbers = [last := int(match[1]) if (match := grammar.STEP.match(line)) else last for line in lines]
         before = [known, *numbers[:-1]]
         falls = [i for i, (number, last) in enumerate(zip(numbers, before, strict=True)) if number < last]
-        if len([i for i in falls if numbers[i] > 1]) >= RESTARTS or len(falls) > 10 * RESTARTS:
+        start_of_run = self._first_number() or next(filter(None, numbers), None)
+        if len([i for i in falls if numbers[i] > 1 and numbers[i] != start_of_run]) >= RESTARTS:
             self.draft.facts.setdefault("clobbered_at", first + falls[0])
             falls = []
         starts = [0, *(i for i in falls if i), len(lines)]
         for start, end in itertools.pairwise(starts):
             if start in falls:
-                self._finish(first + start)
+                if self._goes_on(numbers[start]):
+                    self.draft.facts.setdefault("restarted_at", first + start)
+                else:
+                    self._finish(first + start)
             self.draft.add_steps(first + start, b"\n".join(lines[start:end]) + b"\n", numbers[end - 1])
+
+    def _goes_on(self, number: int) -> bool:
+        """Return whether steps that fall back to this one are the same run's, from a checkpoint on.
+
+        Where a seed is printed, each such part is a run: its seed says to which it belongs.
+        """
+        draft = self.draft
+        return "seed" not in draft.facts and not draft.metrics and number > (self._first_number() or 1)
+
+    def _first_number(self) -> int | None:
+        """Return the first step above 0 of the run being read; None where it has none yet."""
+        begins = b"\n".join(text[:LOOKED_AT] for _, text in self.draft.curve[:STRETCHES])
+        steps = map(int, grammar.STEP_NUMBERS.findall(begins))
+        return next(filter(None, steps), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

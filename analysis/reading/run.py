@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
-from analysis.reading import grammar
+from analysis.reading import ending, grammar
 from analysis.reading.grammar import Metric, Step
 from analysis.reading.names import Value, in_steps
 from analysis.reading.source import Source
@@ -21,7 +22,7 @@ class Origin(StrEnum):
     TYPED = "typed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """What one log says about one run. None means unknown. Lines count from 1, in the log as it is on disk.
 
@@ -37,6 +38,9 @@ class Run:
     - `clobbered_at` is the line where a second writer in the same file shows.
     - `values` are the last number of every name that is printed outside of step lines, by its normal name (mean_accuracy).
       What is printed before the first step is a setting and not among them.
+    - `clobbered_at` is the line where a second writer in the same file shows, `restarted_at` the line where the run goes on
+      from a checkpoint.
+    - `common_stop` is the step at which nearly all runs of its folder stopped, before the printed total or without one.
     """
 
     log: Path
@@ -73,6 +77,8 @@ class Run:
     clobbered_at: int | None = None
     values: Mapping[str, Value] = field(default_factory=dict)
     origin: Origin = Origin.LOG
+    restarted_at: int | None = None
+    common_stop: int | None = None
 
     @property
     def trained(self) -> bool:
@@ -92,6 +98,11 @@ class Run:
     def steps(self) -> list[Step]:
         """Return the logged steps in the order of their lines."""
         return list(self.read_steps())
+
+    @cached_property
+    def validations(self) -> Mapping[int, Metric]:
+        """Return each validation in training by its step. They are read from the curve when first asked for."""
+        return ending.validations(self.curve)
 
     def read_steps(self) -> Iterator[Step]:
         """Yield the logged steps in the order of their lines."""

@@ -13,7 +13,7 @@ from analysis.reading.reader import read_log
 from analysis.reading.result import Attempts, Tried, remade
 from analysis.reading.run import Run
 from analysis.record.claim import Claim, is_submission, read_claim, submission_file
-from analysis.record.metrics import with_log
+from analysis.record.metrics import common_stop, with_log
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import FileError, Listing, files_below, printable_path, read_bounded
 
@@ -87,13 +87,24 @@ def read_record(paths: Sequence[Path]) -> Record:
         base=base,
         paths=paths,
         listing=listing,
-        logs={log: runs for log, runs in logs.items() if log not in copies and log not in of_attempts},
+        logs=_with_common_stops(
+            {log: runs for log, runs in logs.items() if log not in copies and log not in of_attempts}
+        ),
         copies=copies,
         empty=[log for log in empty if log not in of_attempts],
         claim=claim,
         attempts=attempts,
         attempt_logs=of_attempts,
     )
+
+
+def _with_common_stops(logs: Mapping[Path, Sequence[Run]]) -> dict[Path, Sequence[Run]]:
+    """Return the runs, each with the step at which nearly all runs of its folder stopped."""
+    folders: dict[Path, list[Run]] = {}
+    for log, runs in logs.items():
+        folders.setdefault(log.parent, []).extend(runs)
+    stops = {folder: common_stop(runs) for folder, runs in folders.items()}
+    return {log: [replace(run, common_stop=stops[log.parent]) for run in runs] for log, runs in logs.items()}
 
 
 def _attempts(claim: Claim) -> Attempts:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 from analysis.reading.grammar import Metric
-from analysis.reading.result import Tried
+from analysis.reading.result import Result, Tried
 from analysis.reading.run import Origin, Run
-from analysis.rules.keys import LABELLED
+from analysis.rules.keys import EARLIEST, LABELLED
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.refusal import EvidenceError
 
 OWN = ("val_loss", "val_bpb")  # what every Metric may hold
+NEARLY_ALL = 0.75  # of a folder's runs: where so many stop, the stop was planned
 MOST_LABELS = 300  # of one folder; a run has at most 250
 _CODECS = re.compile(r"(?:^|(?<=[_ ]))(?:int\d*|fp\d*|zlib|zstd|lzma|brotli|exact|quantized)(?:[_ ]|$)")
 
@@ -28,9 +31,17 @@ def metrics_of(run: Run, rules: Ruleset) -> Sequence[Metric]:
     if rules.metric in OWN and rules.final == LABELLED and (run.finals or run.origin is Origin.LOG):
         return run.finals
     if rules.metric in OWN and run.validation is not None:
-        return [run.validation] if _at_the_end(run, run.validated_step) else []
+        return [run.validation] if _is_complete(run, rules) else []
     found = named(run, rules.metric)
     return [found] if found is not None else []
+
+
+def _is_complete(run: Run, rules: Ruleset) -> bool:
+    """Return whether a run validated at its last step and that is its printed total, or where the others stopped too."""
+    if _at_the_end(run, run.validated_step):
+        return True
+    stop = run.common_stop if rules.at_step == EARLIEST else None
+    return stop is not None and stop in run.validations
 
 
 def _at_the_end(run: Run, step: int | None) -> bool:
@@ -53,6 +64,31 @@ def named(run: Run, name: str) -> Metric | None:
         line=value.line,
         others=others,
     )
+
+
+def common_stop(runs: Sequence[Run]) -> int | None:
+    """Return the step at which these runs, or nearly all of them, validated for the last time and ended; None without one."""
+    trained = [run for run in runs if run.curve]
+    stops = Counter(run.last_step for run in trained if run.last_step and run.validated_step == run.last_step)
+    step, count = max(stops.items(), key=itemgetter(1), default=(None, 0))
+    return step if count >= NEARLY_ALL * len(trained) else None
+
+
+def is_trial(run: Run, rules: Ruleset) -> bool:
+    """Return whether a run of a log with several counts beside the others: no seed tells whose run it is."""
+    return rules.seeds == "unprinted" and run.seed is None
+
+
+def common_steps(results: Sequence[Result]) -> list[int]:
+    """Return the steps above 0, in rising order, at which every one of these runs validated. A run that failed has none."""
+    steps = [set(result.run.validations) for result in results if result.succeeded]
+    return sorted(step for step in set.intersection(*steps) if step > 0) if steps else []
+
+
+def at_step(result: Result, step: int) -> Result | None:
+    """Return the result with its validation at this step as the metric that counts; None where it has none there."""
+    metric = result.run.validations.get(step)
+    return None if metric is None else replace(result, metric=metric)
 
 
 def last_metric(runs: Sequence[Run], rules: Ruleset) -> Metric | None:

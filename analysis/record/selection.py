@@ -3,7 +3,8 @@
 Which run of a log, which logs of a folder and which of a run's metrics count is decided here and in the two files that this
 one uses, groups.py and metrics.py:
 
-1. Of several runs of one seed in a log, the one that the claim fits counts, else the last complete one.
+1. Of several runs of one seed in a log, the one that the claim fits counts, else the last complete one. Where the rules
+   ask for no seed and the log prints none, each of them is a trial, and counts.
 2. If the JSON gives values seed by seed, the claimed runs are those that end in these values, under one label.
 3. Else the claimed runs are a folder's runs whose mean is the headline, or the runs next to the one whose value it is.
 4. Without a claim: the complete runs nearest to the top of the folder, each by its last final metric. Rules without a test
@@ -25,7 +26,7 @@ from analysis.reading.run import Run
 from analysis.record.fit import Fit, Headline, fit_of, headlines
 from analysis.record.folder import Record, file_seed, seed_of
 from analysis.record.groups import Meant, alike, by_headline, by_seed_values, topmost
-from analysis.record.metrics import all_labels, metric_of, metrics_of, sized
+from analysis.record.metrics import all_labels, is_trial, metric_of, metrics_of, sized
 from analysis.record.unread import Unread, unread_in
 from analysis.rules.findings import Place
 from analysis.rules.ruleset import Ruleset
@@ -123,12 +124,12 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
 
 
 def _one_run_a_seed(record: Record, rules: Ruleset) -> list[Run]:
-    """Return of each log and each seed in it the complete run that the claim fits, else the last complete one."""
+    """Return of each log and each seed in it the complete run that the claim fits, else the last; and every complete trial."""
     headline = next(iter(headlines(record.claim)), None)
-    chosen: dict[tuple[Path, int | None], Run] = {}
+    chosen: dict[tuple[Path, int | None, int], Run] = {}
     fitting = set()
     for run in record.runs:
-        ends, key = metrics_of(run, rules), (run.log, run.seed)
+        ends, key = metrics_of(run, rules), (run.log, run.seed, run.line if is_trial(run, rules) else 0)
         fits = headline is not None and any(map(headline.is_of, ends))
         if ends and (fits or key not in fitting):
             chosen[key] = run
