@@ -36,7 +36,22 @@ OPTIONS = (
     click.option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
     click.option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
     click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),
-    click.option("--metric", metavar="LABEL", help="Use this final metric.  [default: the claimed or last one]"),
+    click.option(
+        "--metric",
+        metavar="NAME",
+        help="Use the final metric of this label, or another metric.  [default: the claimed or last one]",
+    ),
+    click.option(
+        "--at-step",
+        type=click.IntRange(min=1),
+        help="Use each run's validation at this step.  [default: the ruleset's, else the last]",
+    ),
+    click.option(
+        "--waive",
+        multiple=True,
+        metavar="NAME",
+        help="Do not ask this criterion, but what the ruleset asks in its place.",
+    ),
     click.option(
         "--design",
         type=click.Choice(["fixed", "sequential"]),

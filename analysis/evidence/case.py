@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -10,15 +10,18 @@ from functools import cached_property
 from analysis.checks.plan import Planned
 from analysis.checks.registry import Registered
 from analysis.evidence.checked import NONE, Checked
-from analysis.evidence.compared import Compared, margin_in_metric, metric_per_unit, sample_of
+from analysis.evidence.compared import Compared, compare, metric_per_unit, statistic_of
 from analysis.evidence.history import History
 from analysis.evidence.look_plan import LookPlan
 from analysis.evidence.options import Change
 from analysis.reading.result import Result
+from analysis.record import metrics
 from analysis.record.selection import LeftOut
 from analysis.record.stated.said import Statement
 from analysis.rules.findings import Finding
-from analysis.rules.ruleset import Ruleset
+from analysis.rules.keys import AGAINST_RUNS, STANDING, T_TEST, TARGET
+from analysis.rules.metrics import CONVERTIBLE, unit_of
+from analysis.rules.ruleset import Criterion, Ruleset
 from analysis.untrusted.refusal import EvidenceError
 
 
@@ -35,7 +38,8 @@ class Case:
     """Every run that was found, the rules as they apply with what chose them, and what must be beaten.
 
     runs, control: those that count. left_out: every other run, with the reason. sota: the number to beat, in the
-    metric's unit; None where the control's runs or the rules' target are to be beaten. looks: when a sequential test
+    metric's unit; None where the control's runs or the rules' target are to be beaten. waived: the criteria that the
+    reviewer does not ask. control_step: the step whose validation counts for the control, where the rules choose one. looks: when a sequential test
     looks, None for a fixed one. plan: how the runs keep to a plan. registry: what a
     registry holds of it, None where none was named. second: a second lab's Case. claims: what JSON
     and README say, each with what the logs say. checked: which checks could be made. not_counted: logs that the claim does not speak of. fault: why no verdict can rest on the runs.
@@ -49,6 +53,8 @@ class Case:
     control: tuple[Result, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     sota: float | None = None
+    waived: frozenset[str] = frozenset()
+    control_step: int | None = None
     looks: LookPlan | None = None
     plan: Planned | None = None
     registry: Registered | None = None
@@ -62,9 +68,16 @@ class Case:
 
     @property
     def source(self) -> Source:
+        if self.rules.test in AGAINST_RUNS:
+            return Source.CONTROL
         if self.sota is not None:
             return Source.GIVEN
-        return Source.CONTROL if self.control else Source.TARGET
+        return Source.CONTROL if self.control and self.rules.against != TARGET else Source.TARGET
+
+    @property
+    def at_step(self) -> int | None:
+        """The step whose validation counts, where the rules or the reviewer chose one."""
+        return self.rules.at_step if isinstance(self.rules.at_step, int) else None
 
     @property
     def failed(self) -> tuple[Result, ...]:
@@ -74,38 +87,57 @@ class Case:
     @cached_property
     def compared(self) -> Compared:
         """The two sides of the test, in the metric's unit. Raises EvidenceError where the runs allow none."""
-        sample, margin = sample_of(self.rules, self.runs), margin_in_metric(self.rules, self.runs)
-        if self.source is Source.CONTROL:
-            control = sample_of(self.rules, self.control)
-            return Compared(sample=sample, control=control, margin=margin, threshold=control.mean - margin)
-        return Compared(sample=sample, control=None, margin=margin, threshold=self.number_to_beat - margin)
+        found = compare(self.rules, self.runs, self.control, None if self._is_against_runs else self.number_to_beat)
+        if self.control_step is None or self.at_step is None or not self._is_against_runs:
+            return found
+        saved = (self.control_step - self.at_step) * (self.rules.step_value or 0.0)
+        return replace(found, margin=found.margin - saved, threshold=found.threshold + saved)
+
+    @property
+    def _is_against_runs(self) -> bool:
+        """Whether the noise of the control's runs counts. Raises EvidenceError where the test needs them and there are none."""
+        if self.source is Source.CONTROL and not self.control:
+            raise EvidenceError(
+                f"{self.rules.name} compares with the standing record's own runs; give them with --control."
+            )
+        return self.source is Source.CONTROL
 
     @property
     def number_to_beat(self) -> float:
-        """The SOTA, else the control's mean, else the rules' target. Raises EvidenceError where there is none."""
-        if self.source is Source.CONTROL:
-            return sample_of(self.rules, self.control).mean
+        """The SOTA, else the control's statistic, else the rules' target. Raises EvidenceError where there is none."""
+        if self._is_against_runs:
+            return self.rules.sign * statistic_of(self.rules, self.control)
         standing = self.sota if self.sota is not None else self.rules.target
-        if standing is None:
-            raise EvidenceError("There is neither a SOTA nor a control to compare with.")
+        if standing is None or (self.sota is None and self.rules.against == STANDING):
+            raise EvidenceError(f"There is neither a SOTA nor a control to compare {self.rules.metric} with.")
         return standing
 
     # -- the same evidence, asked in another way ---------------------------------------------------------------------
 
+    def asking(self, criterion: Criterion) -> Case:
+        """Return the Case with this criterion as the only test. A SOTA is a number of the first test's metric."""
+        of_it = self.sota if criterion.metric == self.rules.metric and criterion.against != TARGET else None
+        return replace(self, rules=self.rules.asking(criterion), sota=of_it, looks=None)
+
+    def at(self, step: int) -> Case:
+        """Return the Case with each run's validation at this step. Raises EvidenceError where a run has none there."""
+        return replace(self, rules=replace(self.rules, at_step=step), runs=at_step(self.runs, step))
+
     def in_other_unit(self) -> Case | None:
         """Return the Case with the margin in the other unit, None where that is the same or cannot be converted."""
-        other = "nats" if self.rules.unit == "bpb" else "bpb"
-        if self.rules.margin == 0 or metric_per_unit(self.rules, self.runs, other) is None:
+        other = next((unit for unit in CONVERTIBLE if unit != self.rules.unit), "")
+        both = {self.rules.unit, unit_of(self.rules.metric)} <= set(CONVERTIBLE)
+        if self.rules.margin == 0 or not both or metric_per_unit(self.rules, self.runs, other) is None:
             return None
         return replace(self, rules=replace(self.rules, unit=other))
 
     def against_number(self, sota: float) -> Case:
         """Return the Case against a number taken as exact."""
-        return replace(self, sota=sota, control=())
+        return replace(self, sota=sota, control=(), rules=replace(self.rules, test=_of_a_number(self.rules.test)))
 
     def against_control(self) -> Case:
         """Return the Case against the control's runs."""
-        return replace(self, sota=None)
+        return replace(self, sota=None, rules=replace(self.rules, against=STANDING))
 
     def at_look(self, runs: int) -> Case:
         """Return the Case of the first runs, and of as many control runs where the arms go in step."""
@@ -115,3 +147,19 @@ class Case:
     def with_runs(self, runs: tuple[Result, ...]) -> Case:
         """Return the Case of other runs under the same rules, against the same."""
         return replace(self, runs=runs)
+
+
+def _of_a_number(test: str) -> str:
+    """Return the test against a number that goes with a test against runs."""
+    return T_TEST if test in AGAINST_RUNS else test
+
+
+def at_step(runs: Sequence[Result], step: int) -> tuple[Result, ...]:
+    """Return the runs, each with its validation at this step. Raises EvidenceError where one has none there."""
+    found = []
+    for run in runs:
+        one = metrics.at_step(run, step) if run.succeeded else run
+        if one is None:
+            raise EvidenceError(f"{run.log} has no validation at step {step}.")
+        found.append(one)
+    return tuple(found)

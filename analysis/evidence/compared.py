@@ -7,27 +7,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.reading.result import Result
-from analysis.rules.metrics import UNITS as METRIC_UNITS
+from analysis.rules.metrics import CONVERTIBLE, unit_of
 from analysis.rules.ruleset import Ruleset
 from analysis.stats.fixed import Sample, StatisticsError
+from analysis.stats.summary import STATISTICS
 from analysis.untrusted.refusal import EvidenceError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """A sample and what it is compared with: a number, or the mean of the control's runs less the margin.
+    """A sample and what it is compared with: a number, or the control's statistic less the margin.
 
-    margin and threshold are in the metric's own unit; control is None where its noise does not count.
+    The numbers are in the metric's own unit and turned so that lower is better (times `sign`); `shown` turns one back.
+    value: the statistic that the rules compare, usually the sample's mean. control is None where its noise does not count.
     """
 
     sample: Sample
     control: Sample | None
+    value: float
     margin: float
     threshold: float
+    sign: int
 
     @property
     def sota(self) -> float:
-        return self.control.mean if self.control else self.threshold + self.margin
+        return self.threshold + self.margin
+
+    def shown(self, number: float) -> float:
+        """Return a number as the metric has it."""
+        return self.sign * number
 
 
 def values_of(rules: Ruleset, results: Sequence[Result]) -> list[float]:
@@ -36,23 +44,56 @@ def values_of(rules: Ruleset, results: Sequence[Result]) -> list[float]:
     for result in results:
         value = result.value(rules.metric)
         if value is None:
-            raise EvidenceError(f"{result.log}: the run of seed {result.seed} has no {rules.metric} ({result.state}).")
+            who = "the run" if result.seed is None else f"the run of seed {result.seed}"
+            raise EvidenceError(f"{result.log}: {who} has no {rules.metric} ({result.state}).")
         values.append(value)
     return values
 
 
 def sample_of(rules: Ruleset, results: Sequence[Result]) -> Sample:
     """Return the runs' values as a sample. Raises EvidenceError where they cannot be tested."""
+    values = values_of(rules, results)
     try:
-        return Sample.of(values_of(rules, results), spread_is_known=not rules.is_t_test)
+        return Sample.of(values, spread_is_known=not rules.is_t_test)
     except StatisticsError as error:
-        raise EvidenceError(f"{results[0].log} and the others: {error}") from None
+        raise EvidenceError(f"{results[0].log if results else 'no log'} and the others: {error}") from None
+
+
+def compare(rules: Ruleset, runs: Sequence[Result], control: Sequence[Result], number: float | None) -> Compared:
+    """Return the two sides of the ruleset's test: against a number, else against the control's runs. Raises EvidenceError."""
+    sign, margin = rules.sign, margin_in_metric(rules, runs)
+    other = turned(sample_of(rules, control), sign) if number is None else None
+    standing = statistic_of(rules, control) if number is None else sign * number
+    return Compared(
+        sample=turned(sample_of(rules, runs), sign),
+        control=other,
+        value=statistic_of(rules, runs),
+        margin=margin,
+        threshold=standing - margin,
+        sign=sign,
+    )
+
+
+def turned(sample: Sample, sign: int) -> Sample:
+    """Return a sample of values times `sign`."""
+    return Sample(n=sample.n, mean=sign * sample.mean, sd=sample.sd)
+
+
+def statistic_of(rules: Ruleset, results: Sequence[Result]) -> float:
+    """Return the ruleset's statistic of the runs' values, turned so that lower is better. Raises EvidenceError."""
+    found = STATISTICS[rules.statistic]([rules.sign * value for value in values_of(rules, results)])
+    if not math.isfinite(found):
+        raise EvidenceError(f"{len(results)} runs have no {rules.statistic}: it leaves out the best and the worst run.")
+    return found
 
 
 def metric_per_unit(rules: Ruleset, results: Sequence[Result], unit: str) -> float | None:
     """Return what one `unit` is in the metric's own unit, from the runs' val_bpb / val_loss; None where unknown."""
-    if unit == METRIC_UNITS[rules.metric]:
+    own = unit_of(rules.metric)
+    if unit == own or rules.margin == 0:
         return 1.0
+    if {unit, own} - set(CONVERTIBLE):
+        return None
     ratios = [run.val_bpb / run.val_loss for run in results if run.val_bpb and run.val_loss]
     if not ratios:
         return None
@@ -66,5 +107,8 @@ def margin_in_metric(rules: Ruleset, results: Sequence[Result]) -> float:
         return 0.0
     factor = metric_per_unit(rules, results, rules.unit)
     if factor is None:
-        raise EvidenceError(f"A margin in {rules.unit} needs runs that print both val_loss and val_bpb.")
+        needs = (
+            "runs that print both val_loss and val_bpb" if rules.unit in CONVERTIBLE else f"a metric in {rules.unit}"
+        )
+        raise EvidenceError(f"A margin in {rules.unit} needs {needs}; the metric is {rules.metric}.")
     return rules.margin * factor

@@ -16,30 +16,35 @@ from analysis.evidence.compared import sample_of
 from analysis.evidence.gather import Gathered, gather
 from analysis.evidence.history import History
 from analysis.evidence.look_plan import LookPlan, asked_looks, planned_looks
-from analysis.evidence.options import Asked, check_design, check_something_to_beat, check_unit_of_sota, out_of_range
+from analysis.evidence.options import (
+    Asked,
+    check_design,
+    check_something_to_beat,
+    check_unit_of_sota,
+    of_metric,
+    out_of_range,
+)
 from analysis.evidence.registered.against import with_registry
 from analysis.evidence.usable import check_one_metric, check_results
+from analysis.reading.names import normal
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut, Why
 from analysis.record.sweep import in_planned_order
 from analysis.rules.findings import ERROR, WARNING, Code, Finding, Found, Place, graded
+from analysis.rules.keys import METRIC_NAME
 from analysis.sweepdir.layout import CONTROL, DONE, PLAN, is_sweep
 from analysis.untrusted.refusal import EvidenceError
 
 
 def make_case(asked: Asked) -> Case:
     """Make the Case that was asked for; what no verdict can rest on is its `fault`. Raises UsageError, HistoryError."""
-    case = Case(
-        rules=asked.rules,
-        rules_because=asked.rules_because,
-        rules_changed=asked.rules_changed,
-        where=asked.where,
-        sota=asked.sota,
-    )
+    case = _before_reading(asked)
     try:
         if asked.fault is not None:
             raise EvidenceError(asked.fault)
         gathered = _gather(asked)
+        if not gathered.runs and (other := _of_another_metric(asked)) is not None:
+            return make_case(other)
         case = replace(case, looks=_looks(asked, gathered))
         if not gathered.readable:
             raise EvidenceError(gathered.fault)
@@ -66,6 +71,25 @@ def make_case(asked: Asked) -> Case:
         return replace(case, fault=str(error))
 
 
+def _before_reading(asked: Asked) -> Case:
+    return Case(
+        rules=asked.rules,
+        rules_because=asked.rules_because,
+        rules_changed=asked.rules_changed,
+        where=asked.where,
+        sota=asked.sota,
+        waived=frozenset(asked.options.waive),
+    )
+
+
+def _of_another_metric(asked: Asked) -> Asked | None:
+    """Return what was asked with `--metric` as another metric's name, where no run prints a final line of that label."""
+    name = normal(asked.options.metric or "")
+    if METRIC_NAME.fullmatch(name) is None or name == asked.rules.metric:
+        return None
+    return of_metric(replace(asked, options=replace(asked.options, metric=None)), name)
+
+
 def _gather(asked: Asked) -> Gathered:
     """Read the PATHs, and check that the options fit what is there: a wrong option is said before unusable evidence."""
     try:
@@ -84,7 +108,7 @@ def _looks(asked: Asked, gathered: Gathered) -> LookPlan | None:
 
 
 def _fewest(case: Case) -> int:
-    return 0 if case.looks is not None else 2 if case.rules.has_test else 1
+    return 0 if case.looks is not None else case.rules.fewest_runs
 
 
 def _with_runs(asked: Asked, case: Case, gathered: Gathered) -> Case:

@@ -13,7 +13,8 @@ from analysis.evidence.history import History, read_history
 from analysis.evidence.usable import LARGEST
 from analysis.reading.result import Result
 from analysis.record.track import track_of
-from analysis.rules.metrics import UNITS as METRIC_UNITS
+from analysis.rules.keys import LAST_VALIDATION, STANDING
+from analysis.rules.metrics import CONVERTIBLE, unit_of
 from analysis.rules.ruleset import Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.sweepdir.plan import DesignKind, Plan, read_plan
@@ -26,7 +27,8 @@ NEAR, FAR = 0.05, 0.2  # shares of a mean: a SOTA within 5 % of one and off the 
 class Options:
     """What a reviewer may ask of `report` and `check`. What is None was not asked.
 
-    rules: a name or a file. sota: in the metric's unit. margin: in `unit`. metric: the label of one final metric.
+    rules: a name or a file. sota: in the metric's unit. margin: in `unit`. metric: the label of one final metric,
+    or the name of another metric than the rules'. at_step: whose validation counts. waive: criteria that are not asked.
     control, history, verify: paths. registry: a URL. own_sweep: the caller made the plan, and so its rules; never an option of a command.
     """
 
@@ -37,6 +39,8 @@ class Options:
     unit: str | None = None
     alpha: float | None = None
     metric: str | None = None
+    at_step: int | None = None
+    waive: tuple[str, ...] = ()
     design: str | None = None
     history: Path | None = None
     verify: Path | None = None
@@ -47,7 +51,7 @@ class Options:
     @property
     def of_the_rules(self) -> dict[str, Any]:
         """Return the options that change a ruleset, by its keys."""
-        given = {"margin": self.margin, "unit": self.unit, "alpha": self.alpha}
+        given = {"margin": self.margin, "unit": self.unit, "alpha": self.alpha, "at_step": self.at_step}
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -119,12 +123,8 @@ def resolve(paths: Sequence[Path], options: Options) -> Asked:
         return replace(asked, fault=str(error))
     if options.alpha is not None and asked.rules.scaled_gain is not None:
         raise UsageError(f"--alpha: {asked.rules.name} passes at its own critical value (scaled_gain), not at a level.")
-    changed = {
-        name: Change(ruleset=before, asked=value)
-        for name, value in options.of_the_rules.items()
-        if (before := getattr(asked.rules, name)) != value
-    }
-    asked = replace(asked, rules=replace(asked.rules, **options.of_the_rules), rules_changed=changed)
+    check_step_and_waived(options, asked.rules)
+    asked = changing(asked, options.of_the_rules)
     if asked.sweep is not None and asked.sota is None and asked.control is None and asked.plan_may_set_the_target:
         asked = replace(asked, sota=asked.sweep.sota)
     if asked.beside is not None and asked.beside.has_control and _is_own_control(asked.control, asked.paths[0]):
@@ -132,13 +132,45 @@ def resolve(paths: Sequence[Path], options: Options) -> Asked:
     return asked
 
 
+def changing(asked: Asked, keys: Mapping[str, Any]) -> Asked:
+    """Return what was asked with these keys of the rules changed, and what they were before."""
+    changed = {
+        name: Change(ruleset=before, asked=value)
+        for name, value in keys.items()
+        if (before := getattr(asked.rules, name)) != value
+    }
+    return replace(asked, rules=replace(asked.rules, **keys), rules_changed={**asked.rules_changed, **changed})
+
+
+def of_metric(asked: Asked, metric: str) -> Asked:
+    """Return what was asked of another metric than the rules': its direction is the usual one unless the rules say so."""
+    rules = asked.rules.of_metric(metric)
+    changed = {name: getattr(rules, name) for name in ("metric", "direction", "unit", "margin", "target", "criteria")}
+    kept = {name: value for name, value in asked.options.of_the_rules.items() if name in ("margin", "unit")}
+    return changing(asked, changed | kept)
+
+
+def check_step_and_waived(options: Options, rules: Ruleset) -> None:
+    """Raise UsageError for a step where no validation counts, and for a criterion that nothing replaces."""
+    if options.at_step is not None and rules.final != LAST_VALIDATION:
+        raise UsageError(
+            f"--at-step {options.at_step}: by {rules.name} a run's result is a labelled line, not a validation at a step."
+        )
+    allowed = [one.waives for one in rules.criteria if one.waives is not None]
+    for name in options.waive:
+        if name not in allowed:
+            may = f"allowed: {', '.join(map(repr, allowed))}" if allowed else "they have nothing that can be waived"
+            raise UsageError(f"--waive {name!r}: by {rules.name}, {may}.")
+
+
 def out_of_range(sota: float | None, margin: float | None, alpha: float | None) -> str | None:
     """Return what is wrong with the numbers of a claim, or None."""
-    for name, value, low, high in (("--sota", sota, 0.0, LARGEST), ("--alpha", alpha, 0.0, 0.5)):
-        if value is not None and not low < value < high:
-            return f"{name} is {value:g}; it must be between {low:g} and {high:g}."
-    if margin is not None and not 0 <= margin < LARGEST:
-        return f"--margin is {margin:g}; it must be 0 or more, and less than {LARGEST:g}."
+    if alpha is not None and not 0 < alpha < 0.5:
+        return f"--alpha is {alpha:g}; it must be between 0 and 0.5."
+    if sota is not None and not 0 < sota < LARGEST:
+        return f"--sota is {sota:g}; it must be between 0 and {LARGEST:g}."
+    if margin is not None and not abs(margin) < LARGEST:
+        return f"--margin is {margin:g}; it must be less than {LARGEST:g}."
     return None
 
 
@@ -146,7 +178,8 @@ def check_something_to_beat(asked: Asked, *, has_control: bool) -> None:
     """Raise UsageError where neither an option, the plan, the rules nor the PATHs say what is to be beaten."""
     planned = asked.sweep is not None and asked.sweep.has_control
     given = asked.sota is not None or asked.control is not None or asked.planned_control is not None
-    if asked.rules.has_test and not (given or asked.rules.target is not None or has_control or planned):
+    fixed = asked.rules.target is not None and asked.rules.against != STANDING
+    if asked.rules.has_test and not (given or fixed or has_control or planned):
         raise UsageError(
             "What is to be beaten? Give the standing record with --sota X, or its own runs with --control PATH."
         )
@@ -154,16 +187,17 @@ def check_something_to_beat(asked: Asked, *, has_control: bool) -> None:
 
 def check_unit_of_sota(asked: Asked, runs: Sequence[Result]) -> None:
     """Raise UsageError where the SOTA is near the runs' values in the other unit, and far from those in the metric's."""
-    if asked.sota is None:
+    metric = asked.rules.metric
+    if asked.sota is None or metric not in CONVERTIBLE.values():
         return
-    other = next(metric for metric in METRIC_UNITS if metric != asked.rules.metric)
+    other = next(one for one in CONVERTIBLE.values() if one != metric)
     own, others = (_mean_of(runs, metric) for metric in (asked.rules.metric, other))
     if own is None or others is None or abs(asked.sota - others) > NEAR * others or abs(asked.sota - own) < FAR * own:
         return
     what = f"--sota is {asked.sota:g}" if asked.options.sota is not None else f"The plan's SOTA is {asked.sota:g}"
     fault = (
         f"{what}, which is near the runs' {other} (mean {others:.5f}); {asked.rules.name} compares {asked.rules.metric} "
-        f"(mean {own:.5f}). Give it in {METRIC_UNITS[asked.rules.metric]}."
+        f"(mean {own:.5f}). Give it in {unit_of(metric)}."
     )
     raise UsageError(fault) if asked.options.sota is not None else EvidenceError(fault)
 
@@ -199,9 +233,9 @@ def check_design(asked: Asked) -> None:
     design = asked.options.design
     if design is None:
         return
-    if design == DesignKind.SEQUENTIAL and not asked.rules.is_t_test:
+    if design == DesignKind.SEQUENTIAL and not asked.rules.may_look:
         raise UsageError(
-            f"--design sequential needs a t-test; the rules {asked.rules.name} have a {asked.rules.test}-test."
+            f"--design sequential needs a t-test of the mean; the rules {asked.rules.name} have {asked.rules.test!r}."
         )
     if asked.plan is not None and design != asked.plan.design.kind:
         raise UsageError(

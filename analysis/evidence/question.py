@@ -49,7 +49,7 @@ def question(options: PlanOptions) -> Question:
     if not rules.has_test:
         raise UsageError(f"--rules {options.rules}: it has no test, so one run is enough.")
     if not rules.is_t_test:
-        raise UsageError(f"--rules {options.rules}: its spread is known ({rules.sigma}); plan is for t-tests.")
+        raise UsageError(f"--rules {options.rules}: its test is {rules.test!r}; plan is for t-tests.")
     alpha = rules.alpha if options.alpha is None else options.alpha
     _check(options, alpha)
     planned = _planned_spread(options, rules)

@@ -28,12 +28,15 @@ def metrics_of(run: Run, rules: Ruleset) -> Sequence[Metric]:
     A metric of another name, or a validation outside of the steps, is what the run prints of it last. A tracker has no
     final lines.
     """
+    if isinstance(rules.at_step, int):
+        found = run.validations.get(rules.at_step)
+        return [found] if found is not None and found.value(rules.metric) is not None else []
     if rules.metric in OWN and rules.final == LABELLED and (run.finals or run.origin is Origin.LOG):
         return run.finals
     if rules.metric in OWN and run.validation is not None:
         return [run.validation] if _is_complete(run, rules) else []
-    found = named(run, rules.metric)
-    return [found] if found is not None else []
+    last = named(run, rules.metric)
+    return [last] if last is not None else []
 
 
 def _is_complete(run: Run, rules: Ruleset) -> bool:

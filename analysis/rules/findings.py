@@ -103,6 +103,7 @@ class Code(StrEnum):
     )
     EVIDENCE_REMOVED = "evidence-removed", ERROR, "Put it back, and add new runs as new files."
     ATTEMPTS_LEFT_OUT = "attempts-left-out", ERROR, "Show every attempt with its log, or say whose it is."
+    CRITERION_NOT_TESTED = "criterion-not-tested", WARNING, "Give the prior record's own runs with --control."
     NOT_REGISTERED = "not-registered", WARNING, "Name the registry that the sweep used, or say why there is none."
     TIME_OVER_CAP_BY_ONE_STEP = "time-over-cap-by-one-step", INFO, "The running step had to end: nothing to do."
     DUPLICATE_LOG = "duplicate-log", INFO, "It is counted once: nothing to do."

@@ -25,7 +25,6 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "test": (T_TEST, WELCH, POOLED, BOTH, Z_TEST, COMPARISON, NO_TEST),
     "statistic": (MEAN, MEDIAN, TRIMMED_MEAN, EACH_RUN),
     "against": (TARGET, STANDING),
-    "at_step": (LAST, EARLIEST),
     "final": (LABELLED, LAST_VALIDATION),
     "seeds": ("required", "unprinted"),
     "submission": ("required", "none"),
@@ -41,6 +40,9 @@ def fault_of_value(key: str, kind: str, value: Any) -> str | None:
     if key in ("metric", "rank_by", "waives"):
         fits = isinstance(value, str) and METRIC_NAME.fullmatch(value) is not None
         return None if fits else "it must be a metric's name: lower-case letters, digits and underscores"
+    if key == "at_step":
+        fits = value in (LAST, EARLIEST) or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
+        return None if fits else f"allowed: {LAST!r}, {EARLIEST!r} or a step, a whole number above 0"
     if key == "alpha":
         return None if is_number(value) and 0 < value < 0.5 else "it must be a number between 0 and 0.5"
     if key == "margin":
@@ -93,6 +95,8 @@ def fault_between(given: dict[str, Any]) -> str | None:
         return f"against is {TARGET!r}, and there is no target"
     if given.get("against") == TARGET and test in AGAINST_RUNS:
         return f"the test {test!r} compares with runs; against is {TARGET!r}"
+    if given.get("at_step", LAST) != LAST and given.get("final", LABELLED) == LABELLED:
+        return f"at_step is {given['at_step']!r}, and final is {LABELLED!r}; it needs {LAST_VALIDATION!r}"
     own = UNITS.get(given["metric"])
     if "unit" in given and own and given["unit"] != own and not {given["unit"], own} <= set(CONVERTIBLE):
         allowed = ", ".join(map(repr, CONVERTIBLE)) if own in CONVERTIBLE else repr(own)

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.rules.keys import (
+    BOTH,
     LABELLED,
     LAST,
     MEAN,
     NO_TEST,
     OF_VERSION_1,
+    T_TEST,
     T_TESTS,
     fault_between,
     fault_of_value,
@@ -76,7 +78,7 @@ class Ruleset:
     """What a claim must show: the keys of its first test (see Criterion), and what runs and folder must keep to.
 
     test: `none` is for submissions that claim no record. criteria: what must hold besides the first test.
-    at_step: which validation counts, a run's last or that at the earliest common step at which the runs pass.
+    at_step: which validation counts, a run's last, that at the earliest common step at which the runs pass, or that at a step.
     final: what a run's result is, a labelled final line or its last validation. rank_by: what a board sorts by.
     seeds: whether logs must print one. submission: whether a folder must hold a submission JSON, README and script.
     bpb_per_nat: val_bpb / val_loss by the tokenizer's file name. data: what may be trained and validated on
@@ -98,7 +100,7 @@ class Ruleset:
     scaled_gain: float | None = None
     step_value: float | None = None
     criteria: tuple[Criterion, ...] = ()
-    at_step: str = LAST
+    at_step: str | int = LAST
     rank_by: str | None = None
     final: str = LABELLED
     seeds: str = "required"
@@ -117,6 +119,11 @@ class Ruleset:
     def is_t_test(self) -> bool:
         """Whether the spread between seeds is estimated from the runs."""
         return self.test in T_TESTS
+
+    @property
+    def may_look(self) -> bool:
+        """Whether a sequential design is possible: its boundaries are those of a t-test on the mean."""
+        return self.test in (T_TEST, BOTH)
 
     @property
     def has_test(self) -> bool:

@@ -29,7 +29,7 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """n values, their mean and their standard deviation (ddof 1)."""
+    """n values, their mean and their standard deviation (ddof 1), which is NaN for a single value."""
 
     n: int
     mean: float
@@ -39,11 +39,13 @@ class Sample:
     def of(cls, values: Sequence[float], *, spread_is_known: bool = False) -> Sample:
         """Return the sample of these values.
 
-        Raises StatisticsError for fewer than two values, for NaN and infinity, and for values without any spread unless
-        the spread is known.
+        Raises StatisticsError for NaN and infinity and, unless the spread is known, for fewer than two values and for
+        values without any spread.
         """
-        if len(values) < 2:
-            raise StatisticsError(f"A test needs at least two values, got {len(values)}.")
+        if len(values) < (1 if spread_is_known else 2):
+            raise StatisticsError(
+                f"A test needs at least {'one value' if spread_is_known else 'two values'}, got {len(values)}."
+            )
         if not all(math.isfinite(value) for value in values):
             raise StatisticsError("A value is not a finite number.")
         if len(set(values)) == 1 and not spread_is_known:
@@ -52,6 +54,8 @@ class Sample:
                 f"Does the script use SEED?"
             )
         mean = math.fsum(values) / len(values)
+        if len(values) == 1:
+            return cls(1, mean, math.nan)
         sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
         if sd == 0 and not spread_is_known:
             raise StatisticsError(f"The values differ by less than a computer's arithmetic can square ({values[0]:g}).")
@@ -163,13 +167,24 @@ def power_against(n: int, control: int, alpha: float, delta: float, scatter: flo
     return float(w @ passes @ w)
 
 
-def upper_bound_against(sample: Sample, control: Sample, alpha: float) -> float:
-    """Return the bound of `against_control`: below control's mean - margin exactly when its p is below alpha.
+def upper_bound_welch(sample: Sample, control: Sample, alpha: float) -> float:
+    """Return the bound of `welch_t`: m1 + t_{alpha, df} se, with the standard error of m1 - m0.
 
-    m1 + t_{alpha, df} se, with the standard error of m1 - m0; the larger of the two tests' bounds.
+    It is below control's mean - margin exactly when the test's p is below alpha.
     """
-    both = _unequal(sample, control), _equal(sample, control)
-    return max(sample.mean + critical_t(error.df, alpha) * error.size for error in both)
+    error = _unequal(sample, control)
+    return sample.mean + critical_t(error.df, alpha) * error.size
+
+
+def upper_bound_pooled(sample: Sample, control: Sample, alpha: float) -> float:
+    """Return the bound of `pooled_t`, likewise."""
+    error = _equal(sample, control)
+    return sample.mean + critical_t(error.df, alpha) * error.size
+
+
+def upper_bound_against(sample: Sample, control: Sample, alpha: float) -> float:
+    """Return the bound of `against_control`: the larger of the two tests' bounds."""
+    return max(upper_bound_welch(sample, control, alpha), upper_bound_pooled(sample, control, alpha))
 
 
 def standard_error(sample: Sample, control: Sample | None = None) -> float:

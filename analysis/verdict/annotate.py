@@ -15,6 +15,7 @@ from analysis.stats.fixed import Sample
 from analysis.stats.spread import ALARM, Spread, chance_of_less
 from analysis.sweepdir.layout import PLAN
 from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.criteria import holds
 from analysis.verdict.tested import rules_test
 from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer, Reading, ReadingKind, Verdict
 from analysis.verdict.worst_case import with_worst_case
@@ -62,11 +63,11 @@ def _with_all_runs(case: Case, verdict: Verdict) -> Verdict:
     Where the claim does not pass with them, leaving them out is an error. A run without a result counts as a loss.
     """
     kin = kin_of([run.run for run in case.runs], case.runs[0].label if case.runs else None, case.left_out)
-    if verdict.test is None or not kin.all:
+    if not verdict.is_decided or not kin.all:
         return verdict
     whole = replace(case, runs=case.runs + kin.complete, looks=None)
     try:
-        tested = rules_test(whole)
+        tested, passed = rules_test(whole), holds(whole)
     except EvidenceError:  # a result that is no number is a loss too
         return _refused_for_left_out(verdict, kin)
     reading = Reading.of(
@@ -74,7 +75,7 @@ def _with_all_runs(case: Case, verdict: Verdict) -> Verdict:
         ReadingKind.ALL_RUNS,
         reading=f"all {len(whole.runs)} complete runs",
         assumes="every complete run of the claimed program and configuration counts",
-        verdict=Answer.of(passed=tested.passed),
+        verdict=Answer.of(passed=passed),
         test=tested.test,
     )
     fails = verdict.verdict is SUPPORTED and (bool(kin.unfinished) or reading.verdict is not SUPPORTED)

@@ -8,11 +8,10 @@ from contextlib import suppress
 from analysis.evidence.case import Case
 from analysis.evidence.compared import metric_per_unit, values_of
 from analysis.rules.findings import errors
-from analysis.stats.fixed import scaled_gain
 from analysis.untrusted.refusal import EvidenceError
-from analysis.verdict.numbers import format_p, percent
 from analysis.verdict.readings import readings, rerun_at_least
-from analysis.verdict.tested import Tested, numbers, rules_test
+from analysis.verdict.reason import reason
+from analysis.verdict.tested import numbers, rules_test
 from analysis.verdict.verdict import DOES_NOT_FIT, FITS, NOT_SUPPORTED, Answer, Verdict
 
 
@@ -28,7 +27,7 @@ def decide_fixed(case: Case) -> Verdict:
     return Verdict.on(
         case,
         Answer.of(passed=tested.passed),
-        _reason(case, tested),
+        reason(case, tested),
         also=tuple(readings(case)),
         rerun_at_least=rerun_at_least(case),
         **numbers(case, tested.test, tested.upper_bound),
@@ -40,11 +39,11 @@ def decide_untested(case: Case) -> Verdict:
     values = values_of(case.rules, case.runs)
     mean, wrong = math.fsum(values) / len(values), errors(case.findings)
     what = f"the mean of {len(values)} runs" if len(values) > 1 else f"the value of {case.runs[0].log}"
-    reason = f"The claimed {case.rules.metric} is {what}, {mean:.8f}, and nothing in the evidence contradicts it."
+    said = f"The claimed {case.rules.metric} is {what}, {mean:.8f}, and nothing in the evidence contradicts it."
     if wrong:
-        reason = f"{wrong} error-level finding{'s contradict' if wrong > 1 else ' contradicts'} the claim."
-    reason += f" {case.rules.name} makes no test."
-    return Verdict.on(case, DOES_NOT_FIT if wrong else FITS, reason, n=len(values), mean=mean)
+        said = f"{wrong} error-level finding{'s contradict' if wrong > 1 else ' contradicts'} the claim."
+    said += f" {case.rules.name} makes no test."
+    return Verdict.on(case, DOES_NOT_FIT if wrong else FITS, said, n=len(values), mean=mean)
 
 
 def _lost(case: Case) -> Verdict:
@@ -53,27 +52,9 @@ def _lost(case: Case) -> Verdict:
         standing = case.number_to_beat
     succeeded = [run for run in case.runs if run.succeeded]
     factor = metric_per_unit(case.rules, succeeded, case.rules.unit)
-    reason = (
+    said = (
         f"{len(lost)} of {len(case.runs)} planned runs failed (first: seed {lost[0].seed}, {lost[0].log}); "
         f"a failed run counts as a loss."
     )
-    threshold = None if factor is None or standing is None else standing - case.rules.margin * factor
-    return Verdict.on(case, NOT_SUPPORTED, reason, sota=standing, threshold=threshold, n=len(case.runs))
-
-
-def _reason(case: Case, tested: Tested) -> str:
-    rules, compared, test = case.rules, case.compared, tested.test
-    what = "seeds" if all(run.seed is not None for run in case.runs) else "runs"
-    relation = "below" if tested.passed else "not below"
-    rule = f"p < {rules.alpha:g}"
-    if rules.scaled_gain is not None:
-        gain = scaled_gain(compared.sample, compared.threshold, compared.control)
-        root = "sqrt(n)" if compared.control is None else "/ sqrt(1/n + 1/n0)"
-        rule = f"(threshold - mean) {root} >= {rules.scaled_gain:g} (it is {gain:.6f})"
-    name, df = ("z", "") if test.df is None else ("t", f", df {test.df:.4g}")
-    by = f" ({test.name} against {compared.control.n} control runs)" if compared.control else ""
-    return (
-        f"The mean {rules.metric} of {compared.sample.n} {what}, {compared.sample.mean:.8f}, is {relation} "
-        f"{compared.threshold:.8f} at {rule}: {name} = {test.statistic:.4f}{df}, p {format_p(test.p_value)}{by}; "
-        f"{percent(1 - rules.alpha)} upper bound {tested.upper_bound:.8f}."
-    )
+    threshold = None if factor is None or standing is None else standing - case.rules.sign * case.rules.margin * factor
+    return Verdict.on(case, NOT_SUPPORTED, said, sota=standing, threshold=threshold, n=len(case.runs))

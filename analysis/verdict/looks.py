@@ -13,11 +13,12 @@ from analysis.evidence.case import Case, Source
 from analysis.evidence.compared import Compared
 from analysis.evidence.look_plan import LookPlan
 from analysis.reading.result import Result
+from analysis.rules.keys import T_TEST
 from analysis.stats import fixed, sequential
 from analysis.stats.fixed import Test
 from analysis.stats.recursion import Design, log_likelihood_ratio
 from analysis.untrusted.refusal import EvidenceError
-from analysis.verdict.numbers import chance_in_words, format_p, percent
+from analysis.verdict.numbers import chance_in_words, format_p, in_metric, percent
 from analysis.verdict.readings import if_meant, open_ended
 from analysis.verdict.tested import numbers, rules_test
 from analysis.verdict.verdict import (
@@ -51,8 +52,10 @@ def decide_sequential(case: Case) -> Verdict:
 
 def _check(case: Case, plan: LookPlan) -> None:
     rules = case.rules
-    if not rules.is_t_test:
-        raise EvidenceError(f"A sequential design needs a t-test; the rules {rules.name} have a {rules.test}-test.")
+    if not rules.may_look:
+        raise EvidenceError(
+            f"A sequential design needs the test {T_TEST!r}; the rules {rules.name} have {rules.test!r}."
+        )
     if not SMALLEST_ALPHA <= rules.alpha <= LARGEST_ALPHA:
         raise EvidenceError(
             f"A sequential design needs an alpha from {SMALLEST_ALPHA:g} to {LARGEST_ALPHA:g}; it is {rules.alpha:g}."
@@ -154,7 +157,7 @@ def _before_the_first(case: Case, taken: _Taken) -> Verdict:
 def _at_a_look(case: Case, taken: _Taken, at: Case) -> Verdict:
     compared, design, look = at.compared, taken.design, len(taken.ts) - 1
     t, critical, df = taken.ts[-1], taken.criticals[look], design.degrees(taken.runs)
-    bound = compared.sample.mean + critical * fixed.standard_error(compared.sample, compared.control)
+    bound = compared.shown(compared.sample.mean + critical * fixed.standard_error(compared.sample, compared.control))
     nominal = float(stdtr(df, -critical))
     looks = replace(taken.looks, p_value=float(stdtr(df, -t)), critical=-critical, nominal_p=nominal)
     if taken.answer is SUPPORTED:
@@ -185,17 +188,18 @@ def _reason(at: Case, taken: _Taken, looks: Looks, test: Test, bound: float) -> 
     rules, compared, nominal = at.rules, at.compared, looks.nominal_p
     against = f" against {compared.control.n} control runs" if compared.control else ""
     where = f"the look at {taken.runs} of at most {taken.design.looks[-1]} runs{against}"
-    mean = f"The mean {rules.metric}, {compared.sample.mean:.8f},"
+    mean = f"The mean {rules.metric}, {in_metric(compared.shown(compared.sample.mean))},"
     t = f"t = {test.statistic:.4f}, df {test.df:g}, its own p {format_p(looks.p_value)}"
     tail = (
-        f"sequential p {format_p(test.p_value)}; {percent(1 - rules.alpha)} upper bound {bound:.8f}, "
+        f"sequential p {format_p(test.p_value)}; {percent(1 - rules.alpha)} {'lower' if rules.sign < 0 else 'upper'} bound "
+        f"{in_metric(bound)}, "
         f"valid at every look."
     )
-    threshold = f"{compared.threshold:.8f}"
+    threshold = in_metric(compared.shown(compared.threshold))
     if taken.answer is SUPPORTED:
-        return f"{mean} is below {threshold} at {where}: {t} is below {nominal:.4g}; {tail}"
+        return f"{mean} is {rules.beyond} {threshold} at {where}: {t} is below {nominal:.4g}; {tail}"
     if taken.answer is NOT_SUPPORTED:
-        return f"{mean} is not below {threshold} at {where}, the last: {t} is not below {nominal:.4g}; {tail}"
+        return f"{mean} is not {rules.beyond} {threshold} at {where}, the last: {t} is not below {nominal:.4g}; {tail}"
     return f"Not yet: at {where} {t} is not below {nominal:.4g}; {tail} {_next(looks, taken.runs)}"
 
 

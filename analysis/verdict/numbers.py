@@ -20,3 +20,8 @@ def format_p(p: float) -> str:
 def chance_in_words(chance: float) -> str:
     """Return a probability to two digits, which never reads as certain."""
     return "over 0.99" if chance > 0.99 else "under 0.01" if chance < 0.01 else f"{chance:.2f}"
+
+
+def in_metric(value: float) -> str:
+    """Return a metric's value to eight decimals, a large one to eight digits."""
+    return f"{value:.8f}" if abs(value) < 100 else f"{value:.8g}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from analysis.evidence.case import Case, Source
+from analysis.rules.keys import COMPARISON
 from analysis.stats import fixed, sequential
 from analysis.stats.fixed import Test
 from analysis.verdict.tested import rules_test
@@ -30,7 +31,7 @@ def readings(case: Case) -> Iterator[Reading]:
             verdict=Answer.of(passed=tested.passed),
             test=tested.test,
         )
-    if case.compared.sample.sd == 0:
+    if not case.compared.sample.sd > 0 or rules.test == COMPARISON:
         return
     if case.control and all(run.succeeded for run in case.control):
         yield from _against_control(case)
@@ -40,7 +41,7 @@ def readings(case: Case) -> Iterator[Reading]:
         yield _at_alpha(case, ReadingKind.SPREAD_ESTIMATED, "one-sample t", assumes, test)
     if case.history is not None and case.compared.control is None:
         yield _with_history(case)
-    if rules.is_t_test:
+    if rules.is_t_test and not (case.compared.control is not None and case.compared.control.sd == 0):
         yield open_ended(case)
 
 
@@ -74,7 +75,8 @@ def rerun_at_least(case: Case) -> float | None:
     sample = case.compared.sample
     if case.compared.control is not None or not case.rules.is_t_test or sample.sd == 0:
         return None
-    return fixed.upper_bound_against(sample, replace(sample, mean=0.0), case.rules.alpha) + case.compared.margin
+    needed = fixed.upper_bound_against(sample, replace(sample, mean=0.0), case.rules.alpha) + case.compared.margin
+    return case.compared.shown(needed)
 
 
 def _at_alpha(case: Case, kind: ReadingKind, name: str, assumes: str, test: Test) -> Reading:
@@ -106,7 +108,7 @@ def _against_control(case: Case) -> Iterator[Reading]:
             continue
         against = one.against_control()
         compared, rules = against.compared, against.rules
-        if compared.control is None or compared.control.sd == 0:
+        if compared.control is None or not compared.control.sd > 0:
             return
         for kind, name, assumes, function in TWO_SAMPLE:
             test = function(compared.sample, compared.control, compared.margin)

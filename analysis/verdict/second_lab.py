@@ -12,6 +12,7 @@ from analysis.stats import fixed
 from analysis.stats.fixed import Sample
 from analysis.stats.spread import Spread
 from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.criteria import with_criteria
 from analysis.verdict.fixed_design import decide_fixed
 from analysis.verdict.numbers import format_p, percent
 from analysis.verdict.verdict import SUPPORTED, UNUSABLE, Reading, ReadingKind, Verdict, Verification
@@ -36,12 +37,14 @@ def after_second_lab(case: Case, author: Verdict) -> Verdict:
     compared = replace(beside, verification=heard.verification, also=(*_alone(case, author, second), *author.also))
     if not heard.verification.agrees:
         return replace(compared, verdict=UNUSABLE, reason=heard.disagreement)
-    if author.verdict is SUPPORTED and heard.verification.mean >= case.compared.threshold:
-        return replace(compared, verdict=UNUSABLE, reason=heard.not_verified(case.compared.threshold))
+    threshold = case.compared.shown(case.compared.threshold)
+    if author.verdict is SUPPORTED and not case.rules.is_better(heard.verification.mean, threshold):
+        return replace(compared, verdict=UNUSABLE, reason=heard.not_verified(threshold, case.rules.beyond))
     if not heard.pools:
         reason = f"{author.reason} A second lab does not contradict it; nothing is pooled ({heard.why_not_pooled}): {heard.lies}."
         return replace(compared, reason=reason)
-    pooled = decide_fixed(case.with_runs(case.runs + heard.fresh))
+    together = case.with_runs(case.runs + heard.fresh)
+    pooled = with_criteria(together, decide_fixed(together))
     return replace(
         pooled,
         reason=f"The verifier does not contradict the author: {heard.lies}. Together: {pooled.reason}",
@@ -99,9 +102,9 @@ class _Heard:
             f"Not reproduced: find out what differs before any pooled test."
         )
 
-    def not_verified(self, threshold: float) -> str:
+    def not_verified(self, threshold: float, beyond: str) -> str:
         return (
-            f"Not verified: the verifier's own mean is not below the threshold {threshold:.8f}, though it is too "
+            f"Not verified: the verifier's own mean is not {beyond} the threshold {threshold:.8f}, though it is too "
             f"uncertain to contradict the author: {self.lies}. Make more runs."
         )
 

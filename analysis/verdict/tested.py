@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from scipy.special import ndtri
 
 from analysis.evidence.case import Case
+from analysis.rules.keys import COMPARISON, POOLED, WELCH, Z_TEST
 from analysis.rules.ruleset import Ruleset
 from analysis.stats import fixed
 from analysis.stats.fixed import Sample, Test
@@ -16,28 +18,38 @@ from analysis.stats.spread import sd_interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
-    """A test, the upper bound of the mean that goes with it, and whether the ruleset calls it passed."""
+    """Whether the ruleset calls its test passed, the test, and the bound of the mean that goes with it.
 
-    test: Test
-    upper_bound: float
+    test and upper_bound are None for a comparison without a test. Where higher is better, upper_bound is the lower one:
+    it is always on the side of what must be beaten.
+    """
+
     passed: bool
+    test: Test | None
+    upper_bound: float | None
 
 
 def rules_test(case: Case) -> Tested:
-    """Make the ruleset's test: one-sample t, Welch and pooled against a control, or z with a known spread.
+    """Make the ruleset's test: t against a number, Welch's or the pooled against a control, z with a known spread, or none.
 
     Raises EvidenceError where the runs cannot be tested.
     """
     rules, compared = case.rules, case.compared
-    sample, control = compared.sample, compared.control
-    if not rules.is_t_test:
+    if rules.test == COMPARISON:
+        return Tested(passed=compared.value <= compared.threshold, test=None, upper_bound=None)
+    if rules.test == Z_TEST:
         return _known_sigma(case)
-    if control is not None:
-        test = fixed.against_control(sample, control, compared.margin)
-        bound = fixed.upper_bound_against(sample, control, rules.alpha)
+    sample, control, alpha = compared.sample, compared.control, rules.alpha
+    if control is None:
+        test, bound = fixed.one_sample_t(sample, compared.threshold), fixed.upper_bound(sample, alpha)
+    elif rules.test == WELCH:
+        test, bound = fixed.welch_t(sample, control, compared.margin), fixed.upper_bound_welch(sample, control, alpha)
+    elif rules.test == POOLED:
+        test, bound = fixed.pooled_t(sample, control, compared.margin), fixed.upper_bound_pooled(sample, control, alpha)
     else:
-        test, bound = fixed.one_sample_t(sample, compared.threshold), fixed.upper_bound(sample, rules.alpha)
-    return Tested(test=test, upper_bound=bound, passed=test.p_value < rules.alpha)
+        test = fixed.against_control(sample, control, compared.margin)
+        bound = fixed.upper_bound_against(sample, control, alpha)
+    return Tested(passed=test.p_value < alpha, test=test, upper_bound=compared.shown(bound))
 
 
 def _known_sigma(case: Case) -> Tested:
@@ -51,19 +63,21 @@ def _known_sigma(case: Case) -> Tested:
         gain = fixed.scaled_gain(sample, compared.threshold, control)
         passed = gain >= rules.scaled_gain * (1 - 1e-9)  # 3.28 - 3.278 is 0.001999999...
     bound = fixed.known_sigma_upper_bound(sample, rules.alpha, rules.sigma, control)
-    return Tested(test=test, upper_bound=bound, passed=passed)
+    return Tested(passed=passed, test=test, upper_bound=compared.shown(bound))
 
 
 def numbers(case: Case, test: Test | None, upper_bound: float | None) -> dict[str, Any]:
-    """Return what every verdict with a test says of its sample, by the verdict's own keys."""
-    sample = case.compared.sample
-    low, high = sd_interval(sample.sd, sample.n)
+    """Return what every verdict with a sample says of it, by the verdict's own keys. The spread of one run is unknown."""
+    compared = case.compared
+    sample = compared.sample
+    low, high = (None, None) if sample.n < 2 else sd_interval(sample.sd, sample.n)
     return {
-        "sota": case.compared.sota,
-        "threshold": case.compared.threshold,
+        "sota": compared.shown(compared.sota),
+        "threshold": compared.shown(compared.threshold),
         "n": sample.n,
-        "mean": sample.mean,
-        "sd": sample.sd,
+        "mean": compared.shown(sample.mean),
+        "value": compared.shown(compared.value),
+        "sd": None if sample.n < 2 else sample.sd,
         "sd_low": low,
         "sd_high": high,
         "upper_bound": upper_bound,
@@ -74,7 +88,7 @@ def numbers(case: Case, test: Test | None, upper_bound: float | None) -> dict[st
 
 def level_at_own_sd(rules: Ruleset, sample: Sample) -> float | None:
     """Return a known-sigma test's real level if these runs' own sd is the true one; None for other tests."""
-    if rules.sigma is None or sample.sd == 0:
+    if rules.sigma is None or sample.sd == 0 or math.isnan(sample.sd):
         return None
     critical = -float(ndtri(rules.alpha)) if rules.scaled_gain is None else rules.scaled_gain / rules.sigma
     return fixed.known_sigma_level(critical, rules.sigma, sample.sd)

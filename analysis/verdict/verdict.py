@@ -17,6 +17,7 @@ from analysis.reading.result import Result
 from analysis.record.selection import LeftOut
 from analysis.record.stated.said import Statement
 from analysis.rules.findings import Finding, errors
+from analysis.rules.keys import MEAN
 from analysis.stats.fixed import Test
 from analysis.stats.spread import Spread
 from analysis.sweepdir.plan import DesignKind
@@ -84,7 +85,7 @@ class Reading:
     @classmethod
     def of(cls, case: Case, kind: ReadingKind, **said: Any) -> Reading:
         """Return a reading of a Case, with its margin and threshold; `said` is the rest."""
-        rules, threshold = case.rules, case.compared.threshold
+        rules, threshold = case.rules, case.compared.shown(case.compared.threshold)
         return cls(kind=kind, margin=rules.margin, unit=rules.unit, threshold=threshold, **said)
 
 
@@ -130,10 +131,37 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OfCriterion:
+    """The answer to one further criterion of the rules: `unusable` where nothing could be tested.
+
+    test is None for a comparison. The numbers are those of a Verdict. waives: the criterion that it replaces.
+    """
+
+    name: str
+    metric: str
+    verdict: Answer
+    reason: str
+    alpha: float
+    margin: float
+    unit: str
+    waives: str | None
+    sota: float | None = None
+    threshold: float | None = None
+    n: int = 0
+    mean: float | None = None
+    value: float | None = None
+    sd: float | None = None
+    upper_bound: float | None = None
+    test: Test | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The answer and all its numbers.
 
-    sota and threshold are in the metric's unit, margin in `unit`; sota_is says where sota comes from. not_counted: logs
+    sota and threshold are in the metric's unit, margin in `unit`; sota_is says where sota comes from. at_step: whose
+    validation counts, where the rules choose one. statistic, value: what of the runs is compared, usually their mean.
+    criteria: what else the rules ask; waived: what of it the reviewer does not. not_counted: logs
     that no claim is made on; left_out: every run that does not count, and why. sd_low, sd_high: 95 % interval of the
     sd. rerun_at_least: what the mean of a rerun SOTA would have to be, with as many runs of the same spread, for the
     claim to be supported against those runs. level_at_own_sd: what a known-sigma test's level would be if the runs' own
@@ -145,16 +173,22 @@ class Verdict:
     rules_because: str | None = None
     rules_changed: Mapping[str, Change] = field(default_factory=dict)
     metric: str
+    direction: str
     verdict: Answer
     reason: str
     alpha: float
     margin: float
     unit: str
+    at_step: int | None = None
+    criteria: tuple[OfCriterion, ...] = ()
+    waived: tuple[str, ...] = ()
     sota: float | None = None
     sota_is: Source = Source.GIVEN
     threshold: float | None = None
     n: int = 0
     mean: float | None = None
+    statistic: str = MEAN
+    value: float | None = None
     sd: float | None = None
     sd_low: float | None = None
     sd_high: float | None = None
@@ -189,6 +223,9 @@ class Verdict:
             "rules_because": case.rules_because,
             "rules_changed": case.rules_changed,
             "metric": rules.metric,
+            "direction": rules.direction,
+            "at_step": case.at_step,
+            "statistic": rules.statistic,
             "alpha": rules.alpha,
             "margin": rules.margin,
             "unit": rules.unit,
@@ -207,6 +244,11 @@ class Verdict:
             "caps": rules.caps,
         }
         return cls(verdict=answer, reason=reason, **of_the_case | numbers)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the runs were compared with what they must beat."""
+        return self.value is not None
 
     @property
     def exit_code(self) -> int:
@@ -245,7 +287,7 @@ def _plain(value: Any) -> Any:
         return value.row()
     if isinstance(value, Verification):
         return {key.name: _plain(getattr(value, key.name)) for key in fields(value)}
-    if isinstance(value, (Test, Reading, Looks, Finding, Planned, Registered, Spread, Change, NotChecked)):
+    if isinstance(value, (Test, Reading, Looks, Finding, OfCriterion, Planned, Registered, Spread, Change, NotChecked)):
         return asdict(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]

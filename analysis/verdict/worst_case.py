@@ -11,8 +11,10 @@ from dataclasses import replace
 from analysis.evidence.case import Case
 from analysis.reading.result import Result, Tried, remade, was_early
 from analysis.rules.findings import ERROR, Code
+from analysis.rules.metrics import VAL_BPB, VAL_LOSS
 from analysis.stats.fixed import Test
 from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.criteria import holds
 from analysis.verdict.tested import rules_test
 from analysis.verdict.verdict import NOT_SUPPORTED, SUPPORTED, Answer, Reading, ReadingKind, Verdict
 
@@ -21,7 +23,7 @@ def with_worst_case(case: Case, verdict: Verdict) -> Verdict:
     """Return the verdict with the reading of the worst case. Where the claim does not pass in it, `attempts-remade` is an error."""
     taken = verdict.sequential.taken if verdict.sequential is not None else 0
     counted = case.at_look(taken) if taken else case
-    if verdict.test is None or not any(map(_late, (*counted.runs, *counted.control))):
+    if not verdict.is_decided or not any(map(_late, (*counted.runs, *counted.control))):
         return verdict
     reading = _worst_case(counted, verdict)
     read = replace(verdict, also=(reading, *verdict.also))
@@ -33,8 +35,9 @@ def with_worst_case(case: Case, verdict: Verdict) -> Verdict:
 
 def _worst_case(case: Case, verdict: Verdict) -> Reading:
     """Return the test of the worst values of each run: the highest of the candidate's, the lowest of the control's."""
-    runs = [_worst(run, case.rules.metric, max) for run in case.runs]
-    control = [_worst(run, case.rules.metric, min) for run in case.control]
+    worse, better = (max, min) if case.rules.sign > 0 else (min, max)
+    runs = [_worst(run, case.rules.metric, worse) for run in case.runs]
+    control = [_worst(run, case.rules.metric, better) for run in case.control]
     answer, test = NOT_SUPPORTED, None
     if None not in runs and None not in control:
         worst = replace(case, runs=tuple(filter(None, runs)), control=tuple(filter(None, control)), looks=None)
@@ -52,11 +55,12 @@ def _worst_case(case: Case, verdict: Verdict) -> Reading:
 
 def _tested(worst: Case, verdict: Verdict) -> tuple[Answer, Test | None]:
     try:
-        tested = rules_test(worst)
+        tested, passed = rules_test(worst), holds(worst)
     except EvidenceError:  # values that no test takes
         return NOT_SUPPORTED, None
     look = verdict.sequential
-    passed = tested.passed if look is None or look.nominal_p is None else tested.test.p_value < look.nominal_p
+    if look is not None and look.nominal_p is not None and tested.test is not None:
+        passed = tested.test.p_value < look.nominal_p
     return Answer.of(passed=passed), tested.test
 
 
@@ -74,4 +78,6 @@ def _worst(run: Result, metric: str, worse: Callable[[list[float]], float]) -> R
         return None
     factor = worse([own, *(one for one in lasts if one is not None)]) / own if own else 1.0
     loss, bpb = run.metric.val_loss, run.metric.val_bpb
-    return replace(run, metric=replace(run.metric, val_loss=loss and loss * factor, val_bpb=bpb and bpb * factor))
+    others = {**run.metric.others, **({} if metric in (VAL_LOSS, VAL_BPB) else {metric: own * factor})}
+    scaled = replace(run.metric, val_loss=loss and loss * factor, val_bpb=bpb and bpb * factor, others=others)
+    return replace(run, metric=scaled)

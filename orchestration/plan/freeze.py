@@ -77,8 +77,8 @@ def _rules(asked: Asked) -> Ruleset:
         raise PlanError(fault)
     if asked.sota is None and asked.control is None and rules.target is None:
         raise PlanError("What is to be beaten? Give --sota X, or the recipe to beat as --control FILE.")
-    if sequential and not rules.is_t_test:
-        raise PlanError(f"--design sequential needs a t-test; --rules {asked.rules} has a {rules.test}-test.")
+    if sequential and not rules.may_look:
+        raise PlanError(f"--design sequential needs a t-test of the mean; --rules {asked.rules} has {rules.test!r}.")
     if asked.max_seeds is not None and (asked.seeds is not None or not sequential):
         raise PlanError("--max-seeds belongs to --design sequential, and --seeds says how many already.")
     if asked.boundary is not None and not sequential:

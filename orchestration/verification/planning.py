@@ -121,7 +121,7 @@ def _as_sweep(name: str, recorded: Recorded, asked: Asked, nonce: str) -> SweepA
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, "[env]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in env.items()))
-    sequential = load(recorded.rules).is_t_test
+    sequential = load(recorded.rules).may_look
     return SweepAsked(
         script=recorded.script,
         recipe=recipes[CANDIDATE],

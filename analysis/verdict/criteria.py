@@ -1,0 +1,108 @@
+"""What must hold besides the ruleset's first test: a faster time, a loss that is not worse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from analysis.evidence.case import Case
+from analysis.rules.findings import Code, Found, Place, graded
+from analysis.rules.ruleset import Criterion
+from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.reason import reason
+from analysis.verdict.tested import numbers, rules_test
+from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE, Answer, OfCriterion, Verdict
+
+
+def asked_of(case: Case) -> list[Criterion]:
+    """Return the further criteria of a Case: one that replaces another is asked where that one is waived."""
+    return [
+        one
+        for one in case.rules.criteria
+        if one.name not in case.waived and (one.waives is None or one.waives in case.waived)
+    ]
+
+
+def first_counts(case: Case) -> bool:
+    """Return whether the ruleset's first test is asked, and not waived."""
+    return case.rules.metric not in case.waived
+
+
+def holds(case: Case) -> bool:
+    """Return whether the first test and every further criterion that can be tested pass. Raises EvidenceError."""
+    if first_counts(case) and not rules_test(case).passed:
+        return False
+    answers = [_answered(case, one).verdict for one in asked_of(case)]
+    return NOT_SUPPORTED not in answers
+
+
+def with_criteria(case: Case, verdict: Verdict) -> Verdict:
+    """Return the verdict with every further criterion: all must hold.
+
+    One that cannot be tested is a finding and leaves the others' answer, unless it replaces a waived one.
+    """
+    if not case.rules.criteria or case.failed:
+        return verdict
+    tested = verdict.sequential.taken if verdict.sequential is not None else 0
+    counted = case.at_look(tested) if tested else case
+    answers = [_answered(counted, one) for one in asked_of(case)]
+    said = " ".join([_first_reason(case, verdict), *(f"{one.name}: {one.reason}" for one in answers)])
+    return replace(
+        verdict,
+        verdict=_overall([verdict.verdict] if first_counts(case) else [], answers),
+        reason=said,
+        criteria=tuple(answers),
+        waived=tuple(sorted(case.waived)),
+        findings=(*verdict.findings, *graded(map(_not_tested, _open(answers)), case.rules.findings)),
+    )
+
+
+def _answered(case: Case, criterion: Criterion) -> OfCriterion:
+    """Return the answer to one criterion on the runs of a Case."""
+    own = case.asking(criterion)
+    about = OfCriterion(
+        name=criterion.name,
+        metric=criterion.metric,
+        verdict=UNUSABLE,
+        reason="",
+        alpha=criterion.alpha,
+        margin=criterion.margin,
+        unit=criterion.unit,
+        waives=criterion.waives,
+    )
+    try:
+        tested = rules_test(own)
+        known = numbers(own, tested.test, tested.upper_bound)
+        said = reason(own, tested)
+    except EvidenceError as error:
+        return replace(about, reason=str(error))
+    kept = {name: known[name] for name in ("sota", "threshold", "n", "mean", "value", "sd", "upper_bound", "test")}
+    return replace(about, verdict=Answer.of(passed=tested.passed), reason=said, **kept)
+
+
+def _overall(first: Sequence[Answer], answers: Sequence[OfCriterion]) -> Answer:
+    every = [*first, *(one.verdict for one in answers if one.verdict is not UNUSABLE)]
+    if NOT_SUPPORTED in every:
+        return NOT_SUPPORTED
+    if any(one.verdict is UNUSABLE and one.waives is not None for one in answers):
+        return UNUSABLE
+    return CONTINUE if CONTINUE in every else SUPPORTED
+
+
+def _first_reason(case: Case, verdict: Verdict) -> str:
+    if first_counts(case):
+        return verdict.reason
+    return f"{case.rules.metric} is waived: the reviewer says that the change only makes the same training faster."
+
+
+def _open(answers: Sequence[OfCriterion]) -> list[OfCriterion]:
+    return [one for one in answers if one.verdict is UNUSABLE]
+
+
+def _not_tested(one: OfCriterion) -> Found:
+    return Found(
+        code=Code.CRITERION_NOT_TESTED,
+        at=Place("."),
+        found=f"nothing to test {one.name} ({one.metric}) on: {one.reason.rstrip('.')}",
+        expected="all criteria of the rules to hold",
+    )

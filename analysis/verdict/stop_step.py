@@ -1,0 +1,52 @@
+"""Which step's validation counts, where the rules take the earliest one, the same for all runs, at which they pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from analysis.evidence.case import Case, at_step
+from analysis.record.metrics import common_steps
+from analysis.rules.keys import EARLIEST
+from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.tested import rules_test
+
+
+def at_its_step(case: Case) -> Case:
+    """Return the Case at the earliest common validation step at which its runs pass, else at the last one.
+
+    A control that the rules give a value to each saved step (step_value) has a step of its own: that at which it passes
+    the target. Any other control is taken at the same step.
+    """
+    if case.rules.at_step != EARLIEST or case.fault is not None or not case.runs or case.failed:
+        return case
+    own = case.rules.step_value is not None
+    if own and case.control:
+        case = _control_at_its_step(case)
+    steps = common_steps(case.runs if own else (*case.runs, *case.control))
+    if not steps:
+        return replace(
+            case, fault="The runs have no validation step in common, and the rules take one for all of them."
+        )
+    return next((one for step in steps if _passes(one := _at(case, step))), _at(case, steps[-1]))
+
+
+def _at(case: Case, step: int) -> Case:
+    """Return the Case with runs, and a control without a step of its own, at one step."""
+    at = case.at(step)
+    return at if case.control_step is not None else replace(at, control=at_step(case.control, step))
+
+
+def _control_at_its_step(case: Case) -> Case:
+    steps = common_steps(case.control)
+    if not steps:
+        return replace(case, fault="The control's runs have no validation step in common.")
+    alone = replace(case, runs=case.control, control=(), sota=None)
+    found = next((step for step in steps if _passes(alone.at(step))), steps[-1])
+    return replace(case, control=at_step(case.control, found), control_step=found)
+
+
+def _passes(case: Case) -> bool:
+    try:
+        return rules_test(case).passed
+    except EvidenceError:
+        return False
