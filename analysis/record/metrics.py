@@ -13,10 +13,12 @@ from analysis.reading.grammar import Metric
 from analysis.reading.result import Result, Tried
 from analysis.reading.run import Origin, Run
 from analysis.rules.keys import EARLIEST, LABELLED
+from analysis.rules.metrics import STEPS, TRAIN_TIME
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.refusal import EvidenceError
 
 OWN = ("val_loss", "val_bpb")  # what every Metric may hold
+OF_THE_RUN = (TRAIN_TIME, STEPS)  # metrics of a run that ends in a validation or a final line
 NEARLY_ALL = 0.75  # of a folder's runs: where so many stop, the stop was planned
 MOST_LABELS = 300  # of one folder; a run has at most 250
 _CODECS = re.compile(r"(?:^|(?<=[_ ]))(?:int\d*|fp\d*|zlib|zstd|lzma|brotli|exact|quantized)(?:[_ ]|$)")
@@ -30,10 +32,11 @@ def metrics_of(run: Run, rules: Ruleset) -> Sequence[Metric]:
     """
     if isinstance(rules.at_step, int):
         found = run.validations.get(rules.at_step)
-        return [found] if found is not None and found.value(rules.metric) is not None else []
-    if rules.metric in OWN and rules.final == LABELLED and (run.finals or run.origin is Origin.LOG):
+        return [found] if found is not None else []
+    of_validation = rules.metric in (*OWN, *OF_THE_RUN)
+    if of_validation and rules.final == LABELLED and (run.finals or run.origin is Origin.LOG):
         return run.finals
-    if rules.metric in OWN and run.validation is not None:
+    if of_validation and run.validation is not None:
         return [run.validation] if _is_complete(run, rules) else []
     last = named(run, rules.metric)
     return [last] if last is not None else []

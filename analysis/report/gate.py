@@ -46,7 +46,7 @@ def gate(verdict: Verdict) -> str:
 
 
 def _not_proven(verdict: Verdict) -> list[str]:
-    unknown = verdict.test is None or verdict.verification is not None
+    unknown = not verdict.is_decided or verdict.verification is not None
     return (
         []
         if unknown

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analysis.evidence.case import Source
+from analysis.evidence.options import Change
 from analysis.report.findings import checks_made
 from analysis.rules.findings import in_words
+from analysis.rules.keys import MEAN
+from analysis.rules.metrics import HIGHER
 from analysis.stats.fixed import Test
-from analysis.verdict.numbers import chance_in_words, format_p, percent
+from analysis.verdict.numbers import chance_in_words, format_p, in_metric, percent
 from analysis.verdict.verdict import UNUSABLE, Answer, Verdict, Verification
 
 WORDS = {answer: answer.replace("_", " ").upper() for answer in Answer} | {UNUSABLE: "CANNOT TELL"}
@@ -18,9 +21,14 @@ NOT_PROVEN = "The logs come from real runs, and no run is missing. No check of f
 
 def rules_in_words(verdict: Verdict) -> str:
     """Return the name of the rules, with what options changed: parameter-golf, with alpha 0.3 for 0.01."""
-    changed = [f"{key} {change.asked} for {change.ruleset}" for key, change in verdict.rules_changed.items()]
+    changed = [_changed(key, change) for key, change in verdict.rules_changed.items()]
+    changed += [f"{name} waived" for name in verdict.waived]
     because = f", chosen by {verdict.rules_because}" if verdict.rules_because else ""
     return f"{verdict.rules}{because}" + (f", with {', '.join(changed)}" if changed else "")
+
+
+def _changed(key: str, change: Change) -> str:
+    return f"without {key}" if change.asked in (None, ()) else f"{key} {change.asked} for {change.ruleset}"
 
 
 def facts(verdict: Verdict) -> list[tuple[str, str]]:
@@ -28,10 +36,11 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
     if verdict.sota is None or verdict.threshold is None:
         return []
     origin = {Source.GIVEN: "SOTA", Source.TARGET: "the target", Source.CONTROL: "the control's mean"}[verdict.sota_is]
-    value = f"{verdict.threshold:.8f}"
-    if verdict.margin > 0:
-        origin += f" - {verdict.margin:g} {verdict.unit}"
-        value = f"{verdict.sota:.8f} - {verdict.sota - verdict.threshold:.8f} = {value}"
+    value, moved = in_metric(verdict.threshold), verdict.threshold - verdict.sota
+    if verdict.margin != 0:
+        sign = "+" if moved > 0 else "-"
+        origin += f" {sign} {abs(verdict.margin):g} {verdict.unit}"
+        value = f"{in_metric(verdict.sota)} {sign} {abs(moved):.8f} = {value}"
     return [
         (f"threshold ({origin})", value),
         *_test_facts(verdict),
@@ -42,17 +51,38 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
 
 def _test_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
     test, looks, runs = verdict.test, verdict.sequential, len(verdict.runs)
+    if not verdict.is_decided:
+        return
+    if verdict.at_step is not None:
+        yield "at step", str(verdict.at_step)
     if test is None:
+        yield "compared, without a test", f"the {verdict.statistic}"
+        yield from _sample_facts(verdict)
         return
     noise = ", the control's noise included" if verdict.sota_is == Source.CONTROL else ""
     yield "test", test.name
     yield "n", f"{verdict.n} of {runs} runs" if looks is not None and runs > verdict.n else str(verdict.n)
-    yield "mean", f"{verdict.mean:.8f}"
-    yield "sd (95% interval)", f"{verdict.sd:.8f} ({verdict.sd_low:.6f} to {verdict.sd_high:.6f})"
+    yield from _sample_facts(verdict)
     yield "z" if test.df is None else "t", f"{test.statistic:.6f}"
     yield "df", degrees(test)
     yield "p" if looks is None else "sequential p", plain_p(test.p_value)
-    yield f"{percent(1 - verdict.alpha)} upper bound of the mean{noise}", f"{verdict.upper_bound:.8f}"
+    side = "lower" if verdict.direction == HIGHER else "upper"
+    assert verdict.upper_bound is not None, "a test has a bound"
+    yield f"{percent(1 - verdict.alpha)} {side} bound of the mean{noise}", in_metric(verdict.upper_bound)
+
+
+def _sample_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    if verdict.test is None:
+        yield "n", str(verdict.n)
+    assert verdict.mean is not None, "there is a sample"
+    assert verdict.value is not None, "there is a sample"
+    yield "mean", in_metric(verdict.mean)
+    if verdict.statistic != MEAN:
+        yield verdict.statistic, in_metric(verdict.value)
+    if verdict.sd is not None:
+        yield "sd (95% interval)", f"{in_metric(verdict.sd)} ({verdict.sd_low:.6f} to {verdict.sd_high:.6f})"
+    else:
+        yield "sd", "unknown, of one run"
 
 
 def _look_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
@@ -104,7 +134,24 @@ def not_counted(verdict: Verdict) -> list[str]:
 
 def assumptions(verdict: Verdict) -> list[str]:
     """Return what a reader must believe for the numbers to mean what they say."""
-    return [] if verdict.test is None else [*_assumed(verdict, verdict.test)]
+    if not verdict.is_decided:
+        return []
+    of_test = [*_assumed(verdict, verdict.test)] if verdict.test is not None else [NOT_PROVEN]
+    return [*of_test, *_assumed_of_rules(verdict)]
+
+
+def _assumed_of_rules(verdict: Verdict) -> Iterator[str]:
+    """Yield what the reviewer takes on himself, and what the ruleset accepts."""
+    for name in verdict.waived:
+        yield f"The change only makes the same training faster. --waive {name} says so; no check of files can."
+    if verdict.at_step is not None and "at_step" not in verdict.rules_changed:
+        yield (
+            f"Step {verdict.at_step} was chosen by its result: each validation before it was another chance to pass. "
+            f"The rules accept that."
+        )
+    untested = any(one.test is None and one.verdict is not UNUSABLE for one in verdict.criteria)
+    if verdict.test is None or untested:
+        yield "Where the rules compare without a test, luck counts like skill: another run may come out on the other side."
 
 
 def _assumed(verdict: Verdict, test: Test) -> Iterator[str]:
@@ -124,7 +171,8 @@ def _assumed(verdict: Verdict, test: Test) -> Iterator[str]:
     if test.df is None:
         level = verdict.level_at_own_sd
         own = "" if level is None else f"; if that were the true one, the level would be {level:.2g}"
-        yield f"The spread between runs is known. These runs' own sd is {verdict.sd:.6f}{own}."
+        seen = "One run does not show it" if verdict.sd is None else f"These runs' own sd is {verdict.sd:.6f}{own}"
+        yield f"The spread between runs is known. {seen}."
         yield "A track may round its critical value: very close to the threshold, its rule and the bound may then disagree."
     yield from _assumed_of_sota(verdict)
     if verdict.verification is not None:
@@ -149,8 +197,9 @@ def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
         if verdict.control:
             yield "The readings against the control count both."
         elif verdict.rerun_at_least is not None:
+            worse = "less" if verdict.direction == HIGHER else "more"
             yield (
                 f"A rerun of the SOTA as a control, with {verdict.n} seeds of this spread, would count both. The claim "
-                f"would then be supported only if the rerun's mean were {verdict.rerun_at_least:.8f} or more (assumed "
+                f"would then be supported only if the rerun's mean were {in_metric(verdict.rerun_at_least)} or {worse} (assumed "
                 f"now: {verdict.sota:.8f})."
             )

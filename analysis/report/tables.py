@@ -10,7 +10,8 @@ from analysis.report.grid import Table, or_dash
 from analysis.report.statements import WORDS, degrees, plain_p
 from analysis.untrusted.escape import printable
 from analysis.untrusted.secrets import redacted
-from analysis.verdict.verdict import DOES_NOT_FIT, FITS, Verdict
+from analysis.verdict.numbers import in_metric
+from analysis.verdict.verdict import DOES_NOT_FIT, FITS, OfCriterion, Verdict
 
 MOST_VALUES = 4  # in a cell
 
@@ -20,10 +21,25 @@ def run_tables(verdict: Verdict) -> dict[str, Table]:
     second = verdict.verification.runs if verdict.verification is not None else ()
     arms = {"runs": verdict.runs, "control": verdict.control, "verifier": second}
     tables: dict[str, Table] = {name: [_run_cells(run) for run in runs] for name, runs in arms.items() if runs}
+    if verdict.criteria:
+        tables["further criteria"] = [_criterion_cells(one) for one in verdict.criteria]
     if again := remade_table([*verdict.runs, *verdict.control], verdict.metric):
         tables["remade attempts"] = again
     others = _others(verdict) if verdict.verdict in (FITS, DOES_NOT_FIT) or not verdict.runs else []
     return tables | ({"other runs, by configuration": others} if others else {})
+
+
+def _criterion_cells(one: OfCriterion) -> dict[str, str]:
+    return {
+        "criterion": one.name,
+        "verdict": WORDS[one.verdict].lower(),
+        "metric": one.metric,
+        "n": str(one.n) if one.n else "-",
+        "value": "-" if one.value is None else in_metric(one.value),
+        "to beat": "-" if one.threshold is None else in_metric(one.threshold),
+        "test": "-" if one.test is None else one.test.name,
+        "p": "-" if one.test is None else plain_p(one.test.p_value),
+    }
 
 
 def remade_table(runs: Iterable[Result], metric: str) -> Table:
