@@ -198,7 +198,7 @@ def _with_control(asked: Asked, case: Case) -> Case:
 
 def _with_brought_control(asked: Asked, case: Case, control: Path) -> Case:
     """Read the runs of --control; what does not fit in them is a finding of the Case. Raises EvidenceError."""
-    other = gather([control], asked.rules, asked.options.metric, of_control=True)
+    other = gather([control], asked.rules_of_control, asked.options.metric, of_control=True)
     if other.fault is not None:
         raise EvidenceError(f"--control {control}: {other.fault}")
     rows = other.runs or other.control

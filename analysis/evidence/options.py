@@ -13,7 +13,7 @@ from analysis.evidence.history import History, read_history
 from analysis.evidence.usable import LARGEST
 from analysis.reading.result import Result
 from analysis.record.track import track_of
-from analysis.rules.keys import LAST_VALIDATION, STANDING
+from analysis.rules.keys import EARLIEST, LAST_VALIDATION, STANDING
 from analysis.rules.metrics import CONVERTIBLE, unit_of
 from analysis.rules.ruleset import Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
@@ -96,6 +96,11 @@ class Asked:
     def plan_may_set_the_target(self) -> bool:
         """Whether a plan's own SOTA or control counts: a target that the rules fix is not the plan's to change."""
         return self.rules.target is None or self.options.own_sweep
+
+    @property
+    def rules_of_control(self) -> Ruleset:
+        """The rules that the control is read by: where steps have a value, it has a step of its own."""
+        return self.rules if self.rules.step_value is None else replace(self.rules, at_step=EARLIEST)
 
     @property
     def control_is_inside(self) -> bool:

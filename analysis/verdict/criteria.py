@@ -9,8 +9,7 @@ from analysis.evidence.case import Case
 from analysis.rules.findings import Code, Found, Place, graded
 from analysis.rules.ruleset import Criterion
 from analysis.untrusted.refusal import EvidenceError
-from analysis.verdict.reason import reason
-from analysis.verdict.tested import numbers, rules_test
+from analysis.verdict.tested import numbers, reason, rules_test
 from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE, Answer, OfCriterion, Verdict
 
 

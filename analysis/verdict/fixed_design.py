@@ -10,8 +10,7 @@ from analysis.evidence.compared import metric_per_unit, values_of
 from analysis.rules.findings import errors
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.readings import readings, rerun_at_least
-from analysis.verdict.reason import reason
-from analysis.verdict.tested import numbers, rules_test
+from analysis.verdict.tested import numbers, reason, rules_test
 from analysis.verdict.verdict import DOES_NOT_FIT, FITS, NOT_SUPPORTED, Answer, Verdict
 
 

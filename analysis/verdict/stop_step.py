@@ -17,11 +17,13 @@ def at_its_step(case: Case) -> Case:
     A control that the rules give a value to each saved step (step_value) has a step of its own: that at which it passes
     the target. Any other control is taken at the same step.
     """
-    if case.rules.at_step != EARLIEST or case.fault is not None or not case.runs or case.failed:
-        return case
     own = case.rules.step_value is not None
-    if own and case.control:
+    if case.fault is not None or not case.runs or case.failed:
+        return case
+    if own and case.control and case.control_step is None:
         case = _control_at_its_step(case)
+    if case.rules.at_step != EARLIEST:
+        return case
     steps = common_steps(case.runs if own else (*case.runs, *case.control))
     if not steps:
         return replace(

@@ -1,4 +1,4 @@
-"""The ruleset's own test of a Case: where p meets alpha. The bound is of the same test."""
+"""The ruleset's own test of a Case, with the bound of the same test, and the sentence that says what it found."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 from scipy.special import ndtri
 
 from analysis.evidence.case import Case
-from analysis.rules.keys import COMPARISON, POOLED, WELCH, Z_TEST
+from analysis.rules.keys import COMPARISON, EACH_RUN, MEAN, POOLED, WELCH, Z_TEST
 from analysis.rules.ruleset import Ruleset
 from analysis.stats import fixed
 from analysis.stats.fixed import Sample, Test
 from analysis.stats.spread import sd_interval
+from analysis.verdict.numbers import format_p, in_metric, percent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,3 +93,48 @@ def level_at_own_sd(rules: Ruleset, sample: Sample) -> float | None:
         return None
     critical = -float(ndtri(rules.alpha)) if rules.scaled_gain is None else rules.scaled_gain / rules.sigma
     return fixed.known_sigma_level(critical, rules.sigma, sample.sd)
+
+
+# -- in words ------------------------------------------------------------------------------------------------------------
+
+
+def reason(case: Case, tested: Tested) -> str:
+    """Return the numbers of a test in words: what was compared, with what, by which rule, and how it came out."""
+    rules, compared = case.rules, case.compared
+    what = "seed" if all(run.seed is not None for run in case.runs) else "run"
+    many = "" if compared.sample.n == 1 else "s"
+    value = rules.metric if rules.statistic == MEAN else f"{_statistic(case)} {rules.metric}"
+    said = f"The {'mean ' if rules.statistic == MEAN else ''}{value} of {compared.sample.n} {what}{many}"
+    step = f" at step {case.at_step}" if case.at_step is not None else ""
+    relation = rules.beyond if tested.passed else f"not {rules.beyond}"
+    first = f"{said}{step}, {in_metric(compared.shown(compared.value))}, is {relation} "
+    first += f"{in_metric(compared.shown(compared.threshold))}"
+    by = f" ({compared.control.n} control runs{_step_of_control(case)})" if compared.control is not None else ""
+    if tested.test is None:
+        return f"{first}{by}, compared without a test."
+    test = tested.test
+    name, df = ("z", "") if test.df is None else ("t", f", df {test.df:.4g}")
+    if compared.control is not None:
+        by = f" ({test.name} against {compared.control.n} control runs{_step_of_control(case)})"
+    assert tested.upper_bound is not None, "a test has a bound"
+    return (
+        f"{first} at {_rule(case)}: {name} = {test.statistic:.4f}{df}, p {format_p(test.p_value)}{by}; "
+        f"{percent(1 - rules.alpha)} {'lower' if rules.sign < 0 else 'upper'} bound {in_metric(tested.upper_bound)}."
+    )
+
+
+def _statistic(case: Case) -> str:
+    return "worst" if case.rules.statistic == EACH_RUN else case.rules.statistic
+
+
+def _step_of_control(case: Case) -> str:
+    return "" if case.control_step is None else f" at step {case.control_step}"
+
+
+def _rule(case: Case) -> str:
+    rules, compared = case.rules, case.compared
+    if rules.scaled_gain is None:
+        return f"p < {rules.alpha:g}"
+    gain = fixed.scaled_gain(compared.sample, compared.threshold, compared.control)
+    root = "sqrt(n)" if compared.control is None else "/ sqrt(1/n + 1/n0)"
+    return f"(threshold - mean) {root} >= {rules.scaled_gain:g} (it is {gain:.6f})"
