@@ -35,14 +35,12 @@ def audit(
     selection: Selection,
     rules: Ruleset,
     claims: Sequence[Statement] | None = None,
-    *,
-    own_control: bool = False,
 ) -> list[Finding]:
     """Return every finding on a record folder or on single logs, errors first.
 
-    claims: as `statements` returns them. own_control: as in check_left_out.
+    claims: as `statements` returns them.
     """
-    raised = [*_all(record, selection, rules), *check_left_out(record, selection, own_control=own_control)]
+    raised = [*_all(record, selection, rules), *check_left_out(record, selection)]
     claims = statements(record, selection, rules) if claims is None else claims
     return graded([*raised, *check_statements(claims, raised, rules)], rules.findings)
 

@@ -16,7 +16,7 @@ from analysis.record.selection import LeftOut, Selection, Why
 from analysis.rules.findings import Code, Found, Place, Raised
 from analysis.sweepdir.layout import CONTROL, PLAN
 
-COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.DEEPER, Why.NOT_A_LOG)
+COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.OTHER_ARM, Why.DEEPER, Why.NOT_A_LOG)
 MOST_NAMED = 6
 FACTS = ("total_steps", "world_size")
 BEGUN = 0.05  # of the claimed runs' steps: a run that ended before them shows nothing of its result
@@ -120,13 +120,13 @@ def _program(run: Run) -> bytes | None:
     return run.source.text if run.source is not None else None
 
 
-def check_left_out(record: Record, selection: Selection, *, own_control: bool = False) -> Raised:
+def check_left_out(record: Record, selection: Selection) -> Raised:
     """Check that the claim leaves out no run of its program and configuration. The verdict shows what they would change.
 
-    own_control: the runs in the folder `control` are another arm. So they are in a record with a plan.
+    In a record with a plan, the runs in the folder `control` are another arm.
     """
     claimed = selection.claimed
-    has_arms = own_control or (record.base is not None and record.base / PLAN in record.listing.files)
+    has_arms = record.base is not None and record.base / PLAN in record.listing.files
     said = (*selection.incomplete, *(unread.path for unread in selection.unread))
     others = [one for one in selection.left_out if not (has_arms and one.result.log.startswith(f"{CONTROL}/"))]
     unsaid = [one for one in others if one.result.run.log not in said]

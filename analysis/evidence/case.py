@@ -16,6 +16,7 @@ from analysis.evidence.look_plan import LookPlan
 from analysis.evidence.options import Change
 from analysis.reading.result import Result
 from analysis.record import metrics
+from analysis.record.arms import Arms
 from analysis.record.selection import LeftOut
 from analysis.record.stated.said import Statement
 from analysis.rules.findings import Finding
@@ -42,7 +43,8 @@ class Case:
     reviewer does not ask. control_step: the step whose validation counts for the control, where the rules choose one. looks: when a sequential test
     looks, None for a fixed one. plan: how the runs keep to a plan. registry: what a
     registry holds of it, None where none was named. second: a second lab's Case. claims: what JSON
-    and README say, each with what the logs say. checked: which checks could be made. not_counted: logs that the claim does not speak of. fault: why no verdict can rest on the runs.
+    and README say, each with what the logs say. checked: which checks could be made. not_counted: logs that the claim does not speak of.
+    arms: which folders are compared, None where the runs are one sample. fault: why no verdict can rest on the runs.
     """
 
     rules: Ruleset
@@ -64,6 +66,7 @@ class Case:
     claims: tuple[Statement, ...] = ()
     checked: Checked = NONE
     not_counted: tuple[str, ...] = ()
+    arms: Arms | None = None
     fault: str | None = None
 
     @property

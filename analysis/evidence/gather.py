@@ -16,6 +16,7 @@ from analysis.evidence.checked import NONE, Checked, checked
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
 from analysis.reading.frame import read_frame
 from analysis.reading.result import Result, Tried
+from analysis.record.arms import Arms
 from analysis.record.folder import Record, attempts_by_log, read_record, records_below, seed_of
 from analysis.record.metrics import all_labels
 from analysis.record.selection import LeftOut, Selection, select, with_training
@@ -36,7 +37,7 @@ class Gathered:
     fault: why no verdict can rest on them, where the folder and not a number shows it. not_counted: logs that the claim
     does not speak of; seeds_aside: the seeds of their runs. checked: which checks could be made. readable: false where
     `fault` is all that is known. claims: what JSON and README say, each with what the logs say. attempts: those of each run that
-    a record names, by the log that counts; the runs of a sweep have their own.
+    a record names, by the log that counts; the runs of a sweep have their own. arms: which folders are compared.
     """
 
     runs: tuple[Result, ...] = ()
@@ -50,6 +51,7 @@ class Gathered:
     checked: Checked = NONE
     readable: bool = True
     attempts: Mapping[Path, Sequence[Tried]] = field(default_factory=dict)
+    arms: Arms | None = None
 
 
 def gather(
@@ -58,12 +60,12 @@ def gather(
     metric: str | None = None,
     *,
     of_control: bool = False,
-    own_control: bool = False,
+    control: Path | None = None,
 ) -> Gathered:
     """Read the PATHs; `metric` forces the final metric of that label. Raises EvidenceError.
 
-    of_control: audit the runs, but not what their folder claims. own_control: the runs in the folder's own `control` are
-    what the others are compared with.
+    of_control: audit the runs, but not what their folder claims. control: what the reviewer compares the runs with. It may be
+    in a PATH: then it is not what the PATH claims.
     """
     parts: list[Gathered] = []
     loose: list[Path] = []
@@ -77,7 +79,7 @@ def gather(
         else:
             loose.append(path)
     if loose:
-        parts.append(_record(loose, rules, metric, of_control=of_control, own_control=own_control))
+        parts.append(_record(loose, rules, metric, of_control=of_control, control=control))
     return _joined(parts)
 
 
@@ -92,6 +94,7 @@ def _joined(parts: list[Gathered]) -> Gathered:
         not_counted=tuple(log for part in parts for log in part.not_counted),
         seeds_aside=tuple(seed for part in parts for seed in part.seeds_aside),
         attempts={key: tries for part in parts for key, tries in part.attempts.items()},
+        arms=next((part.arms for part in parts if part.arms is not None), None),
         checked=sum((part.checked for part in parts), NONE),
     )
 
@@ -128,7 +131,9 @@ def _by_arm(results: Sequence[Result], findings: list[Finding]) -> Gathered:
     )
 
 
-def _record(paths: list[Path], rules: Ruleset, metric: str | None, *, of_control: bool, own_control: bool) -> Gathered:
+def _record(
+    paths: list[Path], rules: Ruleset, metric: str | None, *, of_control: bool, control: Path | None
+) -> Gathered:
     record = read_record(paths)
     if inside := records_below(record):
         count = f"{len(inside)} record folder{'s' if len(inside) > 1 else ''}"
@@ -136,14 +141,10 @@ def _record(paths: list[Path], rules: Ruleset, metric: str | None, *, of_control
             f"{paths[0]} holds {count} (first: {inside[0]}); name one of them, or see all with "
             f"python -m analysis.leaderboard."
         )
-    selection = select(record, rules, metric)
+    selection = select(record, rules, metric, control)
     runs = tuple(Result.of(with_training(one), one.metric, log=record.shown(one.run.log)) for one in selection.claimed)
     claims = [] if of_control else statements(record, selection, rules)
-    findings = (
-        audit_control(record, selection, rules)
-        if of_control
-        else audit(record, selection, rules, claims, own_control=own_control)
-    )
+    findings = audit_control(record, selection, rules) if of_control else audit(record, selection, rules, claims)
     counted = {one.run.seed for one in selection.claimed}
     others = {seed_of(run) for log in selection.aside for run in record.logs.get(log, [])}
     return Gathered(
@@ -156,6 +157,7 @@ def _record(paths: list[Path], rules: Ruleset, metric: str | None, *, of_control
         fault=_fault(record, selection, rules, metric),
         not_counted=tuple(record.shown(log) for log in selection.aside),
         seeds_aside=tuple(sorted(seed for seed in others - counted if seed is not None)),
+        arms=selection.arms,
     )
 
 
@@ -167,6 +169,8 @@ def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | N
     for run in selection.lacking:
         labels = ", ".join(all_labels(run, rules))
         return f"{record.shown(run.log)} has no final metric {metric!r}; it has {labels}."
+    if selection.arms is not None and selection.arms.candidate is None:
+        return selection.arms.sentence
     if not rules.has_test and not selection.claimed and record.runs:
         return f"No JSON claims a number, and {rules.name} asks nothing but that the evidence fits it."
     if selection.incomplete:

@@ -93,10 +93,12 @@ def _of_another_metric(asked: Asked) -> Asked | None:
 def _gather(asked: Asked) -> Gathered:
     """Read the PATHs, and check that the options fit what is there: a wrong option is said before unusable evidence."""
     try:
-        gathered = gather(asked.paths, asked.rules, asked.options.metric, own_control=asked.control_is_inside)
+        control = asked.planned_control or asked.control
+        gathered = gather(asked.paths, asked.rules, asked.options.metric, control=control)
     except EvidenceError as error:
         gathered = Gathered(fault=str(error), readable=False)
-    check_something_to_beat(asked, has_control=bool(gathered.control))
+    has_control = bool(gathered.control) or (gathered.arms is not None and gathered.arms.may_be_compared)
+    check_something_to_beat(asked, has_control=has_control)
     check_design(asked)
     return gathered
 
@@ -121,21 +123,13 @@ def _with_runs(asked: Asked, case: Case, gathered: Gathered) -> Case:
         claims=gathered.claims,
         not_counted=gathered.not_counted,
         checked=gathered.checked,
+        arms=gathered.arms,
     )
 
 
 def _with_planned_control(asked: Asked, case: Case) -> Case:
-    """Take the record's own folder `control` where its plan has one: those logs are then not left out of the claim."""
-    if asked.planned_control is not None:
-        case = _with_brought_control(asked, case, asked.planned_control)
-    if not asked.control_is_inside:
-        return case
-    inside = f"{CONTROL}/"
-    return replace(
-        case,
-        not_counted=tuple(log for log in case.not_counted if not log.startswith(inside)),
-        left_out=tuple(one for one in case.left_out if not one.result.log.startswith(inside)),
-    )
+    """Take the record's own folder `control` where its plan has one."""
+    return case if asked.planned_control is None else _with_brought_control(asked, case, asked.planned_control)
 
 
 def _with_attempts(case: Case, gathered: Gathered) -> Case:
@@ -187,6 +181,8 @@ def _with_control(asked: Asked, case: Case) -> Case:
         case = replace(case, control=(), left_out=case.left_out + unused)
     if asked.control is not None:
         case = _with_brought_control(asked, case, asked.control)
+    elif not case.control:
+        case = _with_proposed_control(asked, case)
     if case.control:
         check_results(case.control, str(asked.control or asked.paths[0]), _fewest(case))
         check_one_metric(case.runs + case.control)
@@ -196,8 +192,27 @@ def _with_control(asked: Asked, case: Case) -> Case:
     return case
 
 
+def _with_proposed_control(asked: Asked, case: Case) -> Case:
+    """Take the arm that is proposed as the control. One that cannot be used is said, unless it is all there is to beat.
+
+    Raises EvidenceError.
+    """
+    if case.arms is None or case.arms.control is None:
+        return case
+    try:
+        taken = _with_brought_control(asked, case, case.arms.control.folder)
+        check_results(taken.control, case.arms.control.name, _fewest(case))
+        check_one_metric(taken.runs + taken.control)
+        return taken
+    except EvidenceError as error:
+        if case.sota is None and case.rules.target is None:
+            raise
+        why = str(error).removeprefix(f"--control {case.arms.control.folder}: ")
+        return replace(case, arms=case.arms.without_control(why.rstrip(".")))
+
+
 def _with_brought_control(asked: Asked, case: Case, control: Path) -> Case:
-    """Read the runs of --control; what does not fit in them is a finding of the Case. Raises EvidenceError."""
+    """Read the runs of a control; what does not fit in them is a finding of the Case. Raises EvidenceError."""
     other = gather([control], asked.rules_of_control, asked.options.metric, of_control=True)
     if other.fault is not None:
         raise EvidenceError(f"--control {control}: {other.fault}")

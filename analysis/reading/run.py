@@ -35,7 +35,6 @@ class Run:
       counts: the last with a codec's name, else model plus code.
     - `hyperparameters` are kept as printed. `complete_config` says that they come from a block that lists them all.
     - `curve` holds stretches of step lines as printed, each with the line it begins on.
-    - `clobbered_at` is the line where a second writer in the same file shows.
     - `values` are the last number of every name that is printed outside of step lines, by its normal name (mean_accuracy).
       What is printed before the first step is a setting and not among them.
     - `clobbered_at` is the line where a second writer in the same file shows, `restarted_at` the line where the run goes on

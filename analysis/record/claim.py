@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from analysis.reading.names import normal
 from analysis.reading.result import Tried
-from analysis.record.claimed_seeds import SeedClaim, read_attempts, read_seeds
 from analysis.record.keys import (
     DEEPEST,
     ELSEWHERE,
@@ -24,6 +23,7 @@ from analysis.record.keys import (
     is_total,
     number,
 )
+from analysis.record.stated.claimed_seeds import SeedClaim, read_attempts, read_seeds
 from analysis.rules.findings import ERROR, Place, Severity
 from analysis.untrusted.files import FileError, printable_path, read_bounded
 

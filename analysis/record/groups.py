@@ -11,10 +11,10 @@ from pathlib import Path
 from analysis.reading.grammar import Metric
 from analysis.reading.run import Run
 from analysis.record.claim import Claim
-from analysis.record.claimed_seeds import SeedClaim
 from analysis.record.fit import Headline, agrees, among, is_exact, is_mean, mean, values_in
 from analysis.record.folder import Record, seed_of
 from analysis.record.metrics import labelled, labels_of, metrics_of, same_evaluation
+from analysis.record.stated.claimed_seeds import SeedClaim
 from analysis.rules.ruleset import Ruleset
 
 

@@ -44,10 +44,11 @@ def metrics_of(run: Run, rules: Ruleset) -> Sequence[Metric]:
 
 def _is_complete(run: Run, rules: Ruleset) -> bool:
     """Return whether a run validated at its last step and that is its printed total, or where the others stopped too."""
-    if _at_the_end(run, run.validated_step):
-        return True
+    at_the_end = _at_the_end(run, run.validated_step)
     stop = run.common_stop if rules.at_step == EARLIEST else None
-    return stop is not None and stop in run.validations
+    if stop is None:
+        return at_the_end
+    return (at_the_end and run.total_steps is not None) or stop in run.validations
 
 
 def _at_the_end(run: Run, step: int | None) -> bool:

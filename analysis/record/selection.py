@@ -23,6 +23,7 @@ from pathlib import Path
 from analysis.reading.grammar import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Run
+from analysis.record.arms import Arms, propose
 from analysis.record.fit import Fit, Headline, fit_of, headlines
 from analysis.record.folder import Record, file_seed, seed_of
 from analysis.record.groups import Meant, alike, by_headline, by_seed_values, topmost
@@ -56,6 +57,7 @@ class Why(StrEnum):
     OTHER_RUN_OF_LOG = "another run of the same log counts"
     NO_RESULT = "it ended without a final metric"
     NO_SUCH_METRIC = "it does not print the metric that was asked for"
+    OTHER_ARM = "it is in the folder of another arm"
     DEEPER = "it is in a folder below the counted logs"
     TRAINING = "it trained what another log evaluates"
     COPY = "it is the same run as another log's"
@@ -82,7 +84,8 @@ class Selection:
 
     headline: the number of the JSON that the runs were chosen by, which may be its second. incomplete: logs that the claim
     lacks, each with the line where its run begins; aside: logs that it does not speak of. lacking: runs without the metric
-    that was asked for. unread: files that hold runs and are no logs. left_out: every run that is not claimed.
+    that was asked for. unread: files that hold runs and are no logs. left_out: every run that is not claimed. arms: which
+    folders are compared, None where the runs are one sample; the control's runs are in no other list.
     """
 
     claimed: list[Claimed] = field(default_factory=list)
@@ -93,15 +96,21 @@ class Selection:
     lacking: list[Run] = field(default_factory=list)
     unread: Sequence[Unread] = ()
     left_out: list[LeftOut] = field(default_factory=list)
+    arms: Arms | None = None
 
 
-def select(record: Record, rules: Ruleset, label: str | None = None) -> Selection:
-    """Return the claimed runs of a record. With `label`, those of the top that print that metric, whatever is claimed."""
-    candidates = _one_run_a_seed(record, rules)
+def select(record: Record, rules: Ruleset, label: str | None = None, control: Path | None = None) -> Selection:
+    """Return the claimed runs of a record. With `label`, those of the top that print that metric, whatever is claimed.
+
+    control: what the reviewer named as the control. Runs of the record that are in it are not its own.
+    """
+    of_control = {log for log in (*record.logs, *record.empty) if control is not None and is_below(log, control)}
+    candidates = [run for run in _one_run_a_seed(record, rules) if run.log not in of_control]
     meant = _meant(record, candidates, rules) if label is None else Meant(label=label)
-    runs, lacking = meant.runs, []
+    runs, lacking, arms = meant.runs, [], None
     if not runs and (rules.has_test or meant.headline is not None or label is not None):
-        top = topmost(record, candidates)
+        arms = propose(record, candidates, rules)
+        top = topmost(record, candidates) if arms is None else arms.candidate.runs if arms.candidate is not None else ()
         runs = [run for run in top if label is None or label in all_labels(run, rules)]
         lacking = [run for run in top if label is not None and label not in all_labels(run, rules)]
     claimed = _claimed(runs, meant.label, record, rules)
@@ -110,6 +119,10 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
         fit = fit_of(meant.headline, [one.metric for one in claimed], record.runs, rules.margin)
     used = {log for one in claimed for log in (one.run.log, one.training.log)}
     others = [log for log in (*record.logs, *record.empty) if log not in used]
+    if arms is not None:
+        of_control |= {log for log in others if arms.is_control(log)}
+        others = [log for log in others if not arms.not_of(log)]
+    others = [log for log in others if log not in of_control]
     incomplete = _incomplete(record, claimed, others, rules)
     selection = Selection(
         claimed=claimed,
@@ -119,8 +132,15 @@ def select(record: Record, rules: Ruleset, label: str | None = None) -> Selectio
         aside=[log for log in others if log not in incomplete],
         lacking=lacking,
         unread=tuple(unread_in(record, rules)),
+        arms=arms,
     )
-    return replace(selection, left_out=_left_out(selection, replace(meant, runs=runs), record, rules))
+    left_out = _left_out(selection, replace(meant, runs=runs), record, rules)
+    return replace(selection, left_out=[one for one in left_out if one.result.run.log not in of_control])
+
+
+def is_below(path: Path, folder: Path) -> bool:
+    """Return whether a file is in a folder or below it, or is that file."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _one_run_a_seed(record: Record, rules: Ruleset) -> list[Run]:
@@ -208,6 +228,7 @@ def _left_out(selection: Selection, counted: Meant, record: Record, rules: Rules
     trained = {id(one.training) for one in selection.claimed}
     lacking = {id(run) for run in selection.lacking}
     logs = {one.run.log for one in selection.claimed}
+    arms = selection.arms
     deepest = max((record.depth(log) for log in (*logs, *(run.log for run in selection.lacking))), default=0)
 
     def left_out(run: Run, why: Why) -> LeftOut:
@@ -221,6 +242,8 @@ def _left_out(selection: Selection, counted: Meant, record: Record, rules: Rules
             return Why.NO_RESULT
         if id(run) in lacking:
             return Why.NO_SUCH_METRIC
+        if arms is not None and arms.not_of(run.log):
+            return Why.OTHER_ARM
         if run.log in logs:
             return Why.OTHER_RUN_OF_LOG
         return Why.DEEPER if record.depth(run.log) > deepest else Why.NOT_NAMED

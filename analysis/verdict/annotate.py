@@ -37,11 +37,17 @@ def annotate(case: Case, verdict: Verdict) -> Verdict:
     return replace(
         verdict,
         plan=followed,
-        notes=(*verdict.notes, *([case.registry.sentence()] if case.registry is not None else ())),
+        notes=(*verdict.notes, *_said_of(case)),
         findings=(*verdict.findings, *graded(raised, severities), *_undone(verdict, later)),
         not_counted=(*verdict.not_counted, *(run.log for run in later)),
         left_out=(*verdict.left_out, *(LeftOut(result=run, why=Why.AFTER_VERDICT) for run in later)),
     )
+
+
+def _said_of(case: Case) -> list[str]:
+    """Return what the registry holds of the sweep, and which arms are compared."""
+    arms = [case.arms.sentence] if case.arms is not None and case.arms.candidate is not None else []
+    return arms if case.registry is None else [*arms, case.registry.sentence()]
 
 
 def as_planned(verdict: Verdict) -> Verdict:

@@ -103,7 +103,7 @@ def test_two_configurations_in_folders_are_named_and_not_pooled(tmp_path: Path) 
             (tmp_path / name / f"train_seed{seed}.log").write_text(text)
     verdict = judged(tmp_path)
     assert verdict.verdict == "unusable"
-    for word in ("2 configurations", "lr03", "lr026", "0.026"):
+    for word in ("2 folders", "lr03 (3 runs)", "lr026 (3 runs)", "--control"):
         assert word in verdict.reason
 
 
