@@ -14,7 +14,7 @@ import pytest
 
 from analysis.rules import data, keys, ruleset
 from analysis.rules.findings import OFF, SEVERITIES, Code
-from analysis.rules.ruleset import Criterion, Ruleset, RulesError, from_table
+from analysis.rules.ruleset import Criterion, RulesError, Ruleset, from_table
 from tests.conftest import ROOT
 
 SCHEMA = json.loads(Path(ruleset.__file__).with_name("ruleset.schema.json").read_text(encoding="utf-8"))
