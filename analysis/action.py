@@ -36,7 +36,7 @@ from analysis.significance import check, judged
 from analysis.untrusted import escape
 from analysis.untrusted.escape import printable, workflow_command
 from analysis.untrusted.refusal import SeedproofError
-from analysis.verdict.base_board import standing_at
+from analysis.verdict.board.at_base import standing_at
 from analysis.verdict.verdict import REFUSED
 
 MOST_RECORDS = 500

@@ -6,16 +6,19 @@ import contextlib
 import io
 import os
 import shlex
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from analysis.untrusted.escape import printable
+from analysis.untrusted.escape import line_start, printable
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest_path
 
+LINE_EVERY_S = 10.0
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -102,6 +105,32 @@ def writing(output: Path | None) -> Iterator[None]:
         if output is None:
             raise
         raise UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
+
+
+class Counting:
+    """Say on stderr how far a long task has come: one line that is rewritten on a terminal, else a line every 10 s."""
+
+    def __init__(self) -> None:
+        self.rewritten = sys.stderr.isatty() and not os.environ.get("CI")
+        self.next_s = time.monotonic() + LINE_EVERY_S
+        self.shown = False
+
+    def __enter__(self) -> Counting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+    def tell(self, done: int, total: int, name: str) -> None:
+        """Say that `done` of `total` are read, and that the next is `name`."""
+        said = printable(f"{done} of {total} read, now {name}")
+        if self.rewritten:
+            click.echo(f"\r{said[: shutil.get_terminal_size().columns - 1]}\x1b[K", nl=False, err=True)
+            self.shown = True
+        elif time.monotonic() >= self.next_s:
+            self.next_s = time.monotonic() + LINE_EVERY_S
+            click.echo(line_start(said), err=True)
 
 
 def this_command(module: str) -> str:

@@ -1,6 +1,6 @@
 """Every record folder below a folder, in the order of their dates: does each beat the one that stood before it?
 
-    python -m analysis.leaderboard DIR [--rules NAME|FILE] [--format markdown|csv|json|html] [--output FILE]
+    python -m analysis.leaderboard DIR [--rules NAME|FILE] [--format markdown|csv|json|html] [--output FILE] [--no-cache]
 
 Exit codes: 0 a board, 2 usage, 3 there is no record folder.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from analysis import cli
+from analysis.untrusted.escape import printable
 from analysis.untrusted.refusal import EvidenceError
 
 
@@ -21,15 +22,24 @@ from analysis.untrusted.refusal import EvidenceError
 @click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
 @cli.format_option("markdown", "csv", "json", "html")
 @cli.OUTPUT
-def main(directory: Path, rules: str, form: str, output: Path | None) -> None:
+@click.option("--no-cache", is_flag=True, help="Read every folder again, and keep nothing.")
+def main(directory: Path, rules: str, form: str, output: Path | None, no_cache: bool) -> None:
     """Show every record folder below DIR, one row each, tested against the record that stood before it."""
     from analysis.reading.frame import write_rows
+    from analysis.record.discover import loose_logs, record_folders
     from analysis.report.board import markdown
     from analysis.rules.ruleset import load
-    from analysis.verdict.standings import Row, leaderboard
+    from analysis.verdict.board.cache import Cache, usual_folder
+    from analysis.verdict.board.row import Row
+    from analysis.verdict.board.standings import leaderboard
 
     ruleset = load(rules)
-    rows = leaderboard(directory, ruleset)
+    kept = None if no_cache else usual_folder()
+    if loose := loose_logs(directory, record_folders(directory)):
+        more = f" and {len(loose) - 1} more" if len(loose) > 1 else ""
+        click.echo(printable(f"Not read, because no record folder holds it: {loose[0]}{more}."), err=True)
+    with cli.Counting() as counting:
+        rows = leaderboard(directory, ruleset, Cache(kept) if kept is not None else None, counting.tell)
     if not rows:
         raise EvidenceError(f"No record folder below {directory}: none holds a submission.json or a training log.")
     if form in ("csv", "json"):

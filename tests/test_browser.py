@@ -21,8 +21,8 @@ import pytest
 from analysis.evidence.options import Options
 from analysis.report.html.page import board_page, page
 from analysis.rules.ruleset import load
+from analysis.verdict.board.standings import leaderboard
 from analysis.verdict.judge import judge
-from analysis.verdict.standings import leaderboard
 from tests.conftest import ROOT, make_log
 
 pytestmark = pytest.mark.slow

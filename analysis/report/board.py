@@ -5,28 +5,60 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.report.grid import literal_table, or_dash
+from analysis.rules.keys import MEAN
+from analysis.rules.metrics import CONVERTIBLE
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.escape import printable
+from analysis.verdict.board.row import Row, best_of, sign_of, tied_for_best
 from analysis.verdict.numbers import format_p
-from analysis.verdict.standings import Row, tied_for_best
 
 
 def cells(row: Row, rules: Ruleset) -> dict[str, str]:
     """Return a row for people, by column; JSON and CSV hold all digits."""
+    of_rank = {}
+    if _ranked(rules) != f"mean {rules.metric}":
+        of_rank = {
+            _ranked(rules): or_dash(row.ranked, "{:.6g}"),
+            "change of it": or_dash(row.delta_ranked, "{:+.6g}"),
+        }
     return {
+        "rank": or_dash(row.rank),
         "date": or_dash(row.date),
         "record": row.record,
         "n": str(row.n),
+        **of_rank,
         f"mean {rules.metric}": or_dash(row.mean, "{:.6f}"),
         "sd": or_dash(row.sd, "{:.6f}"),
+        "change": or_dash(row.delta, "{:+.6f}"),
+        "expected shrinkage": or_dash(row.shrinkage, "{:.2g}"),
         "bytes": or_dash(row.bytes, "{:,}"),
         "time": or_dash(row.train_time_s, "{:.1f} s"),
-        "tested against": row.predecessor or ("-" if rules.target is None else "target"),
-        "verdict, bpb": _verdict(row.verdict_bpb, row.p_bpb),
-        "verdict, nats": _verdict(row.verdict_nats, row.p_nats),
+        "after": or_dash(row.predecessor),
+        "tested against": _against(row),
+        **_verdicts(row, rules),
         "errors": str(row.errors),
         "warnings": str(row.warnings),
         "remarks": printable(row.why or ""),
+    }
+
+
+def _against(row: Row) -> str:
+    said = {"runs": "its runs", "number": "its mean", "target and runs": "target and its runs"}
+    return said.get(row.tested_against or "", or_dash(row.tested_against))
+
+
+def _ranked(rules: Ruleset) -> str:
+    """Return what the board is ranked by, in words."""
+    return f"{rules.statistic if rules.ranked == rules.metric else MEAN} {rules.ranked}"
+
+
+def _verdicts(row: Row, rules: Ruleset) -> dict[str, str]:
+    """Return the verdict and, where the margin has two units, the verdict in each instead."""
+    if rules.margin == 0 or rules.target is not None or rules.metric not in CONVERTIBLE.values():
+        return {"verdict": _verdict(row.verdict, row.p)}
+    return {
+        "verdict, bpb": _verdict(row.verdict_bpb, row.p_bpb),
+        "verdict, nats": _verdict(row.verdict_nats, row.p_nats),
     }
 
 
@@ -35,16 +67,28 @@ def _verdict(verdict: str | None, p: float | None) -> str:
 
 
 def markdown(rows: Sequence[Row], rules: Ruleset) -> str:
-    """Return the table, and a sentence on chance where there are several tests."""
+    """Return the table, and a sentence each on luck and on chance."""
     lines = literal_table([cells(row, rules) for row in rows])
-    if chance := sentence_on_chance(rows, rules):
-        lines += ["", chance]
+    for said in (sentence_on_luck(rows, rules), sentence_on_chance(rows, rules)):
+        lines += ["", said] if said else []
     return "\n".join(lines) + "\n"
+
+
+def sentence_on_luck(rows: Sequence[Row], rules: Ruleset) -> str | None:
+    """Return how much of the best record's lead is luck, as it was chosen for its mean; None where nobody can tell."""
+    best = best_of(rows, rules)
+    if best is None or best.ranked is None or best.shrinkage is None or sum(row.rank is not None for row in rows) < 2:
+        return None
+    rerun = sign_of(rules) * (sign_of(rules) * best.ranked + best.shrinkage)
+    return (
+        f"The best of several is partly lucky: a rerun of the best record is expected at {rerun:.6f} {rules.ranked}, "
+        f"{best.shrinkage:.2g} worse than its mean."
+    )
 
 
 def sentence_on_chance(rows: Sequence[Row], rules: Ruleset) -> str | None:
     """Return how likely several tests let a false claim pass (five at 1 %: 0.049); None for fewer than two tests."""
-    tests = sum((row.p_bpb if rules.unit == "bpb" else row.p_nats) is not None for row in rows)
+    tests = sum(row.p is not None for row in rows)
     if tests < 2:
         return None
     return (
@@ -55,23 +99,28 @@ def sentence_on_chance(rows: Sequence[Row], rules: Ruleset) -> str | None:
 
 def summary(rows: Sequence[Row], rules: Ruleset) -> str:
     """Return what the page shows, in a sentence or two. Records are named by their number, counted from 1."""
-    tied = tied_for_best(rows, rules.alpha)
+    tied = tied_for_best(rows, rules)
     if not tied:
         return f"None of {len(rows)} records has runs of one metric."
     best, (number, *others) = tied[0], [str(rows.index(row) + 1) for row in tied]
     runs = f"{best.n} run{'s' if best.n > 1 else ''}"
-    said = f"{len(rows)} records. The best mean {rules.metric} is {best.mean:.6f}: record {number}, {best.record}, of {runs}."
+    said = f"{len(rows)} records. The best {_ranked(rules)} is {best.ranked:.6f}: record {number}, {best.record}, of {runs}."
     return f"{said} It is tied with record{'s' if len(others) > 1 else ''} {', '.join(others)}." if others else said
 
 
 def notes(rows: Sequence[Row], rules: Ruleset) -> list[str]:
     """Return how to read the page."""
-    chance = sentence_on_chance(rows, rules)
+    said = [sentence_on_luck(rows, rules), sentence_on_chance(rows, rules)]
+    order = "the highest first" if sign_of(rules) < 0 else "the lowest first"
     return [
         "All folders are assumed accepted: a record with errors must be beaten too, as it had to be on the day.",
-        "Each record is tested against the best mean of those before it, or against the ruleset's target.",
+        f"Records are ranked by their {_ranked(rules)}, {order}.",
+        "Each record is tested against the runs of the best record before it, against its mean where it has no runs that can "
+        "be tested, or against the ruleset's target.",
         f"A record is tied with the best one if Welch's two-sided p is at least {rules.alpha:g}. With few seeds many "
         "records tie, whatever their true order.",
         "A record of one run has no interval: it neither beats another nor ties with it.",
-        *([chance] if chance else []),
+        "The expected shrinkage of a record that stood is how much worse its rerun is expected to be, because it was chosen as "
+        "the best of all until then.",
+        *(one for one in said if one),
     ]

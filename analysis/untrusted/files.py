@@ -169,6 +169,14 @@ def beginning_of(path: Path, most: int) -> bytes:
         return opened.file.read(min(opened.size, most))
 
 
+def end_of(path: Path, most: int) -> bytes:
+    """Return the last bytes of a regular file, from the beginning of a line if there is one. Raises FileError."""
+    with _opened(path) as opened:
+        opened.file.seek(max(0, opened.size - most))
+        content = opened.file.read(min(opened.size, most))
+    return content if opened.size <= most else content.partition(b"\n")[2] or content
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
     """A regular file, with the size that it had when it was opened."""

@@ -8,6 +8,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,8 @@ from analysis.report.board import summary
 from analysis.report.html.page import board_page
 from analysis.rules.ruleset import load
 from analysis.stats.fixed import welch_t
-from analysis.verdict.standings import Row, half_width, leaderboard, sample, tied_for_best
+from analysis.verdict.board.row import Row, half_width, sample, tied_for_best
+from analysis.verdict.board.standings import leaderboard
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Record = Callable[..., Path]
@@ -80,7 +82,9 @@ def test_the_p_value_is_that_of_a_report(board: Path, command: Run) -> None:
 def test_the_formats(board: Path, command: Run) -> None:
     found = command("analysis.leaderboard", board)
     assert found.returncode == 0
-    lines, said = found.stdout.strip().split("\n")[:-2], found.stdout.strip().split("\n")[-1]
+    lines, luck, said = [part.split("\n") for part in found.stdout.strip().split("\n\n")]
+    assert "a rerun of the best record is expected at 1.1961" in luck[0]
+    (said,) = said
     assert said.startswith("3 tests at p < 0.01: ")
     assert said.endswith("with a probability of 0.03.")
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
@@ -138,14 +142,18 @@ def test_the_page_shows_the_frontier_and_what_ties(board: Path, command: Run) ->
     assert found.stdout.startswith("<!doctype html>")
 
 
+def row(record: str, n: int, mean: float, sd: float | None, **more: Any) -> Row:
+    return Row(record=record, n=n, mean=mean, sd=sd, **{"ranked": mean, "ranked_sd": sd} | more)
+
+
 def test_a_tie_is_what_welchs_test_cannot_tell_apart() -> None:
     """scipy.stats.ttest_ind_from_stats(1.2, .001, 3, 1.2028, .0012, 4, equal_var=False): p 0.020891; 1.2035: 0.0089708."""
-    best = Row(record="a", n=3, mean=1.2, sd=0.001)
-    tie = Row(record="b", n=4, mean=1.2028, sd=0.0012)
-    other = Row(record="c", n=4, mean=1.2035, sd=0.0012)
-    single = Row(record="d", n=1, mean=1.2)
-    assert tied_for_best([other, tie, best, single], 0.01) == [best, tie]
-    p_values = [2 * welch_t(sample(best), sample(row), 0.0).p_value for row in (tie, other)]
+    best = row("a", 3, 1.2, 0.001)
+    tie = row("b", 4, 1.2028, 0.0012)
+    other = row("c", 4, 1.2035, 0.0012)
+    single = row("d", 1, 1.2, None)
+    assert tied_for_best([other, tie, best, single], RULES) == [best, tie]
+    p_values = [2 * welch_t(sample(best), sample(one), 0.0).p_value for one in (tie, other)]
     assert p_values == pytest.approx([0.020890933823506083, 0.008970835454155321], rel=1e-9)
     assert half_width(best, 0.01) == pytest.approx(9.92484 * 0.001 / 3**0.5, rel=1e-5)  # t of 0.995 at 2 df
     assert half_width(single, 0.01) is None

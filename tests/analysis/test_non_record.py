@@ -13,8 +13,8 @@ from analysis.evidence.audit import audit
 from analysis.evidence.options import Options
 from analysis.rules.ruleset import load
 from analysis.untrusted.refusal import UsageError
+from analysis.verdict.board.standings import leaderboard
 from analysis.verdict.judge import judge
-from analysis.verdict.standings import leaderboard
 from analysis.verdict.verdict import Verdict
 from tests.conftest import make_log
 

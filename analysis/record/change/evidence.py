@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, cached_property
+from itertools import islice
 from pathlib import Path
+from typing import final
 
 from analysis.reading.reader import read_log
 from analysis.record.change.git import Blob, Tree, content
 from analysis.record.claim import Claim, is_submission, read_claim, submission_file
+from analysis.record.discover import records_in
 from analysis.rules.findings import Code, Found, Place, Raised
 from analysis.sweepdir.layout import CONTROL, PLAN
 from analysis.untrusted.files import LOG_SUFFIXES, FileError, printable_path
@@ -127,16 +130,44 @@ def _numbers(side: Side, folder: Path) -> list[bytes]:
 # -- records at the base -----------------------------------------------------------------------------------------------
 
 
-def _around(side: Side, path: Path, top: Path) -> Path | None:
-    """Return the outermost record below `top` that holds a file, else `top` if that is a record."""
-    folders = [folder for folder in reversed(path.parents) if folder.is_relative_to(top) and folder != top]
-    return next((folder for folder in (*folders, top) if _is_record(side, folder)), None)
+@final
+@dataclass(frozen=True, kw_only=True)
+class _InCommit:
+    """A folder of a commit."""
+
+    side: Side
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def says_so(self) -> bool:
+        return any(is_submission(path.name) or path.name == PLAN for path in self._own)
+
+    def has_logs(self, at_least: int) -> bool:
+        logs = (path for path, blob in self._own.items() if _is_log(path, blob))
+        return len(list(islice(logs, at_least))) == at_least
+
+    @property
+    def folders(self) -> Iterator[_InCommit]:
+        names = {path.parts[0] for path in self.side.evidence(self.path) if len(path.parts) > 1}
+        yield from (_InCommit(side=self.side, path=self.path / name) for name in sorted(names) if name[0] != ".")
+
+    @property
+    def _own(self) -> Mapping[Path, Blob]:
+        return {path: blob for path, blob in self.side.evidence(self.path).items() if len(path.parts) == 1}
 
 
 @cache
-def _is_record(side: Side, folder: Path) -> bool:
-    direct = {path: blob for path, blob in side.evidence(folder).items() if len(path.parts) == 1}
-    return any(is_submission(path.name) or path.name == PLAN or _is_log(path, blob) for path, blob in direct.items())
+def _records(side: Side, top: Path) -> frozenset[Path]:
+    return frozenset(record.path for record in records_in(_InCommit(side=side, path=top)))
+
+
+def _around(side: Side, path: Path, top: Path) -> Path | None:
+    """Return the record that holds a file, below `top` or `top` itself."""
+    return next((folder for folder in path.parents if folder in _records(side, top)), None)
 
 
 @cache

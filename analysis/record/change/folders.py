@@ -12,7 +12,7 @@ from analysis.record.change.attributes import check_attributes
 from analysis.record.change.evidence import Side, Standing, Touched, is_evidence, touched_records
 from analysis.record.change.git import ChangeError, changed_files, check_as_committed, start_of, tree
 from analysis.record.claim import is_submission
-from analysis.record.discover import is_record, record_folders
+from analysis.record.discover import may_be_log, record_folders
 from analysis.sweepdir.layout import CONTROL, is_log, is_sweep
 from analysis.untrusted.files import files_below
 
@@ -97,7 +97,7 @@ def _touched_records(changed: list[Path], top: Path) -> dict[Path, list[Path]]:
             raise ChangeError(f"{link} is a link. A record must hold its own files: put them in its place.")
         if path.is_dir() and path.is_relative_to(top):
             raise ChangeError(f"{path} is a submodule. A record must hold its own files: put them in its place.")
-    found: dict[Path, list[Path]] = {_alone(top): []} if is_record(top, list(top.iterdir())) else {}
+    found: dict[Path, list[Path]] = {_alone(top): []} if top in _below(top) else {}
     for path in changed:
         for record in _records_of(path, top) if path.is_relative_to(top) else ():
             found.setdefault(record, []).append(path)
@@ -109,13 +109,13 @@ def _records_of(path: Path, top: Path) -> set[Path]:
     folder = path.parent
     if record := _around(folder, top):
         return {_alone(record)}
-    if folder == top:
-        if path.exists() and _may_be_evidence(path):
-            raise ChangeError(f"{path} is not in a record folder. Move it into one.")
-        return set()
     if not folder.is_dir():
         return set()
     below = _below(folder)
+    if (folder == top or below) and path.exists() and _may_be_evidence(path):
+        raise ChangeError(f"{path} is not in a record folder. Move it into one.")
+    if folder == top:
+        return set()
     if not below:
         return {folder}  # a folder without any evidence is judged as that
     return set() if path.suffix.lower() == ".md" else below
@@ -126,13 +126,9 @@ def _below(folder: Path) -> set[Path]:
     return set(record_folders(folder))
 
 
-@cache
 def _around(folder: Path, top: Path) -> Path | None:
-    """Return the outermost record folder below `top` on the way to `folder`, itself included."""
-    for one in (*reversed(folder.parents), folder):
-        if one != top and one.is_relative_to(top) and one.is_dir() and is_record(one, list(one.iterdir())):
-            return one
-    return None
+    """Return the record folder below `top` that holds `folder` or is it."""
+    return next((one for one in (folder, *folder.parents) if one != top and one in _below(top)), None)
 
 
 @cache
@@ -153,4 +149,4 @@ def _alone(record: Path) -> Path:
 
 
 def _may_be_evidence(path: Path) -> bool:
-    return is_submission(path.name) or is_log(path)
+    return is_submission(path.name) or is_log(path) or may_be_log(path)

@@ -20,8 +20,8 @@ from analysis.untrusted.escape import printable
 from analysis.untrusted.files import FileError, lines_at, read_bounded
 from analysis.untrusted.refusal import SeedproofError, UsageError
 from analysis.untrusted.secrets import redacted
+from analysis.verdict.board.row import Row
 from analysis.verdict.numbers import percent
-from analysis.verdict.standings import Row
 from analysis.verdict.verdict import REFUSED, UNUSABLE, Verdict
 
 try:

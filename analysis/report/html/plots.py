@@ -18,8 +18,8 @@ from analysis.reading.grammar import Step
 from analysis.reading.run import Run
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import CANDIDATE
+from analysis.verdict.board.row import Row, half_width, sign_of, tied_for_best
 from analysis.verdict.numbers import percent
-from analysis.verdict.standings import Row, half_width, tied_for_best
 from analysis.verdict.verdict import Verdict
 
 COLOURS = {
@@ -165,15 +165,16 @@ def _colour(arm: str) -> str:
 def frontier_plot(rows: Sequence[Row], rules: Ruleset) -> str | None:
     """Draw the records' means from the oldest at the top to the newest, with intervals, and the best mean so far.
 
-    Records are named by their number, counted from 1. None if no record has a mean.
+    Records are named by their number, counted from 1. None if no record has a rank.
     """
-    means = {number: row.mean for number, row in enumerate(rows, start=1) if row.mean is not None}
+    means = {number: row.ranked for number, row in enumerate(rows, start=1) if row.ranked is not None and row.rank}
     if not means:
         return None
-    tied, heights, values = tied_for_best(rows, rules.alpha), range(len(means)), [*means.values()]
+    tied, heights, values = tied_for_best(rows, rules), range(len(means)), [*means.values()]
+    best_first, better = (max, "higher") if sign_of(rules) < 0 else (min, "lower")
     with _figure(1.2 + 0.28 * len(means)) as figure:
         axes = figure.subplots()
-        best = [min(values[: height + 1]) for height in heights]
+        best = [best_first(values[: height + 1]) for height in heights]
         axes.step(best, heights, where="pre", color=COLOURS["threshold"], linewidth=1.2, label="best so far")
         labels = {"candidate": "the best, and ties with it", "other": "others"}
         for height, (number, value) in enumerate(means.items()):
@@ -191,7 +192,7 @@ def frontier_plot(rows: Sequence[Row], rules: Ruleset) -> str | None:
         axes.invert_yaxis()
         room = max(0.15 * (max(values) - min(values)), 1e-3)  # an interval of two runs may be wider than all records
         axes.set_xlim(min(values) - room, max(values) + room)
-        axes.set(xlabel=f"mean {rules.metric} (lower is better)", ylabel="record")
+        axes.set(xlabel=f"mean {rules.ranked} ({better} is better)", ylabel="record")
         axes.ticklabel_format(axis="x", useOffset=False)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
         return _svg(figure, "Every record's mean and interval, oldest first, and the best so far")

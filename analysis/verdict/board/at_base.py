@@ -10,7 +10,8 @@ from pathlib import Path
 from analysis.record.change.evidence import is_evidence
 from analysis.record.change.git import ChangeError, git, tree, write_out
 from analysis.rules.ruleset import Ruleset
-from analysis.verdict.standings import best_of, leaderboard
+from analysis.verdict.board.row import best_of
+from analysis.verdict.board.standings import leaderboard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ def standing_at(base: str, top: Path, rules: Ruleset, belongs: Callable[[Path], 
     with tempfile.TemporaryDirectory() as folder:
         write_out(files, Path(folder))
         rows = leaderboard(Path(folder, top), rules) if files else []
-        best = best_of(rows)
+        best = best_of(rows, rules)
         where = top / best.record if best is not None and Path(folder, top, best.record).exists() else top
     if best is None or best.mean is None:
         why = f": {rows[0].record}: {rows[0].why}" if rows and rows[0].why else ""
