@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,22 @@ class Lines:
         self.counted = position
         return self.number
 
+    def numbered(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        """Yield lines that come with their positions, all counted already, with their numbers instead."""
+        at, number = self.counted, self.number
+        for position, line in lines:
+            back = position < at
+            step = self.data.count(b"\n", min(position, at), max(position, at))
+            at, number = position, number - step if back else number + step
+            yield number, line
+
 
 @dataclass(slots=True)
 class Draft:
     """One run of a log, still open.
 
     `facts` are fields of the Run. `ended` is what a line after the steps says of the end of training; it overrules the
-    step lines. `totals` are submission sizes: codec, bytes, line. `named` are numbered lines that may print other metrics.
+    step lines. `totals` are submission sizes: codec, bytes, line. `named` are lines that may print other metrics, by position.
     """
 
     lines: Lines
@@ -90,7 +100,7 @@ class Draft:
             end.last_step, end.total_steps = self.ended.last_step, self.ended.total_steps
         self._settle_sizes()
         metrics = with_diagnostics(self.metrics)
-        values = values_in(self.named)
+        values = values_in(self.lines.numbered(self.named))
         if end.train_time_ms is None:
             timed = (values[name].number for name in TRAINED_S if name in values and values[name].timed)
             end.train_time_ms = next((1000 * seconds for seconds in timed), None)

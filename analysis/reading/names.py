@@ -91,6 +91,7 @@ _NAMED = re.compile(  # at most six words, and a number after a colon
     rb"(\d{1,3}(?:,\d{3}){1,5}|" + NUMBER + rb")[ \t]?([A-Za-z/%]{0,12})(?![\w.])",
     re.IGNORECASE,
 )
+_DIGIT = re.compile(rb"[:=\s][-+]?\.?\d|nan|inf", re.IGNORECASE)
 _TABLED = re.compile(rb"(?:\w{1,40}:\s+)?([A-Za-z_][\w/.@-]{0,80})\s+(" + NUMBER + rb")()$", re.IGNORECASE)
 
 
@@ -117,9 +118,10 @@ def values_in(lines: Iterable[tuple[int, bytes]]) -> dict[str, Value]:
     """Return the last number of every name that numbered lines print: times in seconds, no sizes in bytes."""
     found: dict[str, Value] = {}
     for number, line in lines:
-        line = line[:LONGEST_METRIC]
-        matches = _NAMED.findall(line) or _TABLED.findall(line)
-        for name, digits, unit in matches:
+        if _DIGIT.search(line := line[:LONGEST_METRIC]) is None:
+            continue
+        tabled = _TABLED.match(line)
+        for name, digits, unit in [tabled.groups()] if tabled else _NAMED.findall(line):
             key, factor = normal(as_text(name)), _SECONDS.get(unit.lower())
             is_size = factor is None and unit not in (b"", b"%")
             if is_size or (key not in found and len(found) >= MOST_VALUES):

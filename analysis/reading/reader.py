@@ -152,7 +152,7 @@ class _Reader:
             if not metric.diagnostic:
                 draft.take_eval_time(line)
             return
-        draft.named.append((self.lines.at(position), line))
+        draft.named.append((position, line))
         if draft.trained:
             self._take_ending(line, position)
         else:
