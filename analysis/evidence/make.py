@@ -48,7 +48,7 @@ def make_case(asked: Asked) -> Case:
         case = replace(case, looks=_looks(asked, gathered))
         if not gathered.readable:
             raise EvidenceError(gathered.fault)
-        if fault := out_of_range(asked.sota, asked.rules.margin, asked.rules.alpha):
+        if fault := out_of_range(asked.sota, None, asked.rules.alpha):
             raise EvidenceError(f"The plan cannot be meant: {fault}")
         check_unit_of_sota(asked, gathered.runs)
         case = _with_runs(asked, case, gathered)

@@ -174,8 +174,8 @@ def out_of_range(sota: float | None, margin: float | None, alpha: float | None) 
         return f"--alpha is {alpha:g}; it must be between 0 and 0.5."
     if sota is not None and not 0 < sota < LARGEST:
         return f"--sota is {sota:g}; it must be between 0 and {LARGEST:g}."
-    if margin is not None and not abs(margin) < LARGEST:
-        return f"--margin is {margin:g}; it must be less than {LARGEST:g}."
+    if margin is not None and not 0 <= margin < LARGEST:
+        return f"--margin is {margin:g}; it must be 0 or more, and less than {LARGEST:g}."
     return None
 
 

@@ -73,7 +73,7 @@ def _rules(asked: Asked) -> Ruleset:
     sequential = asked.design == SEQUENTIAL
     if not rules.has_test:
         raise PlanError(f"--rules {asked.rules} has no test, and a sweep ends in one. Name rules that have.")
-    if fault := out_of_range(asked.sota, rules.margin, rules.alpha):
+    if fault := out_of_range(asked.sota, asked.margin, rules.alpha):
         raise PlanError(fault)
     if asked.sota is None and asked.control is None and rules.target is None:
         raise PlanError("What is to be beaten? Give --sota X, or the recipe to beat as --control FILE.")

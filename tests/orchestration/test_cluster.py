@@ -43,6 +43,21 @@ def cluster(private_ray: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ite
         found.shutdown()
 
 
+SPEEDRUN = '''\
+"""Somebody else's speedrun: it prints its validation and the time that it took."""
+import os
+import random
+import time
+
+random.seed(int(os.environ["SEED"]))
+start, steps = time.perf_counter(), 4
+for step in range(steps + 1):
+    time.sleep(float(os.environ["STEP_S"]) * (step > 0))
+    taken = 1000 * (time.perf_counter() - start)
+    print(f"step:{step}/{steps} val_loss:{3.281 + 5 * (steps - step) + random.gauss(0, 0.0005):.4f} train_time:{taken:.0f}ms", flush=True)
+'''
+
+
 def start(arguments: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with open(log, "wb") as out:
         return subprocess.Popen(
@@ -105,6 +120,36 @@ def test_two_users_sweeps_of_one_name_on_one_cluster(cluster: Any, script: Path,
             (2, 1, "succeeded"),
         ]
         assert all(abs(run["metric"]["val_bpb"] - base) < 0.01 for run in runs)
+
+
+def test_a_time_claim_of_two_sweeps_that_share_two_nodes(cluster: Any, tmp_path: Path) -> None:
+    """The loss is above the track's target, so only a change of systems can be a record: faster, and not worse."""
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    script, drivers = tmp_path / "speedrun.py", {}
+    script.write_text(SPEEDRUN)
+    for arm, step_s in (("ours", "0.1"), ("prior", "0.4")):
+        more = ("--rules", "nanogpt-track-1", "--seeds", "1,2,3,4", "--env", f"STEP_S={step_s}")
+        arguments = sweep_arguments(script, tmp_path / arm, *more)
+        drivers[arm] = start(arguments, cluster.environment, tmp_path / f"{arm}.log")
+    for arm, driver in drivers.items():
+        assert driver.wait(300) == 1, (tmp_path / f"{arm}.log").read_text()  # no loss below 3.28
+    ran = {arm: [manifest(path) for path in (tmp_path / arm).glob("candidate/*/*/")] for arm in drivers}
+    assert min(one["started"] for one in ran["prior"]) < max(one["started"] for one in ran["ours"])  # interleaved
+    asked = ["-m", "analysis.significance", "report", str(tmp_path / "ours"), "--control", str(tmp_path / "prior")]
+    found = {}
+    for waived in ([], ["--waive", "val_loss"]):
+        done = subprocess.run(
+            [sys.executable, *asked, *waived, "--format", "json"], cwd=ROOT, capture_output=True, text=True
+        )
+        found[bool(waived)] = json.loads(done.stdout)
+    assert found[False]["verdict"] == "not_supported"
+    assert {one["name"]: one["verdict"] for one in found[False]["criteria"]} == {"time": "supported"}
+    assert found[True]["verdict"] == "supported"
+    assert {one["name"]: one["verdict"] for one in found[True]["criteria"]} == {
+        "time": "supported",
+        "loss-not-worse": "supported",
+    }
 
 
 @pytest.mark.skipif(
