@@ -18,7 +18,9 @@ from analysis.record.metrics import OWN
 from analysis.untrusted.files import FileError, files_below
 
 EVERY = 100  # logs between two lines of progress
-_NUMBERED = re.compile(r"[-_. ]*(?:\d+|[0-9a-f]{8}-[0-9a-f-]{27})$")
+MOST = 300  # trials of a folder of which parts are looked at
+_NUMBER = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[-_. ]*\d+$")
+_BEGINNING = re.compile(r"[-_. ]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +94,22 @@ def _end(run: Run, metric: str) -> float | None:
     return last.number if last is not None else None
 
 
+def _name(trial: Trial) -> str:
+    """Return the name of a log without its number: muon_3.txt and muon_12.txt are one name."""
+    return _NUMBER.sub("", trial.log.stem)
+
+
+def _beginning(trial: Trial) -> str:
+    return _BEGINNING.split(trial.log.stem, maxsplit=1)[0]
+
+
 PARTS: Mapping[str, Callable[[Trial], object]] = {
     "of one program": lambda trial: trial.program,
     "of one planned length": lambda trial: trial.total_steps,
     "of one length": lambda trial: trial.last_step,
-    "of one name": lambda trial: _NUMBERED.sub("", trial.log.stem),
+    "of one name": _name,
+    "of one beginning": _beginning,
+    "in subfolders of one name": lambda trial: trial.log.parent.name,
     "in one log": lambda trial: trial.log,
 }
 
@@ -115,14 +128,16 @@ def units_below(directory: Path, trials: Sequence[Trial]) -> list[Unit]:
 
 
 def _parts(unit: Unit) -> Iterator[Unit]:
-    direct = [trial for trial in unit.trials if trial.log.parent == unit.folder]
+    """Yield the parts of a folder: of the logs that are directly in it, then of all. One with more is no record's."""
+    direct = tuple(trial for trial in unit.trials if trial.log.parent == unit.folder)
+    if len(unit.trials) > MOST:
+        return
     if direct and len(direct) < len(unit.trials):
-        yield Unit(folder=unit.folder, part="not in its subfolders", trials=tuple(direct))
-    for trials in (direct, unit.trials):
-        for part, key in PARTS.items():
+        yield Unit(folder=unit.folder, part="not in its subfolders", trials=direct)
+    for part, key in PARTS.items():
+        for trials in (direct, unit.trials) if direct != unit.trials else (direct,):
             groups: dict[object, list[Trial]] = {}
             for trial in trials:
                 groups.setdefault(key(trial), []).append(trial)
             if len(groups) > 1:
-                for group in groups.values():
-                    yield Unit(folder=unit.folder, part=part, trials=tuple(group))
+                yield from (Unit(folder=unit.folder, part=part, trials=tuple(group)) for group in groups.values())

@@ -54,8 +54,12 @@ def judged(row: Row, found: Match | None, rules: Ruleset, directory: Path) -> Ju
     ways = {by_name: found.unit.logs(rules.metric, row.step)}
     if row.is_named or not found.unit.part:
         ways = {folder: [found.unit.folder], **ways}
-    tries = [_judged(Judged(row=row, where=where), paths, rules) for where, paths in ways.items()]
-    best = next((one for one in tries if one.reproduced), tries[-1] if found.unit.part else tries[0])
+    tries: list[Judged] = []
+    for where, paths in ways.items():
+        tries.append(_judged(Judged(row=row, where=where), paths, rules))
+        if tries[-1].reproduced:
+            break
+    best = tries[-1] if tries[-1].reproduced or found.unit.part else tries[0]
     if row.step is not None:
         best = replace(best, without=_without(row, ways[best.where], rules))
     why = ", ".join(filter(None, (nearest, best.why))).replace(f"{directory}/", "")

@@ -47,6 +47,8 @@ def _distance(one: Match, row: Row) -> float:
 
 def _is_named(unit: Unit, row: Row, directory: Path) -> bool:
     """Return whether the folder, or one around it, has the row's date and name, as far as the row tells them."""
+    if not row.is_named:
+        return True
     parts = (directory.name, *unit.folder.relative_to(directory).parts)
     return _is_dated(parts, row.date) and (row.name is None or any(_plain(row.name) in _plain(part) for part in parts))
 
