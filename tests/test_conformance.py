@@ -42,7 +42,7 @@ def trial(row: Row, value: float, more: int = 0, total: int | None = None) -> st
     """
     assert row.step is not None
     last = row.step + more
-    ms = next(CLOCK)
+    ms = next(CLOCK) if row.time_s is None else 1000 * row.time_s / row.step + next(CLOCK) % 0.5
     steps = {0: 10.82584, row.step - 2 * EVERY: value + 0.02, row.step - EVERY: value + 0.007, row.step: value}
     steps |= {step: value - 0.00001 * (step - row.step) for step in range(row.step + EVERY, last + 1, EVERY)}
     line = "step:{}/{} val_loss:{:.5f} train_time:{:.3f}s step_avg:{:.2f}ms\n"

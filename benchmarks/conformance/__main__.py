@@ -7,8 +7,8 @@ published and without, and prints what was published beside what we get. Without
 prints those of which DIR holds a row. The tables are in benchmarks/conformance/rows/.
 
 A row is reproduced if the judge gives its n, its mean to the last published digit, and its answer: supported where the
-row was accepted, not supported where it was refused. If it is not known what a record had to beat, only n and mean are
-compared. Exit codes: 0 it ran, 2 usage.
+row was accepted, not supported where it was refused; its training time within 1 %, where that was published. If it is
+not known what a record had to beat, n and mean alone are compared. Exit codes: 0 it ran, 2 usage.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def line(one: Judged) -> str:
     accepted = {True: "yes", False: "no", None: "-"}[row.accepted]
     cells = (
         row.row, row.n, shown(row.mean), row.step or ended(row.time_s), accepted,
-        one.where, "-" if one.n is None else one.n, shown(one.mean), one.answer or "-", one.without,
+        one.where, "-" if one.n is None else one.n, reached(one), one.answer or "-", one.without,
         "yes" if one.reproduced else f"no: {one.why}",
     )  # fmt: skip
     return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"
@@ -53,6 +53,12 @@ def shown(mean: float | None) -> str:
 
 def ended(time_s: float | None) -> str:
     return "end" if time_s is None else f"end, {time_s:g} s"
+
+
+def reached(one: Judged) -> str:
+    """Return the mean that we get, with the time where one is published."""
+    time_s = f", {one.time_s:.1f} s" if one.row.time_s is not None and one.time_s is not None else ""
+    return shown(one.mean) + time_s
 
 
 def in_words(found: Sequence[Judged]) -> str:

@@ -10,20 +10,22 @@ from statistics import fmean
 from analysis.evidence.gather import gather
 from analysis.evidence.options import Options
 from analysis.reading.result import Result
+from analysis.rules.metrics import TRAIN_TIME
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import one_budget
-from analysis.untrusted.refusal import EvidenceError, SeedproofError
+from analysis.untrusted.refusal import SeedproofError
 from analysis.verdict.judge import judge
+from analysis.verdict.verdict import UNUSABLE
 from benchmarks.conformance.matching import Match
 from benchmarks.conformance.tables import Row
 
-UNUSABLE = EvidenceError.exit_code
+SAME_TIME = 0.01  # share by which a time may differ: some are published in hours with two decimals
 LONGEST = 200  # characters of a reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """One row beside what we get. n, mean, answer: None where nothing could be judged.
+    """One row beside what we get. n, mean, answer: None where nothing could be judged. time_s: the runs' mean time.
 
     without: what the judge says without --at-step, and the step that it takes. why: what is not as published, empty
     where all is.
@@ -33,6 +35,7 @@ class Judged:
     where: str
     n: int | None = None
     mean: float | None = None
+    time_s: float | None = None
     answer: str | None = None
     without: str = "-"
     why: str = ""
@@ -77,8 +80,9 @@ def _judged(one: Judged, paths: Sequence[Path], rules: Ruleset) -> Judged:
         verdict = judge(paths, Options(rules=rules.name, at_step=row.step, sota=row.beats))
     except SeedproofError as error:
         return replace(one, why=str(error))
-    one = _compared(replace(one, answer=verdict.verdict.replace("_", " ")), verdict.runs, rules)
-    told = f": {verdict.reason}" if verdict.exit_code == UNUSABLE else ""
+    open_ = [f", {asked.name} not tested" for asked in verdict.criteria if asked.verdict is UNUSABLE]
+    one = _compared(replace(one, answer=verdict.verdict.replace("_", " ") + "".join(open_)), verdict.runs, rules)
+    told = f": {verdict.reason}" if verdict.verdict is UNUSABLE else ""
     if one.why:
         return replace(one, why=one.why + told)
     if row.accepted is not None and (verdict.exit_code == 0) is not row.accepted:
@@ -87,10 +91,18 @@ def _judged(one: Judged, paths: Sequence[Path], rules: Ruleset) -> Judged:
 
 
 def _compared(one: Judged, runs: Sequence[Result], rules: Ruleset) -> Judged:
-    """Return the row with the n and mean of the runs that count."""
-    values = [value for run in runs if (value := run.value(rules.metric)) is not None]
-    n, mean = len(values), fmean(values) if values else None
-    return replace(one, n=n, mean=mean, why="" if one.row.has(n, mean) else "another n or mean")
+    """Return the row with the n, the mean and the time of the runs that count."""
+    row, n, mean = one.row, *_mean(runs, rules.metric)
+    time_s = _mean(runs, TRAIN_TIME)[1]
+    why = "" if row.has(n, mean) else "another n or mean"
+    if not why and row.time_s is not None and (time_s is None or abs(time_s / row.time_s - 1) > SAME_TIME):
+        why = "another time"
+    return replace(one, n=n, mean=mean, time_s=time_s, why=why)
+
+
+def _mean(runs: Sequence[Result], metric: str) -> tuple[int, float | None]:
+    values = [value for run in runs if (value := run.value(metric)) is not None]
+    return len(values), fmean(values) if values else None
 
 
 def _without(row: Row, paths: Sequence[Path], rules: Ruleset) -> str:
