@@ -87,7 +87,34 @@ def beside_a_baseline(folder: Path, row: Row, values: Sequence[float]) -> None:
     one_log_a_trial(folder / "baseline", replace(row, row=f"{row.row} before"), [value + 0.01 for value in values])
 
 
-LAYOUTS = (one_log_a_trial, all_in_one_log, several_in_two_logs, total_not_reached, in_subfolders, beside_a_baseline)
+def beside_a_dead_run(folder: Path, row: Row, values: Sequence[float]) -> None:
+    one_log_a_trial(folder, row, values)
+    (folder / "dead.txt").write_text(header(row) + trial(row, 3.3).partition("\n")[0] + "\n")
+
+
+def beside_longer_runs(folder: Path, row: Row, values: Sequence[float]) -> None:
+    one_log_a_trial(folder, row, values)
+    for n in range(3):
+        (folder / f"longer{n}.txt").write_text(header(row) + trial(row, 3.2801 + n / 1000, more=4 * EVERY))
+
+
+def beside_the_console(folder: Path, row: Row, values: Sequence[float]) -> None:
+    one_log_a_trial(folder, row, values)
+    logs = [log.read_text().rpartition(f"{RULER}\n")[2] for log in sorted(folder.glob("*.txt"))]
+    (folder / "console.log").write_text("W0503 11:00:00 torch/distributed/run.py:803]\n" + "".join(logs))
+
+
+LAYOUTS = (
+    one_log_a_trial,
+    all_in_one_log,
+    several_in_two_logs,
+    total_not_reached,
+    in_subfolders,
+    beside_a_baseline,
+    beside_a_dead_run,
+    beside_longer_runs,
+    beside_the_console,
+)
 
 
 def track_3(checkout: Path, rows: Sequence[Row]) -> None:
