@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from analysis.evidence.options import Options
+from analysis.rules.findings import Code
 from analysis.rules.ruleset import from_table, load
 from analysis.verdict.judge import judge
-from analysis.verdict.verdict import Verdict
+from analysis.verdict.verdict import REFUSED, Verdict
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "rulesets.md").read_text(encoding="utf-8")
@@ -154,3 +155,10 @@ def test_the_blocks_of_shipped_boards_are_the_shipped_rules() -> None:
     frontier = load("parameter-golf-frontier")
     block = from_table(frontier.name, tomllib.loads(BOARDS["Parameter Golf's frontier"]), "rulesets.md")
     assert block == replace(frontier, bpb_per_nat={}, data={})
+
+
+def test_a_slowrun_of_more_than_an_hour_is_refused(tmp_path: Path) -> None:
+    slow = asked([replace(RUN, loss=3.390, time_s=3700)], losses(3.402), passes=True)
+    verdict = judged("NanoGPT slowrun", slow, tmp_path)
+    assert Code.TIME_OVER_CAP in {finding.code for finding in verdict.findings}
+    assert verdict.gate == REFUSED
