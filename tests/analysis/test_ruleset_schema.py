@@ -42,7 +42,10 @@ def criterion(**changed: Any) -> dict[str, Any]:
 RIGHT = {
     "version 2": TWO,
     "version 1": ONE,
-    "a z-test": Z | {"scaled_gain": 0.004, "step_value": 4.5e-5, "at_step": "earliest", "minimum_runs": 1},
+    "a z-test": Z | {"scaled_gain": 0.004, "step_value": 4.5e-5, "at_step": "earliest", "final": "last validation"},
+    "one run": Z | {"minimum_runs": 1},
+    "a step": TWO | {"at_step": 3250, "final": "last validation"},
+    "the last step of a labelled line": TWO | {"at_step": "last"},
     "a comparison has no level": COMPARED,
     "a statistic of a comparison": COMPARED | {"statistic": "median", "direction": "higher"},
     "a margin below 0": TWO | {"margin": -0.002},
@@ -83,7 +86,9 @@ WRONG = {
     "step_value in a t-test": TWO | {"step_value": 1e-5},
     "scaled_gain below 0": Z | {"scaled_gain": -1},
     "step_value of 0": Z | {"step_value": 0},
-    "another step": TWO | {"at_step": "best"},
+    "another step": TWO | {"at_step": "best", "final": "last validation"},
+    "step 0": TWO | {"at_step": 0, "final": "last validation"},
+    "a step of a labelled line": TWO | {"at_step": "earliest"},
     "rank_by a number": TWO | {"rank_by": 1},
     "another final": TWO | {"final": "first"},
     "another seeds": TWO | {"seeds": "maybe"},
@@ -178,4 +183,5 @@ def test_the_schema_has_the_values_of_the_loader() -> None:
     findings = SCHEMA["properties"]["findings"]
     assert findings["propertyNames"]["enum"] == list(Code)
     assert findings["additionalProperties"]["enum"] == [*SEVERITIES, OFF]
+    assert SCHEMA["properties"]["at_step"]["anyOf"][0]["enum"] == [keys.LAST, keys.EARLIEST]
     assert SCHEMA["$defs"]["metric"]["pattern"] == f"^{keys.METRIC_NAME.pattern}$"
