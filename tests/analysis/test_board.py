@@ -134,6 +134,15 @@ def test_a_faster_record_must_be_faster_than_the_standing_ones_runs(tmp_path: Pa
     assert slower.verdict == "not supported"
 
 
+def test_a_records_own_control_is_what_its_time_is_compared_with(tmp_path: Path) -> None:
+    logs(tmp_path / "2025-01-01_on_a_fast_node", [3.277, 3.2772, 3.2775], ms=5000)
+    logs(tmp_path / "2025-01-02_b/baseline", [3.2771, 3.2773, 3.2774], ms=9000)
+    logs(tmp_path / "2025-01-02_b/this_pr", [3.2765, 3.2769, 3.2775], ms=8000)
+    _, own = leaderboard(tmp_path, TRACK_1)
+    assert (own.n, own.tested_against, own.verdict) == (3, "target and control", "supported")
+    assert own.rank == 2  # by its own time
+
+
 def test_a_track_of_steps_ranks_by_the_step_that_passes(tmp_path: Path) -> None:
     logs(tmp_path / "20260501_a", [3.2772, 3.2770, 3.2769], stops=(100, 200, 300))
     logs(tmp_path / "20260502_b", [3.2752, 3.2750, 3.2749], stops=(100, 200, 300))
@@ -240,9 +249,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders that are read, as they are."""
     found: list[str] = []
 
-    def reading(paths: Sequence[Path], *others: Any) -> Any:
+    def reading(paths: Sequence[Path], *others: Any, **named: Any) -> Any:
         found.append(paths[0].name)
-        return gather(paths, *others)
+        return gather(paths, *others, **named)
 
     monkeypatch.setattr(judged, "gather", reading)
     return found
