@@ -124,7 +124,8 @@ class Asked:
                 raise ChangeError("sota: auto needs a pull request, whose base commit has the board. Give the number.")
             stood = standing_at(self.target, Path(self.top), ruleset, lambda folder: self.rules_of(folder) == rules)
             self.notes.append(stood.said)
-            given["sota"] = repr(stood.sota)
+            given = {name: value for name, value in given.items() if name not in ("sota", "control")}
+            given |= {"sota": repr(stood.sota)} if stood.control is None else {"control": str(stood.control)}
         return _as_words({"rules": rules} | given)
 
 

@@ -48,7 +48,8 @@ def main(directory: Path, rules: str, form: str, output: Path | None, no_cache: 
     elif form == "html":
         from analysis.report.html.page import board_page
 
-        cli.write(board_page(rows, ruleset, cli.this_command("analysis.leaderboard")), output)
+        command = cli.this_command("analysis.leaderboard").replace(" --no-cache", "")  # which changes no page
+        cli.write(board_page(rows, ruleset, command), output)
     else:
         cli.write(markdown(rows, ruleset), output)
 

@@ -891,6 +891,23 @@ def test_sota_auto_is_the_best_record_at_the_base(repository: Repository, add: C
     assert "records/a" in ended.summary
 
 
+def test_sota_auto_gives_the_standing_runs_where_the_rules_compare_with_runs(
+    repository: Repository, add: Callable[..., Path]
+) -> None:
+    add({1: 1.3, 2: 1.301, 3: 1.302}, "a")
+    best = add({1: 1.2005, 2: 1.2015, 3: 1.2025}, "b")
+    repository.base = repository.commit("a board")
+    add({1: 1.1999, 2: 1.2, 3: 1.2002}, "mine")
+    ended = repository.run(repository.pull_request(), sota="auto", rules="parameter-golf-frontier")
+    assert ended.code == 0, ended.stdout
+    assert "records/b" in ended.commands[0]
+    assert "Welch t against 3 control runs" in ended.stdout
+    (best / "notes.json").write_text("{}")
+    ended = repository.run(repository.pull_request(), sota="auto", rules="parameter-golf-frontier")
+    assert ended.code == 2
+    assert "does not hold them as the base commit" in ended.commands[0]
+
+
 def test_sota_auto_needs_a_board(repository: Repository, add: Callable[..., Path]) -> None:
     add(GOOD)
     sha = repository.pull_request()

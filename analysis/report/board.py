@@ -12,6 +12,8 @@ from analysis.untrusted.escape import printable
 from analysis.verdict.board.row import Row, best_of, sign_of, tied_for_best
 from analysis.verdict.numbers import format_p
 
+NOTHING = 1e-9  # of any metric: what nobody prints
+
 
 def cells(row: Row, rules: Ruleset) -> dict[str, str]:
     """Return a row for people, by column; JSON and CSV hold all digits."""
@@ -30,7 +32,9 @@ def cells(row: Row, rules: Ruleset) -> dict[str, str]:
         f"mean {rules.metric}": or_dash(row.mean, "{:.6f}"),
         "sd": or_dash(row.sd, "{:.6f}"),
         "change": or_dash(row.delta, "{:+.6f}"),
-        "expected shrinkage": or_dash(row.shrinkage, "{:.2g}"),
+        "expected shrinkage": "0"
+        if row.shrinkage is not None and row.shrinkage < NOTHING
+        else or_dash(row.shrinkage, "{:.2g}"),
         "bytes": or_dash(row.bytes, "{:,}"),
         "time": or_dash(row.train_time_s, "{:.1f} s"),
         "after": or_dash(row.predecessor),
@@ -77,7 +81,7 @@ def markdown(rows: Sequence[Row], rules: Ruleset) -> str:
 def sentence_on_luck(rows: Sequence[Row], rules: Ruleset) -> str | None:
     """Return how much of the best record's lead is luck, as it was chosen for its mean; None where nobody can tell."""
     best = best_of(rows, rules)
-    if best is None or best.ranked is None or best.shrinkage is None or sum(row.rank is not None for row in rows) < 2:
+    if best is None or best.ranked is None or best.shrinkage is None or best.shrinkage < NOTHING:
         return None
     rerun = sign_of(rules) * (sign_of(rules) * best.ranked + best.shrinkage)
     return (

@@ -23,7 +23,7 @@ from scipy.special import ndtr
 
 from analysis.stats.spread import Spread, pooled, prior
 
-REACH, NODES = 9.0, 241  # each candidate's errors, in its own standard errors
+REACH, NODES = 8.0, 97  # each candidate's errors, in its own standard errors
 _Numbers = NDArray[np.float64]
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.record.change.evidence import is_evidence
-from analysis.record.change.git import ChangeError, git, tree, write_out
+from analysis.record.change.git import Blob, ChangeError, git, tree, write_out
+from analysis.rules.keys import AGAINST_RUNS
 from analysis.rules.ruleset import Ruleset
 from analysis.verdict.board.row import best_of
 from analysis.verdict.board.standings import leaderboard
@@ -16,10 +17,12 @@ from analysis.verdict.board.standings import leaderboard
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToBeat:
-    """The number to beat, and a sentence that says where it is from."""
+    """The number to beat, and a sentence that says where it is from. control: the folder of the runs to beat, where the rules
+    compare with runs."""
 
     sota: float
     said: str
+    control: Path | None = None
 
 
 def standing_at(base: str, top: Path, rules: Ruleset, belongs: Callable[[Path], bool]) -> ToBeat:
@@ -45,4 +48,15 @@ def standing_at(base: str, top: Path, rules: Ruleset, belongs: Callable[[Path], 
         f"To beat by {rules.name}: {best.mean:.8f} {rules.metric}, the mean of {runs} of {where}, the best of "
         f"{len(rows)} record{'s' if len(rows) != 1 else ''} at the base commit {commit}."
     )
-    return ToBeat(sota=best.mean, said=said)
+    if rules.test not in AGAINST_RUNS:
+        return ToBeat(sota=best.mean, said=said)
+    if _evidence(base, where) != _evidence("HEAD", where):
+        raise ChangeError(
+            f"{rules.name} compares with the runs of {where}, and this checkout does not hold them as the base commit "
+            f"{commit} does. Merge the base into the branch, and change that record in a pull request of its own."
+        )
+    return ToBeat(sota=best.mean, said=said, control=where)
+
+
+def _evidence(commit: str, folder: Path) -> dict[Path, Blob]:
+    return {path: blob for path, blob in tree(commit, folder).items() if is_evidence(path)}

@@ -55,9 +55,23 @@ def read(folder: Path, row: Row, rules: Ruleset) -> Read:
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)
         check_results(gathered.runs, row.record, rules.fewest_runs)
+        with one_budget():
+            return Read(row=row, runs=gathered.runs, control=_own_control(gathered, rules))
     except (SeedproofError, OSError) as error:
         return Read(row=replace(row, why=str(error)), runs=gathered.runs, why=str(error))
-    return Read(row=row, runs=gathered.runs, control=gathered.control)
+
+
+def _own_control(gathered: Gathered, rules: Ruleset) -> tuple[Result, ...]:
+    """Return the record's own control, which ran beside its runs; none where it cannot be tested. Only criteria ask for it."""
+    if not rules.criteria or gathered.arms is None or gathered.arms.control is None:
+        return gathered.control
+    where = gathered.arms.control
+    try:
+        found = gather([where.folder], rules, of_control=True)
+        check_results(found.runs, where.name, rules.fewest_runs)
+    except (SeedproofError, OSError):
+        return ()
+    return () if found.fault is not None else tuple(replace(run, arm=CONTROL) for run in found.runs)
 
 
 def _filled(row: Row, gathered: Gathered, rules: Ruleset) -> Row:
