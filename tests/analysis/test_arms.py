@@ -116,7 +116,7 @@ def test_the_case_has_both_arms_and_the_verdict_says_so(folder: Path) -> None:
     fill(folder, {"baseline": POOR, "this_pr": GOOD})
     case = case_of(folder)
     assert [run.log for run in case.runs] == [f"this_pr/r{i}.txt" for i in range(5)]
-    assert [run.val_loss for run in case.control] == POOR
+    assert [(run.log, run.val_loss) for run in case.control] == [(f"baseline/r{i}.txt", v) for i, v in enumerate(POOR)]
     assert case.left_out == ()
     verdict = judge([folder], Options(rules="nanogpt-track-1"))
     said = [note for note in verdict.notes if note.startswith("compared: ")]
