@@ -67,6 +67,22 @@ def test_a_restart_with_nothing_in_between() -> None:
     assert [(run.last_step, run.restarted_at) for run in read_log(LOG, text.encode())] == [(3300, 8), (3300, None)]
 
 
+@pytest.mark.parametrize(("last", "runs"), [(2000, 1), (3300, 2)])
+def test_a_fall_to_the_first_step_that_was_logged(last: int, runs: int) -> None:
+    """It is a checkpoint where the run had not ended, else a trial that leaves out step 0."""
+    text = SOURCE + trial(3.27, (0, 1000, last)) + "x\n" + trial(3.271, (1000, 2000, 3300))
+    assert len(read_log(LOG, text.encode())) == runs
+
+
+def test_thirty_trials_of_json_lines_are_read_to_the_end() -> None:
+    def lines(number: int) -> str:
+        steps = (f'{{"step": {step}, "total_steps": 2500, "train_loss": 4.1}}\n' for step in range(1, 2500))
+        return "".join(steps) + f'{{"step": 2500, "total_steps": 2500, "val_loss": 3.27{number:02d}}}\n'
+
+    found = [loss for _, loss in ends("".join(map(lines, range(30))))]
+    assert found == pytest.approx([3.27 + i / 10000 for i in range(30)])
+
+
 def test_thirty_trials_of_three_thousand_steps() -> None:
     def dense(number: int) -> str:
         steps = (f"step:{step}/3000 train_loss:4.{number}1 train_time:{step}ms\n" for step in range(1, 3001))
