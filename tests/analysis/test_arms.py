@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import scipy.stats
 
 from analysis.evidence.case import Case
 from analysis.evidence.make import make_case
@@ -193,3 +194,19 @@ def test_a_claim_still_decides(folder: Path) -> None:
     (folder / "submission.json").write_text(json.dumps({"name": "a", "val_loss": round(sum(POOR) / len(POOR), 6)}))
     case = case_of(folder)
     assert {run.log.split("/")[0] for run in case.runs} == {"muon"}
+
+
+def test_a_readmes_p_is_that_of_the_arm_which_it_claims(folder: Path) -> None:
+    fill(folder, {"baseline": POOR, "this_pr": GOOD})
+    p = scipy.stats.ttest_1samp(GOOD, 3.28, alternative="less").pvalue
+    (folder / "README.md").write_text(f"# Faster\n\nlosses = {GOOD}\n\nMean loss 3.27774, p = {p:.6f} (n = 5)\n")
+    verdict = judge([folder], Options(rules="nanogpt-track-1"))
+    assert verdict.mean == pytest.approx(sum(GOOD) / 5)
+    assert verdict.test is not None
+    assert verdict.test.p_value == pytest.approx(p)
+    assert {one.claim.kind: str(one.holds) for one in verdict.claims} == {
+        "list of values": "yes",
+        "mean": "yes",
+        "p": "yes",
+        "number of runs": "yes",
+    }
