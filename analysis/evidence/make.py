@@ -199,20 +199,21 @@ def _with_proposed_control(asked: Asked, case: Case) -> Case:
     """
     if case.arms is None or case.arms.control is None:
         return case
+    arm = case.arms.control
     try:
-        taken = _with_brought_control(asked, case, case.arms.control.folder)
-        check_results(taken.control, case.arms.control.name, _fewest(case))
+        taken = _with_brought_control(asked, case, arm.folder, Path(arm.name))
+        check_results(taken.control, arm.name, _fewest(case))
         check_one_metric(taken.runs + taken.control)
         return taken
     except EvidenceError as error:
         if case.sota is None and case.rules.target is None:
             raise
-        why = str(error).removeprefix(f"--control {case.arms.control.folder}: ")
+        why = str(error).removeprefix(f"--control {arm.folder}: ")
         return replace(case, arms=case.arms.without_control(why.rstrip(".")))
 
 
-def _with_brought_control(asked: Asked, case: Case, control: Path) -> Case:
-    """Read the runs of a control; what does not fit in them is a finding of the Case. Raises EvidenceError."""
+def _with_brought_control(asked: Asked, case: Case, control: Path, shown: Path | None = None) -> Case:
+    """Read a control's runs, and what does not fit in them as findings; `shown` is how its folder is printed. Raises EvidenceError."""
     other = gather([control], asked.rules_of_control, asked.options.metric, of_control=True)
     if other.fault is not None:
         raise EvidenceError(f"--control {control}: {other.fault}")
@@ -221,8 +222,8 @@ def _with_brought_control(asked: Asked, case: Case, control: Path) -> Case:
         raise EvidenceError(
             f"--control {control}: it holds no training log (*.log, *.txt). Name the standing record's."
         )
-    findings = tuple(replace(found, file=_below(control, found.file)) for found in other.findings)
-    runs = tuple(replace(row, arm=CONTROL, log=_below(control, row.log)) for row in rows)
+    findings = tuple(replace(found, file=_below(control, found.file, shown)) for found in other.findings)
+    runs = tuple(replace(row, arm=CONTROL, log=_below(control, row.log, shown)) for row in rows)
     return replace(case, control=runs, findings=case.findings + findings)
 
 
@@ -255,9 +256,9 @@ def _second_lab(asked: Asked, case: Case) -> Case | None:
     )
 
 
-def _below(folder: Path, name: str) -> str:
-    """Return a file of a control or second lab as named from the working directory."""
-    return str(folder / name) if folder.is_dir() else name
+def _below(folder: Path, name: str, shown: Path | None = None) -> str:
+    """Return a file of a control or second lab as named from the working directory, or from where `shown` is named."""
+    return str((shown or folder) / name) if folder.is_dir() else name
 
 
 def _own_rules(asked: Asked) -> list[Finding]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from analysis.reading.grammar import LONGEST_METRIC, MS_IN_WORDS, NUMBER, PREFIX, STEP, as_text, line_around
 from analysis.reading.source import cut
 
-MOST_LINES = 50_000  # of a log that are translated; a training log has fewer
+MOST_LINES = 200_000  # of a log that are translated; a training log has fewer, with 30 trials in it too
 LONGEST_NAME = 100
 TAIL = 2**14  # bytes; the end of a log shows which names the whole log uses
 

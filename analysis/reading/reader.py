@@ -217,13 +217,18 @@ class _Reader:
         Where a seed is printed, each such part is a run: its seed says to which it belongs.
         """
         draft = self.draft
-        return "seed" not in draft.facts and not draft.metrics and number > (self._first_number() or 1)
+        if "seed" in draft.facts or draft.metrics:
+            return False
+        first, first_above_0 = self._first_number(above=-1) or 0, self._first_number() or 1
+        if number == first_above_0 > max(1, first):  # a later trial may leave out step 0, or this one did not end
+            total = grammar.STEP.match(draft.curve[0][1])
+            return total is not None and total[2] is not None and draft.last_number < int(total[2])
+        return number > first_above_0
 
-    def _first_number(self) -> int | None:
-        """Return the first step above 0 of the run being read; None where it has none yet."""
+    def _first_number(self, above: int = 0) -> int | None:
+        """Return the first step above this one of the run being read; None where it has none yet."""
         begins = b"\n".join(text[:LOOKED_AT] for _, text in self.draft.curve[:STRETCHES])
-        steps = map(int, grammar.STEP_NUMBERS.findall(begins))
-        return next(filter(None, steps), None)
+        return next((step for step in map(int, grammar.STEP_NUMBERS.findall(begins)) if step > above), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import scipy.stats
 
 from analysis.evidence.case import Case
 from analysis.evidence.make import make_case
@@ -116,7 +117,7 @@ def test_the_case_has_both_arms_and_the_verdict_says_so(folder: Path) -> None:
     fill(folder, {"baseline": POOR, "this_pr": GOOD})
     case = case_of(folder)
     assert [run.log for run in case.runs] == [f"this_pr/r{i}.txt" for i in range(5)]
-    assert [run.val_loss for run in case.control] == POOR
+    assert [(run.log, run.val_loss) for run in case.control] == [(f"baseline/r{i}.txt", v) for i, v in enumerate(POOR)]
     assert case.left_out == ()
     verdict = judge([folder], Options(rules="nanogpt-track-1"))
     said = [note for note in verdict.notes if note.startswith("compared: ")]
@@ -193,3 +194,19 @@ def test_a_claim_still_decides(folder: Path) -> None:
     (folder / "submission.json").write_text(json.dumps({"name": "a", "val_loss": round(sum(POOR) / len(POOR), 6)}))
     case = case_of(folder)
     assert {run.log.split("/")[0] for run in case.runs} == {"muon"}
+
+
+def test_a_readmes_p_is_that_of_the_arm_which_it_claims(folder: Path) -> None:
+    fill(folder, {"baseline": POOR, "this_pr": GOOD})
+    p = scipy.stats.ttest_1samp(GOOD, 3.28, alternative="less").pvalue
+    (folder / "README.md").write_text(f"# Faster\n\nlosses = {GOOD}\n\nMean loss 3.27774, p = {p:.6f} (n = 5)\n")
+    verdict = judge([folder], Options(rules="nanogpt-track-1"))
+    assert verdict.mean == pytest.approx(sum(GOOD) / 5)
+    assert verdict.test is not None
+    assert verdict.test.p_value == pytest.approx(p)
+    assert {one.claim.kind: str(one.holds) for one in verdict.claims} == {
+        "list of values": "yes",
+        "mean": "yes",
+        "p": "yes",
+        "number of runs": "yes",
+    }

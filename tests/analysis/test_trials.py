@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from analysis.evidence.case import Case
+from analysis.evidence.make import make_case
+from analysis.evidence.options import Options, resolve
 from analysis.reading.reader import MOST_RUNS, read_log
+from analysis.record.metrics import common_steps
+from analysis.record.selection import Why
 from analysis.untrusted.files import FileError
 
 LOG = Path("a.txt")
@@ -62,6 +67,22 @@ def test_a_restart_with_nothing_in_between() -> None:
     assert [(run.last_step, run.restarted_at) for run in read_log(LOG, text.encode())] == [(3300, 8), (3300, None)]
 
 
+@pytest.mark.parametrize(("last", "runs"), [(2000, 1), (3300, 2)])
+def test_a_fall_to_the_first_step_that_was_logged(last: int, runs: int) -> None:
+    """It is a checkpoint where the run had not ended, else a trial that leaves out step 0."""
+    text = SOURCE + trial(3.27, (0, 1000, last)) + "x\n" + trial(3.271, (1000, 2000, 3300))
+    assert len(read_log(LOG, text.encode())) == runs
+
+
+def test_thirty_trials_of_json_lines_are_read_to_the_end() -> None:
+    def lines(number: int) -> str:
+        steps = (f'{{"step": {step}, "total_steps": 2500, "train_loss": 4.1}}\n' for step in range(1, 2500))
+        return "".join(steps) + f'{{"step": 2500, "total_steps": 2500, "val_loss": 3.27{number:02d}}}\n'
+
+    found = [loss for _, loss in ends("".join(map(lines, range(30))))]
+    assert found == pytest.approx([3.27 + i / 10000 for i in range(30)])
+
+
 def test_thirty_trials_of_three_thousand_steps() -> None:
     def dense(number: int) -> str:
         steps = (f"step:{step}/3000 train_loss:4.{number}1 train_time:{step}ms\n" for step in range(1, 3001))
@@ -74,3 +95,90 @@ def test_thirty_trials_of_three_thousand_steps() -> None:
 def test_two_thousand_trials_are_refused_with_a_sentence() -> None:
     with pytest.raises(FileError, match=f"more than {MOST_RUNS} runs"):
         read_log(LOG, (SOURCE + trial(3.27) * 2000).encode())
+
+
+# -- which of them are complete ----------------------------------------------------------------------------------------
+
+
+def case_of(folder: Path, *trials: str, rules: str = "nanogpt-track-3", at_step: int | None = None) -> Case:
+    """Return the Case of a folder with one log for each of these texts."""
+    folder.mkdir(exist_ok=True)
+    for i, text in enumerate(trials):
+        (folder / f"r{i}.txt").write_text(SOURCE + text)
+    return make_case(resolve([folder], Options(rules=rules, at_step=at_step)))
+
+
+def several(count: int, *steps: int, total: int = 3300) -> list[str]:
+    return [trial(3.2771 + i / 1e4, (0, *steps), total) for i in range(count)]
+
+
+def test_trials_of_one_log_are_told_apart_by_log_and_line(tmp_path: Path) -> None:
+    case = case_of(tmp_path, "".join(several(8, 1600, 3300)))
+    assert len(case.runs) == 8
+    assert len({(run.log, run.line) for run in case.runs}) == 8
+    assert "several-runs-in-log" not in [one.code for one in case.findings]
+
+
+def test_trials_with_a_seed_are_restarts_of_it(tmp_path: Path) -> None:
+    """Of several runs of one printed seed the last counts, as under rules that ask for seeds."""
+    case = case_of(tmp_path, "seed:7\n" + "".join(several(3, 1600, 3300)), "seed:8\n" + trial(3.27))
+    assert [(run.seed, run.val_loss) for run in case.runs] == [(7, 3.2773), (8, 3.27)]
+
+
+@pytest.mark.parametrize(
+    ("name", "trials", "complete", "common"),
+    [
+        ("all reach the total", several(4, 1600, 3250, 3300), 4, [1600, 3250, 3300]),
+        ("all stop before it", several(4, 1600, 3250), 4, [1600, 3250]),
+        ("one goes on", [*several(7, 1600, 3250), trial(3.276, (0, 1600, 3250, 3300))], 8, [1600, 3250]),
+        ("different totals", [*several(3, 3200, 3300), *several(3, 3200, total=3200)[::-1]], 6, [3200]),
+        ("a validation every 125 and at the end", several(3, *range(125, 3250, 125), 3225), 3, [*range(125, 3250, 125), 3225]),
+        ("no total that is the others'", several(4, 1600, 3250, total=9999), 4, [1600, 3250]),
+        ("the last one printed twice", [one + one.splitlines()[-1] + "\n" for one in several(3, 1600, 3300)], 3, [1600, 3300]),
+        ("one run", several(1, 1600, 3250), 1, [1600, 3250]),
+    ],
+)  # fmt: skip
+def test_complete_trials_and_their_common_steps(
+    tmp_path: Path, name: str, trials: list[str], complete: int, common: list[int]
+) -> None:
+    text = [
+        one.replace("3.27", f"3.2{i % 3 + 5}") if name == "different totals" else one for i, one in enumerate(trials)
+    ]
+    case = case_of(tmp_path, *text)
+    assert (len(case.runs), case.fault) == (complete, None)
+    assert common_steps(case.runs) == common
+
+
+@pytest.mark.parametrize(
+    "short",
+    [
+        trial(3.4, (0, 1600)),
+        trial(3.4, (0, 1600)) + "step:1650/3300 train_loss:3.5 train_time:231.000s\n",
+        trial(3.4, (0,)) + "step:1/3300 train_loss:10.8 train_time:0.140s\n",
+    ],
+)
+@pytest.mark.parametrize("stop", [3250, 3300])
+def test_a_trial_that_ended_before_the_others_has_no_result(tmp_path: Path, short: str, stop: int) -> None:
+    in_a_log_of_its_own = case_of(tmp_path / "a", *several(5, 1600, stop), short)
+    assert len(in_a_log_of_its_own.runs) == 5
+    assert in_a_log_of_its_own.fault is not None
+    assert "r5.txt" in in_a_log_of_its_own.fault
+    among_others = case_of(tmp_path / "b", "".join([*several(3, 1600, stop), short, *several(6, 1600, stop)[3:]]))
+    assert (len(among_others.runs), among_others.fault) == (6, None)
+    assert [one.why for one in among_others.left_out] == [Why.NO_RESULT]
+
+
+def test_runs_that_stop_each_at_its_own_step_have_no_result(tmp_path: Path) -> None:
+    trials = [trial(3.27, (0, *range(400, stop + 1, 400))) for stop in (1600, 2000, 2400, 2800)]
+    assert case_of(tmp_path, *trials).runs == ()
+
+
+def test_a_printed_total_counts_where_the_rules_take_the_last_validation(tmp_path: Path) -> None:
+    assert case_of(tmp_path, *several(4, 1600, 3250), rules="nanogpt-track-1").runs == ()
+
+
+def test_a_step_that_is_asked_for_counts_wherever_a_run_went(tmp_path: Path) -> None:
+    trials = [*several(2, 1600, 3250), *several(5, 1600, 3250, 3300)[2:], trial(3.4, (0, 1600))]
+    case = case_of(tmp_path, *trials, at_step=1600)
+    assert len(case.runs) == 6
+    assert {run.line for run in case.runs} == {5}
