@@ -6,7 +6,7 @@ is decided in analysis/record (selection.py for folders, sweep.py for sweeps), w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from analysis.checks.folder import audit, audit_control
 from analysis.checks.sweep import audit_sweep
 from analysis.evidence.checked import NONE, Checked, checked
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
-from analysis.reading.frame import read_frame
+from analysis.reading.frame import is_frame, read_frame
+from analysis.reading.importers.ask import imported
 from analysis.reading.result import Result, Tried
+from analysis.reading.run import Origin
 from analysis.record.arms import Arms
 from analysis.record.folder import Record, attempts_by_log, read_record, records_below, seed_of
 from analysis.record.metrics import all_labels
@@ -74,13 +76,18 @@ def gather(
             raise EvidenceError(f"{path} does not exist.")
         if is_sweep(path):
             parts.append(_sweep(path, rules, metric))
-        elif path.is_file() and path.suffix in FRAME_SUFFIXES:
+        elif path.is_file() and path.suffix in FRAME_SUFFIXES and _is_frame(path):
             parts.append(_frame(path, rules, metric))
         else:
             loose.append(path)
     if loose:
         parts.append(_record(loose, rules, metric, of_control=of_control, control=control))
     return _joined(parts)
+
+
+def _is_frame(path: Path) -> bool:
+    """Return whether a file is to be read as a frame: also one that nothing else can read, so that its reader says why."""
+    return is_frame(path) or not imported([path], named=True).runs
 
 
 def _joined(parts: list[Gathered]) -> Gathered:
@@ -145,6 +152,7 @@ def _record(
     runs = tuple(Result.of(with_training(one), one.metric, log=record.shown(one.run.log)) for one in selection.claimed)
     claims = [] if of_control else statements(record, selection, rules)
     findings = audit_control(record, selection, rules) if of_control else audit(record, selection, rules, claims)
+    findings += graded(_without_logs(selection), rules.findings)
     counted = {one.run.seed for one in selection.claimed}
     others = {seed_of(run) for log in selection.aside for run in record.logs.get(log, [])}
     return Gathered(
@@ -159,6 +167,21 @@ def _record(
         seeds_aside=tuple(sorted(seed for seed in others - counted if seed is not None)),
         arms=selection.arms,
     )
+
+
+def _without_logs(selection: Selection) -> Iterator[Found]:
+    """Yield what is wrong with runs whose numbers are not from text that was printed during the run."""
+    said = {Origin.TRACKER: "a tracker's files", Origin.TYPED: "a list of numbers"}
+    for origin, what in said.items():
+        logs = [one.log for one in selection.claimed if one.run.origin is origin]
+        if logs:
+            yield Found(
+                code=Code.NO_LOGS,
+                at=Place(logs[0]),
+                found=f"{what} ({len(logs)} of {len(selection.claimed)} runs)",
+                expected="the logs that the runs printed, without which none of these numbers can be checked",
+                do="Name the folder that holds the logs.",
+            )
 
 
 def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | None) -> str | None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from analysis.reading.grammar import LONGEST_METRIC, MS_IN_WORDS, NUMBER, PREFIX, STEP, as_text, line_around
+from analysis.reading.grammar import LONGEST_METRIC, MS_IN_WORDS, NUMBER, PREFIX, STEP, Metric, as_text, line_around
 from analysis.reading.source import cut
 
 MOST_LINES = 50_000  # of a log that are translated; a training log has fewer
@@ -20,7 +20,7 @@ TAIL = 2**14  # bytes; the end of a log shows which names the whole log uses
 
 _LOSS = re.compile(rb"\b(?:val(?:id(?:ation)?)?|eval)[ _/](loss|bpb)\b", re.IGNORECASE)
 _VALIDATES = re.compile(
-    rb"^((?:" + PREFIX.pattern + rb")?)(?:valid|eval)\w{0,10}[ :]{1,3}(step[:= \t]\s{0,9}\d[^\n]*)$",
+    rb"^((?>" + PREFIX.pattern + rb")?+)(?:valid|eval)\w{0,10}[ :]{1,3}(step[:= \t]\s{0,9}\d[^\n]*)$",
     re.MULTILINE | re.IGNORECASE,
 )
 _PLAIN_LOSS = re.compile(rb"(?<![\w])loss(?=\s*[:=])")
@@ -147,3 +147,18 @@ def in_steps(curve: Iterable[tuple[int, bytes]], name: str) -> Value | None:
 def _printed_as(name: str) -> re.Pattern[bytes]:
     words = b"[ _/.-]?".join(re.escape(word.encode()) for word in name.split("_"))
     return re.compile(rb"(?<!\w)" + words + rb"(?:\s?[:=]\s{0,9}|\s{1,9})(" + NUMBER + rb")(?![\w.])", re.IGNORECASE)
+
+
+def alone(values: Mapping[str, Value]) -> Metric | None:
+    """Return the val_loss and val_bpb that a run prints without a step or a label; None where it prints neither."""
+    found = {name: values[name] for name in ("val_loss", "val_bpb") if name in values}
+    if not found:
+        return None
+    numbers = {name: value.number for name, value in found.items()}
+    return Metric(
+        label=next(iter(found)),
+        val_loss=numbers.get("val_loss"),
+        val_bpb=numbers.get("val_bpb"),
+        decimals=max(len(repr(number).partition(".")[2]) for number in numbers.values()),
+        line=max(value.line for value in found.values()),
+    )

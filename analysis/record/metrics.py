@@ -82,8 +82,8 @@ def common_stop(runs: Sequence[Run]) -> int | None:
 
 
 def is_trial(run: Run, rules: Ruleset) -> bool:
-    """Return whether a run of a log with several counts beside the others: no seed tells whose run it is."""
-    return rules.seeds == "unprinted" and run.seed is None
+    """Return whether a run of a log with several counts beside the others: no seed tells whose run it is, or no log."""
+    return run.origin is not Origin.LOG or (rules.seeds == "unprinted" and run.seed is None)
 
 
 def common_steps(results: Sequence[Result]) -> list[int]:
