@@ -46,7 +46,10 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
     with one_budget():
         for path in paths:
             for one in _found(path, listing):
-                rows += curve_rows(one) if curves else [run_row(one)]
+                try:
+                    rows += [*curve_rows(one)] if curves else [run_row(one)]
+                except FileError as error:
+                    listing.leave_aside(one.log, str(error))
     for aside in listing.left_aside:
         click.echo(f"Not read: {printable(printable_path(aside.path))} {aside.why}.", err=True)
     if not rows:

@@ -19,10 +19,7 @@ LONGEST_NAME = 100
 TAIL = 2**14  # bytes; the end of a log shows which names the whole log uses
 
 _LOSS = re.compile(rb"\b(?:val(?:id(?:ation)?)?|eval)[ _/](loss|bpb)\b", re.IGNORECASE)
-_VALIDATES = re.compile(
-    rb"^((?>" + PREFIX.pattern + rb")?+)(?:valid|eval)\w{0,10}[ :]{1,3}(step[:= \t]\s{0,9}\d[^\n]*)$",
-    re.MULTILINE | re.IGNORECASE,
-)
+_VALIDATES = re.compile(rb"(?<!\w)(?:valid|eval)\w{0,10}[ :]{1,3}(step[:= \t]\s{0,9}\d[^\n]*)", re.IGNORECASE)
 _PLAIN_LOSS = re.compile(rb"(?<![\w])loss(?=\s*[:=])")
 _TRAIN = re.compile(rb"\btrain(?:ing)?[ /](loss|time)\b", re.IGNORECASE)
 _TABLE = re.compile(rb"^[ \t]{0,9}\{[ \t]{0,9}[\"'][^\n]{2,%d}\}[ \t,]{0,9}$" % LONGEST_METRIC, re.MULTILINE)
@@ -48,10 +45,18 @@ def with_usual_names(data: bytes) -> bytes:
         if not has_usual:
             lines = _LOSS.sub(lambda found: b"val_" + found[1].lower(), lines, MOST_LINES)
             lines = _TRAIN.sub(lambda found: b"train_" + found[1].lower(), lines, MOST_LINES)
-            lines = _VALIDATES.sub(lambda found: found[1] + _PLAIN_LOSS.sub(b"val_loss", found[2]), lines, MOST_LINES)
+            lines = _VALIDATES.sub(_of_validation, lines, MOST_LINES)
         parts += [data[position : stretch.start], lines]
         position = stretch.end
     return b"".join(parts)
+
+
+def _of_validation(found: re.Match[bytes]) -> bytes:
+    """Return a step line whose loss is that of the validation, if at most a prefix comes before: `validate step: 20 loss:`."""
+    start = found.string.rfind(b"\n", 0, found.start()) + 1
+    before = found.string[start : found.start()]
+    is_prefix = len(before) <= LONGEST_NAME and (not before.strip() or PREFIX.fullmatch(before))
+    return _PLAIN_LOSS.sub(b"val_loss", found[1]) if is_prefix else found[0]
 
 
 def _of_table(line: re.Match[bytes]) -> bytes:
