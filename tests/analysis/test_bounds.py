@@ -143,8 +143,8 @@ def test_step_lines_cost_little_and_runs_are_counted() -> None:
 
 def test_rows_of_curves_share_the_budget(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_bytes(b"step:1/2 train_loss:3\n" * 5000)
+    (run,) = read_log(tmp_path / "a.log")
     with one_budget(2**20), pytest.raises(OverBudgetError):
-        (run,) = read_log(tmp_path / "a.log")
         list(curve_rows(Found(log=tmp_path / "a.log", number=1, run=run)))
 
 
