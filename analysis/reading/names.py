@@ -93,9 +93,10 @@ MOST_VALUES = 200  # names of one run
 _SECONDS = {unit: ms / 1000 for unit, ms in MS_IN_WORDS.items()} | {b"h": 3600.0, b"hours": 3600.0}
 _NAMED = re.compile(  # at most six words, and a number after a colon
     rb"(?<![\w/.@-])([A-Za-z_][\w/.@-]{0,80}+(?:[ \t][A-Za-z(][\w/.@()-]{0,80}+){0,5}+)[ \t]{0,9}[:=]\s{0,40}"
-    rb"(\d{1,3}(?:,\d{3}){1,5}|" + NUMBER + rb")[ \t]?([A-Za-z/%]{0,12})(?![\w.])",
+    rb"(\d{1,3}(?:,\d{3}){1,5}|" + NUMBER + rb")[ \t]?([A-Za-z/%]{0,12})(?![\w.]|[ \t]?[:=])",
     re.IGNORECASE,
 )
+_BYTES = re.compile(rb"[kmgt]?i?b(?:ytes?)?", re.IGNORECASE)
 _DIGIT = re.compile(rb"[:=\s][-+]?\.?\d|nan|inf", re.IGNORECASE)
 _TABLED = re.compile(rb"(?:\w{1,40}:\s+)?([A-Za-z_][\w/.@-]{0,80})\s+(" + NUMBER + rb")()$", re.IGNORECASE)
 
@@ -128,8 +129,7 @@ def values_in(lines: Iterable[tuple[int, bytes]]) -> dict[str, Value]:
         tabled = _TABLED.match(line)
         for name, digits, unit in [tabled.groups()] if tabled else _NAMED.findall(line):
             key, factor = normal(as_text(name)), _SECONDS.get(unit.lower())
-            is_size = factor is None and unit not in (b"", b"%")
-            if is_size or (key not in found and len(found) >= MOST_VALUES):
+            if _BYTES.fullmatch(unit) or (key not in found and len(found) >= MOST_VALUES):
                 continue
             seconds = float(digits.replace(b",", b"")) * (1.0 if factor is None else factor)
             found[key] = Value(number=seconds, line=number, timed=factor is not None)

@@ -104,14 +104,13 @@ def unread_names(run: Run, rules: Ruleset) -> str | None:
     """Return what the last step of a run prints, if it is where the run ends and nothing of it is what the rules read."""
     if not run.curve or not _at_the_end(run, run.last_step) or run.value(rules.metric) is not None or run.metrics:
         return None
-    line = run.curve[-1][1].rstrip(b"\n").rpartition(b"\n")[2]
+    line = run.curve[-1][1].rstrip(b"\n").rpartition(b"\n")[2][:LONGEST_METRIC]
     names = [
-        as_text(name)
-        for name in read_pairs(line[:LONGEST_METRIC])
-        if name not in (b"step", b"iter", b"iteration", b"s")
+        as_text(name) for name in reversed([*read_pairs(line)]) if name not in (b"step", b"iter", b"iteration", b"s")
     ]
     said = " and ".join(f"`{printable(name)}`" for name in names[:MOST_SHOWN]) or "no number with a name"
-    return f"step {run.last_step} prints {said}, which {rules.name} does not read (it reads {rules.metric}); --metric names another"
+    read = f"which the rules do not read (they read {rules.metric}; --metric names another)"
+    return f"step {run.last_step} prints {said}, {read}"
 
 
 def last_metric(runs: Sequence[Run], rules: Ruleset) -> Metric | None:
