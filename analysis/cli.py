@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import shlex
 import shutil
@@ -19,6 +20,7 @@ from analysis.untrusted.escape import line_start, printable
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest_path
 
 LINE_EVERY_S = 10.0
+MOST_NUMBERS = 1000
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -35,6 +37,19 @@ class ExistingPath(click.Path):
             if os.path.lexists(value):
                 raise
             raise click.BadParameter(error.message + nearest_path(Path(value)), ctx=ctx, param=param) from None
+
+
+def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:
+    """Return the finite numbers of an option, which have commas in between; a click callback."""
+    try:
+        found = tuple(map(float, value.split(","))) if value is not None else ()
+    except ValueError:
+        found = (math.nan,)
+    if len(found) > MOST_NUMBERS or not all(map(math.isfinite, found)):
+        raise click.BadParameter(
+            f"{value!r} is not a list of at most {MOST_NUMBERS} numbers such as 1.2014,1.1994.", ctx, param
+        )
+    return found
 
 
 class FolderOrUrl(ExistingPath):
@@ -75,6 +90,7 @@ class Group(click.Group):
 
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
+PATHS_OR_NONE = click.argument("paths", nargs=-1, type=ExistingPath(), metavar="[PATH...]")
 RULES = click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]")
 OUTPUT = click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here, not to stdout.")
 

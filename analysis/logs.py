@@ -7,8 +7,8 @@ Exit codes: 0 everything was read, 2 usage, 3 something was not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import click
 from analysis import cli
 from analysis.reading.frame import columns_of, write_rows
 from analysis.reading.grammar import Step
+from analysis.reading.importers.ask import Imported, imported
+from analysis.reading.importers.ask import has_result as ends_in_something
 from analysis.reading.reader import read_log
 from analysis.reading.result import Result
-from analysis.reading.run import Run
+from analysis.reading.run import Origin, Run
 from analysis.sweepdir.layout import CANDIDATE, CONTROL
 from analysis.untrusted.escape import printable
 from analysis.untrusted.files import FileError, Listing, files_below, one_budget, printable_path, spend
@@ -40,13 +42,14 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
     if form == "parquet" and output is None:
         raise UsageError("--format parquet is binary: name a file with --output FILE.")
     rows: list[dict[str, Any]] = []
-    listing = _files(paths)
+    listing = Listing()
     with one_budget():
-        for log in listing.files:
-            try:
-                rows += [*(curve_rows if curves else run_rows)(log)]
-            except FileError as error:
-                listing.leave_aside(log, str(error))
+        for path in paths:
+            for one in _found(path, listing):
+                try:
+                    rows += [*curve_rows(one)] if curves else [run_row(one)]
+                except FileError as error:
+                    listing.leave_aside(one.log, str(error))
     for aside in listing.left_aside:
         click.echo(f"Not read: {printable(printable_path(aside.path))} {aside.why}.", err=True)
     if not rows:
@@ -58,24 +61,46 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
         raise SystemExit(EvidenceError.exit_code)
 
 
-def _files(paths: Sequence[Path]) -> Listing:
-    """Return the logs of the folders and the files that were named, whatever their suffix."""
-    found = Listing()
-    for path in paths:
-        below = files_below(path) if path.is_dir() else Listing()
-        found.files += below.logs if path.is_dir() else [path]
-        found.left_aside += below.left_aside
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A run, the file that tells of it, and its number in that file, from 1."""
+
+    log: Path
+    number: int
+    run: Run
 
 
-def run_rows(log: Path) -> Iterator[dict[str, Any]]:
-    """Yield one row a run: what a frame holds, and every metric and hyper-parameter. Raises FileError."""
-    shown = printable_path(log)
+def _found(path: Path, listing: Listing) -> Iterator[Found]:
+    """Yield the runs of a folder's logs, or of the file that was named, whatever its suffix. Note what cannot be read.
+
+    A folder without a log that has a result is searched for what trackers wrote.
+    """
+    below = files_below(path) if path.is_dir() else Listing(files=[path])
+    listing.left_aside += below.left_aside
+    read = imported(below.files, named=True) if not path.is_dir() else Imported()
+    has_results = bool(read.runs)
+    for log in below.logs if path.is_dir() else [] if read.runs else [path]:
+        try:
+            runs = read_log(log)
+        except FileError as error:
+            listing.leave_aside(log, str(error))
+            continue
+        has_results = has_results or any(map(ends_in_something, runs))
+        yield from (Found(log=log, number=number, run=run) for number, run in enumerate(runs, start=1))
+    if not has_results and path.is_dir():
+        read = imported(below.files)
+        listing.left_aside += read.left_aside
+    for log, runs in read.runs.items():
+        yield from (Found(log=log, number=number, run=run) for number, run in enumerate(runs, start=1))
+
+
+def run_row(one: Found) -> dict[str, Any]:
+    """Return the row of a run: what a frame holds, and every metric and hyper-parameter."""
+    run, shown = one.run, printable_path(one.log)
     arm = CONTROL if CONTROL in Path(shown).parts[:-1] else CANDIDATE
-    for run in read_log(log):
-        metric = run.finals[-1] if run.finals else run.validation
-        result = Result.of(run, metric, log=shown, arm=arm, state="succeeded" if has_result(run) else "failed")
-        yield result.row() | {"metrics": [*map(asdict, run.metrics)], "hyperparameters": run.hyperparameters}
+    metric = run.finals[-1] if run.finals else run.validation
+    result = Result.of(run, metric, log=shown, arm=arm, state="succeeded" if has_result(run) else "failed")
+    return result.row() | {"metrics": [*map(asdict, run.metrics)], "hyperparameters": run.hyperparameters}
 
 
 def has_result(run: Run) -> bool:
@@ -84,17 +109,19 @@ def has_result(run: Run) -> bool:
     A speedrun's validations print no val_bpb. Where they do, a final line is expected, and a log without one is cut off.
     """
     last, at, planned = run.validation, run.validated_step, run.total_steps
+    if run.origin is not Origin.LOG or not run.curve:
+        return bool(run.finals) or (at == run.last_step and ends_in_something(run))
     at_the_end = at is not None and planned is not None and at >= planned
     return bool(run.finals) or (last is not None and last.val_bpb is None and at_the_end)
 
 
-def curve_rows(log: Path) -> Iterator[dict[str, Any]]:
-    """Yield one row a logged step; `run` counts the runs of a log from 1. Raises FileError."""
-    shown = printable_path(log)
-    for number, run in enumerate(read_log(log), start=1):
-        for step in run.read_steps():
-            spend(STEP_ROW)
-            yield {"log": shown, "run": number, "seed": run.seed} | {name: getattr(step, name) for name in STEP_COLUMNS}
+def curve_rows(one: Found) -> Iterator[dict[str, Any]]:
+    """Yield one row a logged step; `run` counts the runs of a log from 1."""
+    shown = printable_path(one.log)
+    for step in one.run.read_steps():
+        spend(STEP_ROW)
+        of_the_step = {name: getattr(step, name) for name in STEP_COLUMNS}
+        yield {"log": shown, "run": one.number, "seed": one.run.seed} | of_the_step
 
 
 if __name__ == "__main__":

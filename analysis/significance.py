@@ -20,14 +20,20 @@ import click
 from analysis import cli
 from analysis.sweepdir.plan import BOUNDARIES, MOST_LOOKS
 from analysis.untrusted.escape import json_text, printable
-from analysis.untrusted.refusal import EvidenceError
+from analysis.untrusted.refusal import EvidenceError, UsageError
 
 if TYPE_CHECKING:
     from analysis.verdict.verdict import Verdict
 
 TABLE = cli.ExistingPath(dir_okay=False)
 OPTIONS = (
-    cli.PATHS,
+    cli.PATHS_OR_NONE,
+    click.option(
+        "--values",
+        callback=cli.numbers,
+        metavar="X,Y,...",
+        help="The runs' values of the metric instead of PATHs, e.g. 1.2014,1.1994. `check` refuses them.",
+    ),
     cli.RULES,
     click.option("--sota", type=float, help="The standing record's metric. There is no default."),
     click.option(
@@ -123,11 +129,14 @@ def check(form: str, paths: tuple[Path, ...], **asked: Any) -> None:
     end(verdict, exit_code(verdict))
 
 
-def judged(paths: tuple[Path, ...], **asked: Any) -> Verdict:
+def judged(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any) -> Verdict:
+    from analysis.evidence.gather import TYPED
     from analysis.evidence.options import Options
     from analysis.verdict.judge import judge
 
-    return judge(paths, Options(**asked))
+    if bool(paths) == bool(values):
+        raise UsageError("Name the runs' logs or folders as PATH, or give their values with --values; not both.")
+    return judge(paths or (Path(TYPED),), Options(**asked, values=values))
 
 
 def as_sarif(verdict: Verdict, paths: tuple[Path, ...]) -> str:

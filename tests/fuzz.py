@@ -1,6 +1,6 @@
-"""A coverage-guided fuzzer for what reads foreign files: logs, submission JSONs, and the audit of a whole folder.
+"""A coverage-guided fuzzer for what reads foreign files: logs, submission JSONs, trackers' files, and the audit of a whole folder.
 
-    python -m tests.fuzz TARGET [--seconds N]      # TARGET: log, claim or audit
+    python -m tests.fuzz TARGET [--seconds N]      # TARGET: log, claim, import or audit
 
 It starts from tests/seeds/TARGET/. An input that makes the reader raise anything but FileError is kept there, one for
 each place that raises, so that tests/analysis/test_hostile.py replays it from then on; inputs that are too slow or too
@@ -23,6 +23,15 @@ from pathlib import Path
 SEEDS = Path(__file__).with_name("seeds")
 SEPARATOR = b"\n%%%%\n"  # between the parts of an audit's input: the JSON, then the logs
 LOGS = ("train_seed1.log", "train_seed2.log", "more.txt")
+KINDS = (
+    "runs.csv",
+    "trainer_state.json",
+    "wandb-summary.json",
+    "metrics.jsonl",
+    "project.db",
+    "events.out.tfevents.1",
+    "report.md",
+)
 LONGEST_INPUT = 16_384
 WORDS = (
     "step:", "step:1/2 ", "1/2 val_loss", "s:1 tel:", "seed:", "seed 1", "val_loss:", "val_bpb:", "train_loss:", "train_time:1ms",
@@ -55,6 +64,17 @@ def read_a_claim(data: bytes, folder: Path) -> None:
         claim.line_of(what)
 
 
+def import_a_file(data: bytes, folder: Path) -> None:
+    """The data as a file of every kind that an importer knows, and every value of its runs."""
+    from analysis.reading.importers.ask import imported
+
+    for name in KINDS:
+        (folder / name).write_bytes(data)
+        for run in (run for runs in imported([folder / name], named=True).runs.values() for run in runs):
+            _ = run.steps, run.validations, run.value("val_loss")
+        (folder / name).unlink()
+
+
 def audit_a_folder(data: bytes, folder: Path) -> None:
     """The whole audit of a folder made of the data's parts, and its findings in every format."""
     from analysis.evidence.audit import audit
@@ -74,6 +94,7 @@ def audit_a_folder(data: bytes, folder: Path) -> None:
 TARGETS: dict[str, Callable[[bytes, Path], None]] = {
     "log": read_a_log,
     "claim": read_a_claim,
+    "import": import_a_file,
     "audit": audit_a_folder,
 }
 

@@ -6,7 +6,7 @@ is decided in analysis/record (selection.py for folders, sweep.py for sweeps), w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,11 +14,15 @@ from analysis.checks.folder import audit, audit_control
 from analysis.checks.sweep import audit_sweep
 from analysis.evidence.checked import NONE, Checked, checked
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
-from analysis.reading.frame import read_frame
+from analysis.reading.frame import is_frame, read_frame
+from analysis.reading.grammar import Metric
+from analysis.reading.importers.ask import imported
+from analysis.reading.names import normal
 from analysis.reading.result import Result, Tried
+from analysis.reading.run import Origin, Run
 from analysis.record.arms import Arms
 from analysis.record.folder import Record, attempts_by_log, read_record, records_below, seed_of
-from analysis.record.metrics import all_labels
+from analysis.record.metrics import all_labels, unread_names
 from analysis.record.selection import LeftOut, Selection, select, with_training
 from analysis.record.stated.compare import statements
 from analysis.record.stated.said import Statement
@@ -28,6 +32,8 @@ from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, SweepError, is_sweep
 from analysis.sweepdir.plan import read_plan
 from analysis.untrusted.refusal import EvidenceError
+
+TYPED = "--values"  # instead of a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +61,7 @@ class Gathered:
 
 
 def gather(
-    paths: Sequence[Path],
+    paths: Sequence[Path] | Sequence[float],
     rules: Ruleset,
     metric: str | None = None,
     *,
@@ -65,22 +71,32 @@ def gather(
     """Read the PATHs; `metric` forces the final metric of that label. Raises EvidenceError.
 
     of_control: audit the runs, but not what their folder claims. control: what the reviewer compares the runs with. It may be
-    in a PATH: then it is not what the PATH claims.
+    in a PATH: then it is not what the PATH claims. Numbers instead of PATHs are values that were typed.
     """
     parts: list[Gathered] = []
     loose: list[Path] = []
+    typed = [_typed(path, rules) for path in paths if isinstance(path, float)]
+    if typed and normal(metric or rules.metric) == rules.metric:
+        parts.append(_by_arm(typed, graded(_without_logs(typed), rules.findings)))
     for path in paths:
+        if isinstance(path, float):
+            continue
         if not path.exists():
             raise EvidenceError(f"{path} does not exist.")
         if is_sweep(path):
             parts.append(_sweep(path, rules, metric))
-        elif path.is_file() and path.suffix in FRAME_SUFFIXES:
+        elif path.is_file() and path.suffix in FRAME_SUFFIXES and _is_frame(path):
             parts.append(_frame(path, rules, metric))
         else:
             loose.append(path)
     if loose:
         parts.append(_record(loose, rules, metric, of_control=of_control, control=control))
     return _joined(parts)
+
+
+def _is_frame(path: Path) -> bool:
+    """Return whether a file is to be read as a frame: also one that nothing else can read, so that its reader says why."""
+    return is_frame(path) or not imported([path], named=True).runs
 
 
 def _joined(parts: list[Gathered]) -> Gathered:
@@ -145,6 +161,7 @@ def _record(
     runs = tuple(Result.of(with_training(one), one.metric, log=record.shown(one.run.log)) for one in selection.claimed)
     claims = [] if of_control else statements(record, selection, rules)
     findings = audit_control(record, selection, rules) if of_control else audit(record, selection, rules, claims)
+    findings += graded(_without_logs(runs), rules.findings)
     counted = {one.run.seed for one in selection.claimed}
     others = {seed_of(run) for log in selection.aside for run in record.logs.get(log, [])}
     return Gathered(
@@ -159,6 +176,31 @@ def _record(
         seeds_aside=tuple(sorted(seed for seed in others - counted if seed is not None)),
         arms=selection.arms,
     )
+
+
+def _typed(value: float, rules: Ruleset) -> Result:
+    """Return a value that was typed as a run that is known by nothing else."""
+    run = Run(log=Path(TYPED), line=1, origin=Origin.TYPED)
+    own = {"val_loss": None, "val_bpb": None} | {rules.metric: value}
+    loss, bpb = own.pop("val_loss"), own.pop("val_bpb")
+    others = {name: number for name, number in own.items() if number is not None}
+    metric = Metric(label=rules.metric, val_loss=loss, val_bpb=bpb, decimals=0, line=0, others=others)
+    return Result.of(run, metric, log=TYPED)
+
+
+def _without_logs(runs: Sequence[Result]) -> Iterator[Found]:
+    """Yield what is wrong with runs whose numbers are not from text that was printed during the run."""
+    said = {Origin.TRACKER: "a tracker's files", Origin.TYPED: "a list of numbers"}
+    for origin, what in said.items():
+        logs = [one.log for one in runs if one.run.origin is origin]
+        if logs:
+            yield Found(
+                code=Code.NO_LOGS,
+                at=Place(logs[0]),
+                found=f"{what} ({len(logs)} of {len(runs)} runs)",
+                expected="the logs that the runs printed, without which none of these numbers can be checked",
+                do="Name the folder that holds the logs.",
+            )
 
 
 def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | None) -> str | None:
@@ -180,5 +222,7 @@ def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | N
             if log in record.empty
             else f"holds a run without a final metric ({rules.name} reads {rules.result_line}; --rules names others)"
         )
+        if unknown := next(filter(None, (unread_names(run, rules) for run in record.logs.get(log, ()))), None):
+            return f"{record.shown(log)}: {unknown}."
         return f"{record.shown(log)} {what}. Let the run finish, or take the log away and say why."
     return None

@@ -94,7 +94,7 @@ def _gather(asked: Asked) -> Gathered:
     """Read the PATHs, and check that the options fit what is there: a wrong option is said before unusable evidence."""
     try:
         control = asked.planned_control or asked.control
-        gathered = gather(asked.paths, asked.rules, asked.options.metric, control=control)
+        gathered = gather(asked.options.values or asked.paths, asked.rules, asked.options.metric, control=control)
     except EvidenceError as error:
         gathered = Gathered(fault=str(error), readable=False)
     has_control = bool(gathered.control) or (gathered.arms is not None and gathered.arms.may_be_compared)

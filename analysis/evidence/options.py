@@ -29,7 +29,7 @@ class Options:
 
     rules: a name or a file. sota: in the metric's unit. margin: in `unit`. metric: the label of one final metric,
     or the name of another metric than the rules'. at_step: whose validation counts. waive: criteria that are not asked.
-    control, history, verify: paths. registry: a URL. own_sweep: the caller made the plan, and so its rules; never an option of a command.
+    control, history, verify: paths. registry: a URL. values: typed instead of PATHs. own_sweep: the caller made the plan, and so its rules; never an option of a command.
     """
 
     rules: str | None = None
@@ -47,6 +47,7 @@ class Options:
     registry: str | None = None
     require_plan: bool = False
     own_sweep: bool = False
+    values: tuple[float, ...] = ()
 
     @property
     def of_the_rules(self) -> dict[str, Any]:

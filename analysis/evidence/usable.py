@@ -7,6 +7,7 @@ from pathlib import Path
 
 from analysis.checks.among.alike import differing_settings
 from analysis.reading.result import Result
+from analysis.reading.run import Origin
 from analysis.untrusted.refusal import EvidenceError
 
 SMALLEST, LARGEST = 1e-6, 1e6  # nats or bits; anything beyond is a broken evaluation
@@ -27,6 +28,11 @@ def check_results(results: Sequence[Result], where: str, at_least: int = 2) -> N
         for name, value in (("val_bpb", result.val_bpb), ("val_loss", result.val_loss)):
             if value is not None and not SMALLEST < value < LARGEST:
                 raise EvidenceError(f"{result.log}, line {result.line}: {name} is {value}, which no run can end with.")
+        other = result.value(result.label or "")
+        if other is not None and not abs(other) < LARGEST:
+            raise EvidenceError(
+                f"{result.log}, line {result.line}: {result.label} is {other}, which no run can end with."
+            )
     check_one_metric(results)
     _check_one_configuration(results)
     _check_independent(results)
@@ -95,7 +101,9 @@ def _check_independent(results: Sequence[Result]) -> None:
         )
     known: dict[object, Result] = {}
     for result in results:
-        numbers = (result.val_loss, result.val_bpb, result.run.train_time_ms)
+        if result.seed is None and result.run.origin is Origin.TYPED:
+            continue  # typed numbers have few decimals
+        numbers = (result.val_loss, result.val_bpb, result.run.train_time_ms, *sorted(result.values.items()))
         key = result.seed if result.seed is not None else numbers
         if key in known:
             what = f"Seed {key} is there twice" if result.seed is not None else "One result is there twice"

@@ -11,7 +11,7 @@ from typing import Any
 from analysis.reading import grammar
 from analysis.reading.ending import End, end_of_curve, finals, with_diagnostics
 from analysis.reading.grammar import Metric
-from analysis.reading.names import values_in
+from analysis.reading.names import alone, values_in
 from analysis.reading.run import Run
 from analysis.reading.source import Source
 from analysis.untrusted.files import FileError
@@ -104,6 +104,8 @@ class Draft:
         if end.train_time_ms is None:
             timed = (values[name].number for name in TRAINED_S if name in values and values[name].timed)
             end.train_time_ms = next((1000 * seconds for seconds in timed), None)
+        if not self.curve and not metrics:
+            end.validation = alone(values)
         return Run(
             log=log,
             line=self.line,

@@ -22,7 +22,7 @@ from analysis.reading.result import COLUMNS, OF_THE_RUN, Program, Result
 from analysis.reading.run import Origin, Run
 from analysis.sweepdir.layout import ARMS, STATES
 from analysis.untrusted.escape import cell, json_text
-from analysis.untrusted.files import FileError, read_small
+from analysis.untrusted.files import FileError, beginning_of, read_small
 from analysis.untrusted.refusal import EvidenceError
 from analysis.untrusted.secrets import redacted, redacted_value
 
@@ -71,7 +71,9 @@ def from_frame(frame: pd.DataFrame, source: str) -> list[Result]:
         frame = frame.assign(**{ORIGIN: str(Origin.LOG)})
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
-        raise FrameError(f"{source} is not a frame of runs: the columns {', '.join(missing)} are missing.")
+        raise FrameError(
+            f"{source} is neither a table with a column seed nor a frame of runs: the columns {', '.join(missing)} are missing."
+        )
     rows: Any = frame[list(COLUMNS)].astype(COLUMNS).astype(object).to_dict("records")
     known: list[dict[str, Any]] = [{k: None if _unknown(v) else v for k, v in row.items()} for row in rows]
     if strange := {row["arm"] for row in known} - set(ARMS):
@@ -116,6 +118,12 @@ def _unknown(value: Any) -> bool:
     import pandas as pd
 
     return value is pd.NA or value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def is_frame(path: Path) -> bool:
+    """Return whether a file begins like a frame that we wrote; it may still not be one."""
+    head = beginning_of(path, LONGEST_HEAD)
+    return path.suffix == ".parquet" or all(name in head for name in (b"arm", b"state", b"val_loss", b"val_bpb"))
 
 
 def read_frame(path: Path) -> list[Result]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from analysis.reading.grammar import LONGEST_METRIC, MS_IN_WORDS, NUMBER, PREFIX, STEP, as_text, line_around
+from analysis.reading.grammar import LONGEST_METRIC, MS_IN_WORDS, NUMBER, PREFIX, STEP, Metric, as_text, line_around
 from analysis.reading.source import cut
 
 MOST_LINES = 200_000  # of a log that are translated; a training log has fewer, with 30 trials in it too
@@ -19,10 +19,7 @@ LONGEST_NAME = 100
 TAIL = 2**14  # bytes; the end of a log shows which names the whole log uses
 
 _LOSS = re.compile(rb"\b(?:val(?:id(?:ation)?)?|eval)[ _/](loss|bpb)\b", re.IGNORECASE)
-_VALIDATES = re.compile(
-    rb"^((?:" + PREFIX.pattern + rb")?)(?:valid|eval)\w{0,10}[ :]{1,3}(step[:= \t]\s{0,9}\d[^\n]*)$",
-    re.MULTILINE | re.IGNORECASE,
-)
+_VALIDATES = re.compile(rb"(?<!\w)(?:valid|eval)\w{0,10}[ :]{1,3}(step[:= \t]\s{0,9}\d[^\n]*)", re.IGNORECASE)
 _PLAIN_LOSS = re.compile(rb"(?<![\w])loss(?=\s*[:=])")
 _TRAIN = re.compile(rb"\btrain(?:ing)?[ /](loss|time)\b", re.IGNORECASE)
 _TABLE = re.compile(rb"^[ \t]{0,9}\{[ \t]{0,9}[\"'][^\n]{2,%d}\}[ \t,]{0,9}$" % LONGEST_METRIC, re.MULTILINE)
@@ -48,10 +45,18 @@ def with_usual_names(data: bytes) -> bytes:
         if not has_usual:
             lines = _LOSS.sub(lambda found: b"val_" + found[1].lower(), lines, MOST_LINES)
             lines = _TRAIN.sub(lambda found: b"train_" + found[1].lower(), lines, MOST_LINES)
-            lines = _VALIDATES.sub(lambda found: found[1] + _PLAIN_LOSS.sub(b"val_loss", found[2]), lines, MOST_LINES)
+            lines = _VALIDATES.sub(_of_validation, lines, MOST_LINES)
         parts += [data[position : stretch.start], lines]
         position = stretch.end
     return b"".join(parts)
+
+
+def _of_validation(found: re.Match[bytes]) -> bytes:
+    """Return a step line whose loss is that of the validation, if at most a prefix comes before: `validate step: 20 loss:`."""
+    start = found.string.rfind(b"\n", 0, found.start()) + 1
+    before = found.string[start : found.start()]
+    is_prefix = len(before) <= LONGEST_NAME and (not before.strip() or PREFIX.fullmatch(before))
+    return _PLAIN_LOSS.sub(b"val_loss", found[1]) if is_prefix else found[0]
 
 
 def _of_table(line: re.Match[bytes]) -> bytes:
@@ -88,9 +93,10 @@ MOST_VALUES = 200  # names of one run
 _SECONDS = {unit: ms / 1000 for unit, ms in MS_IN_WORDS.items()} | {b"h": 3600.0, b"hours": 3600.0}
 _NAMED = re.compile(  # at most six words, and a number after a colon
     rb"(?<![\w/.@-])([A-Za-z_][\w/.@-]{0,80}+(?:[ \t][A-Za-z(][\w/.@()-]{0,80}+){0,5}+)[ \t]{0,9}[:=]\s{0,40}"
-    rb"(\d{1,3}(?:,\d{3}){1,5}|" + NUMBER + rb")[ \t]?([A-Za-z/%]{0,12})(?![\w.])",
+    rb"(\d{1,3}(?:,\d{3}){1,5}|" + NUMBER + rb")[ \t]?([A-Za-z/%]{0,12})(?![\w.]|[ \t]?[:=])",
     re.IGNORECASE,
 )
+_BYTES = re.compile(rb"[kmgt]?i?b(?:ytes?)?", re.IGNORECASE)
 _DIGIT = re.compile(rb"[:=\s][-+]?\.?\d|nan|inf", re.IGNORECASE)
 _TABLED = re.compile(rb"(?:\w{1,40}:\s+)?([A-Za-z_][\w/.@-]{0,80})\s+(" + NUMBER + rb")()$", re.IGNORECASE)
 
@@ -123,8 +129,7 @@ def values_in(lines: Iterable[tuple[int, bytes]]) -> dict[str, Value]:
         tabled = _TABLED.match(line)
         for name, digits, unit in [tabled.groups()] if tabled else _NAMED.findall(line):
             key, factor = normal(as_text(name)), _SECONDS.get(unit.lower())
-            is_size = factor is None and unit not in (b"", b"%")
-            if is_size or (key not in found and len(found) >= MOST_VALUES):
+            if _BYTES.fullmatch(unit) or (key not in found and len(found) >= MOST_VALUES):
                 continue
             seconds = float(digits.replace(b",", b"")) * (1.0 if factor is None else factor)
             found[key] = Value(number=seconds, line=number, timed=factor is not None)
@@ -147,3 +152,18 @@ def in_steps(curve: Iterable[tuple[int, bytes]], name: str) -> Value | None:
 def _printed_as(name: str) -> re.Pattern[bytes]:
     words = b"[ _/.-]?".join(re.escape(word.encode()) for word in name.split("_"))
     return re.compile(rb"(?<!\w)" + words + rb"(?:\s?[:=]\s{0,9}|\s{1,9})(" + NUMBER + rb")(?![\w.])", re.IGNORECASE)
+
+
+def alone(values: Mapping[str, Value]) -> Metric | None:
+    """Return the val_loss and val_bpb that a run prints without a step or a label; None where it prints neither."""
+    found = {name: values[name] for name in ("val_loss", "val_bpb") if name in values}
+    if not found:
+        return None
+    numbers = {name: value.number for name, value in found.items()}
+    return Metric(
+        label=next(iter(found)),
+        val_loss=numbers.get("val_loss"),
+        val_bpb=numbers.get("val_bpb"),
+        decimals=max(len(repr(number).partition(".")[2]) for number in numbers.values()),
+        line=max(value.line for value in found.values()),
+    )

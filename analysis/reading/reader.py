@@ -24,6 +24,8 @@ from pathlib import Path
 
 from analysis.reading import grammar
 from analysis.reading.draft import Draft, Lines
+from analysis.reading.importers.mllog import MARK, read_mllog
+from analysis.reading.importers.tables import read_tables
 from analysis.reading.names import with_usual_names
 from analysis.reading.plain import plain
 from analysis.reading.run import Run
@@ -44,7 +46,13 @@ def read_log(path: Path, content: bytes | None = None) -> list[Run]:
 
     The list is empty when the file is no training log. Raises FileError when it cannot be read.
     """
-    return _Reader(path, with_usual_names(plain(read_bounded(path) if content is None else content))).runs()
+    data = plain(read_bounded(path) if content is None else content)
+    runs = _Reader(path, with_usual_names(data)).runs()
+    if any(run.trained for run in runs):
+        return runs
+    if MARK in data:
+        return read_mllog(path, data) or runs
+    return (read_tables(path, data, runs) if data.startswith(b"|") or b"\n|" in data else []) or runs
 
 
 @dataclass(slots=True)

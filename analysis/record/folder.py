@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from analysis.reading.importers.ask import has_result, imported
 from analysis.reading.reader import read_log
 from analysis.reading.result import Attempts, Tried, remade
 from analysis.reading.run import Run
 from analysis.record.claim import Claim, is_submission, read_claim, submission_file
 from analysis.record.metrics import common_stop, with_log
 from analysis.rules.ruleset import Ruleset
-from analysis.untrusted.files import FileError, Listing, files_below, printable_path, read_bounded
+from analysis.untrusted.files import LOG_SUFFIXES, FileError, Listing, files_below, printable_path, read_bounded
 
 EXACT_DECIMALS = 6
 _FILE_SEED = re.compile(r"seed[_=-]?(\d{1,18})(?!\d)", re.IGNORECASE)
@@ -75,6 +77,8 @@ def read_record(paths: Sequence[Path]) -> Record:
     logs = _read(found, listing, empty)
     file = submission_file(listing.files, base) if base is not None else None
     claim = read_claim(file) if file is not None else None
+    if claim is None and not any(has_result(run) for runs in logs.values() for run in runs):
+        logs = _with_imports(logs, listing)
     attempts = _attempts(claim) if claim is not None else {}
     named = {} if base is None else {base / one.log: one.seed for one in _without_result(attempts) if one.log}
     of_attempts = {
@@ -96,6 +100,19 @@ def read_record(paths: Sequence[Path]) -> Record:
         attempts=attempts,
         attempt_logs=of_attempts,
     )
+
+
+def _with_imports(logs: dict[Path, list[Run]], listing: Listing) -> dict[Path, list[Run]]:
+    """Return the runs that trackers' files tell of, and those of the logs, which have no result.
+
+    The one log in a folder of one such run is that run's.
+    """
+    found = imported(listing.files)
+    listing.left_aside += found.left_aside
+    in_folder = Counter(path.parent for path, runs in found.runs.items() for _ in runs)
+    logs_in_folder = Counter(log.parent for log in logs)
+    kept = {log: runs for log, runs in logs.items() if not in_folder[log.parent] == logs_in_folder[log.parent] == 1}
+    return kept | found.runs
 
 
 def _with_common_stops(logs: Mapping[Path, Sequence[Run]]) -> dict[Path, Sequence[Run]]:
@@ -152,6 +169,9 @@ def _read(paths: Iterable[Path], listing: Listing, empty: list[Path]) -> dict[Pa
     logs: dict[Path, list[Run]] = {}
     for log in dict.fromkeys(paths):
         try:
+            if not log.name.lower().endswith(LOG_SUFFIXES) and (named := imported([log], named=True)).runs:
+                logs |= named.runs
+                continue
             content = read_bounded(log)
             runs = read_log(log, content)
         except FileError as error:

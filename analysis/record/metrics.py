@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from operator import itemgetter
 
-from analysis.reading.grammar import Metric
+from analysis.reading.grammar import LONGEST_METRIC, Metric, as_text, read_pairs
 from analysis.reading.result import Result, Tried
 from analysis.reading.run import Origin, Run
 from analysis.rules.keys import EARLIEST, LABELLED
 from analysis.rules.metrics import STEPS, TRAIN_TIME
 from analysis.rules.ruleset import Ruleset
+from analysis.untrusted.escape import printable
 from analysis.untrusted.refusal import EvidenceError
 
 OWN = ("val_loss", "val_bpb")  # what every Metric may hold
 OF_THE_RUN = (TRAIN_TIME, STEPS)  # metrics of a run that ends in a validation or a final line
 NEARLY_ALL = 0.75  # of a folder's runs: where so many stop, the stop was planned
+MOST_SHOWN = 4  # names in a sentence
 MOST_LABELS = 300  # of one folder; a run has at most 250
 _CODECS = re.compile(r"(?:^|(?<=[_ ]))(?:int\d*|fp\d*|zlib|zstd|lzma|brotli|exact|quantized)(?:[_ ]|$)")
 
@@ -82,8 +84,8 @@ def common_stop(runs: Sequence[Run]) -> int | None:
 
 
 def is_trial(run: Run, rules: Ruleset) -> bool:
-    """Return whether a run of a log with several counts beside the others: no seed tells whose run it is."""
-    return rules.seeds == "unprinted" and run.seed is None
+    """Return whether a run of a log with several counts beside the others: no seed tells whose run it is, or no log."""
+    return run.origin is not Origin.LOG or (rules.seeds == "unprinted" and run.seed is None)
 
 
 def common_steps(results: Sequence[Result]) -> list[int]:
@@ -96,6 +98,19 @@ def at_step(result: Result, step: int) -> Result | None:
     """Return the result with its validation at this step as the metric that counts; None where it has none there."""
     metric = result.run.validations.get(step)
     return None if metric is None else replace(result, metric=metric)
+
+
+def unread_names(run: Run, rules: Ruleset) -> str | None:
+    """Return what the last step of a run prints, if it is where the run ends and nothing of it is what the rules read."""
+    if not run.curve or not _at_the_end(run, run.last_step) or run.value(rules.metric) is not None or run.metrics:
+        return None
+    line = run.curve[-1][1].rstrip(b"\n").rpartition(b"\n")[2][:LONGEST_METRIC]
+    names = [
+        as_text(name) for name in reversed([*read_pairs(line)]) if name not in (b"step", b"iter", b"iteration", b"s")
+    ]
+    said = " and ".join(f"`{printable(name)}`" for name in names[:MOST_SHOWN]) or "no number with a name"
+    read = f"which the rules do not read (they read {rules.metric}; --metric names another)"
+    return f"step {run.last_step} prints {said}, {read}"
 
 
 def last_metric(runs: Sequence[Run], rules: Ruleset) -> Metric | None:

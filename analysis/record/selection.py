@@ -149,7 +149,7 @@ def _one_run_a_seed(record: Record, rules: Ruleset) -> list[Run]:
     chosen: dict[tuple[Path, int | None, int], Run] = {}
     fitting = set()
     for run in record.runs:
-        ends, key = metrics_of(run, rules), (run.log, run.seed, run.line if is_trial(run, rules) else 0)
+        ends, key = metrics_of(run, rules), (run.log, run.seed, id(run) if is_trial(run, rules) else 0)
         fits = headline is not None and any(map(headline.is_of, ends))
         if ends and (fits or key not in fitting):
             chosen[key] = run

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from analysis.evidence.usable import configurations, settings_of
 from analysis.reading.result import Result, remade
+from analysis.reading.run import Origin
 from analysis.report.grid import Table, or_dash
 from analysis.report.statements import WORDS, degrees, plain_p
 from analysis.untrusted.escape import printable
@@ -20,7 +21,8 @@ def run_tables(verdict: Verdict) -> dict[str, Table]:
     """Return the tables of the runs, the control's and a second lab's, without empty ones."""
     second = verdict.verification.runs if verdict.verification is not None else ()
     arms = {"runs": verdict.runs, "control": verdict.control, "verifier": second}
-    tables: dict[str, Table] = {name: [_run_cells(run) for run in runs] for name, runs in arms.items() if runs}
+    names = _metrics_of(verdict, [*verdict.runs, *verdict.control, *second])
+    tables: dict[str, Table] = {name: [_run_cells(run, names) for run in runs] for name, runs in arms.items() if runs}
     if verdict.criteria:
         tables["further criteria"] = [_criterion_cells(one) for one in verdict.criteria]
     if again := remade_table([*verdict.runs, *verdict.control], verdict.metric):
@@ -78,16 +80,25 @@ def _others(verdict: Verdict) -> Table:
     ]
 
 
-def _run_cells(result: Result) -> dict[str, str]:
+def _metrics_of(verdict: Verdict, runs: Iterable[Result]) -> list[str]:
+    """Return the metrics that a table of runs shows: the one that counts, and val_bpb and val_loss where a run has them."""
+    results = [*runs]
+    there = [name for name in ("val_bpb", "val_loss") if any(run.value(name) is not None for run in results)]
+    return there if verdict.metric in there else [verdict.metric, *there]
+
+
+def _run_cells(result: Result, metrics: Sequence[str]) -> dict[str, str]:
     run = result.run
+    values = {name: or_dash(result.value(name), "{:.8f}") for name in metrics}
+    if not result.succeeded:
+        values[metrics[0]] = result.state
     return {
         "seed": or_dash(result.seed),
-        "val_bpb": or_dash(result.val_bpb, "{:.8f}") if result.succeeded else result.state,
-        "val_loss": or_dash(result.val_loss, "{:.8f}"),
+        **values,
         "steps": or_dash(run.last_step),
         "train time": or_dash(run.train_time_ms and run.train_time_ms / 1000, "{:.1f} s"),
         "artifact": or_dash(run.artifact_bytes, "{:,} B"),
-        "log": place(result),
+        "log": place(result) + (f" ({run.origin})" if run.origin is not Origin.LOG else ""),
     }
 
 

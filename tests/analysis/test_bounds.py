@@ -15,7 +15,7 @@ import pytest
 from analysis.evidence.audit import audit
 from analysis.evidence.history import HistoryError, read_history
 from analysis.evidence.options import Options
-from analysis.logs import curve_rows
+from analysis.logs import Found, curve_rows
 from analysis.reading import frame
 from analysis.reading.frame import FrameError, read_frame
 from analysis.reading.reader import read_log
@@ -143,8 +143,9 @@ def test_step_lines_cost_little_and_runs_are_counted() -> None:
 
 def test_rows_of_curves_share_the_budget(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_bytes(b"step:1/2 train_loss:3\n" * 5000)
+    (run,) = read_log(tmp_path / "a.log")
     with one_budget(2**20), pytest.raises(OverBudgetError):
-        list(curve_rows(tmp_path / "a.log"))
+        list(curve_rows(Found(log=tmp_path / "a.log", number=1, run=run)))
 
 
 def test_more_files_than_are_listed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

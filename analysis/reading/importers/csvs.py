@@ -42,7 +42,7 @@ class _Line:
 
 
 def read_csv(path: Path, *, named: bool) -> list[Run]:
-    """Return the runs of a table; none if it holds no runs. Only a file that was named may lack seeds, names and steps."""
+    """Return the runs of a table; none if it holds no runs. Only a named file may lack seeds, names and steps."""
     lines = _lines(read_small(path, LARGEST))
     if not lines:
         return []
@@ -53,7 +53,7 @@ def read_csv(path: Path, *, named: bool) -> list[Run]:
     by = next((known[name] for name in ("seed", *RUNS) if name in known), None)
     if any(name in known for name in ("step", "global_step")):
         return _curves(path, by, lines)
-    if by is None and not named:
+    if by is None and not (named and known.keys() & {"val_loss", "val_bpb"}):
         return []
     from_wandb = "state" in known and "name" in known
     return _rows(path, lines, Origin.TRACKER if from_wandb else Origin.TYPED, known.get("state"))

@@ -7,13 +7,12 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from analysis.reading.ending import end_of_curve
-from analysis.reading.grammar import Metric
-from analysis.reading.names import Value, normal, usual
+from analysis.reading.names import Value, alone, normal, usual
 from analysis.reading.run import Origin, Run
 from analysis.untrusted.files import FileError, read_small, spend
 
@@ -77,7 +76,9 @@ def run_of(told: Told, rows: Sequence[Row]) -> Run:
             validated_step=end.validated_step,
             last_step=end.last_step,
         )
-    final = _final(told, values)
+    final = alone(values)
+    if final is not None and told.label:
+        final = replace(final, label=told.label)
     last = told.total_steps
     finals = (final,) if final is not None else ()
     return Run(**facts, metrics=finals, finals=finals, validation=final, validated_step=last, last_step=last)
@@ -107,22 +108,6 @@ def _trained_ms(rows: Sequence[Row]) -> float | None:
     if "train_time_ms" in last:
         return last["train_time_ms"]
     return next((1000 * last[name] for name in TRAINED_S if name in last), None)
-
-
-def _final(told: Told, values: dict[str, Value]) -> Metric | None:
-    """Return the val_loss and val_bpb of a run without steps, with everything else that it ends in."""
-    loss, bpb = values.get("val_loss"), values.get("val_bpb")
-    own = loss or bpb
-    if own is None:
-        return None
-    numbers = [one.number for one in (loss, bpb) if one is not None]
-    return Metric(
-        label=told.label or ("val_loss" if loss is not None else "val_bpb"),
-        val_loss=loss.number if loss is not None else None,
-        val_bpb=bpb.number if bpb is not None else None,
-        decimals=max(len(repr(number).partition(".")[2]) for number in numbers),
-        line=own.line,
-    )
 
 
 # -- what importers share ----------------------------------------------------------------------------------------------
