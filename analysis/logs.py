@@ -107,9 +107,10 @@ def has_result(run: Run) -> bool:
     """Return whether a run ended in a final metric or, like a speedrun, in a validation at the planned last step.
 
     A speedrun's validations print no val_bpb. Where they do, a final line is expected, and a log without one is cut off.
+    Of a log that plans no number of steps, a validation at the last step is all that can be asked.
     """
     last, at, planned = run.validation, run.validated_step, run.total_steps
-    if run.origin is not Origin.LOG or not run.curve:
+    if run.origin is not Origin.LOG or not run.curve or planned is None:
         return bool(run.finals) or (at == run.last_step and ends_in_something(run))
     at_the_end = at is not None and planned is not None and at >= planned
     return bool(run.finals) or (last is not None and last.val_bpb is None and at_the_end)

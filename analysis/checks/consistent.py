@@ -169,7 +169,8 @@ def _differ(one: Metric, other: Metric) -> bool:
 
 
 def _shown(metric: Metric) -> str:
-    return f"val_bpb {metric.val_bpb}" if metric.val_bpb is not None else f"val_loss {metric.val_loss}"
+    name = "val_bpb" if metric.val_bpb is not None else "val_loss" if metric.val_loss is not None else metric.label
+    return f"{name} {metric.number}"
 
 
 def _times(trace: Trace) -> Raised:

@@ -134,7 +134,7 @@ def check_left_out(record: Record, selection: Selection) -> Raised:
     if not kin.all:
         return
     first = kin.all[0]
-    named = [f"{run.log} ({run.metric.val_bpb or run.metric.val_loss:.6g})" for run in kin.complete if run.metric]
+    named = [f"{run.log} ({run.metric.number:.6g})" for run in kin.complete if run.metric]
     named += [f"{run.log} (no result)" for run in kin.unfinished]
     more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     yield Found(

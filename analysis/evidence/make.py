@@ -87,7 +87,7 @@ def _of_another_metric(asked: Asked) -> Asked | None:
     name = normal(asked.options.metric or "")
     if METRIC_NAME.fullmatch(name) is None or name == asked.rules.metric:
         return None
-    return of_metric(replace(asked, options=replace(asked.options, metric=None)), name)
+    return of_metric(asked, name)
 
 
 def _gather(asked: Asked) -> Gathered:
@@ -285,9 +285,9 @@ def _check_second_lab(fault: str | None, own: Sequence[Result], where: Path, aut
     if lost := [run for run in own if run.state == "failed"]:
         raise EvidenceError(f"{lost[0].log} is a failed run. Run it again, or leave it out and say why.")
     check_one_metric([*authors, *own])
-    known = {(run.val_loss, run.val_bpb, run.run.train_time_ms): run for run in authors}
+    known = {run.numbers: run for run in authors}
     for run in own:
-        if other := known.get((run.val_loss, run.val_bpb, run.run.train_time_ms)):
+        if other := known.get(run.numbers):
             raise EvidenceError(f"{run.log} is the author's {other.log}. Verify with runs of your own.")
 
 

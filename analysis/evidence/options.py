@@ -14,7 +14,7 @@ from analysis.evidence.usable import LARGEST
 from analysis.reading.result import Result
 from analysis.record.track import track_of
 from analysis.rules.keys import EARLIEST, LAST_VALIDATION, STANDING
-from analysis.rules.metrics import CONVERTIBLE, unit_of
+from analysis.rules.metrics import CONVERTIBLE, UNITS, unit_of
 from analysis.rules.ruleset import Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.sweepdir.plan import DesignKind, Plan, read_plan
@@ -130,6 +130,8 @@ def resolve(paths: Sequence[Path], options: Options) -> Asked:
     if options.alpha is not None and asked.rules.scaled_gain is not None:
         raise UsageError(f"--alpha: {asked.rules.name} passes at its own critical value (scaled_gain), not at a level.")
     check_step_and_waived(options, asked.rules)
+    if options.metric in UNITS:  # not a label
+        asked = of_metric(asked, options.metric)
     asked = changing(asked, options.of_the_rules)
     if asked.sweep is not None and asked.sota is None and asked.control is None and asked.plan_may_set_the_target:
         asked = replace(asked, sota=asked.sweep.sota)
@@ -149,7 +151,10 @@ def changing(asked: Asked, keys: Mapping[str, Any]) -> Asked:
 
 
 def of_metric(asked: Asked, metric: str) -> Asked:
-    """Return what was asked of another metric than the rules': its direction is the usual one unless the rules say so."""
+    """Return what was asked with `--metric` as a metric's name. Of another than the rules' the direction is the usual one."""
+    asked = replace(asked, options=replace(asked.options, metric=None))
+    if metric == asked.rules.metric:
+        return asked
     rules = asked.rules.of_metric(metric)
     changed = {name: getattr(rules, name) for name in ("metric", "direction", "unit", "margin", "target", "criteria")}
     kept = {name: value for name, value in asked.options.of_the_rules.items() if name in ("margin", "unit")}

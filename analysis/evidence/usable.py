@@ -103,8 +103,7 @@ def _check_independent(results: Sequence[Result]) -> None:
     for result in results:
         if result.seed is None and result.run.origin is Origin.TYPED:
             continue  # typed numbers have few decimals
-        numbers = (result.val_loss, result.val_bpb, result.run.train_time_ms, *sorted(result.values.items()))
-        key = result.seed if result.seed is not None else numbers
+        key = result.seed if result.seed is not None else result.numbers
         if key in known:
             what = f"Seed {key} is there twice" if result.seed is not None else "One result is there twice"
             raise EvidenceError(

@@ -146,6 +146,12 @@ class Metric:
         return own[name] if name in own else self.others.get(name)
 
     @property
+    def number(self) -> float:
+        """Return what a line about it may show: its val_bpb, else its val_loss, else another of its values, else NaN."""
+        known = (self.val_bpb, self.val_loss, *self.others.values())
+        return next((one for one in known if one is not None), math.nan)
+
+    @property
     def ratio(self) -> float | None:
         """Return val_bpb / val_loss: the tokenizer's tokens per byte / ln 2."""
         bpb, loss = self.val_bpb, self.val_loss

@@ -151,6 +151,11 @@ class Result:
         every = {name: value.number for name, value in self.run.values.items()} | dict(others)
         return {name: number for name, number in every.items() if name not in COLUMNS}
 
+    @property
+    def numbers(self) -> tuple[object, ...]:
+        """Return all that a run measured: two runs that agree in it are one run."""
+        return (self.val_loss, self.val_bpb, self.run.train_time_ms, *sorted(self.values.items()))
+
     def value(self, name: str) -> float | None:
         """Return a metric of any name, or what a run took: `train_time_s` or `steps`."""
         if name == "train_time_s":

@@ -89,7 +89,7 @@ def _held_by(path: Path, read: set[tuple[object, ...]], rules: Ruleset) -> Unrea
     if not runs:
         return None
     final = metrics_of(runs[0], rules)[-1]
-    found = f"a run in a file that is not read as a log, with {final.label} {final.val_bpb or final.val_loss:.6g}"
+    found = f"a run in a file that is not read as a log, with {final.label} {final.number:.6g}"
     return Unread(path=path, found=found, line=final.line, runs=runs)
 
 

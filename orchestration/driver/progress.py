@@ -18,6 +18,7 @@ from rich.progress import Progress as Bars
 
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
+from analysis.rules.metrics import VAL_BPB, VAL_LOSS
 from analysis.sweepdir.layout import DONE, TRAIN_LOG
 from analysis.sweepdir.manifest import RunManifest
 from analysis.untrusted.files import FileError
@@ -101,9 +102,12 @@ class Progress:
     def ended(self, order: RunOrder, manifest: RunManifest) -> None:
         self.done += manifest.state in DONE
         self.take_away(order)
-        bpb, detail = manifest.metric.get("val_bpb"), manifest.reason or ""
-        if bpb is not None and manifest.wall_s is not None:
-            detail = f"val_bpb {bpb:.8f} in {manifest.wall_s:.0f} s"
+        known, detail = manifest.metric, manifest.reason or ""
+        name = next(
+            (name for name in (VAL_BPB, VAL_LOSS, str(known.get("label"))) if known.get(name) is not None), None
+        )
+        if name is not None and manifest.wall_s is not None:
+            detail = f"{name} {known[name]:.8f} in {manifest.wall_s:.0f} s"
         self.say(f"{order.name}: {manifest.state} ({self.done} of {self.total}) {detail}".rstrip())
 
     def tick(self) -> None:

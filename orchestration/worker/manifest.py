@@ -96,11 +96,12 @@ def ending(order: RunOrder, outcome: Outcome) -> dict[str, Any]:
     said: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, "ended": now()}
     if outcome.metric is not None and outcome.run is not None:
         metric = outcome.metric
-        values = {"val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb)}
+        others = {name: _json(value) for name, value in metric.others.items()}
+        values = {"val_loss": _json(metric.val_loss), "val_bpb": _json(metric.val_bpb)} | others
         said["metric"] = {"label": metric.label, **values, "line": metric.line}
         said["train_time_ms"] = outcome.run.train_time_ms
     last = last_in(order.folder / TRAIN_LOG, order.rules)
-    return said | {"last": _json(None if last is None else getattr(last, order.rules.metric))}
+    return said | {"last": _json(None if last is None else last.value(order.rules.metric))}
 
 
 def write_manifest(folder: Path, table: Mapping[str, Any]) -> None:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 from analysis.reading.grammar import PREQUANT, Metric
 from analysis.reading.reader import read_log
+from analysis.reading.result import Result
 from analysis.reading.run import Run
 from analysis.record.metrics import last_metric, metrics_of, sized
 from analysis.rules.keys import LABELLED
+from analysis.rules.metrics import VAL_BPB
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import FileError, read_bounded
 from analysis.untrusted.secrets import redacted
@@ -145,7 +147,8 @@ def last_in(log: Path, rules: Ruleset) -> Metric | None:
 
 def _of_result(run: Run, log: Path, seed: int, rules: Ruleset) -> Outcome:
     metric = metrics_of(run, rules)[-1]
-    values = [metric.val_loss, metric.val_bpb] if rules.metric == "val_bpb" else [getattr(metric, rules.metric)]
+    result = Result.of(run, metric, log=str(log))
+    values = [metric.val_loss, metric.val_bpb] if rules.metric == VAL_BPB else [result.value(rules.metric)]
     reason = None
     if run.seed not in (None, seed):
         reason = f"the script printed seed {run.seed}, SEED was {seed}; see {log}"

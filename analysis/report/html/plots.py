@@ -58,14 +58,14 @@ def seeds_plot(verdict: Verdict) -> str:
             values = [value for run in arms[arm] if (value := run.value(verdict.metric)) is not None]
             axes.plot(values, [height] * len(values), "o", color=COLOURS[arm], alpha=0.75, clip_on=False)
         if verdict.mean is not None and verdict.upper_bound is not None:
-            blue, bound = COLOURS["candidate"], f"mean to {percent(1 - verdict.alpha)} upper bound"
+            blue, bound = COLOURS["candidate"], f"mean to {percent(1 - verdict.alpha)} bound"
             axes.plot([verdict.mean, verdict.upper_bound], [0.3, 0.3], "-|", color=blue, linewidth=2)
             axes.annotate(bound, (verdict.mean, 0.34), color=blue, fontsize=9, va="bottom")
         for value, name, style in ((verdict.threshold, "threshold", "-"), (verdict.sota, "to beat", ":")):
             if value is not None:
                 axes.axvline(value, color=COLOURS["threshold"], linestyle=style, label=f"{name} {value:.5f}")
         axes.set_yticks(range(len(shown)), shown)
-        axes.set(ylim=(-0.5, len(shown) - 0.2), xlabel=f"{verdict.metric} (lower is better)")
+        axes.set(ylim=(-0.5, len(shown) - 0.2), xlabel=f"{verdict.metric} ({verdict.direction} is better)")
         axes.ticklabel_format(axis="x", useOffset=False)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.25), ncols=2, frameon=False)
         return _svg(figure, "Every seed's metric against the threshold")
