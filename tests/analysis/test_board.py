@@ -15,6 +15,7 @@ import pytest
 from analysis.cli import Counting
 from analysis.evidence.gather import gather
 from analysis.record.discover import date_in, loose_logs, record_folders
+from analysis.report.board import markdown
 from analysis.rules.ruleset import load
 from analysis.stats.fixed import Sample, welch_t
 from analysis.verdict.board import judged, standings
@@ -227,6 +228,8 @@ def test_the_best_of_many_like_it_is_expected_to_shrink(record: Record, tmp_path
     rows = leaderboard(tmp_path, RULES)
     assert [row.shrinkage is not None for row in rows] == [True, False, True, False, True]
     assert 0.0003 < (rows[4].shrinkage or 0) < 0.0008  # the largest of 5 normals: 1.163 times 0.0008 / sqrt(3)
+    rerun = f"{1.1998 + (rows[4].shrinkage or 0):.6f} val_bpb"
+    assert f"a rerun of the best record is expected at {rerun}" in markdown(rows, RULES)
     record({1: 1.1, 2: 1.1008, 3: 1.0992}, "2026-03-06_far_ahead")
     assert (leaderboard(tmp_path, RULES)[5].shrinkage or 0) < 1e-6
 

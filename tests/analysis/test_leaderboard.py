@@ -82,9 +82,7 @@ def test_the_p_value_is_that_of_a_report(board: Path, command: Run) -> None:
 def test_the_formats(board: Path, command: Run) -> None:
     found = command("analysis.leaderboard", board)
     assert found.returncode == 0
-    lines, luck, said = [part.split("\n") for part in found.stdout.strip().split("\n\n")]
-    assert "a rerun of the best record is expected at 1.1961" in luck[0]
-    (said,) = said
+    lines, (said,) = [part.split("\n") for part in found.stdout.strip().split("\n\n")]
     assert said.startswith("3 tests at p < 0.01: ")
     assert said.endswith("with a probability of 0.03.")
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
