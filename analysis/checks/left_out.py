@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from analysis.checks.among.alike import differing_settings, shared_settings
+from analysis.reading.grammar import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Run
 from analysis.reading.source import same_code
@@ -134,8 +136,10 @@ def check_left_out(record: Record, selection: Selection) -> Raised:
     if not kin.all:
         return
     first = kin.all[0]
-    named = [f"{run.log} ({run.metric.number:.6g})" for run in kin.complete if run.metric]
-    named += [f"{run.log} (no result)" for run in kin.unfinished]
+    several = {log for log, count in Counter(run.log for run in kin.all).items() if count > 1}
+    names = {id(run): f"{run.log}:{run.line or run.run.line}" if run.log in several else run.log for run in kin.all}
+    named = [f"{names[id(run)]} ({run.metric.number:.6g})" for run in kin.complete if run.metric]
+    named += [f"{names[id(run)]} (no result)" for run in kin.unfinished]
     more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     yield Found(
         code=Code.RUNS_LEFT_OUT,
@@ -145,6 +149,11 @@ def check_left_out(record: Record, selection: Selection) -> Raised:
         expected="every run that was made",
         do="Count them, or say how they differ from the claimed runs.",
     )
+
+
+def _shown(metric: Metric) -> str:
+    value = metric.val_bpb or metric.val_loss or metric.value(metric.label)
+    return f"{value:.6g}" if value is not None else "no number"
 
 
 def check_unread(record: Record, selection: Selection) -> Raised:

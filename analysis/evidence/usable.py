@@ -51,9 +51,9 @@ def check_one_metric(results: Sequence[Result]) -> None:
 
 
 def _check_one_configuration(results: Sequence[Result]) -> None:
-    """Raise EvidenceError where folders next to each other hold different programs or configurations.
+    """Raise EvidenceError where several PATHs, or folders of one run each, hold different programs or configurations.
 
-    Each of them is a sample, and together they are none. One odd run among many is a finding, not another sample.
+    Each of them is an arm (analysis/record/arms.py), and together they are no sample. One odd run among many is a finding.
     """
     groups = configurations(results)
     folders = [{str(Path(result.log).parent) for result in group} for group in groups]
@@ -91,6 +91,10 @@ def settings_of(one: Result, groups: Sequence[Sequence[Result]]) -> str:
     return settings or f"program {one.program.sha256[:8] if one.program is not None else 'unknown'}"
 
 
+def _place(result: Result) -> str:
+    return result.log if result.seed is not None else f"{result.log}:{result.line}"  # a log may hold several trials
+
+
 def _check_independent(results: Sequence[Result]) -> None:
     """Raise EvidenceError unless there is one run a seed. Without seeds, two runs equal in every number are one run."""
     seedless = [result for result in results if result.seed is None]
@@ -107,6 +111,6 @@ def _check_independent(results: Sequence[Result]) -> None:
         if key in known:
             what = f"Seed {key} is there twice" if result.seed is not None else "One result is there twice"
             raise EvidenceError(
-                f"{what}, in {known[key].log} and {result.log}: they are not two independent runs. Keep one run a seed."
+                f"{what}, in {_place(known[key])} and {_place(result)}: they are not two independent runs. Keep one run a seed."
             )
         known[key] = result

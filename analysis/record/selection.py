@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from analysis.reading.grammar import Metric
 from analysis.reading.result import Result
@@ -44,6 +45,10 @@ class Claimed:
     run: Run
     metric: Metric
     training: Run
+
+    def beside(self, other: Claimed) -> str:
+        """Return its log as printed next to another run's: with the line where both are in one log."""
+        return self.log if self.log != other.log else f"{self.log}:{self.metric.line}"
 
     def at(self, line: int) -> Place:
         """Return a line of its log as the place of a finding."""
@@ -76,6 +81,11 @@ class LeftOut:
 
     result: Result
     why: Why
+
+    def row(self, metric: str) -> dict[str, Any]:
+        """Return what JSON holds of it: log and line, the reason, and its value of a metric."""
+        one = self.result
+        return {"log": one.log, "line": one.line or one.run.line, "why": self.why, "value": one.value(metric)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -270,9 +270,7 @@ class Verdict:
         table: dict[str, Any] = {"schema_version": 1}
         for key in fields(self):
             table[key.name] = _plain(getattr(self, key.name))
-        table["left_out"] = [
-            {"log": one.result.log, "why": one.why, "value": one.result.value(self.metric)} for one in self.left_out
-        ]
+        table["left_out"] = [one.row(self.metric) for one in self.left_out]
         table["gate"] = self.gate
         if self.plan is not None:
             table["plan"]["exact"] = self.plan.exact

@@ -14,8 +14,10 @@ from analysis.reading.reader import MOST_RUNS, read_log
 from analysis.record.metrics import common_steps
 from analysis.record.selection import Why
 from analysis.untrusted.files import FileError
+from analysis.verdict.judge import judge
 
 LOG = Path("a.txt")
+TRACK_3 = Options(rules="nanogpt-track-3")
 SOURCE = 'import torch\nprint("own little program")\n' + "=" * 100 + "\n"
 
 
@@ -117,6 +119,19 @@ def test_trials_of_one_log_are_told_apart_by_log_and_line(tmp_path: Path) -> Non
     assert len(case.runs) == 8
     assert len({(run.log, run.line) for run in case.runs}) == 8
     assert "several-runs-in-log" not in [one.code for one in case.findings]
+
+
+def test_what_is_said_of_two_trials_tells_them_apart(tmp_path: Path) -> None:
+    twice = case_of(tmp_path / "a", "".join(several(3, 1600, 3300)) + several(1, 1600, 3300)[0])
+    assert twice.fault is not None
+    assert "r0.txt:6 and r0.txt:15" in twice.fault
+    lost = "".join(f"step:{step}/3300 train_loss:3.5 train_time:{step}ms\n" for step in (1, 900, 1700))
+    verdict = judge(
+        [Path(case_of(tmp_path / "b", "".join([*several(2, 3300), lost, lost, trial(3.27)])).where)], TRACK_3
+    )
+    (message,) = [one.message for one in verdict.findings if one.code == "runs-left-out"]
+    assert "r0.txt:8 (no result), r0.txt:11 (no result)" in message
+    assert [one["line"] for one in verdict.to_json()["left_out"]] == [8, 11]
 
 
 def test_trials_with_a_seed_are_restarts_of_it(tmp_path: Path) -> None:

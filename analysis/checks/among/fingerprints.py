@@ -52,7 +52,7 @@ def _fixed_column(claimed: Sequence[Claimed]) -> Raised:
                 yield Found(
                     code=Code.BYTES_PER_TOKEN_UNEXPECTED,
                     at=two.at(b.line),
-                    found=f"the {name} of {one.log}, {getattr(b, name)}, with another {other}, {getattr(b, other)}",
+                    found=f"the {name} of {one.beside(two)}, {getattr(b, name)}, with another {other}, {getattr(b, other)}",
                     expected=f"{getattr(a, other)}, as there",
                     do="One of the two numbers is wrong: rerun the seed.",
                     severity=ERROR,
@@ -103,7 +103,7 @@ def _gaps(claimed: Sequence[Claimed]) -> Raised:
         return
     best, worst = min(gaps, key=lambda gap: gap.bpb), max(gaps, key=lambda gap: gap.bpb)
     if worst.bpb - best.bpb > GAPS_APART:
-        yield best.found(f"about {worst.words}, as in {worst.one.log}")
+        yield best.found(f"about {worst.words}, as in {worst.one.beside(best.one)}")
 
 
 def _gap(one: Claimed) -> float | None:

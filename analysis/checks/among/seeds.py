@@ -24,7 +24,7 @@ def check_seeds(traces: Sequence[Trace], rules: Ruleset) -> Raised:
             yield Found(
                 code=Code.SAME_TRAJECTORY,
                 at=own.one.at(own.one.training.line),
-                found=f"{same} of {twin.one.log}",
+                found=f"{same} of {twin.one.beside(own.one)}",
                 expected="another seed's",
                 do="One seed was run twice, or one log was made from the other: rerun it.",
             )
