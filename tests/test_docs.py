@@ -276,7 +276,7 @@ def keys_of(value: Any, path: str = "") -> Iterator[str]:
             yield from keys_of(item, f"{path}[]" if path else "")
     elif isinstance(value, dict):
         for key, item in value.items():
-            free = path in ("rules_changed", "hyperparameters") or path.endswith((".values", ".others"))
+            free = path in ("rules_changed", "hyperparameters") or path.rpartition(".")[2] in ("values", "others")
             own = f"{path}.{'KEY' if free else key}" if path else key
             if not free:
                 yield own
