@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from analysis.untrusted.files import FileError, read_small, spend
 LONGEST_CELL = 2**16
 MOST_LINES = 100_000
 MOST_COLUMNS = 1000
+_OF_WANDB = re.compile(r"^(?:config|summary)[./]")  # before the columns of some exports
 ENDED_WELL = ("", "finished", "completed", "succeeded")
 RUNS = ("run_id", "run", "name", "run_name", "id", "trial")
 
@@ -66,7 +68,7 @@ def _lines(content: bytes) -> list[_Line]:
     csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
     try:
-        columns = next(reader, [])
+        columns = [_OF_WANDB.sub("", column) for column in next(reader, [])]
         if len(columns) > MOST_COLUMNS:
             raise FileError(f"holds more than {MOST_COLUMNS} columns")
         found = []

@@ -10,10 +10,12 @@ from analysis.reading.importers.made import (
     MOST_RUNS,
     Row,
     Told,
+    beside,
     numbers_in,
     parsed,
     run_of,
     seed_in_name,
+    seed_in_yaml,
     seed_of,
     settings_of,
     step_of,
@@ -59,12 +61,18 @@ def read_jsonl(path: Path, *, named: bool) -> list[Run]:
             if printed or len(rows) > 1
             else Origin.TYPED
         )
-        seed = key if isinstance(key, int) else seed_in_name(path) if origin is Origin.TRACKER else None
+        seed = key if isinstance(key, int) else _seed_beside(path) if origin is Origin.TRACKER else None
         told = Told(
             log=path, origin=origin, seed=seed, total_steps=_total(settings[key]), settings=settings_of(settings[key])
         )
         found.append(run_of(told, [*(started if len(groups) == 1 else []), *rows]))
     return [run for run in found if run.curve or run.values or run.finals]
+
+
+def _seed_beside(path: Path) -> int | None:
+    """Return the seed of a tracker's run, which is in its settings or its folder's name."""
+    seed = seed_in_yaml(beside(path, "config.yaml"))
+    return seed_in_name(path) if seed is None else seed
 
 
 def _total(row: dict[str, Any]) -> int | None:
