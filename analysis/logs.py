@@ -16,9 +16,9 @@ import click
 
 from analysis import cli
 from analysis.reading.frame import columns_of, write_rows
-from analysis.reading.grammar import Step
 from analysis.reading.importers.ask import Imported, imported
 from analysis.reading.importers.ask import has_result as ends_in_something
+from analysis.reading.metric import Step
 from analysis.reading.reader import read_log
 from analysis.reading.result import Result
 from analysis.reading.run import Origin, Run

@@ -24,6 +24,7 @@ from analysis.rules.findings import DEFAULTS, SEVERITIES
 from analysis.sweepdir.plan import read_plan
 from analysis.sweepdir.registry import Entry
 from tests import cli_page, dialects
+from tests.analysis.test_criteria import trials
 from tests.conftest import ROOT, make_log
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -323,6 +324,7 @@ def test_every_key_of_a_verdict_is_documented(json_of: Callable[..., Any], recor
         json_of(*report, record(values, name="other"), "--sota", "1.3", "--metric", "no such"),
         json_of(*report, record({1: 1.2, 2: 1.21}, name="two"), "--control", first),
         json_of(*report, beside, "--sota", "1.3"),
+        json_of(*report, trials(beside.parent / "speedrun", 3.27), "--rules", "nanogpt-track-1"),
     ]
     found = {key for verdict in verdicts for key in keys_of(verdict)}
     assert found == documented("A verdict")

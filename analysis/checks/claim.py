@@ -8,7 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from analysis.checks.runs import size_over_cap
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.record.claim import Claim
 from analysis.record.fit import (
     RATIO_TOLERANCE,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from statistics import median
 
-from analysis.reading.grammar import MS, Metric, Step
+from analysis.reading.grammar import MS
+from analysis.reading.metric import Metric, Step
 from analysis.reading.source import NEWLINE_BYTES
 from analysis.record.selection import Claimed
 from analysis.rules.findings import ERROR, Code, Found, Raised, Severity

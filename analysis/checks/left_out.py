@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from analysis.checks.among.alike import differing_settings, shared_settings
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Run
 from analysis.reading.source import same_code

@@ -15,8 +15,8 @@ from analysis.checks.sweep import audit_sweep
 from analysis.evidence.checked import NONE, Checked, checked
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
 from analysis.reading.frame import is_frame, read_frame
-from analysis.reading.grammar import Metric
 from analysis.reading.importers.ask import imported
+from analysis.reading.metric import Metric
 from analysis.reading.names import normal
 from analysis.reading.result import Result, Tried
 from analysis.reading.run import Origin, Run

@@ -10,7 +10,7 @@ from typing import Any
 
 from analysis.reading import grammar
 from analysis.reading.ending import End, end_of_curve, finals, with_diagnostics
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.names import alone, values_in
 from analysis.reading.run import Run
 from analysis.reading.source import Source

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from analysis.reading import grammar
-from analysis.reading.grammar import Metric, Step
+from analysis.reading.metric import Metric, Step
 
 _VALIDATION = re.compile(rb"val_loss| tel:")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.names import Value
 from analysis.reading.result import COLUMNS, OF_THE_RUN, Program, Result
 from analysis.reading.run import Origin, Run

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from analysis.reading.grammar import LONGEST_METRIC, MS_IN_WORDS, NUMBER, PREFIX, STEP, Metric, as_text, line_around
+from analysis.reading.grammar import LONGEST_METRIC, MS_IN_WORDS, NUMBER, PREFIX, STEP, as_text, line_around
+from analysis.reading.metric import Metric
 from analysis.reading.source import cut
 
 MOST_LINES = 200_000  # of a log that are translated; a training log has fewer, with 30 trials in it too

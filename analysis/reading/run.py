@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from analysis.reading import ending, grammar
-from analysis.reading.grammar import Metric, Step
+from analysis.reading.metric import Metric, Step
 from analysis.reading.names import Value, in_steps
 from analysis.reading.source import Source
 

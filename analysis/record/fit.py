@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from itertools import islice
 
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.run import Run
 from analysis.record.claim import Claim
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.run import Run
 from analysis.record.claim import Claim
 from analysis.record.fit import Headline, agrees, among, is_exact, is_mean, mean, values_in

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from operator import itemgetter
 
-from analysis.reading.grammar import LONGEST_METRIC, Metric, as_text, read_pairs
+from analysis.reading.grammar import LONGEST_METRIC, as_text, read_pairs
+from analysis.reading.metric import Metric
 from analysis.reading.result import Result, Tried
 from analysis.reading.run import Origin, Run
 from analysis.rules.keys import EARLIEST, LABELLED

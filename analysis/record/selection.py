@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Run
 from analysis.record.arms import Arms, propose

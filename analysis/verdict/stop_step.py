@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.evidence.case import Case, at_step
+from analysis.reading.result import Result
 from analysis.record.metrics import common_steps
 from analysis.rules.keys import EARLIEST
 from analysis.untrusted.refusal import EvidenceError
@@ -24,11 +26,13 @@ def at_its_step(case: Case) -> Case:
         case = _control_at_its_step(case)
     if case.rules.at_step != EARLIEST:
         return case
-    steps = common_steps(case.runs if own else (*case.runs, *case.control))
+    compared = case.runs if own else (*case.runs, *case.control)
+    if not _validate(compared):
+        return case
+    steps = common_steps(compared)
     if not steps:
-        return replace(
-            case, fault="The runs have no validation step in common, and the rules take one for all of them."
-        )
+        why = "The runs have no validation step in common, and the rules take one for all of them."
+        return replace(case, fault=why)
     return next((one for step in steps if _passes(one := _at(case, step))), _at(case, steps[-1]))
 
 
@@ -38,8 +42,15 @@ def _at(case: Case, step: int) -> Case:
     return at if case.control_step is not None else replace(at, control=at_step(case.control, step))
 
 
+def _validate(runs: Sequence[Result]) -> bool:
+    """Return whether any run tells of its validations; a frame or a list of values has one number a run, and no step."""
+    return any(run.run.validations for run in runs)
+
+
 def _control_at_its_step(case: Case) -> Case:
     steps = common_steps(case.control)
+    if not _validate(case.control):
+        return case
     if not steps:
         return replace(case, fault="The control's runs have no validation step in common.")
     alone = replace(case, runs=case.control, control=(), sota=None)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
 from analysis.record.metrics import OWN

@@ -13,7 +13,8 @@ import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analysis.reading.grammar import PREQUANT, Metric
+from analysis.reading.grammar import PREQUANT
+from analysis.reading.metric import Metric
 from analysis.reading.reader import read_log
 from analysis.reading.result import Result
 from analysis.reading.run import Run

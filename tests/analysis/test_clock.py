@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from analysis.checks.consistent import Trace, check_consistent
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.reader import read_log
 from analysis.record.selection import Claimed
 from analysis.rules.findings import Code

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.evidence.case import Case
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Run
 from analysis.rules.findings import Code

@@ -386,7 +386,7 @@ TRAINED = "step:50/100 train_loss:2.5 train_time:50ms step_avg:1ms\nstep:100/100
         (TRAINED + "step:100/100 val_loss:2.02 val_bpb:1.2014 train_time:99ms step_avg:1ms\n", "failed"),  # cut off
         (TRAINED + "step:100/100 val_loss:3.27 train_time:99ms step_avg:1ms\n", "succeeded"),  # a speedrun
         ("step:50/100 val_loss:3.27 train_time:50ms step_avg:1ms\n" + TRAINED, "failed"),
-        ("step:50 val_loss:3.27 train_time:50ms step_avg:1ms\n", "failed"),  # no planned last step
+        ("step:50 val_loss:3.27 train_time:50ms step_avg:1ms\n", "succeeded"),  # plans no last step
     ],
 )
 def test_a_run_without_a_final_metric_has_not_succeeded(command: Run, tmp_path: Path, log: str, state: str) -> None:

@@ -125,7 +125,7 @@ def test_times_are_compared_across_time_zones(sweep: Folder) -> None:
         ({"unit": "nats"}, "unit nats"),
         (
             {"rules": "nanogpt-track-1"},
-            "judged by the rules nanogpt-track-1, planned by parameter-golf, which differ in metric, margin",
+            "judged by the rules nanogpt-track-1, planned by parameter-golf, which differ in metric, unit, margin",
         ),
     ],
 )

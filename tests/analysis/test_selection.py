@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Run
 from analysis.record.fit import Fit

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from analysis.evidence.case import Case
 from analysis.evidence.look_plan import LookPlan
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Run
 from analysis.report.gate import gate

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from analysis.checks.consistent import Trace
-from analysis.reading.grammar import Step
+from analysis.reading.metric import Step
 from analysis.record.selection import Claimed
 from analysis.rules.ruleset import Ruleset
 

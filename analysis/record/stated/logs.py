@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from analysis.reading.grammar import Metric
+from analysis.reading.metric import Metric
 from analysis.reading.run import Run
 from analysis.record.fit import mean
 from analysis.record.folder import Record, seed_of

@@ -14,7 +14,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from analysis.evidence.usable import LARGEST
-from analysis.reading.grammar import Step
+from analysis.reading.metric import Step
 from analysis.reading.run import Run
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import CANDIDATE
