@@ -24,10 +24,11 @@ from analysis.reading.result import Result
 from analysis.reading.run import Origin, Run
 from analysis.sweepdir.layout import CANDIDATE, CONTROL
 from analysis.untrusted.escape import printable
-from analysis.untrusted.files import FileError, Listing, files_below, one_budget, printable_path, spend
+from analysis.untrusted.files import MOST_WORK, FileError, Listing, files_below, one_budget, printable_path, spend
 from analysis.untrusted.refusal import EvidenceError, UsageError
 
 STEP_ROW = 1536  # bytes that a row counts as, of the budget of what is read
+LARGE = 4  # budgets of one folder: a list of runs is made of a whole tree, 1,500 speedrun logs take two
 STEP_COLUMNS = [column.name for column in fields(Step)]
 CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 
@@ -43,7 +44,7 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
         raise UsageError("--format parquet is binary: name a file with --output FILE.")
     rows: list[dict[str, Any]] = []
     listing = Listing()
-    with one_budget():
+    with one_budget(LARGE * MOST_WORK):
         for path in paths:
             for one in _found(path, listing):
                 try:

@@ -38,9 +38,10 @@ class OverBudgetError(FileError):
 
 @dataclass(slots=True, kw_only=True)
 class _Budget:
-    """What may still be read."""
+    """What may still be read. most: the work that there was at first."""
 
     work: int
+    most: int
     runs: int = MOST_RUNS
 
 
@@ -50,7 +51,7 @@ _BUDGET: ContextVar[_Budget | None] = ContextVar("budget", default=None)
 @contextlib.contextmanager
 def one_budget(work: int = MOST_WORK) -> Iterator[None]:
     """Charge everything that is read inside to one budget. Without a budget, only each file by itself is bounded."""
-    before = _BUDGET.set(_Budget(work=work))
+    before = _BUDGET.set(_Budget(work=work, most=work))
     try:
         yield
     finally:
@@ -66,7 +67,7 @@ def spend(work: int, *, runs: int = 0) -> None:
     budget.runs -= runs
     if budget.work < 0:
         raise OverBudgetError(
-            f"exceeds what is read of one folder ({MOST_WORK / 2**20:g} MiB; lines that are not steps count more)"
+            f"exceeds what is read of one folder ({budget.most / 2**20:g} MiB; lines that are not steps count more)"
         )
     if budget.runs < 0:
         raise OverBudgetError(f"brings this folder to more than {MOST_RUNS} runs")
