@@ -481,6 +481,14 @@ def test_a_view_of_a_database_is_not_computed(tmp_path: Path) -> None:
     assert refused(tmp_path / "a.db") == []
 
 
+def test_a_database_with_names_that_are_no_text_is_refused(tmp_path: Path) -> None:
+    trackio(tmp_path / "runs")
+    file = tmp_path / "runs/p.db"
+    file.write_bytes(file.read_bytes().replace(b"timestamp TEXT", b"timest\xaemp TEXT"))
+    (one,) = refused(file)
+    assert "database" in one.why
+
+
 def test_a_link_next_to_a_file_is_not_followed(tmp_path: Path) -> None:
     put(tmp_path / "secret.yaml", "seed: 7\n")
     put(tmp_path / "v/metrics.csv", "step,val_loss\n9,2.5\n")

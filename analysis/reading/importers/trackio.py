@@ -47,7 +47,9 @@ def read_trackio(path: Path) -> list[Run]:
         rounds = iter(range(MOST_STEPS // AT_ONCE))
         connection.set_progress_handler(lambda: next(rounds, None) is None, AT_ONCE)
         return _runs(path, connection)
-    except (sqlite3.Error, OverflowError, MemoryError) as error:
+    except FileError:
+        raise
+    except (sqlite3.Error, OverflowError, MemoryError, ValueError) as error:  # ValueError: a name that is no text
         raise FileError(f"is a database that cannot be read: {error}") from None
     finally:
         connection.close()
