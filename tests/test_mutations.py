@@ -41,7 +41,9 @@ def test_there_are_kinds_enough() -> None:
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 def test_a_clean_folder_is_supported_and_clean(dialect: Dialect, tmp_path: Path) -> None:
     found = judged(clean(dialect, tmp_path))
-    assert (found.answer, found.found.total()) == ("supported", 0)
+    untested = [("warning", "criterion-not-tested")] if dialect.is_speedrun else []  # no prior record's times
+    assert found.answer == "supported"
+    assert list(found.found) == untested
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,10 @@ def _between(x: _Numbers, variances: _Numbers) -> float:
     def excess(between: float) -> float:
         return float((((x - _centre(x, variances, between)) ** 2) / (variances + between)).sum()) - (len(x) - 1)
 
-    low, high = 0.0, float(np.var(x, ddof=1)) if len(x) > 1 else 0.0
-    if excess(0.0) <= 0:
+    apart = float(np.ptp(x))
+    if apart == 0 or excess(0.0) <= 0:  # one mean lies apart from its own centre by rounding
         return 0.0
-    while excess(high) > 0:
-        high *= 2
+    low, high = 0.0, len(x) * apart**2  # the squares come to less than 1 there
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analysis.stats.best_of import expected_luck, overstatement, pulled_together, standard_errors
 
@@ -78,3 +80,9 @@ def test_standard_errors_lean_on_all_records() -> None:
     assert standard_errors([0.0, 0.0], [3, 3]) is None
     alone = standard_errors([0.001, None], [4, 1])
     assert alone == pytest.approx([0.0005, 0.001])
+
+
+@given(st.floats(0.1, 1000), st.floats(1e-9, 10), st.integers(1, 5))
+def test_equal_means_have_no_scatter_of_their_own(mean: float, error: float, count: int) -> None:
+    """One mean and its weighted centre may differ by rounding, which must not be taken for scatter."""
+    assert pulled_together([mean] * count, [error] * count) == pytest.approx([mean] * count)
