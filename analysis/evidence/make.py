@@ -62,7 +62,7 @@ def make_case(asked: Asked) -> Case:
         if _is_lost_already(case):
             return case
         if case.rules.has_test or not case.runs:
-            check_results(case.runs, case.where, _fewest(case))
+            check_results(case.runs, case.where, _fewest(case), seeds=case.rules.seeds)
         case = _with_control(asked, case) if case.rules.has_test else replace(case, sota=None)
         case = with_tests(case)
         case = replace(case, history=_history(asked, case))
@@ -184,7 +184,7 @@ def _with_control(asked: Asked, case: Case) -> Case:
     elif not case.control:
         case = _with_proposed_control(asked, case)
     if case.control:
-        check_results(case.control, str(asked.control or asked.paths[0]), _fewest(case))
+        check_results(case.control, str(asked.control or asked.paths[0]), _fewest(case), seeds=case.rules.seeds)
         check_one_metric(case.runs + case.control)
         found = graded(check_control(case.runs, case.control, case.rules), case.rules.findings)
         checks = case.checked + checked_control(case.runs, case.control)
@@ -202,7 +202,7 @@ def _with_proposed_control(asked: Asked, case: Case) -> Case:
     arm = case.arms.control
     try:
         taken = _with_brought_control(asked, case, arm.folder, Path(arm.name))
-        check_results(taken.control, arm.name, _fewest(case))
+        check_results(taken.control, arm.name, _fewest(case), seeds=case.rules.seeds)
         check_one_metric(taken.runs + taken.control)
         return taken
     except EvidenceError as error:

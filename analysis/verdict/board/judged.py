@@ -54,7 +54,7 @@ def read(folder: Path, row: Row, rules: Ruleset) -> Read:
         row = _filled(row, gathered, rules)
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)
-        check_results(gathered.runs, row.record, rules.fewest_runs)
+        check_results(gathered.runs, row.record, rules.fewest_runs, seeds=rules.seeds)
         with one_budget():
             return Read(row=row, runs=gathered.runs, control=_own_control(gathered, rules))
     except (SeedproofError, OSError) as error:
@@ -68,7 +68,7 @@ def _own_control(gathered: Gathered, rules: Ruleset) -> tuple[Result, ...]:
     where = gathered.arms.control
     try:
         found = gather([where.folder], rules, of_control=True)
-        check_results(found.runs, where.name, rules.fewest_runs)
+        check_results(found.runs, where.name, rules.fewest_runs, seeds=rules.seeds)
     except (SeedproofError, OSError):
         return ()
     return () if found.fault is not None else tuple(replace(run, arm=CONTROL) for run in found.runs)
