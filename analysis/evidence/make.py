@@ -25,7 +25,7 @@ from analysis.evidence.options import (
     out_of_range,
 )
 from analysis.evidence.registered.against import with_registry
-from analysis.evidence.usable import check_one_metric, check_results
+from analysis.evidence.usable import check_one_metric, check_other_arm, check_results
 from analysis.reading.names import normal
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut, Why
@@ -174,13 +174,13 @@ def _is_lost_already(case: Case) -> bool:
 
 def _with_control(asked: Asked, case: Case) -> Case:
     """Find the runs of the standing record: those the reviewer brought, else the PATHs' own. Raises EvidenceError."""
-    own = case.control
     own_counts = asked.plan_may_set_the_target or asked.sota is not None or asked.planned_control is not None
     if asked.control is not None or not own_counts:
-        unused = tuple(LeftOut(result=run, why=Why.OTHER_CONTROL) for run in own)
+        unused = tuple(LeftOut(result=run, why=Why.OTHER_CONTROL) for run in case.control)
         case = replace(case, control=(), left_out=case.left_out + unused)
     if asked.control is not None:
         case = _with_brought_control(asked, case, asked.control)
+        case = replace(case, arms=case.arms and case.arms.without_control("--control names another"))
     elif not case.control:
         case = _with_proposed_control(asked, case)
     if case.control:
@@ -193,13 +193,11 @@ def _with_control(asked: Asked, case: Case) -> Case:
 
 
 def _with_proposed_control(asked: Asked, case: Case) -> Case:
-    """Take the arm that is proposed as the control. One that cannot be used is said, unless it is all there is to beat.
-
-    Raises EvidenceError.
-    """
+    """Take the proposed arm as control, or say why it cannot be. Raises EvidenceError if nothing else is to be beaten."""
     if case.arms is None or case.arms.control is None:
         return case
     arm = case.arms.control
+    check_other_arm(case.runs, arm)
     try:
         taken = _with_brought_control(asked, case, arm.folder, Path(arm.name))
         check_results(taken.control, arm.name, _fewest(case), seeds=case.rules.seeds)
