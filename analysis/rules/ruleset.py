@@ -34,6 +34,7 @@ from analysis.untrusted.refusal import SeedproofError, nearest, nearest_path
 FOLDER = Path(__file__).with_name("rulesets")
 USUAL = "parameter-golf"  # where neither an option nor a plan names others
 VERSION = 2
+MOST_CRITERIA = 20
 LARGEST_FILE = 2**14  # bytes; the time of reading TOML can grow with their square
 
 
@@ -210,6 +211,8 @@ def from_table(name: str, table: Mapping[str, Any], path: str) -> Ruleset:
         raise RulesError(f"{path}: {fault}")
     if not isinstance(further, (list, tuple)) or not all(isinstance(one, Mapping) for one in further):
         raise RulesError(f"{path}: criteria is {beginning(further)}; it must be tables, each begun by [[criteria]].")
+    if len(further) > MOST_CRITERIA:
+        raise RulesError(f"{path}: there are {len(further)} further criteria; at most {MOST_CRITERIA} are asked.")
     rules = Ruleset(name=name, **_with_usual(given) | {"version": VERSION})  # version 1 means the same in version 2
     criteria = tuple(_criterion(one, f"{path}, criterion {i}") for i, one in enumerate(further, start=1))
     if criteria and not rules.has_test:
