@@ -31,6 +31,7 @@ from analysis.report.markdown import audit_markdown, markdown
 from analysis.report.sarif import Judged, sarif
 from analysis.rules.by_path import INPUT, PathRule, read_path_rules, rules_of
 from analysis.rules.findings import ERROR, WARNING, Finding, counts, graded
+from analysis.rules.metrics import HIGHER
 from analysis.rules.ruleset import USUAL, known, load
 from analysis.significance import check, judged
 from analysis.untrusted import escape
@@ -169,6 +170,7 @@ def tested(one: Touched, options: list[str], gone: Sequence[Finding]) -> Outcome
     verdict = replace(verdict, findings=(*gone, *verdict.findings))
     print(gate.gate(verdict) + gate.workflow_commands(verdict, where), end="", flush=True)
     gain = verdict.sota - verdict.mean if verdict.sota is not None and verdict.mean is not None else None
+    gain = -gain if gain is not None and verdict.direction == HIGHER else gain
     line = gate.Line(
         record=where,
         verdict=verdict.gate,

@@ -11,15 +11,17 @@ from analysis.checks.among.alike import check_alike
 from analysis.checks.among.fingerprints import check_fingerprints
 from analysis.checks.among.seeds import check_seeds
 from analysis.checks.caps import ONE_STEP_MS, check_eval_time
-from analysis.checks.consistent import check_consistent, check_whole, traces_of
+from analysis.checks.consistent import Trace, check_consistent, check_whole, traces_of
 from analysis.checks.data import check_data, check_seeding
+from analysis.reading.metric import Step
 from analysis.reading.source import cannot_print, does_not_compile, has_size
 from analysis.record.folder import file_seed
 from analysis.record.selection import Claimed, with_training
-from analysis.rules.findings import Code, Place, Raised, each_once
-from analysis.rules.keys import LABELLED
+from analysis.rules.findings import ERROR, Code, Found, Place, Raised, each_once
+from analysis.rules.keys import LABELLED, LAST
 from analysis.rules.ruleset import Ruleset
 
+ROUNDED = 1e-4  # nats: the same loss with fewer decimals
 MOST_SOURCES = 6  # that are parsed: each takes up to a second
 
 
@@ -46,12 +48,28 @@ def check_runs(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     yield from check_whole(traces)
     for trace in traces:
         yield from check_consistent(trace)
+    if rules.at_step != LAST:
+        yield from _step_chosen_for_it(traces)
     if rules.has_test:
         yield from check_seeds(traces, rules)
         yield from check_fingerprints(traces, rules)
         yield from check_alike(claimed, rules)
     yield from check_data(claimed, rules)
     yield from check_seeding(claimed, rules)
+
+
+def _step_chosen_for_it(traces: Sequence[Trace]) -> Raised:
+    """Check that no step's validation is printed again with a better loss, where a step before the last may count."""
+    for trace in traces:
+        first: dict[int, Step] = {}
+        for step in trace.steps:
+            known = first.setdefault(step.step, step) if step.val_loss is not None else step
+            if (known.val_loss or 0.0) - (step.val_loss or 0.0) > ROUNDED:
+                found = f"step {step.step} again with a better val_loss, {step.val_loss}; line {known.line} has {known.val_loss}"
+                expected = "one validation for each step"
+                at = trace.one.at(step.line)
+                yield Found(code=Code.METRIC_TWICE, at=at, found=found, expected=expected, severity=ERROR)
+                break
 
 
 def _seed(one: Claimed, rules: Ruleset) -> Raised:

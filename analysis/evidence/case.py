@@ -78,6 +78,13 @@ class Case:
         return Source.CONTROL if self.control and self.rules.against != TARGET else Source.TARGET
 
     @property
+    def may_be_compared(self) -> bool:
+        """Whether there is anything to compare the runs with, whatever the runs say."""
+        if self.source is Source.CONTROL:
+            return bool(self.control)
+        return self.source is Source.GIVEN or (self.rules.target is not None and self.rules.against != STANDING)
+
+    @property
     def at_step(self) -> int | None:
         """The step whose validation counts, where the rules or the reviewer chose one."""
         return self.rules.at_step if isinstance(self.rules.at_step, int) else None
@@ -110,8 +117,8 @@ class Case:
         """The SOTA, else the control's statistic, else the rules' target. Raises EvidenceError where there is none."""
         if self._is_against_runs:
             return self.rules.sign * statistic_of(self.rules, self.control)
-        standing = self.sota if self.sota is not None else self.rules.target
-        if standing is None or (self.sota is None and self.rules.against == STANDING):
+        standing = self.sota if self.source is Source.GIVEN else self.rules.target
+        if standing is None or not self.may_be_compared:
             raise EvidenceError(f"There is neither a SOTA nor a control to compare {self.rules.metric} with.")
         return standing
 

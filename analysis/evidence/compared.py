@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.reading.result import Result
+from analysis.record.metrics import OF_THE_RUN
 from analysis.rules.metrics import CONVERTIBLE, unit_of
 from analysis.rules.ruleset import Ruleset
 from analysis.stats.fixed import Sample, StatisticsError
 from analysis.stats.summary import STATISTICS
 from analysis.untrusted.refusal import EvidenceError
+
+LARGEST = 1e100  # squares of larger numbers are beyond a computer's arithmetic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,8 @@ def values_of(rules: Ruleset, results: Sequence[Result]) -> list[float]:
         if value is None:
             who = "the run" if result.seed is None else f"the run of seed {result.seed}"
             raise EvidenceError(f"{result.log}: {who} has no {rules.metric} ({result.state}).")
+        if not abs(value) < LARGEST or (rules.metric in OF_THE_RUN and value <= 0):
+            raise EvidenceError(f"{result.log}: {rules.metric} is {value:g}, which no run can end with.")
         values.append(value)
     return values
 

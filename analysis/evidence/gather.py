@@ -22,12 +22,13 @@ from analysis.reading.result import Result, Tried
 from analysis.reading.run import Origin, Run
 from analysis.record.arms import Arms
 from analysis.record.folder import Record, attempts_by_log, read_record, records_below, seed_of
-from analysis.record.metrics import all_labels, unread_names
+from analysis.record.metrics import OWN, all_labels, unread_names
 from analysis.record.selection import LeftOut, Selection, select, with_training
 from analysis.record.stated.compare import statements
 from analysis.record.stated.said import Statement
 from analysis.record.sweep import read_sweep
 from analysis.rules.findings import Code, Finding, Found, Place, graded
+from analysis.rules.keys import LAST_VALIDATION
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, SweepError, is_sweep
 from analysis.sweepdir.plan import read_plan
@@ -161,7 +162,7 @@ def _record(
     runs = tuple(Result.of(with_training(one), one.metric, log=record.shown(one.run.log)) for one in selection.claimed)
     claims = [] if of_control else statements(record, selection, rules)
     findings = audit_control(record, selection, rules) if of_control else audit(record, selection, rules, claims)
-    findings += graded(_without_logs(runs), rules.findings)
+    findings += graded([*_without_logs(runs), *_without_training(runs, rules)], rules.findings)
     counted = {one.run.seed for one in selection.claimed}
     others = {seed_of(run) for log in selection.aside for run in record.logs.get(log, [])}
     return Gathered(
@@ -201,6 +202,19 @@ def _without_logs(runs: Sequence[Result]) -> Iterator[Found]:
                 expected="the logs that the runs printed, without which none of these numbers can be checked",
                 do="Name the folder that holds the logs.",
             )
+
+
+def _without_training(runs: Sequence[Result], rules: Ruleset) -> Iterator[Found]:
+    """Yield a text that gives a loss where the rules ask for a validation in training, and prints no step of it."""
+    bare = [one for one in runs if one.run.origin is Origin.LOG and not one.run.curve and not one.run.metrics]
+    if bare and rules.metric in OWN and rules.final == LAST_VALIDATION:
+        yield Found(
+            code=Code.NO_LOGS,
+            at=Place(bare[0].log, bare[0].line or 1),
+            found=f"a {rules.metric} without a step of training ({len(bare)} of {len(runs)} runs)",
+            expected="a validation at the last step of each run",
+            do="Name the logs of the training.",
+        )
 
 
 def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | None) -> str | None:

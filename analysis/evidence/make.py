@@ -25,7 +25,7 @@ from analysis.evidence.options import (
     out_of_range,
 )
 from analysis.evidence.registered.against import with_registry
-from analysis.evidence.usable import check_one_metric, check_results
+from analysis.evidence.usable import check_one_metric, check_other_arm, check_results
 from analysis.reading.names import normal
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut, Why
@@ -62,7 +62,7 @@ def make_case(asked: Asked) -> Case:
         if _is_lost_already(case):
             return case
         if case.rules.has_test or not case.runs:
-            check_results(case.runs, case.where, _fewest(case))
+            check_results(case.runs, case.where, _fewest(case), seeds=case.rules.seeds)
         case = _with_control(asked, case) if case.rules.has_test else replace(case, sota=None)
         case = with_tests(case)
         case = replace(case, history=_history(asked, case))
@@ -174,17 +174,17 @@ def _is_lost_already(case: Case) -> bool:
 
 def _with_control(asked: Asked, case: Case) -> Case:
     """Find the runs of the standing record: those the reviewer brought, else the PATHs' own. Raises EvidenceError."""
-    own = case.control
     own_counts = asked.plan_may_set_the_target or asked.sota is not None or asked.planned_control is not None
     if asked.control is not None or not own_counts:
-        unused = tuple(LeftOut(result=run, why=Why.OTHER_CONTROL) for run in own)
+        unused = tuple(LeftOut(result=run, why=Why.OTHER_CONTROL) for run in case.control)
         case = replace(case, control=(), left_out=case.left_out + unused)
     if asked.control is not None:
         case = _with_brought_control(asked, case, asked.control)
+        case = replace(case, arms=case.arms and case.arms.without_control("--control names another"))
     elif not case.control:
         case = _with_proposed_control(asked, case)
     if case.control:
-        check_results(case.control, str(asked.control or asked.paths[0]), _fewest(case))
+        check_results(case.control, str(asked.control or asked.paths[0]), _fewest(case), seeds=case.rules.seeds)
         check_one_metric(case.runs + case.control)
         found = graded(check_control(case.runs, case.control, case.rules), case.rules.findings)
         checks = case.checked + checked_control(case.runs, case.control)
@@ -193,16 +193,14 @@ def _with_control(asked: Asked, case: Case) -> Case:
 
 
 def _with_proposed_control(asked: Asked, case: Case) -> Case:
-    """Take the arm that is proposed as the control. One that cannot be used is said, unless it is all there is to beat.
-
-    Raises EvidenceError.
-    """
+    """Take the proposed arm as control, or say why it cannot be. Raises EvidenceError if nothing else is to be beaten."""
     if case.arms is None or case.arms.control is None:
         return case
     arm = case.arms.control
+    check_other_arm(case.runs, arm)
     try:
         taken = _with_brought_control(asked, case, arm.folder, Path(arm.name))
-        check_results(taken.control, arm.name, _fewest(case))
+        check_results(taken.control, arm.name, _fewest(case), seeds=case.rules.seeds)
         check_one_metric(taken.runs + taken.control)
         return taken
     except EvidenceError as error:

@@ -155,8 +155,11 @@ def of_metric(asked: Asked, metric: str) -> Asked:
     asked = replace(asked, options=replace(asked.options, metric=None))
     if metric == asked.rules.metric:
         return asked
+    if asked.rules.sigma is not None:
+        raise UsageError(f"--metric {metric}: {asked.rules.name} knows the spread of {asked.rules.metric} alone.")
     rules = asked.rules.of_metric(metric)
-    changed = {name: getattr(rules, name) for name in ("metric", "direction", "unit", "margin", "target", "criteria")}
+    names = ("metric", "direction", "unit", "margin", "target", "against", "criteria")
+    changed = {name: getattr(rules, name) for name in names}
     kept = {name: value for name, value in asked.options.of_the_rules.items() if name in ("margin", "unit")}
     return changing(asked, changed | kept)
 

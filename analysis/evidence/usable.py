@@ -8,13 +8,18 @@ from pathlib import Path
 from analysis.checks.among.alike import differing_settings
 from analysis.reading.result import Result
 from analysis.reading.run import Origin
+from analysis.record.arms import Arm
 from analysis.untrusted.refusal import EvidenceError
 
 SMALLEST, LARGEST = 1e-6, 1e6  # nats or bits; anything beyond is a broken evaluation
 
 
-def check_results(results: Sequence[Result], where: str, at_least: int = 2) -> None:
-    """Raise EvidenceError for runs that no test can be made on: missing, not finite, mixed, not independent, too few."""
+def check_results(results: Sequence[Result], where: str, at_least: int = 2, *, seeds: str = "required") -> None:
+    """Raise EvidenceError for runs that no test can be made on: missing, not finite, mixed, not independent, too few.
+
+    seeds: what the rules ask of logs. Where they ask for none, runs of one seed are told apart by their numbers, and
+    `duplicate-seed` says that they are not independent.
+    """
     if not results and at_least > 0:
         raise EvidenceError(f"No training log in {where}: no step and no final metric was found (*.log, *.txt).")
     waiting = [result for result in results if result.state not in ("succeeded", "failed")]
@@ -35,7 +40,7 @@ def check_results(results: Sequence[Result], where: str, at_least: int = 2) -> N
             )
     check_one_metric(results)
     _check_one_configuration(results)
-    _check_independent(results)
+    _check_independent(results, seeds=seeds)
     if len(results) < at_least:
         raise EvidenceError(f"{where} holds one run ({results[0].log}): a test needs at least two seeds.")
 
@@ -70,6 +75,20 @@ def _check_one_configuration(results: Sequence[Result]) -> None:
     )
 
 
+def check_other_arm(results: Sequence[Result], arm: Arm) -> None:
+    """Raise EvidenceError where the control that a folder proposes holds runs of the claimed program and settings.
+
+    They are more runs of the claim: its bad ones would be left out and be what it must beat.
+    """
+    own = [result.run for result in results if result.run.source is not None]
+    for other in arm.runs:
+        if any(run.source == other.source and not differing_settings(run, other) for run in own):
+            raise EvidenceError(
+                f"{arm.name} holds runs of the claimed program and settings ({other.log.name}), so it is no other arm. "
+                f"Put its runs beside the claimed ones, or name the standing record with --control."
+            )
+
+
 def configurations(results: Sequence[Result]) -> list[list[Result]]:
     """Return the results by program and settings, in the order of their first ones."""
     groups: list[list[Result]] = []
@@ -95,8 +114,9 @@ def _place(result: Result) -> str:
     return result.log if result.seed is not None else f"{result.log}:{result.line}"  # a log may hold several trials
 
 
-def _check_independent(results: Sequence[Result]) -> None:
+def _check_independent(results: Sequence[Result], *, seeds: str) -> None:
     """Raise EvidenceError unless there is one run a seed. Without seeds, two runs equal in every number are one run."""
+    by_seed = seeds == "required"
     seedless = [result for result in results if result.seed is None]
     if seedless and len(seedless) < len(results):
         raise EvidenceError(
@@ -107,9 +127,9 @@ def _check_independent(results: Sequence[Result]) -> None:
     for result in results:
         if result.seed is None and result.run.origin is Origin.TYPED:
             continue  # typed numbers have few decimals
-        key = result.seed if result.seed is not None else result.numbers
+        key = result.seed if by_seed and result.seed is not None else result.numbers
         if key in known:
-            what = f"Seed {key} is there twice" if result.seed is not None else "One result is there twice"
+            what = f"Seed {key} is there twice" if key == result.seed else "One result is there twice"
             raise EvidenceError(
                 f"{what}, in {_place(known[key])} and {_place(result)}: they are not two independent runs. Keep one run a seed."
             )

@@ -85,8 +85,12 @@ def common_stop(runs: Sequence[Run]) -> int | None:
 
 
 def is_trial(run: Run, rules: Ruleset) -> bool:
-    """Return whether a run of a log with several counts beside the others: no seed tells whose run it is, or no log."""
-    return run.origin is not Origin.LOG or (rules.seeds == "unprinted" and run.seed is None)
+    """Return whether a run of a log with several counts beside the others: no seed tells whose run it is, or no log.
+
+    A test counts each of them where the rules ask for no seed: one that is printed for all of them tells nothing.
+    """
+    unasked = rules.seeds == "unprinted" and (run.seed is None or rules.has_test)
+    return run.origin is not Origin.LOG or unasked
 
 
 def common_steps(results: Sequence[Result]) -> list[int]:

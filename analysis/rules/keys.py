@@ -19,6 +19,7 @@ LABELLED, LAST_VALIDATION = "labelled line", "last validation"
 TARGET, STANDING = "target", "standing"
 LAST, EARLIEST = "last", "earliest"
 METRIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
+WORDS = re.compile(r"[\w%][\w %/.-]{0,79}", re.ASCII)  # what views print of a ruleset
 ALLOWED: dict[str, tuple[Any, ...]] = {
     "version": (1, 2),
     "direction": (LOWER, HIGHER),
@@ -37,7 +38,10 @@ def fault_of_value(key: str, kind: str, value: Any) -> str | None:
     if key in ALLOWED:
         fits = not isinstance(value, bool) and value in ALLOWED[key]
         return None if fits else f"allowed: {', '.join(map(repr, ALLOWED[key]))}"
-    if key in ("metric", "rank_by", "waives"):
+    if key in ("name", "waives", "unit"):
+        fits = isinstance(value, str) and WORDS.fullmatch(value) is not None
+        return None if fits else "it must be at most 80 letters, digits, blanks and signs of _.%/-"
+    if key in ("metric", "rank_by"):
         fits = isinstance(value, str) and METRIC_NAME.fullmatch(value) is not None
         return None if fits else "it must be a metric's name: lower-case letters, digits and underscores"
     if key == "at_step":

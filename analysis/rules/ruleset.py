@@ -22,6 +22,7 @@ from analysis.rules.keys import (
     OF_VERSION_1,
     T_TEST,
     T_TESTS,
+    TARGET,
     fault_between,
     fault_of_value,
 )
@@ -33,6 +34,7 @@ from analysis.untrusted.refusal import SeedproofError, nearest, nearest_path
 FOLDER = Path(__file__).with_name("rulesets")
 USUAL = "parameter-golf"  # where neither an option nor a plan names others
 VERSION = 2
+MOST_CRITERIA = 20
 LARGEST_FILE = 2**14  # bytes; the time of reading TOML can grow with their square
 
 
@@ -174,9 +176,8 @@ class Ruleset:
         """Return the rules for another metric. A target, a margin in another unit and further criteria do not carry over."""
         unit = unit_of(metric)
         margin = self.margin if self.unit == unit else 0.0
-        return replace(
-            self, metric=metric, direction=usual_direction(metric), unit=unit, margin=margin, target=None, criteria=()
-        )
+        own = replace(self, metric=metric, direction=usual_direction(metric), unit=unit, margin=margin)
+        return replace(own, target=None, against=None if self.against == TARGET else self.against, criteria=())
 
 
 def known() -> list[str]:
@@ -210,19 +211,26 @@ def from_table(name: str, table: Mapping[str, Any], path: str) -> Ruleset:
         raise RulesError(f"{path}: {fault}")
     if not isinstance(further, (list, tuple)) or not all(isinstance(one, Mapping) for one in further):
         raise RulesError(f"{path}: criteria is {beginning(further)}; it must be tables, each begun by [[criteria]].")
+    if len(further) > MOST_CRITERIA:
+        raise RulesError(f"{path}: there are {len(further)} further criteria; at most {MOST_CRITERIA} are asked.")
     rules = Ruleset(name=name, **_with_usual(given) | {"version": VERSION})  # version 1 means the same in version 2
     criteria = tuple(_criterion(one, f"{path}, criterion {i}") for i, one in enumerate(further, start=1))
+    if criteria and not rules.has_test:
+        raise RulesError(f"{path}: test is {NO_TEST!r}, so further criteria would not be asked. Give it a test.")
     names = [rules.metric, *(one.name for one in criteria)]
+    may = [rules.metric, *(one.name for one in criteria if one.waives is None)]  # what is always asked
     for one in criteria:
         if names.count(one.name) > 1:
             raise RulesError(f"{path}: two criteria are called {one.name!r}; give each a name of its own.")
-        if one.waives is not None and one.waives not in names:
-            raise RulesError(f"{path}: waives is {one.waives!r}; allowed: {', '.join(map(repr, names))}.")
+        if one.waives is not None and one.waives not in may:
+            raise RulesError(f"{path}: waives is {one.waives!r}; allowed: {', '.join(map(repr, may))}.")
     return replace(rules, criteria=criteria)
 
 
 def _criterion(table: Mapping[str, Any], path: str) -> Criterion:
     given = _with_usual(_checked(Criterion, dict(table), path, ("metric", "test")))
+    if given["test"] == NO_TEST:
+        raise RulesError(f"{path}: test is {NO_TEST!r}, which asks nothing; a criterion needs a test.")
     return Criterion(**{"name": given["metric"]} | given)
 
 

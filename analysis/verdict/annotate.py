@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from analysis.checks.left_out import Kin, kin_of
 from analysis.checks.plan import Planned
-from analysis.evidence.case import Case
+from analysis.evidence.case import Case, at_step
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut, Why
 from analysis.rules.findings import ERROR, Code, Finding, Found, Place, graded
@@ -71,8 +71,9 @@ def _with_all_runs(case: Case, verdict: Verdict) -> Verdict:
     kin = kin_of([run.run for run in case.runs], case.runs[0].label if case.runs else None, case.left_out)
     if not verdict.is_decided or not kin.all:
         return verdict
-    whole = replace(case, runs=case.runs + kin.complete, looks=None)
     try:
+        others = kin.complete if case.at_step is None else at_step(kin.complete, case.at_step)
+        whole = replace(case, runs=case.runs + others, looks=None)
         tested, passed = rules_test(whole), holds(whole)
     except EvidenceError:  # a result that is no number is a loss too
         return _refused_for_left_out(verdict, kin)

@@ -28,27 +28,30 @@ def first_counts(case: Case) -> bool:
 
 
 def holds(case: Case) -> bool:
-    """Return whether the first test and every further criterion that can be tested pass. Raises EvidenceError."""
+    """Return whether the first test and every further criterion that has something to beat pass. Raises EvidenceError."""
     if first_counts(case) and not rules_test(case).passed:
         return False
-    answers = [_answered(case, one).verdict for one in asked_of(case)]
-    return NOT_SUPPORTED not in answers
+    answers = [_answered(case, one) for one in asked_of(case)]
+    return _overall(case, [], answers) is SUPPORTED
 
 
 def with_criteria(case: Case, verdict: Verdict) -> Verdict:
     """Return the verdict with every further criterion: all must hold.
 
-    One that cannot be tested is a finding and leaves the others' answer, unless it replaces a waived one.
+    One that has nothing to beat is a finding and leaves the others' answer, unless it replaces a waived one. One that the
+    runs give no number for cannot be told. Raises EvidenceError.
     """
-    if not case.rules.criteria or case.failed:
-        return verdict
+    if case.looks is not None and not first_counts(case):
+        raise EvidenceError(f"The looks of a sequential design are at {case.rules.metric}, so it cannot be waived.")
     tested = verdict.sequential.taken if verdict.sequential is not None else 0
     counted = case.at_look(tested) if tested else case
+    if not case.rules.criteria or counted.failed:
+        return verdict
     answers = [_answered(counted, one) for one in asked_of(case)]
     said = " ".join([_first_reason(case, verdict), *(f"{one.name}: {one.reason}" for one in answers)])
     return replace(
         verdict,
-        verdict=_overall([verdict.verdict] if first_counts(case) else [], answers),
+        verdict=_overall(counted, [verdict.verdict] if first_counts(case) else [], answers),
         reason=said,
         criteria=tuple(answers),
         waived=tuple(sorted(case.waived)),
@@ -79,13 +82,14 @@ def _answered(case: Case, criterion: Criterion) -> OfCriterion:
     return replace(about, verdict=Answer.of(passed=tested.passed), reason=said, **kept)
 
 
-def _overall(first: Sequence[Answer], answers: Sequence[OfCriterion]) -> Answer:
-    every = [*first, *(one.verdict for one in answers if one.verdict is not UNUSABLE)]
+def _overall(case: Case, first: Sequence[Answer], answers: Sequence[OfCriterion]) -> Answer:
+    if CONTINUE in first:  # the criteria are asked when the looks are over
+        return CONTINUE
+    every = [*first, *(one.verdict for one in answers)]
     if NOT_SUPPORTED in every:
         return NOT_SUPPORTED
-    if any(one.verdict is UNUSABLE and one.waives is not None for one in answers):
-        return UNUSABLE
-    return CONTINUE if CONTINUE in every else SUPPORTED
+    something = {one.name for one in asked_of(case) if one.waives is not None or case.asking(one).may_be_compared}
+    return UNUSABLE if any(one.name in something for one in _open(answers)) else SUPPORTED
 
 
 def _first_reason(case: Case, verdict: Verdict) -> str:

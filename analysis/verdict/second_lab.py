@@ -15,6 +15,7 @@ from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.criteria import with_criteria
 from analysis.verdict.fixed_design import decide_fixed
 from analysis.verdict.numbers import format_p, percent
+from analysis.verdict.tested import reason, rules_test
 from analysis.verdict.verdict import SUPPORTED, UNUSABLE, Reading, ReadingKind, Verdict, Verification
 
 LEVEL = 0.99  # of the prediction interval; the two-sided test at 1 - LEVEL decides whether the two agree
@@ -29,10 +30,11 @@ def after_second_lab(case: Case, author: Verdict) -> Verdict:
     """
     second = case.second
     assert second is not None, "there is a second lab"
+    if case.at_step is not None:
+        second = second.at(case.at_step)
     beside = replace(author, findings=author.findings + second.findings, notes=author.notes + _notes(case, second))
     if author.test is None or author.mean is None or author.sd is None:
-        note = f"--verify {second.where}: nothing was compared, because the author's runs allow no test"
-        return replace(beside, notes=(*beside.notes, note))
+        return _without_a_test(beside, second)
     heard = _hear(case, author, second)
     compared = replace(beside, verification=heard.verification, also=(*_alone(case, author, second), *author.also))
     if not heard.verification.agrees:
@@ -54,6 +56,16 @@ def after_second_lab(case: Case, author: Verdict) -> Verdict:
         findings=compared.findings,
         notes=compared.notes,
     )
+
+
+def _without_a_test(author: Verdict, second: Case) -> Verdict:
+    """Return the author's verdict where no spread tells how far the two are apart: *cannot tell* where the verifier's own fails."""
+    theirs = second.compared
+    if author.verdict is SUPPORTED and theirs.value > theirs.threshold:
+        said = reason(second, rules_test(second))
+        return replace(author, verdict=UNUSABLE, reason=f"Not verified. The verifier's runs alone: {said}")
+    note = f"--verify {second.where}: nothing was compared, because the author's runs allow no test"
+    return replace(author, notes=(*author.notes, note))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

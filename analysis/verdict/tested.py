@@ -8,8 +8,8 @@ from typing import Any
 
 from scipy.special import ndtri
 
-from analysis.evidence.case import Case
-from analysis.rules.keys import COMPARISON, EACH_RUN, MEAN, POOLED, WELCH, Z_TEST
+from analysis.evidence.case import Case, Source
+from analysis.rules.keys import COMPARISON, EACH_RUN, MEAN, POOLED, TARGET, WELCH, Z_TEST
 from analysis.rules.ruleset import Ruleset
 from analysis.stats import fixed
 from analysis.stats.fixed import Sample, Test
@@ -37,7 +37,9 @@ def rules_test(case: Case) -> Tested:
     """
     rules, compared = case.rules, case.compared
     if rules.test == COMPARISON:
-        return Tested(passed=compared.value <= compared.threshold, test=None, upper_bound=None)
+        better = compared.value < compared.threshold  # to beat a record takes more than its own value
+        may_tie = case.source is Source.TARGET or rules.against == TARGET  # a target is reached
+        return Tested(passed=better or (may_tie and compared.value == compared.threshold), test=None, upper_bound=None)
     if rules.test == Z_TEST:
         return _known_sigma(case)
     sample, control, alpha = compared.sample, compared.control, rules.alpha
@@ -101,7 +103,7 @@ def level_at_own_sd(rules: Ruleset, sample: Sample) -> float | None:
 def reason(case: Case, tested: Tested) -> str:
     """Return the numbers of a test in words: what was compared, with what, by which rule, and how it came out."""
     rules, compared = case.rules, case.compared
-    what = "seed" if all(run.seed is not None for run in case.runs) else "run"
+    what = "seed" if len({run.seed for run in case.runs} - {None}) == len(case.runs) else "run"
     many = "" if compared.sample.n == 1 else "s"
     value = rules.metric if rules.statistic == MEAN else f"{_statistic(case)} {rules.metric}"
     said = f"The {'mean ' if rules.statistic == MEAN else ''}{value} of {compared.sample.n} {what}{many}"

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from analysis.evidence.case import Case
 from analysis.reading.result import Result, Tried, remade, was_early
+from analysis.record.metrics import OF_THE_RUN
 from analysis.rules.findings import ERROR, Code
 from analysis.rules.metrics import VAL_BPB, VAL_LOSS
 from analysis.stats.fixed import Test
 from analysis.untrusted.refusal import EvidenceError
-from analysis.verdict.criteria import holds
+from analysis.verdict.criteria import asked_of, holds
 from analysis.verdict.tested import rules_test
 from analysis.verdict.verdict import NOT_SUPPORTED, SUPPORTED, Answer, Reading, ReadingKind, Verdict
 
@@ -39,7 +40,7 @@ def _worst_case(case: Case, verdict: Verdict) -> Reading:
     runs = [_worst(run, case.rules.metric, worse) for run in case.runs]
     control = [_worst(run, case.rules.metric, better) for run in case.control]
     answer, test = NOT_SUPPORTED, None
-    if None not in runs and None not in control:
+    if None not in runs and None not in control and not _asks_for_more(case):
         worst = replace(case, runs=tuple(filter(None, runs)), control=tuple(filter(None, control)), looks=None)
         answer, test = _tested(worst, verdict)
     many = sum(len(_late(run)) for run in (*case.runs, *case.control))
@@ -51,6 +52,11 @@ def _worst_case(case: Case, verdict: Verdict) -> Reading:
         verdict=answer,
         test=test,
     )
+
+
+def _asks_for_more(case: Case) -> bool:
+    """Return whether a further criterion compares a metric whose last value no attempt has, such as its time."""
+    return any(one.metric != case.rules.metric and case.asking(one).may_be_compared for one in asked_of(case))
 
 
 def _tested(worst: Case, verdict: Verdict) -> tuple[Answer, Test | None]:
@@ -74,10 +80,10 @@ def _worst(run: Result, metric: str, worse: Callable[[list[float]], float]) -> R
     own, lasts = run.value(metric), [one.last for one in _late(run)]
     if not lasts or own is None or run.metric is None:
         return run
-    if None in lasts:
+    if None in lasts or metric in OF_THE_RUN:  # what ended early has no time and no last step
         return None
-    factor = worse([own, *(one for one in lasts if one is not None)]) / own if own else 1.0
-    loss, bpb = run.metric.val_loss, run.metric.val_bpb
-    others = {**run.metric.others, **({} if metric in (VAL_LOSS, VAL_BPB) else {metric: own * factor})}
-    scaled = replace(run.metric, val_loss=loss and loss * factor, val_bpb=bpb and bpb * factor, others=others)
-    return replace(run, metric=scaled)
+    worst = worse([own, *(one for one in lasts if one is not None)])
+    if metric not in (VAL_LOSS, VAL_BPB):
+        return replace(run, metric=replace(run.metric, others={**run.metric.others, metric: worst}))
+    factor, loss, bpb = worst / own if own else 1.0, run.metric.val_loss, run.metric.val_bpb
+    return replace(run, metric=replace(run.metric, val_loss=loss and loss * factor, val_bpb=bpb and bpb * factor))

@@ -134,10 +134,14 @@ def test_what_is_said_of_two_trials_tells_them_apart(tmp_path: Path) -> None:
     assert [one["line"] for one in verdict.to_json()["left_out"]] == [8, 11]
 
 
-def test_trials_with_a_seed_are_restarts_of_it(tmp_path: Path) -> None:
-    """Of several runs of one printed seed the last counts, as under rules that ask for seeds."""
-    case = case_of(tmp_path, "seed:7\n" + "".join(several(3, 1600, 3300)), "seed:8\n" + trial(3.27))
-    assert [(run.seed, run.val_loss) for run in case.runs] == [(7, 3.2773), (8, 3.27)]
+def test_trials_with_one_printed_seed_count_and_are_refused(tmp_path: Path) -> None:
+    """Where the rules ask for no seed, one that a script prints for all its trials leaves none of them out."""
+    for i, trials in enumerate((["".join(several(3, 1600, 3300))], several(3, 1600, 3300))):
+        folder = case_of(tmp_path / str(i), *(f"seed:7\n{text}" for text in trials)).where
+        verdict = judge([Path(folder)], TRACK_3)
+        assert [(run.seed, run.val_loss) for run in verdict.runs] == [(7, 3.2771), (7, 3.2772), (7, 3.2773)]
+        assert (verdict.n, verdict.gate) == (3, "refused")
+        assert "duplicate-seed" in [one.code for one in verdict.findings]
 
 
 @pytest.mark.parametrize(

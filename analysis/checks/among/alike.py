@@ -11,9 +11,11 @@ from statistics import median
 from typing import TypeVar
 
 from analysis.reading.run import Run
+from analysis.record.metrics import OWN
 from analysis.record.selection import Claimed, with_training
 from analysis.rules.data import Data
 from analysis.rules.findings import ERROR, Code, Raised
+from analysis.rules.keys import LAST, LAST_VALIDATION
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.secrets import redacted_value
 
@@ -50,6 +52,13 @@ def check_alike(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
         yield one.at(one.metric.line).has(Code.CODE_SIZE_DIFFERS, found, expected=expected)
     odd = list(_configurations(claimed))
     yield from odd or _sizes(claimed)
+    if rules.final == LAST_VALIDATION and rules.at_step == LAST and rules.metric in OWN and rules.train_time_s is None:
+        for one, usual, own in _odd(claimed, _stopped_at):
+            found, expected = (
+                f"ended at step {own}, without a printed total",
+                f"step {usual}, as the other claimed runs",
+            )
+            yield one.at(one.metric.line).has(Code.CONFIG_DIFFERS, found, expected=expected)
     for name, (code, word) in FACTS.items():
         for one, fact, own_fact in _odd(claimed, attrgetter(f"run.{name}")):
             expected = f"{fact}, as in the other claimed runs"
@@ -85,6 +94,11 @@ def _sizes(claimed: Sequence[Claimed]) -> Raised:
         for one, usual, own in _odd(claimed, attrgetter(f"training.{name}")):
             expected = f"{usual}, as in the other claimed runs"
             yield one.at(one.training.line).has(Code.CONFIG_DIFFERS, f"{own} {word}", expected=expected)
+
+
+def _stopped_at(one: Claimed) -> int | None:
+    """Return the last step of a run that does not say how many were planned: each run may stop where its loss is best."""
+    return one.run.last_step if one.run.total_steps is None else None
 
 
 def _configs(claimed: Sequence[Claimed]) -> dict[int, Config]:

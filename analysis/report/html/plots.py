@@ -94,7 +94,8 @@ def curves(verdict: Verdict) -> list[Curve]:
         if left < 0:
             return []
     for measure, least in ((verdict.metric, LEAST_POINTS), ("train_loss", 2), ("val_loss", 2)):
-        found = [_curve(run.arm, measure, steps) for run, steps in zip(runs, logged, strict=True)]
+        drawn = zip(runs, logged, strict=True) if measure in CURVE_NAMES else ()
+        found = [_curve(run.arm, measure, steps) for run, steps in drawn]
         if found and all(len(curve.points) >= least for curve in found):
             return found
     return []

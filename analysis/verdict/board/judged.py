@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis.evidence.case import Case
 from analysis.evidence.gather import Gathered, gather
-from analysis.evidence.usable import LARGEST, SMALLEST, check_results
+from analysis.evidence.usable import LARGEST, SMALLEST, check_other_arm, check_results
 from analysis.reading.result import Result
 from analysis.record.fit import mean
 from analysis.rules.findings import ERROR, INFO, WARNING, counts
@@ -54,7 +54,7 @@ def read(folder: Path, row: Row, rules: Ruleset) -> Read:
         row = _filled(row, gathered, rules)
         if gathered.fault is not None:
             raise EvidenceError(gathered.fault)
-        check_results(gathered.runs, row.record, rules.fewest_runs)
+        check_results(gathered.runs, row.record, rules.fewest_runs, seeds=rules.seeds)
         with one_budget():
             return Read(row=row, runs=gathered.runs, control=_own_control(gathered, rules))
     except (SeedproofError, OSError) as error:
@@ -68,7 +68,8 @@ def _own_control(gathered: Gathered, rules: Ruleset) -> tuple[Result, ...]:
     where = gathered.arms.control
     try:
         found = gather([where.folder], rules, of_control=True)
-        check_results(found.runs, where.name, rules.fewest_runs)
+        check_results(found.runs, where.name, rules.fewest_runs, seeds=rules.seeds)
+        check_other_arm(gathered.runs, where)
     except (SeedproofError, OSError):
         return ()
     return () if found.fault is not None else tuple(replace(run, arm=CONTROL) for run in found.runs)
