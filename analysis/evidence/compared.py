@@ -45,7 +45,8 @@ def values_of(rules: Ruleset, results: Sequence[Result]) -> list[float]:
         value = result.value(rules.metric)
         if value is None:
             who = "the run" if result.seed is None else f"the run of seed {result.seed}"
-            raise EvidenceError(f"{result.log}: {who} has no {rules.metric} ({result.state}).")
+            state = "" if result.succeeded else f" ({result.state})"
+            raise EvidenceError(f"{result.log}: {who} has no {rules.metric}{state}.")
         values.append(value)
     return values
 

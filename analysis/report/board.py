@@ -21,7 +21,7 @@ def cells(row: Row, rules: Ruleset) -> dict[str, str]:
     if _ranked(rules) != f"mean {rules.metric}":
         of_rank = {
             _ranked(rules): or_dash(row.ranked, "{:.6g}"),
-            "change of it": or_dash(row.delta_ranked, "{:+.6g}"),
+            f"change of {rules.ranked}": or_dash(row.delta_ranked, "{:+.6g}"),
         }
     return {
         "rank": or_dash(row.rank),
@@ -36,7 +36,7 @@ def cells(row: Row, rules: Ruleset) -> dict[str, str]:
         if row.shrinkage is not None and row.shrinkage < NOTHING
         else or_dash(row.shrinkage, "{:.2g}"),
         "bytes": or_dash(row.bytes, "{:,}"),
-        "time": or_dash(row.train_time_s, "{:.1f} s"),
+        "longest time": or_dash(row.train_time_s, "{:.1f} s"),
         "after": or_dash(row.predecessor),
         "tested against": _against(row),
         **_verdicts(row, rules),
@@ -59,15 +59,16 @@ def _ranked(rules: Ruleset) -> str:
 def _verdicts(row: Row, rules: Ruleset) -> dict[str, str]:
     """Return the verdict and, where the margin has two units, the verdict in each instead."""
     if rules.margin == 0 or rules.target is not None or rules.metric not in CONVERTIBLE.values():
-        return {"verdict": _verdict(row.verdict, row.p)}
+        return {"verdict": _verdict(row.verdict, row.p, f"{rules.metric} p" if rules.criteria else "p")}
     return {
         "verdict, bpb": _verdict(row.verdict_bpb, row.p_bpb),
         "verdict, nats": _verdict(row.verdict_nats, row.p_nats),
     }
 
 
-def _verdict(verdict: str | None, p: float | None) -> str:
-    return or_dash(verdict) if p is None else f"{verdict}, p {format_p(p)}"
+def _verdict(verdict: str | None, p: float | None, name: str = "p") -> str:
+    """Return a verdict and the p of the first test, named where the verdict is on more than that."""
+    return or_dash(verdict) if p is None else f"{verdict}, {name} {format_p(p)}"
 
 
 def markdown(rows: Sequence[Row], rules: Ruleset) -> str:

@@ -103,12 +103,11 @@ def reason(case: Case, tested: Tested) -> str:
     rules, compared = case.rules, case.compared
     what = "seed" if all(run.seed is not None for run in case.runs) else "run"
     many = "" if compared.sample.n == 1 else "s"
-    value = rules.metric if rules.statistic == MEAN else f"{_statistic(case)} {rules.metric}"
-    said = f"The {'mean ' if rules.statistic == MEAN else ''}{value} of {compared.sample.n} {what}{many}"
+    said = f"The {_statistic(case)}{rules.metric} of {compared.sample.n} {what}{many}"
     step = f" at step {case.at_step}" if case.at_step is not None else ""
     relation = rules.beyond if tested.passed else f"not {rules.beyond}"
-    first = f"{said}{step}, {in_metric(compared.shown(compared.value))}, is {relation} "
-    first += f"{in_metric(compared.shown(compared.threshold))}"
+    first = f"{said}{step}, {in_metric(compared.shown(compared.value), rules.metric)}, is {relation} "
+    first += f"{in_metric(compared.shown(compared.threshold), rules.metric)}"
     by = f" ({compared.control.n} control runs{_step_of_control(case)})" if compared.control is not None else ""
     if tested.test is None:
         return f"{first}{by}, compared without a test."
@@ -119,16 +118,25 @@ def reason(case: Case, tested: Tested) -> str:
     assert tested.upper_bound is not None, "a test has a bound"
     return (
         f"{first} at {_rule(case)}: {name} = {test.statistic:.4f}{df}, p {format_p(test.p_value)}{by}; "
-        f"{percent(1 - rules.alpha)} {'lower' if rules.sign < 0 else 'upper'} bound {in_metric(tested.upper_bound)}."
+        f"{percent(1 - rules.alpha)} {'lower' if rules.sign < 0 else 'upper'} bound {in_metric(tested.upper_bound, rules.metric)}."
     )
 
 
 def _statistic(case: Case) -> str:
-    return "worst" if case.rules.statistic == EACH_RUN else case.rules.statistic
+    """Return the word for the statistic and a blank; nothing for one run, whose mean is its value."""
+    if case.rules.statistic == EACH_RUN:
+        return "worst "
+    said = case.rules.statistic
+    if said == MEAN and case.compared.sample.n == 1:
+        return ""
+    return f"{said} of " if case.rules.metric.startswith(f"{said}_") else f"{said} "
 
 
 def _step_of_control(case: Case) -> str:
-    return "" if case.control_step is None else f" at step {case.control_step}"
+    if case.control_step is None:
+        return ""
+    worth = f", a saved step being worth {case.rules.step_value:g} {case.rules.unit}" if case.rules.step_value else ""
+    return f" at step {case.control_step}{worth}"
 
 
 def _rule(case: Case) -> str:

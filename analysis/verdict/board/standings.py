@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.record.claim import read_claim, submission_file
@@ -91,11 +91,11 @@ class _Board:
             self.standing = own
 
     def _as_read(self, stood: Row | None) -> Read | None:
-        """Return the standing record with its runs, which a kept row does not have."""
+        """Return the standing record: its row, and its runs, which a kept row does not have."""
         if stood is not None and self.standing is None:
             one = self.folders[stood.record]
             self.standing = read(one.folder, one.row, self.rules)
-        return self.standing if stood is not None else None
+        return replace(self.standing, row=stood) if stood is not None and self.standing is not None else None
 
     def _key(self, found: _Found, stood: Row | None) -> str | None:
         """Return the key of a row; None where a folder that it depends on has no digest."""
