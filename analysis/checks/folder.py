@@ -74,12 +74,11 @@ def _logs_and_runs(record: Record, selection: Selection, rules: Ruleset) -> Rais
         yield at.has(Code.NO_LOGS, found, expected="one for each seed")
     for log, line in selection.incomplete.items():
         at = Place(record.shown(log), line)
-        has_others = any(unread_names(run, rules) for run in record.logs.get(log, ()))
-        do = (
-            "It has numbers of other names: name one with --metric, or print what the rules read."
-            if has_others
-            else None
-        )
+        do = None
+        if isinstance(rules.at_step, int):
+            do = "Name a step at which every run validates with --at-step."
+        elif any(unread_names(run, rules) for run in record.logs.get(log, ())):
+            do = "It has numbers of other names: name one with --metric, or print what the rules read."
         yield at.has(Code.NO_FINAL_METRIC, "no line with a final metric", expected=rules.result_line, do=do)
     for aside in record.listing.left_aside:
         at = Place(record.shown(aside.path))

@@ -111,13 +111,13 @@ def unread_names(run: Run, rules: Ruleset) -> str | None:
     if run.metrics or not run.curve or not _at_the_end(run, run.last_step):
         return None
     line = run.curve[-1][1].rstrip(b"\n").rpartition(b"\n")[2][:LONGEST_METRIC]
-    found = [*read_pairs(line)] or [found[1] for found in _SPACED.finditer(line)]
-    names = [as_text(name) for name in reversed(found) if name not in (b"step", b"iter", b"iteration", b"s")]
+    found = [*read_pairs(line)][::-1] or [found[1] for found in _SPACED.finditer(line)]
+    names = [as_text(name) for name in found if name.lower() not in (b"step", b"iter", b"iteration", b"s")]
     return _unread(f"step {run.last_step} prints", names, rules)
 
 
 def _unread(where: str, names: Sequence[str], rules: Ruleset) -> str:
-    read = f"they read {rules.metric}; --metric names another"
+    read = f"they read {rules.metric}; --rules or --metric names another"
     if not names:
         return f"{where} no number with a name that the rules read ({read})"
     named = [f"`{printable(name)}`" for name in names[:MOST_SHOWN]]

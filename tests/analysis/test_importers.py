@@ -410,8 +410,18 @@ def test_names_that_the_rules_do_not_read_are_said(tmp_path: Path, rules: Callab
     fault = gather([tmp_path / "runs"], rules()).fault or ""
     assert "step 20 prints `loss` and `bpb`" in fault
     assert "let the run finish" not in fault.lower()
+    put(tmp_path / "runs/a.log", "seed:1\nstep 20 | loss 2.5 | bpb 1.5\n")
+    assert "step 20 prints `loss` and `bpb`" in (gather([tmp_path / "runs"], rules()).fault or "")
     put(tmp_path / "runs/a.log", "seed:1\nstep:20/40 loss:2.5 bpb:1.5\n")
     assert "let the run finish" in (gather([tmp_path / "runs"], rules()).fault or "").lower()
+
+
+def test_a_table_without_the_metric_says_which_metrics_it_has(tmp_path: Path) -> None:
+    put(tmp_path / "runs.csv", "seed,val_bpb,core_score\n1,0.7372,0.2567\n2,0.7373,0.2577\n")
+    found = gather([tmp_path / "runs.csv"], load("nanochat"))
+    assert "`core_score`" in (found.fault or "")
+    assert "core_metric" in (found.fault or "")
+    assert "let the run finish" not in f"{found.fault} {[one.message for one in found.findings]}".lower()
 
 
 def test_another_metric_is_named_by_an_option(tmp_path: Path, rules: Callable[..., Ruleset]) -> None:
