@@ -30,7 +30,7 @@ def _silent(done: int, total: int, record: str) -> None:
 
 
 def leaderboard(directory: Path, rules: Ruleset, cache: Cache | None = None, tell: Tell = _silent) -> list[Row]:
-    """Return one row a record folder, oldest first. A folder that cannot be read is a row that says why."""
+    """Return one row per record folder, oldest first. A folder that cannot be read is a row that says why."""
     if not rules.has_test:
         raise UsageError(f"--rules {rules.name} has no test, and a board tests each record. Name rules that have.")
     found = sorted((_found(folder, directory) for folder in record_folders(directory)), key=lambda one: one.order)
