@@ -127,10 +127,10 @@ def _listed(arms: Sequence[Arm]) -> str:
 
 
 def _commands(arms: Sequence[Arm]) -> str:
-    """Return what names the arms on the command line: each as the candidate, against another one."""
-    pairs = list(zip(arms, (*arms[1:], arms[0]), strict=True))[:MOST_NAMED]
-    named = (f"{_quoted(one.folder)} --control {_quoted(other.folder)}" for one, other in pairs)
-    return ", or ".join(named)
+    """Return what names the first two arms on the command line, either as the candidate."""
+    first, second = _quoted(arms[0].folder), _quoted(arms[1].folder)
+    more = ", or two others" if len(arms) > 2 else ""
+    return f"{first} --control {second}, or {second} --control {first}{more}"
 
 
 def _quoted(folder: Path) -> str:

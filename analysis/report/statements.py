@@ -139,9 +139,19 @@ def concerns(verdict: Verdict) -> list[str]:
 
 
 def not_counted(verdict: Verdict) -> list[str]:
-    """Return a line that names the logs that are not in the numbers, if there are any."""
-    named = [*verdict.not_counted[:MOST_NAMED], *(["..."] if len(verdict.not_counted) > MOST_NAMED else [])]
-    return [f"not counted: {', '.join(named)}"] if named else []
+    """Return a line each that names the logs that are not in the numbers, and the tracker's runs without a result."""
+    lost = [
+        one.result for one in verdict.left_out if one.result.metric is None and one.result.run.origin is not Origin.LOG
+    ]
+    named = {
+        "not counted": verdict.not_counted,
+        "without a result, and not counted": [f"{one.log}:{one.run.line}" for one in lost],
+    }
+    return [
+        f"{what}: {', '.join([*logs[:MOST_NAMED], *(['...'] if len(logs) > MOST_NAMED else [])])}"
+        for what, logs in named.items()
+        if logs
+    ]
 
 
 def assumptions(verdict: Verdict) -> list[str]:

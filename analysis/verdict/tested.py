@@ -10,6 +10,7 @@ from scipy.special import ndtri
 
 from analysis.evidence.case import Case
 from analysis.rules.keys import COMPARISON, EACH_RUN, MEAN, POOLED, WELCH, Z_TEST
+from analysis.rules.metrics import STEPS, TRAIN_TIME
 from analysis.rules.ruleset import Ruleset
 from analysis.stats import fixed
 from analysis.stats.fixed import Sample, Test
@@ -104,7 +105,7 @@ def reason(case: Case, tested: Tested) -> str:
     what = "seed" if all(run.seed is not None for run in case.runs) else "run"
     many = "" if compared.sample.n == 1 else "s"
     said = f"The {_statistic(case)}{rules.metric} of {compared.sample.n} {what}{many}"
-    step = f" at step {case.at_step}" if case.at_step is not None else ""
+    step = "" if case.at_step is None or rules.metric in (TRAIN_TIME, STEPS) else f" at step {case.at_step}"
     relation = rules.beyond if tested.passed else f"not {rules.beyond}"
     first = f"{said}{step}, {in_metric(compared.shown(compared.value), rules.metric)}, is {relation} "
     first += f"{in_metric(compared.shown(compared.threshold), rules.metric)}"

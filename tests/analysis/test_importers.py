@@ -405,6 +405,14 @@ def test_a_tracker_is_marked_in_every_format(
     assert dict(zip(csv[0].split(","), csv[1].split(","), strict=True))["origin"] == "typed"
 
 
+def test_a_run_that_crashed_is_said_in_the_report(command: Callable[..., Any], tmp_path: Path) -> None:
+    rows = '"a","finished","1","0.26"\n"b","crashed","2","0.25"\n"c","finished","3","0.27"\n'
+    put(tmp_path / "runs/export.csv", f'"Name","State","seed","core_metric"\n{rows}')
+    for form in ("text", "markdown"):
+        shown = command("analysis.significance", "report", tmp_path / "runs", "--rules", "nanochat", "--format", form)
+        assert "export.csv:3" in shown.stdout  # the line of the crashed run
+
+
 def test_names_that_the_rules_do_not_read_are_said(tmp_path: Path, rules: Callable[..., Ruleset]) -> None:
     put(tmp_path / "runs/a.log", "seed:1\nstep:20 loss:2.5 bpb:1.5\n")
     fault = gather([tmp_path / "runs"], rules()).fault or ""
