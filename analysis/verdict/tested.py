@@ -17,6 +17,8 @@ from analysis.stats.fixed import Sample, Test
 from analysis.stats.spread import sd_interval
 from analysis.verdict.numbers import format_p, in_metric, percent
 
+AT_LEAST = {"above": "at least", "below": "at most"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
@@ -106,7 +108,8 @@ def reason(case: Case, tested: Tested) -> str:
     many = "" if compared.sample.n == 1 else "s"
     said = f"The {_statistic(case)}{rules.metric} of {compared.sample.n} {what}{many}"
     step = "" if case.at_step is None or rules.metric in (TRAIN_TIME, STEPS) else f" at step {case.at_step}"
-    relation = rules.beyond if tested.passed else f"not {rules.beyond}"
+    beyond = rules.beyond if tested.test is not None else AT_LEAST[rules.beyond]  # a comparison passes at a tie
+    relation = beyond if tested.passed else f"not {beyond}"
     first = f"{said}{step}, {in_metric(compared.shown(compared.value), rules.metric)}, is {relation} "
     first += f"{in_metric(compared.shown(compared.threshold), rules.metric)}"
     by = f" ({compared.control.n} control runs{_step_of_control(case)})" if compared.control is not None else ""
