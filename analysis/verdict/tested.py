@@ -112,13 +112,14 @@ def reason(case: Case, tested: Tested) -> str:
     relation = beyond if tested.passed else f"not {beyond}"
     first = f"{said}{step}, {in_metric(compared.shown(compared.value), rules.metric)}, is {relation} "
     first += f"{in_metric(compared.shown(compared.threshold), rules.metric)}"
-    by = f" ({compared.control.n} control runs{_step_of_control(case)})" if compared.control is not None else ""
+    control = _control(case)
+    by = f" ({control})" if control else ""
     if tested.test is None:
         return f"{first}{by}, compared without a test."
     test = tested.test
     name, df = ("z", "") if test.df is None else ("t", f", df {test.df:.4g}")
-    if compared.control is not None:
-        by = f" ({test.name} against {compared.control.n} control runs{_step_of_control(case)})"
+    if control:
+        by = f" ({test.name} against {control})"
     assert tested.upper_bound is not None, "a test has a bound"
     return (
         f"{first} at {_rule(case)}: {name} = {test.statistic:.4f}{df}, p {format_p(test.p_value)}{by}; "
@@ -136,11 +137,16 @@ def _statistic(case: Case) -> str:
     return f"{said} of " if case.rules.metric.startswith(f"{said}_") else f"{said} "
 
 
-def _step_of_control(case: Case) -> str:
-    if case.control_step is None:
+def _control(case: Case) -> str:
+    """Return the control whose noise counts: how many runs, and the step that it is taken at; nothing without one."""
+    control = case.compared.control
+    if control is None:
         return ""
+    runs = f"{control.n} control run{'s' if control.n > 1 else ''}"
+    if case.control_step is None:
+        return runs
     worth = f", a saved step being worth {case.rules.step_value:g} {case.rules.unit}" if case.rules.step_value else ""
-    return f" at step {case.control_step}{worth}"
+    return f"{runs} at step {case.control_step}{worth}"
 
 
 def _rule(case: Case) -> str:
