@@ -1,4 +1,4 @@
-"""What was read from the logs: one row a run or, with --curves, one row a logged step. The reading is in analysis/reading.
+"""What was read from the logs: one row per run or, with --curves, one row per logged step. The reading is in analysis/reading.
 
     python -m analysis.logs PATH... [--curves] [--format csv|json|parquet] [--output FILE]
 
@@ -35,11 +35,11 @@ CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 
 @click.command(cls=cli.Command, context_settings=cli.HELP)
 @cli.PATHS
-@click.option("--curves", is_flag=True, help="One row a logged step instead of one a run.")
+@click.option("--curves", is_flag=True, help="One row per logged step instead of one per run.")
 @cli.format_option("csv", "json", "parquet")
 @cli.OUTPUT
 def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) -> None:
-    """Show what was read from the logs, one row a run."""
+    """Show what was read from the logs, one row per run."""
     if form == "parquet" and output is None:
         raise UsageError("--format parquet is binary: name a file with --output FILE.")
     rows: list[dict[str, Any]] = []
@@ -118,7 +118,7 @@ def has_result(run: Run) -> bool:
 
 
 def curve_rows(one: Found) -> Iterator[dict[str, Any]]:
-    """Yield one row a logged step; `run` counts the runs of a log from 1."""
+    """Yield one row per logged step; `run` counts the runs of a log from 1."""
     shown = printable_path(one.log)
     for step in one.run.read_steps():
         spend(STEP_ROW)

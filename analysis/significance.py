@@ -56,7 +56,7 @@ OPTIONS = (
         "--waive",
         multiple=True,
         metavar="NAME",
-        help="Do not ask this criterion, but what the ruleset asks in its place.",
+        help="Skip this criterion: what the ruleset asks in its place must hold instead.",
     ),
     click.option(
         "--design",

@@ -225,7 +225,7 @@ def test_every_finding_is_documented_with_an_example() -> None:
     for severity, part in zip(SEVERITIES, parts, strict=True):
         for section in re.split(r"^### ", part, flags=re.MULTILINE)[1:]:
             found = re.fullmatch(
-                r"`([a-z-]+)`\n\n.+?\n\n    (\w+): ([a-z-]+): \S+:\d+: (.+)\n\n\*\*Why\.\*\* .+?\n\*\*Do\.\*\* .+?\n+",
+                r"`([a-z-]+)`\n\n.+?\n\n    (\w+): ([a-z-]+): (?:\S+:\d+: )?(.+)\n\n\*\*Why\.\*\* .+?\n\*\*Do\.\*\* .+?\n+",
                 section,
                 re.DOTALL,
             )

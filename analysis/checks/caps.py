@@ -64,7 +64,7 @@ def check_told(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
             code=Code.CAP_UNKNOWN,
             at=silent[0].at(silent[0].run.line),
             found=f"no {cap.word} in {named}" if some_tell else f"no {cap.word} in any log of a claimed run",
-            expected=f'a line with "{cap.printed}", because the ruleset caps it at {limit:g}',
+            expected=f'a line with "{cap.printed}", because the ruleset caps it at {limit:,.10g}',
             do="Print it with its unit: without it nobody can see that the cap was kept.",
             severity=WARNING if some_tell else None,
         )

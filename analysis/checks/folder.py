@@ -18,7 +18,7 @@ from analysis.checks.runs import check_runs
 from analysis.reading.run import Run
 from analysis.reading.source import NEWLINE_BYTES, Source, has_size
 from analysis.record.folder import Record, attempts_in
-from analysis.record.metrics import is_trial
+from analysis.record.metrics import is_trial, unread_names
 from analysis.record.selection import Claimed, Selection, with_training
 from analysis.record.stated.compare import statements
 from analysis.record.stated.said import Statement
@@ -74,7 +74,12 @@ def _logs_and_runs(record: Record, selection: Selection, rules: Ruleset) -> Rais
         yield at.has(Code.NO_LOGS, found, expected="one for each seed")
     for log, line in selection.incomplete.items():
         at = Place(record.shown(log), line)
-        yield at.has(Code.NO_FINAL_METRIC, "no line with a final metric", expected=rules.result_line)
+        do = None
+        if isinstance(rules.at_step, int):
+            do = "Name a step at which every run validates with --at-step."
+        elif any(unread_names(run, rules) for run in record.logs.get(log, ())):
+            do = "It has numbers of other names: name one with --metric, or print what the rules read."
+        yield at.has(Code.NO_FINAL_METRIC, "no line with a final metric", expected=rules.result_line, do=do)
     for aside in record.listing.left_aside:
         at = Place(record.shown(aside.path))
         yield at.has(Code.FILE_NOT_READ, f"that it {aside.why}", expected="a file that can be read")

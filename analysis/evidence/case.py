@@ -119,7 +119,9 @@ class Case:
             return self.rules.sign * statistic_of(self.rules, self.control)
         standing = self.sota if self.source is Source.GIVEN else self.rules.target
         if standing is None or not self.may_be_compared:
-            raise EvidenceError(f"There is neither a SOTA nor a control to compare {self.rules.metric} with.")
+            raise EvidenceError(
+                f"There is nothing to compare {self.rules.metric} with; give the standing record's own runs with --control."
+            )
         return standing
 
     # -- the same evidence, asked in another way ---------------------------------------------------------------------

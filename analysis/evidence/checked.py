@@ -102,12 +102,12 @@ def _of_each(rules: Ruleset) -> Iterator[_Check]:
 def _of_all(rules: Ruleset) -> Iterator[_Check]:
     """Yield the checks that compare the runs."""
     yield _Check(
-        name="one program for all seeds",
+        name="one program for all runs",
         needs="its source or the size of its code",
         told=lambda one: one.training.source is not None or with_training(one).code_bytes is not None,
     )
     yield _Check(
-        name="one configuration for all seeds",
+        name="one configuration for all runs",
         needs="its settings",
         told=lambda one: prints_settings(one.run) or prints_settings(one.training),
     )

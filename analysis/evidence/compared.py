@@ -48,7 +48,8 @@ def values_of(rules: Ruleset, results: Sequence[Result]) -> list[float]:
         value = result.value(rules.metric)
         if value is None:
             who = "the run" if result.seed is None else f"the run of seed {result.seed}"
-            raise EvidenceError(f"{result.log}: {who} has no {rules.metric} ({result.state}).")
+            state = "" if result.succeeded else f" ({result.state})"
+            raise EvidenceError(f"{result.log}: {who} has no {rules.metric}{state}.")
         if not abs(value) < LARGEST or (rules.metric in OF_THE_RUN and value <= 0):
             raise EvidenceError(f"{result.log}: {rules.metric} is {value:g}, which no run can end with.")
         values.append(value)

@@ -238,5 +238,8 @@ def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | N
         )
         if unknown := next(filter(None, (unread_names(run, rules) for run in record.logs.get(log, ()))), None):
             return f"{record.shown(log)}: {unknown}."
-        return f"{record.shown(log)} {what}. Let the run finish, or take the log away and say why."
+        do = "Let the run finish, or take the log away and say why."
+        if isinstance(rules.at_step, int):
+            do = "Name a step at which every run validates with --at-step."
+        return f"{record.shown(log)} {what}. {do}"
     return None

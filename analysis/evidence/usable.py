@@ -115,7 +115,7 @@ def _place(result: Result) -> str:
 
 
 def _check_independent(results: Sequence[Result], *, seeds: str) -> None:
-    """Raise EvidenceError unless there is one run a seed. Without seeds, two runs equal in every number are one run."""
+    """Raise EvidenceError unless there is one run per seed. Without seeds, two runs equal in every number are one run."""
     by_seed = seeds == "required"
     seedless = [result for result in results if result.seed is None]
     if seedless and len(seedless) < len(results):
@@ -131,6 +131,6 @@ def _check_independent(results: Sequence[Result], *, seeds: str) -> None:
         if key in known:
             what = f"Seed {key} is there twice" if key == result.seed else "One result is there twice"
             raise EvidenceError(
-                f"{what}, in {_place(known[key])} and {_place(result)}: they are not two independent runs. Keep one run a seed."
+                f"{what}, in {_place(known[key])} and {_place(result)}: they are not two independent runs. Keep one run per seed."
             )
         known[key] = result

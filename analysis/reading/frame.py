@@ -1,4 +1,4 @@
-"""The frame of runs: one row a run, as pandas, parquet, CSV or JSON.
+"""The frame of runs: one row per run, as pandas, parquet, CSV or JSON.
 
 pandas is imported only by the functions that need it: it takes longer to load than a thousand logs to read.
 """

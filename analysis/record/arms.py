@@ -90,7 +90,10 @@ class Arms:
         if self.candidate is None:
             return (
                 f"The runs are in {len(self.others)} folders, each a configuration of its own: {_listed(self.others)}. "
-                + ("Name the candidate's folder and, if there is one, its control's: " + _commands(self.others))
+                + (
+                    "Name the candidate's folder as PATH and, if there is one, its control's with --control: "
+                    + _commands(self.others)
+                )
             )
         control = f", {self.control.counted} as the control" if self.control is not None else ""
         unused = f"; no control: {self.unused}" if self.unused else ""
@@ -124,10 +127,10 @@ def _listed(arms: Sequence[Arm]) -> str:
 
 
 def _commands(arms: Sequence[Arm]) -> str:
-    """Return the commands that name the arms: each as the candidate, against another one."""
-    pairs = list(zip(arms, (*arms[1:], arms[0]), strict=True))[:MOST_NAMED]
-    named = (f"report {_quoted(one.folder)} --control {_quoted(other.folder)}" for one, other in pairs)
-    return ", or ".join(named)
+    """Return what names the first two arms on the command line, either as the candidate."""
+    first, second = _quoted(arms[0].folder), _quoted(arms[1].folder)
+    more = ", or two others" if len(arms) > 2 else ""
+    return f"{first} --control {second}, or {second} --control {first}{more}"
 
 
 def _quoted(folder: Path) -> str:
@@ -155,7 +158,7 @@ def _arm(record: Record, folder: Path, runs: Sequence[Run]) -> Arm:
     nearest = min(len(run.log.parts) for run in runs)
     name = record.shown(folder)
     return Arm(
-        name="the top" if name == "." else name,
+        name="the folder itself" if name == "." else name,
         folder=folder,
         runs=[run for run in runs if len(run.log.parts) == nearest],
     )

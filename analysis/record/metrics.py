@@ -24,6 +24,7 @@ OF_THE_RUN = (TRAIN_TIME, STEPS)  # metrics of a run that ends in a validation o
 NEARLY_ALL = 0.75  # of a folder's runs: where so many stop, the stop was planned
 MOST_SHOWN = 4  # names in a sentence
 MOST_LABELS = 300  # of one folder; a run has at most 250
+_SPACED = re.compile(rb"([A-Za-z_][\w/.-]{0,80})[ \t]+[-+]?\d")  # a name and a number
 _CODECS = re.compile(r"(?:^|(?<=[_ ]))(?:int\d*|fp\d*|zlib|zstd|lzma|brotli|exact|quantized)(?:[_ ]|$)")
 
 
@@ -106,16 +107,26 @@ def at_step(result: Result, step: int) -> Result | None:
 
 
 def unread_names(run: Run, rules: Ruleset) -> str | None:
-    """Return what the last step of a run prints, if it is where the run ends and nothing of it is what the rules read."""
-    if not run.curve or not _at_the_end(run, run.last_step) or run.value(rules.metric) is not None or run.metrics:
+    """Return what a run that ended prints in its last step, or a tracker tells of it, if the rules read nothing of it."""
+    if run.value(rules.metric) is not None:
+        return None
+    if run.origin is not Origin.LOG and run.values:
+        return _unread("the run has", [*run.values], rules)
+    if run.metrics or not run.curve or not _at_the_end(run, run.last_step):
         return None
     line = run.curve[-1][1].rstrip(b"\n").rpartition(b"\n")[2][:LONGEST_METRIC]
-    names = [
-        as_text(name) for name in reversed([*read_pairs(line)]) if name not in (b"step", b"iter", b"iteration", b"s")
-    ]
-    said = " and ".join(f"`{printable(name)}`" for name in names[:MOST_SHOWN]) or "no number with a name"
-    read = f"which the rules do not read (they read {rules.metric}; --metric names another)"
-    return f"step {run.last_step} prints {said}, {read}"
+    found = [*read_pairs(line)][::-1] or [found[1] for found in _SPACED.finditer(line)]
+    names = [as_text(name) for name in found if name.lower() not in (b"step", b"iter", b"iteration", b"s")]
+    return _unread(f"step {run.last_step} prints", names, rules)
+
+
+def _unread(where: str, names: Sequence[str], rules: Ruleset) -> str:
+    read = f"they read {rules.metric}; --rules or --metric names another"
+    if not names:
+        return f"{where} no number with a name that the rules read ({read})"
+    named = [f"`{printable(name)}`" for name in names[:MOST_SHOWN]]
+    said = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+    return f"{where} {said}, which the rules do not read ({read})"
 
 
 def last_metric(runs: Sequence[Run], rules: Ruleset) -> Metric | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from analysis.report.grid import literal_table, or_dash
 from analysis.rules.keys import MEAN
-from analysis.rules.metrics import CONVERTIBLE
+from analysis.rules.metrics import CONVERTIBLE, TRAIN_TIME
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.escape import printable
 from analysis.verdict.board.row import Row, best_of, sign_of, tied_for_best
@@ -20,8 +20,8 @@ def cells(row: Row, rules: Ruleset) -> dict[str, str]:
     of_rank = {}
     if _ranked(rules) != f"mean {rules.metric}":
         of_rank = {
-            _ranked(rules): or_dash(row.ranked, "{:.6g}"),
-            "change of it": or_dash(row.delta_ranked, "{:+.6g}"),
+            _ranked(rules): or_dash(row.ranked, _format(rules, "{:.6g}")),
+            f"change of {rules.ranked}": or_dash(row.delta_ranked, _format(rules, "{:+.6g}")),
         }
     return {
         "rank": or_dash(row.rank),
@@ -36,7 +36,7 @@ def cells(row: Row, rules: Ruleset) -> dict[str, str]:
         if row.shrinkage is not None and row.shrinkage < NOTHING
         else or_dash(row.shrinkage, "{:.2g}"),
         "bytes": or_dash(row.bytes, "{:,}"),
-        "time": or_dash(row.train_time_s, "{:.1f} s"),
+        "longest time": or_dash(row.train_time_s, "{:.1f} s"),
         "after": or_dash(row.predecessor),
         "tested against": _against(row),
         **_verdicts(row, rules),
@@ -56,18 +56,26 @@ def _ranked(rules: Ruleset) -> str:
     return f"{rules.statistic if rules.ranked == rules.metric else MEAN} {rules.ranked}"
 
 
+def _format(rules: Ruleset, usual: str) -> str:
+    """Return how a value of what the board is ranked by is printed: a time to the millisecond."""
+    if rules.ranked != TRAIN_TIME:
+        return usual
+    return "{:+.3f} s" if "+" in usual else "{:.3f} s"
+
+
 def _verdicts(row: Row, rules: Ruleset) -> dict[str, str]:
     """Return the verdict and, where the margin has two units, the verdict in each instead."""
     if rules.margin == 0 or rules.target is not None or rules.metric not in CONVERTIBLE.values():
-        return {"verdict": _verdict(row.verdict, row.p)}
+        return {"verdict": _verdict(row.verdict, row.p, f"{rules.metric} p" if rules.criteria else "p")}
     return {
         "verdict, bpb": _verdict(row.verdict_bpb, row.p_bpb),
         "verdict, nats": _verdict(row.verdict_nats, row.p_nats),
     }
 
 
-def _verdict(verdict: str | None, p: float | None) -> str:
-    return or_dash(verdict) if p is None else f"{verdict}, p {format_p(p)}"
+def _verdict(verdict: str | None, p: float | None, name: str = "p") -> str:
+    """Return a verdict and the p of the first test, named where the verdict is on more than that."""
+    return or_dash(verdict) if p is None else f"{verdict}, {name} {format_p(p)}"
 
 
 def markdown(rows: Sequence[Row], rules: Ruleset) -> str:
@@ -85,8 +93,8 @@ def sentence_on_luck(rows: Sequence[Row], rules: Ruleset) -> str | None:
         return None
     rerun = sign_of(rules) * (sign_of(rules) * best.ranked + best.shrinkage)
     return (
-        f"The best of several is partly lucky: a rerun of the best record is expected at {rerun:.6f} {rules.ranked}, "
-        f"{best.shrinkage:.2g} worse than its mean."
+        f"The best of several is partly lucky: a rerun of the best record is expected at a {rules.ranked} of "
+        f"{_format(rules, '{:.6f}').format(rerun)}, {best.shrinkage:.2g} worse than its mean."
     )
 
 
@@ -108,7 +116,7 @@ def summary(rows: Sequence[Row], rules: Ruleset) -> str:
         return f"None of {len(rows)} records has runs of one metric."
     best, (number, *others) = tied[0], [str(rows.index(row) + 1) for row in tied]
     runs = f"{best.n} run{'s' if best.n > 1 else ''}"
-    said = f"{len(rows)} records. The best {_ranked(rules)} is {best.ranked:.6f}: record {number}, {best.record}, of {runs}."
+    said = f"{len(rows)} records. The best {_ranked(rules)} is {or_dash(best.ranked, _format(rules, '{:.6f}'))}: record {number}, {best.record}, of {runs}."
     return f"{said} It is tied with record{'s' if len(others) > 1 else ''} {', '.join(others)}." if others else said
 
 

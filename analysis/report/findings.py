@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from analysis.evidence.checked import NotChecked
+from analysis.evidence.gather import TYPED
 from analysis.rules.findings import ERROR, WARNING, Finding
 from analysis.untrusted.escape import markdown, printable, workflow_command
 
@@ -16,7 +17,7 @@ def alike(findings: Iterable[Finding]) -> list[dict[str, str]]:
     """Return findings as severity, code, place and message; those that differ only in their place are one."""
     places: dict[tuple[str, str, str], list[str]] = {}
     for one in findings:
-        places.setdefault((one.severity, one.code, one.message), []).append(f"{one.file}:{one.line}")
+        places.setdefault((one.severity, one.code, one.message), []).append(_place(one))
     rows = []
     for (severity, code, message), (first, *others) in places.items():
         more = [f"{len(others)} more files"] if len(others) > 1 else others
@@ -25,14 +26,19 @@ def alike(findings: Iterable[Finding]) -> list[dict[str, str]]:
     return rows
 
 
+def _place(one: Finding) -> str:
+    """Return file and line; nothing for the whole PATH, and no line for what has none."""
+    return {".": "", TYPED: TYPED}.get(one.file, f"{one.file}:{one.line}")
+
+
 def finding_lines(findings: Iterable[Finding]) -> list[str]:
-    return [": ".join(row.values()) for row in alike(findings)]
+    return [": ".join(filter(None, row.values())) for row in alike(findings)]
 
 
 def finding_items(findings: Iterable[Finding]) -> list[str]:
     """Return findings as items of a Markdown list."""
     return [
-        f"- **{row['severity']}** `{row['code']}` {markdown(row['place'])}: {markdown(row['message'])}"
+        f"- **{row['severity']}** `{row['code']}`{' ' if row['place'] else ''}{markdown(row['place'])}: {markdown(row['message'])}"
         for row in alike(findings)
     ]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from analysis.report.claims import claims_counted
 from analysis.report.findings import checks_made, finding_lines, github_annotations
 from analysis.report.grid import Table, literal_table, or_dash
-from analysis.report.statements import WORDS, not_counted, plain_p, rules_in_words
+from analysis.report.statements import WORDS, evidence, not_counted, plain_p, rules_in_words
 from analysis.untrusted.escape import markdown, printable, workflow_command
 from analysis.verdict.verdict import REFUSED, SUPPORTED, Verdict
 
@@ -51,7 +51,7 @@ def _not_proven(verdict: Verdict) -> list[str]:
         []
         if unknown
         else [
-            "not proven: that these logs come from real runs and that no run is missing; "
+            f"not proven: that these {evidence(verdict)} come from real runs and that no run is missing; "
             "only a rerun can test that (--verify)"
         ]
     )

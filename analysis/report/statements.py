@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from analysis.evidence.case import Source
 from analysis.evidence.options import Change
+from analysis.reading.run import Origin
 from analysis.report.findings import checks_made
 from analysis.rules.findings import in_words
 from analysis.rules.keys import MEAN
@@ -16,7 +17,7 @@ from analysis.verdict.verdict import UNUSABLE, Answer, Verdict, Verification
 
 WORDS = {answer: answer.replace("_", " ").upper() for answer in Answer} | {UNUSABLE: "CANNOT TELL"}
 MOST_NAMED = 6  # logs in a line
-NOT_PROVEN = "The logs come from real runs, and no run is missing. No check of files can prove that; only a rerun can test it (--verify)."
+ROUNDING = 1e-9  # of sums of numbers such as 3.28
 
 
 def rules_in_words(verdict: Verdict) -> str:
@@ -36,12 +37,17 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
     if verdict.sota is None or verdict.threshold is None:
         return []
     origin = {Source.GIVEN: "SOTA", Source.TARGET: "the target", Source.CONTROL: "the control's mean"}[verdict.sota_is]
-    value, moved = in_metric(verdict.threshold), verdict.threshold - verdict.sota
+    value, moved = in_metric(verdict.threshold, verdict.metric), verdict.threshold - verdict.sota
+    sign = "+" if moved > 0 else "-"
     if verdict.margin != 0:
-        sign = "+" if moved > 0 else "-"
         origin += f" {sign} {abs(verdict.margin):g} {verdict.unit}"
-        value = f"{in_metric(verdict.sota)} {sign} {abs(moved):.8f} = {value}"
+    elif abs(moved) > ROUNDING:
+        origin += f" {sign} what the saved steps are worth"
+    if verdict.margin != 0 or abs(moved) > ROUNDING:
+        value = f"{in_metric(verdict.sota, verdict.metric)} {sign} {in_metric(abs(moved), verdict.metric)} = {value}"
+    waived = verdict.metric in verdict.waived
     return [
+        *([(verdict.metric, "waived: the numbers in this table do not decide")] if waived else []),
         (f"threshold ({origin})", value),
         *_test_facts(verdict),
         *_look_facts(verdict),
@@ -68,7 +74,10 @@ def _test_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
     yield "p" if looks is None else "sequential p", plain_p(test.p_value)
     side = "lower" if verdict.direction == HIGHER else "upper"
     assert verdict.upper_bound is not None, "a test has a bound"
-    yield f"{percent(1 - verdict.alpha)} {side} bound of the mean{noise}", in_metric(verdict.upper_bound)
+    yield (
+        f"{percent(1 - verdict.alpha)} {side} bound of the mean{noise}",
+        in_metric(verdict.upper_bound, verdict.metric),
+    )
 
 
 def _sample_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
@@ -76,11 +85,14 @@ def _sample_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
         yield "n", str(verdict.n)
     assert verdict.mean is not None, "there is a sample"
     assert verdict.value is not None, "there is a sample"
-    yield "mean", in_metric(verdict.mean)
+    yield "mean", in_metric(verdict.mean, verdict.metric)
     if verdict.statistic != MEAN:
-        yield verdict.statistic, in_metric(verdict.value)
+        yield verdict.statistic, in_metric(verdict.value, verdict.metric)
     if verdict.sd is not None:
-        yield "sd (95% interval)", f"{in_metric(verdict.sd)} ({verdict.sd_low:.6f} to {verdict.sd_high:.6f})"
+        yield (
+            "sd (95% interval)",
+            f"{in_metric(verdict.sd, verdict.metric)} ({verdict.sd_low:.6f} to {verdict.sd_high:.6f})",
+        )
     else:
         yield "sd", "unknown, of one run"
 
@@ -127,17 +139,37 @@ def concerns(verdict: Verdict) -> list[str]:
 
 
 def not_counted(verdict: Verdict) -> list[str]:
-    """Return a line that names the logs that are not in the numbers, if there are any."""
-    named = [*verdict.not_counted[:MOST_NAMED], *(["..."] if len(verdict.not_counted) > MOST_NAMED else [])]
-    return [f"not counted: {', '.join(named)}"] if named else []
+    """Return a line each that names the logs that are not in the numbers, and the tracker's runs without a result."""
+    lost = [
+        one.result for one in verdict.left_out if one.result.metric is None and one.result.run.origin is not Origin.LOG
+    ]
+    named = {
+        "not counted": verdict.not_counted,
+        "without a result, and not counted": [f"{one.log}:{one.run.line}" for one in lost],
+    }
+    return [
+        f"{what}: {', '.join([*logs[:MOST_NAMED], *(['...'] if len(logs) > MOST_NAMED else [])])}"
+        for what, logs in named.items()
+        if logs
+    ]
 
 
 def assumptions(verdict: Verdict) -> list[str]:
     """Return what a reader must believe for the numbers to mean what they say."""
     if not verdict.is_decided:
         return []
-    of_test = [*_assumed(verdict, verdict.test)] if verdict.test is not None else [NOT_PROVEN]
+    of_test = [*_assumed(verdict, verdict.test)] if verdict.test is not None else [_not_proven(verdict)]
     return [*of_test, *_assumed_of_rules(verdict)]
+
+
+def evidence(verdict: Verdict) -> str:
+    """Return what the numbers are read from: logs, or else only numbers."""
+    return "logs" if all(run.run.origin is Origin.LOG for run in verdict.runs) else "numbers"
+
+
+def _not_proven(verdict: Verdict) -> str:
+    said = f"The {evidence(verdict)} come from real runs, and no run is missing."
+    return f"{said} No check of files can prove that; only a rerun can test it (--verify)."
 
 
 def _assumed_of_rules(verdict: Verdict) -> Iterator[str]:
@@ -149,15 +181,20 @@ def _assumed_of_rules(verdict: Verdict) -> Iterator[str]:
             f"Step {verdict.at_step} was chosen by its result: each validation before it was another chance to pass. "
             f"The rules accept that."
         )
-    untested = any(one.test is None and one.verdict is not UNUSABLE for one in verdict.criteria)
-    if verdict.test is None or untested:
+    decided = [one for one in verdict.criteria if one.verdict is not UNUSABLE]
+    if decided and verdict.control and verdict.sota_is != Source.CONTROL:
+        yield "The control ran on the same kind of machine as the candidate."
+    if verdict.test is None or any(one.test is None for one in decided):
         yield "Where the rules compare without a test, luck counts like skill: another run may come out on the other side."
 
 
 def _assumed(verdict: Verdict, test: Test) -> Iterator[str]:
     if verdict.verification is None:
-        yield NOT_PROVEN
-    yield "The seeds are independent runs of one program, and were chosen before their results were known."
+        yield _not_proven(verdict)
+    if _runs(verdict) == "seeds":
+        yield "The seeds are independent runs of one program, and were chosen before their results were known."
+    else:
+        yield "The runs are independent, and of one program. Which of them count was decided before their results were known."
     if verdict.registry is not None and verdict.registry.known:
         yield f"The registry {verdict.registry.url} is kept by somebody else, and nothing in it was removed or written over."
     elif verdict.plan is not None:
@@ -181,8 +218,13 @@ def _assumed(verdict: Verdict, test: Test) -> Iterator[str]:
             "their prediction interval more often than it says."
         )
     if test.df is not None:
-        few = f" With {verdict.n} seeds the sd is barely known." if verdict.n < 5 else ""
+        few = f" With {verdict.n} {_runs(verdict)} the sd is barely known." if verdict.n < 5 else ""
         yield f"Values are close to normal; a skewed metric lets more false claims pass.{few}"
+
+
+def _runs(verdict: Verdict) -> str:
+    """Return what the sample consists of: seeds if every run prints one."""
+    return "seeds" if all(run.seed is not None for run in verdict.runs) else "runs"
 
 
 def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
@@ -196,10 +238,10 @@ def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
         yield "The SOTA is taken as an exact number: its own noise and its hardware are ignored."
         if verdict.control:
             yield "The readings against the control count both."
-        elif verdict.rerun_at_least is not None:
+        elif verdict.rerun_at_least is not None and verdict.sota is not None:
             worse = "less" if verdict.direction == HIGHER else "more"
+            needed, now = (in_metric(number, verdict.metric) for number in (verdict.rerun_at_least, verdict.sota))
             yield (
-                f"A rerun of the SOTA as a control, with {verdict.n} seeds of this spread, would count both. The claim "
-                f"would then be supported only if the rerun's mean were {in_metric(verdict.rerun_at_least)} or {worse} (assumed "
-                f"now: {verdict.sota:.8f})."
+                f"A rerun of the SOTA as a control, with {verdict.n} {_runs(verdict)} of this spread, would count both. The claim "
+                f"would then be supported only if the rerun's mean were {needed} or {worse} (assumed now: {now})."
             )

@@ -37,8 +37,8 @@ def _criterion_cells(one: OfCriterion) -> dict[str, str]:
         "verdict": WORDS[one.verdict].lower(),
         "metric": one.metric,
         "n": str(one.n) if one.n else "-",
-        "value": "-" if one.value is None else in_metric(one.value),
-        "to beat": "-" if one.threshold is None else in_metric(one.threshold),
+        "value": "-" if one.value is None else in_metric(one.value, one.metric),
+        "to beat": "-" if one.threshold is None else in_metric(one.threshold, one.metric),
         "test": "-" if one.test is None else one.test.name,
         "p": "-" if one.test is None else plain_p(one.test.p_value),
     }

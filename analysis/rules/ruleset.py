@@ -26,7 +26,7 @@ from analysis.rules.keys import (
     fault_between,
     fault_of_value,
 )
-from analysis.rules.metrics import HIGHER, unit_of, usual_direction
+from analysis.rules.metrics import CONVERTIBLE, HIGHER, STEPS, TRAIN_TIME, unit_of, usual_direction
 from analysis.untrusted.escape import beginning
 from analysis.untrusted.files import FileError, read_small
 from analysis.untrusted.refusal import SeedproofError, nearest, nearest_path
@@ -159,6 +159,10 @@ class Ruleset:
     @property
     def result_line(self) -> str:
         """Return what a log must print to have a result, in words."""
+        if isinstance(self.at_step, int):
+            return f"a validation at step {self.at_step}"
+        if self.metric not in (*CONVERTIBLE.values(), TRAIN_TIME, STEPS):
+            return f"a number named {self.metric}"
         labelled = self.final == LABELLED
         return 'a line such as "LABEL val_loss:2.0286 val_bpb:1.2014"' if labelled else "a validation at the last step"
 

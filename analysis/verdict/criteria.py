@@ -48,7 +48,11 @@ def with_criteria(case: Case, verdict: Verdict) -> Verdict:
     if not case.rules.criteria or counted.failed:
         return verdict
     answers = [_answered(counted, one) for one in asked_of(case)]
-    said = " ".join([_first_reason(case, verdict), *(f"{one.name}: {one.reason}" for one in answers)])
+    first = (verdict.verdict if first_counts(case) else None, _first_reason(case, verdict))
+    every = [first, *((one.verdict, _said(one)) for one in answers)]
+    said = " ".join(
+        reason for _, reason in sorted(every, key=lambda one: one[0] is not NOT_SUPPORTED)
+    )  # what fails first
     return replace(
         verdict,
         verdict=_overall(counted, [verdict.verdict] if first_counts(case) else [], answers),
@@ -98,6 +102,10 @@ def _first_reason(case: Case, verdict: Verdict) -> str:
     return f"{case.rules.metric} is waived: the reviewer says that the change only makes the same training faster."
 
 
+def _said(one: OfCriterion) -> str:
+    return f"{one.name}{' is not tested' if one.verdict is UNUSABLE else ''}: {one.reason}"
+
+
 def _open(answers: Sequence[OfCriterion]) -> list[OfCriterion]:
     return [one for one in answers if one.verdict is UNUSABLE]
 
@@ -106,6 +114,7 @@ def _not_tested(one: OfCriterion) -> Found:
     return Found(
         code=Code.CRITERION_NOT_TESTED,
         at=Place("."),
-        found=f"nothing to test {one.name} ({one.metric}) on: {one.reason.rstrip('.')}",
-        expected="all criteria of the rules to hold",
+        found=f"no test of {one.name} ({one.metric})",
+        expected="one of every criterion of the rules",
+        do=one.reason,
     )

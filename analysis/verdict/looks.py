@@ -188,14 +188,14 @@ def _reason(at: Case, taken: _Taken, looks: Looks, test: Test, bound: float) -> 
     rules, compared, nominal = at.rules, at.compared, looks.nominal_p
     against = f" against {compared.control.n} control runs" if compared.control else ""
     where = f"the look at {taken.runs} of at most {taken.design.looks[-1]} runs{against}"
-    mean = f"The mean {rules.metric}, {in_metric(compared.shown(compared.sample.mean))},"
+    mean = f"The mean {rules.metric}, {in_metric(compared.shown(compared.sample.mean), rules.metric)},"
     t = f"t = {test.statistic:.4f}, df {test.df:g}, its own p {format_p(looks.p_value)}"
     tail = (
         f"sequential p {format_p(test.p_value)}; {percent(1 - rules.alpha)} {'lower' if rules.sign < 0 else 'upper'} bound "
-        f"{in_metric(bound)}, "
+        f"{in_metric(bound, rules.metric)}, "
         f"valid at every look."
     )
-    threshold = in_metric(compared.shown(compared.threshold))
+    threshold = in_metric(compared.shown(compared.threshold), rules.metric)
     if taken.answer is SUPPORTED:
         return f"{mean} is {rules.beyond} {threshold} at {where}: {t} is below {nominal:.4g}; {tail}"
     if taken.answer is NOT_SUPPORTED:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from analysis.rules.metrics import TRAIN_TIME
+
 
 def percent(level: float) -> str:
     """Return a confidence level as printed: 0.999 is 99.9%."""
@@ -22,6 +24,8 @@ def chance_in_words(chance: float) -> str:
     return "over 0.99" if chance > 0.99 else "under 0.01" if chance < 0.01 else f"{chance:.2f}"
 
 
-def in_metric(value: float) -> str:
-    """Return a metric's value to eight decimals, a large one to eight digits."""
+def in_metric(value: float, metric: str) -> str:
+    """Return a metric's value: a time to the millisecond, anything else to eight decimals or, if large, eight digits."""
+    if metric == TRAIN_TIME:
+        return f"{value:.3f} s"
     return f"{value:.8f}" if abs(value) < 100 else f"{value:.8g}"

@@ -10,11 +10,14 @@ from scipy.special import ndtri
 
 from analysis.evidence.case import Case, Source
 from analysis.rules.keys import COMPARISON, EACH_RUN, MEAN, POOLED, TARGET, WELCH, Z_TEST
+from analysis.rules.metrics import STEPS, TRAIN_TIME
 from analysis.rules.ruleset import Ruleset
 from analysis.stats import fixed
 from analysis.stats.fixed import Sample, Test
 from analysis.stats.spread import sd_interval
 from analysis.verdict.numbers import format_p, in_metric, percent
+
+AT_LEAST = {"above": "at least", "below": "at most"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +40,8 @@ def rules_test(case: Case) -> Tested:
     """
     rules, compared = case.rules, case.compared
     if rules.test == COMPARISON:
-        better = compared.value < compared.threshold  # to beat a record takes more than its own value
-        may_tie = case.source is Source.TARGET or rules.against == TARGET  # a target is reached
-        return Tested(passed=better or (may_tie and compared.value == compared.threshold), test=None, upper_bound=None)
+        tied = compared.value == compared.threshold and _passes_at_a_tie(case)
+        return Tested(passed=tied or compared.value < compared.threshold, test=None, upper_bound=None)
     if rules.test == Z_TEST:
         return _known_sigma(case)
     sample, control, alpha = compared.sample, compared.control, rules.alpha
@@ -53,6 +55,11 @@ def rules_test(case: Case) -> Tested:
         test = fixed.against_control(sample, control, compared.margin)
         bound = fixed.upper_bound_against(sample, control, alpha)
     return Tested(passed=test.p_value < alpha, test=test, upper_bound=compared.shown(bound))
+
+
+def _passes_at_a_tie(case: Case) -> bool:
+    """Return whether a value equal to the threshold passes: a target is reached, but to beat a record takes more."""
+    return case.rules.test == COMPARISON and (case.source is Source.TARGET or case.rules.against == TARGET)
 
 
 def _known_sigma(case: Case) -> Tested:
@@ -105,32 +112,47 @@ def reason(case: Case, tested: Tested) -> str:
     rules, compared = case.rules, case.compared
     what = "seed" if len({run.seed for run in case.runs} - {None}) == len(case.runs) else "run"
     many = "" if compared.sample.n == 1 else "s"
-    value = rules.metric if rules.statistic == MEAN else f"{_statistic(case)} {rules.metric}"
-    said = f"The {'mean ' if rules.statistic == MEAN else ''}{value} of {compared.sample.n} {what}{many}"
-    step = f" at step {case.at_step}" if case.at_step is not None else ""
-    relation = rules.beyond if tested.passed else f"not {rules.beyond}"
-    first = f"{said}{step}, {in_metric(compared.shown(compared.value))}, is {relation} "
-    first += f"{in_metric(compared.shown(compared.threshold))}"
-    by = f" ({compared.control.n} control runs{_step_of_control(case)})" if compared.control is not None else ""
+    said = f"The {_statistic(case)}{rules.metric} of {compared.sample.n} {what}{many}"
+    step = "" if case.at_step is None or rules.metric in (TRAIN_TIME, STEPS) else f" at step {case.at_step}"
+    beyond = AT_LEAST[rules.beyond] if _passes_at_a_tie(case) else rules.beyond
+    relation = beyond if tested.passed else f"not {beyond}"
+    first = f"{said}{step}, {in_metric(compared.shown(compared.value), rules.metric)}, is {relation} "
+    first += f"{in_metric(compared.shown(compared.threshold), rules.metric)}"
+    control = _control(case)
+    by = f" ({control})" if control else ""
     if tested.test is None:
         return f"{first}{by}, compared without a test."
     test = tested.test
     name, df = ("z", "") if test.df is None else ("t", f", df {test.df:.4g}")
-    if compared.control is not None:
-        by = f" ({test.name} against {compared.control.n} control runs{_step_of_control(case)})"
+    if control:
+        by = f" ({test.name} against {control})"
     assert tested.upper_bound is not None, "a test has a bound"
     return (
         f"{first} at {_rule(case)}: {name} = {test.statistic:.4f}{df}, p {format_p(test.p_value)}{by}; "
-        f"{percent(1 - rules.alpha)} {'lower' if rules.sign < 0 else 'upper'} bound {in_metric(tested.upper_bound)}."
+        f"{percent(1 - rules.alpha)} {'lower' if rules.sign < 0 else 'upper'} bound {in_metric(tested.upper_bound, rules.metric)}."
     )
 
 
 def _statistic(case: Case) -> str:
-    return "worst" if case.rules.statistic == EACH_RUN else case.rules.statistic
+    """Return the word for the statistic and a blank; nothing for one run, whose mean is its value."""
+    if case.rules.statistic == EACH_RUN:
+        return "worst "
+    said = case.rules.statistic
+    if said == MEAN and case.compared.sample.n == 1:
+        return ""
+    return f"{said} of " if case.rules.metric.startswith(f"{said}_") else f"{said} "
 
 
-def _step_of_control(case: Case) -> str:
-    return "" if case.control_step is None else f" at step {case.control_step}"
+def _control(case: Case) -> str:
+    """Return the control whose noise counts: how many runs, and the step that it is taken at; nothing without one."""
+    control = case.compared.control
+    if control is None:
+        return ""
+    runs = f"{control.n} control run{'s' if control.n > 1 else ''}"
+    if case.control_step is None:
+        return runs
+    worth = f", a saved step being worth {case.rules.step_value:g} {case.rules.unit}" if case.rules.step_value else ""
+    return f"{runs} at step {case.control_step}{worth}"
 
 
 def _rule(case: Case) -> str:

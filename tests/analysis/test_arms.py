@@ -69,8 +69,8 @@ def proposed(folder: Path) -> tuple[str | None, str | None, list[str]]:
         (["baseline", "this_pr", "this_pr_v2", "this_pr_v10"], "this_pr_v10", "baseline", ["this_pr", "this_pr_v2"]),
         (["v1", "v2"], "v2", None, ["v1"]),
         (["baseline", "prior", "this_pr"], "this_pr", None, ["baseline", "prior"]),
-        (["", "baseline"], "the top", "baseline", []),
-        (["", "baseline", "extra"], "the top", "baseline", []),
+        (["", "baseline"], "the folder itself", "baseline", []),
+        (["", "baseline", "extra"], "the folder itself", "baseline", []),
         (["runs/baseline", "runs/this_pr"], "runs/this_pr", "runs/baseline", []),
         (["baseline/logs", "this_pr"], "this_pr", "baseline", []),
         (["adam", "muon"], None, None, ["adam", "muon"]),
@@ -147,7 +147,7 @@ def test_open_arms_are_unusable_evidence_with_the_commands(folder: Path) -> None
     case = case_of(folder)
     assert case.runs == ()
     assert case.fault is not None
-    for said in ("adam (5 runs)", "muon (4 runs)", f"report {folder}/adam --control {folder}/muon"):
+    for said in ("adam (5 runs)", "muon (4 runs)", f"{folder}/adam --control {folder}/muon"):
         assert said in case.fault
     assert judge([folder], Options(rules="nanogpt-track-1")).exit_code == 3
 

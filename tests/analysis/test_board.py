@@ -151,6 +151,12 @@ def test_a_track_of_steps_ranks_by_the_step_that_passes(tmp_path: Path) -> None:
     assert [(row.rank, row.ranked) for row in (first, second)] == [(2, 300.0), (1, 100.0)]
     assert second.mean == pytest.approx(3.2770333, abs=1e-6)  # at step 100
     assert second.delta_ranked == -200.0
+    logs(tmp_path / "20260503_c", [3.2772, 3.2770, 3.2769], stops=(100, 200, 300))
+    *_, third = leaderboard(tmp_path, TRACK_3)
+    assert third.predecessor == "20260502_b"
+    assert third.delta_ranked == 200.0  # less the step that the predecessor claims, not its last one
+    assert third.mean is not None
+    assert third.delta == pytest.approx(third.mean - second.mean)
 
 
 HIGHER = """version = 2
@@ -228,8 +234,10 @@ def test_the_best_of_many_like_it_is_expected_to_shrink(record: Record, tmp_path
     rows = leaderboard(tmp_path, RULES)
     assert [row.shrinkage is not None for row in rows] == [True, False, True, False, True]
     assert 0.0003 < (rows[4].shrinkage or 0) < 0.0008  # the largest of 5 normals: 1.163 times 0.0008 / sqrt(3)
-    rerun = f"{1.1998 + (rows[4].shrinkage or 0):.6f} val_bpb"
-    assert f"a rerun of the best record is expected at {rerun}" in markdown(rows, RULES)
+    assert (
+        f"a rerun of the best record is expected at a val_bpb of {1.1998 + (rows[4].shrinkage or 0):.6f}"
+        in markdown(rows, RULES)
+    )
     record({1: 1.1, 2: 1.1008, 3: 1.0992}, "2026-03-06_far_ahead")
     assert (leaderboard(tmp_path, RULES)[5].shrinkage or 0) < 1e-6
 

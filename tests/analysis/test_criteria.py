@@ -19,6 +19,7 @@ from analysis.evidence.case import Case
 from analysis.reading.metric import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Run
+from analysis.report.statements import facts
 from analysis.rules.findings import Code
 from analysis.rules.ruleset import RulesError, Ruleset, from_table, load
 from analysis.significance import main
@@ -162,6 +163,10 @@ def test_a_time_claim_needs_a_loss_below_the_target_and_a_faster_time() -> None:
     reference = stats.ttest_ind(FAST, SLOW, equal_var=False, alternative="less")
     assert time.test.p_value == pytest.approx(reference.pvalue)
     assert time.test.statistic == pytest.approx(reference.statistic)
+    slow = track_1(LOSSES, [one + 1 for one in SLOW])
+    assert slow.verdict is NOT_SUPPORTED
+    assert slow.reason.startswith("time: ")  # what fails comes first
+    assert f"{slow.criteria[0].mean:.3f} s" in slow.reason
     assert track_1(LOSSES, SLOW).verdict is NOT_SUPPORTED
     assert track_1([one + 0.01 for one in LOSSES], FAST).verdict is NOT_SUPPORTED
     assert everywhere(verdict)
@@ -191,6 +196,7 @@ def test_a_waived_loss_must_not_be_worse_than_the_prior_records() -> None:
     assert worse.verdict is NOT_SUPPORTED
     assert decided(rules, near, waived=waived).verdict is UNUSABLE  # nothing to be not worse than
     assert "--waive val_loss" in everywhere(verdict)
+    assert "waived" in dict(facts(verdict))["val_loss"]  # next to the numbers that do not decide
 
 
 def test_only_what_another_criterion_replaces_can_be_waived(tmp_path: Path) -> None:
@@ -266,6 +272,13 @@ def test_against_a_control_steps_saved_are_worth_what_the_track_says(tmp_path: P
 
 
 # -- other metrics ------------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_may_end_in_the_same_accuracy(tmp_path: Path) -> None:
+    for i, value in enumerate((0.9401999, 0.9402001, 0.9402001)):
+        (tmp_path / f"seed{i}.log").write_text(f"seed {i}\nstep:10/10 val_loss:3.0\nmean accuracy: {value}\n")
+    _, found = reported(tmp_path, "--rules", "nanogpt-track-1", "--metric", "mean_accuracy", "--sota", 0.93)
+    assert "same-trajectory" not in [one["code"] for one in found["findings"]]
 
 
 def test_metric_names_another_metric_and_its_usual_direction(tmp_path: Path) -> None:

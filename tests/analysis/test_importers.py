@@ -405,13 +405,31 @@ def test_a_tracker_is_marked_in_every_format(
     assert dict(zip(csv[0].split(","), csv[1].split(","), strict=True))["origin"] == "typed"
 
 
+def test_a_run_that_crashed_is_said_in_the_report(command: Callable[..., Any], tmp_path: Path) -> None:
+    rows = '"a","finished","1","0.26"\n"b","crashed","2","0.25"\n"c","finished","3","0.27"\n'
+    put(tmp_path / "runs/export.csv", f'"Name","State","seed","core_metric"\n{rows}')
+    for form in ("text", "markdown"):
+        shown = command("analysis.significance", "report", tmp_path / "runs", "--rules", "nanochat", "--format", form)
+        assert "export.csv:3" in shown.stdout  # the line of the crashed run
+
+
 def test_names_that_the_rules_do_not_read_are_said(tmp_path: Path, rules: Callable[..., Ruleset]) -> None:
     put(tmp_path / "runs/a.log", "seed:1\nstep:20 loss:2.5 bpb:1.5\n")
     fault = gather([tmp_path / "runs"], rules()).fault or ""
     assert "step 20 prints `loss` and `bpb`" in fault
     assert "let the run finish" not in fault.lower()
+    put(tmp_path / "runs/a.log", "seed:1\nstep 20 | loss 2.5 | bpb 1.5\n")
+    assert "step 20 prints `loss` and `bpb`" in (gather([tmp_path / "runs"], rules()).fault or "")
     put(tmp_path / "runs/a.log", "seed:1\nstep:20/40 loss:2.5 bpb:1.5\n")
     assert "let the run finish" in (gather([tmp_path / "runs"], rules()).fault or "").lower()
+
+
+def test_a_table_without_the_metric_says_which_metrics_it_has(tmp_path: Path) -> None:
+    put(tmp_path / "runs.csv", "seed,val_bpb,core_score\n1,0.7372,0.2567\n2,0.7373,0.2577\n")
+    found = gather([tmp_path / "runs.csv"], load("nanochat"))
+    assert "`core_score`" in (found.fault or "")
+    assert "core_metric" in (found.fault or "")
+    assert "let the run finish" not in f"{found.fault} {[one.message for one in found.findings]}".lower()
 
 
 def test_another_metric_is_named_by_an_option(tmp_path: Path, rules: Callable[..., Ruleset]) -> None:

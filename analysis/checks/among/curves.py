@@ -48,12 +48,13 @@ class Curve:
         """Return the curve with the first steps and, of the later ones, the multiples of `every`."""
         logged = [s for s in trace.steps if s.step > 0 and (s.step <= WARM or s.step % every == 0)]
         metric = trace.one.metric
+        is_loss = metric.label not in metric.others  # two runs may have the same accuracy
         return cls(
             one=trace.one,
             beginning={s.step: s.train_loss for s in logged if s.step in BEGINNING and s.train_loss is not None},
             losses={s.step: _losses(s) for s in logged if _losses(s) != (None, None, None)},
             times={s.step: s.train_time_ms for s in logged if s.step > WARM and s.train_time_ms is not None},
-            values=(metric.val_loss, metric.val_bpb) if metric.decimals >= EXACT else (),
+            values=(metric.val_loss, metric.val_bpb) if is_loss and metric.decimals >= EXACT else (),
         )
 
     def same_as(self, other: Curve, rules: Ruleset) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.record.claim import read_claim, submission_file
@@ -30,7 +30,7 @@ def _silent(done: int, total: int, record: str) -> None:
 
 
 def leaderboard(directory: Path, rules: Ruleset, cache: Cache | None = None, tell: Tell = _silent) -> list[Row]:
-    """Return one row a record folder, oldest first. A folder that cannot be read is a row that says why."""
+    """Return one row per record folder, oldest first. A folder that cannot be read is a row that says why."""
     if not rules.has_test:
         raise UsageError(f"--rules {rules.name} has no test, and a board tests each record. Name rules that have.")
     found = sorted((_found(folder, directory) for folder in record_folders(directory)), key=lambda one: one.order)
@@ -91,11 +91,11 @@ class _Board:
             self.standing = own
 
     def _as_read(self, stood: Row | None) -> Read | None:
-        """Return the standing record with its runs, which a kept row does not have."""
+        """Return the standing record: its row, and its runs, which a kept row does not have."""
         if stood is not None and self.standing is None:
             one = self.folders[stood.record]
             self.standing = read(one.folder, one.row, self.rules)
-        return self.standing if stood is not None else None
+        return replace(self.standing, row=stood) if stood is not None and self.standing is not None else None
 
     def _key(self, found: _Found, stood: Row | None) -> str | None:
         """Return the key of a row; None where a folder that it depends on has no digest."""
