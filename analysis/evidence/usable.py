@@ -127,7 +127,7 @@ def _check_independent(results: Sequence[Result], *, seeds: str) -> None:
     for result in results:
         if result.seed is None and result.run.origin is Origin.TYPED:
             continue  # typed numbers have few decimals
-        key = result.seed if by_seed and result.seed is not None else result.numbers
+        key = result.seed if by_seed and result.seed is not None else (result.seed, *result.numbers)
         if key in known:
             what = f"Seed {key} is there twice" if key == result.seed else "One result is there twice"
             raise EvidenceError(

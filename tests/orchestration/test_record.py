@@ -112,7 +112,8 @@ def passes(found: Result) -> str:
     command = found.stdout.splitlines()[-1].removeprefix("Check it with: ")
     check = reviewed(command)
     assert check.exit_code == 0, check.output
-    assert not re.search(r"\b(?:error|warning|info): [a-z-]+: ", check.stdout)
+    said = re.findall(r"\b(?:error|warning|info): ([a-z-]+): ", check.stdout)
+    assert set(said) <= {"criterion-not-tested"}  # the prior record's times are not the submitter's
     assert "not counted" not in check.stdout
     return command
 

@@ -53,10 +53,10 @@ def check_alike(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     odd = list(_configurations(claimed))
     yield from odd or _sizes(claimed)
     if rules.final == LAST_VALIDATION and rules.at_step == LAST and rules.metric in OWN and rules.train_time_s is None:
-        for one, usual, own in _odd(claimed, _stopped_at):
+        for one, step, own_step in _odd(claimed, _stopped_at):
             found, expected = (
-                f"ended at step {own}, without a printed total",
-                f"step {usual}, as the other claimed runs",
+                f"ended at step {own_step}, without a printed total",
+                f"step {step}, as the other claimed runs",
             )
             yield one.at(one.metric.line).has(Code.CONFIG_DIFFERS, found, expected=expected)
     for name, (code, word) in FACTS.items():
