@@ -28,7 +28,7 @@ from analysis.untrusted.files import MOST_WORK, FileError, Listing, files_below,
 from analysis.untrusted.refusal import EvidenceError, UsageError
 
 STEP_ROW = 1536  # bytes that a row counts as, of the budget of what is read
-LARGE = 4  # budgets of one folder: a list of runs is made of a whole tree, 1,500 speedrun logs take two
+LARGE = 3  # budgets of one folder: a list of runs is made of whole trees, and 1,500 speedrun logs take nearly two
 STEP_COLUMNS = [column.name for column in fields(Step)]
 CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 
