@@ -193,7 +193,7 @@ def _below_the_top(record: Record, arms: Sequence[Arm]) -> Arms | None:
 
 
 def _several(prior: Sequence[Arm]) -> str:
-    return f"{_listed(prior)} are all named like one" if len(prior) > 1 else ""
+    return f"{_listed(prior)} are all named like a prior state" if len(prior) > 1 else ""
 
 
 def _candidate(record: Record, arms: Sequence[Arm], rules: Ruleset) -> Arms:

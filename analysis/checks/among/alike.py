@@ -55,8 +55,8 @@ def check_alike(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
     if rules.final == LAST_VALIDATION and rules.at_step == LAST and rules.metric in OWN and rules.train_time_s is None:
         for one, step, own_step in _odd(claimed, _stopped_at):
             found, expected = (
-                f"ended at step {own_step}, without a printed total",
-                f"step {step}, as the other claimed runs",
+                f"an end at step {own_step}, without a printed total",
+                f"step {step}, as in the other claimed runs",
             )
             yield one.at(one.metric.line).has(Code.CONFIG_DIFFERS, found, expected=expected)
     for name, (code, word) in FACTS.items():

@@ -48,7 +48,9 @@ class Curve:
         """Return the curve with the first steps and, of the later ones, the multiples of `every`."""
         logged = [s for s in trace.steps if s.step > 0 and (s.step <= WARM or s.step % every == 0)]
         metric = trace.one.metric
-        is_loss = metric.label not in metric.others  # two runs may have the same accuracy
+        is_loss = (
+            metric.label not in metric.others
+        )  # of another metric equal values are no sign: two runs may have the same accuracy
         return cls(
             one=trace.one,
             beginning={s.step: s.train_loss for s in logged if s.step in BEGINNING and s.train_loss is not None},

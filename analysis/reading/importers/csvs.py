@@ -78,7 +78,7 @@ def _lines(content: bytes) -> list[_Line]:
             if len(found) > MOST_LINES or len(found) * len(columns) > 10 * MOST_LINES:
                 raise FileError(f"is a table of more than {MOST_LINES} lines or {10 * MOST_LINES} cells")
     except csv.Error as error:
-        raise FileError(f"is no CSV: {error}") from None
+        raise FileError(f"is not a CSV: {error}") from None
     return found
 
 
