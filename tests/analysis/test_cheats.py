@@ -219,6 +219,14 @@ def test_a_better_validation_of_the_same_step_is_refused_where_a_step_is_chosen(
     assert judge([trials(tmp_path / "b", *(trial(end, STEPS) for end in TRIALS))], TRACK_3).gate == "supported"
 
 
+@pytest.mark.parametrize(("program", "raised"), [('print(f"CORE metric: {x}")', False), ('print("none")', True)])
+def test_a_metric_of_any_name_may_be_spelled_as_the_program_does(tmp_path: Path, program: str, raised: bool) -> None:
+    steps = "step:0/9 train_loss:9.0\nstep:9/9 train_loss:3.0 train_time:900ms\n"
+    (tmp_path / "a.log").write_text(f"import torch\n{program}\n{'=' * 100}\n{steps}CORE metric: 0.26\n")
+    verdict = judge([tmp_path], Options(rules="nanochat"))
+    assert (verdict.n, Code.LABEL_NOT_IN_SOURCE in codes(verdict)) == (1, raised)
+
+
 # -- a second lab -------------------------------------------------------------------------------------------------------
 
 
