@@ -31,13 +31,14 @@ from analysis.report.markdown import audit_markdown, markdown
 from analysis.report.sarif import Judged, sarif
 from analysis.rules.by_path import INPUT, PathRule, read_path_rules, rules_of
 from analysis.rules.findings import ERROR, WARNING, Finding, counts, graded
+from analysis.rules.keys import STANDING
 from analysis.rules.metrics import HIGHER
-from analysis.rules.ruleset import USUAL, known, load
+from analysis.rules.ruleset import USUAL, Ruleset, known, load
 from analysis.significance import check, judged
 from analysis.untrusted import escape
 from analysis.untrusted.escape import printable, workflow_command
 from analysis.untrusted.refusal import SeedproofError
-from analysis.verdict.board.at_base import standing_at
+from analysis.verdict.board.at_base import NoRecordError, standing_at
 from analysis.verdict.verdict import REFUSED
 
 MOST_RECORDS = 500
@@ -112,14 +113,17 @@ class Asked:
         if not ruleset.has_test:
             given = {name: value for name, value in given.items() if name not in ("sota", "control")}
             return _as_words({"rules": rules} | given)
-        has_own = ruleset.target is not None and (rules != self.usual or given.get("sota") == AUTO)
+        target = ruleset.target if ruleset.against != STANDING else None
+        has_own = target is not None and (rules != self.usual or given.get("sota") == AUTO)
         if has_own or not {"sota", "control"} & given.keys():
-            if ruleset.target is None:
+            if target is None:
                 raise ChangeError(
                     "What is to be beaten? Give the standing record's metric as sota (auto takes it from the base commit), "
                     "or its runs as control."
                 )
-            given = {name: value for name, value in given.items() if name != "control"} | {"sota": repr(ruleset.target)}
+            runs = self._standing_runs(ruleset, rules) if given.get("sota") == AUTO else {}
+            given = {name: value for name, value in given.items() if name != "control"} | {"sota": repr(target)}
+            given |= runs
         elif given.get("sota") == AUTO:
             if not self.target:
                 raise ChangeError("sota: auto needs a pull request, whose base commit has the board. Give the number.")
@@ -128,6 +132,17 @@ class Asked:
             given = {name: value for name, value in given.items() if name not in ("sota", "control")}
             given |= {"sota": repr(stood.sota)} if stood.control is None else {"control": str(stood.control)}
         return _as_words({"rules": rules} | given)
+
+    def _standing_runs(self, ruleset: Ruleset, rules: str) -> dict[str, str]:
+        """Return the standing record's runs as the control of further criteria; nothing before the first record stands."""
+        if not self.target or not ruleset.asks_for_runs:
+            return {}
+        try:
+            stood = standing_at(self.target, Path(self.top), ruleset, lambda folder: self.rules_of(folder) == rules)
+        except NoRecordError:
+            return {}
+        self.notes.append(f"The runs to beat by {ruleset.name}: those of {stood.control}.")
+        return {"control": str(stood.control)}
 
 
 def _as_words(options: Mapping[str, str]) -> list[str]:

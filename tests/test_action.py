@@ -908,6 +908,38 @@ def test_sota_auto_gives_the_standing_runs_where_the_rules_compare_with_runs(
     assert ("does not hold them as the base commit" in ended.commands[0]) == touched
 
 
+@pytest.mark.parametrize(("faster", "code"), [(True, 0), (False, 1)])
+def test_sota_auto_gives_the_standing_runs_where_a_further_criterion_asks_for_them(
+    repository: Repository, faster: bool, code: int
+) -> None:
+    """A slow baseline in the claim's own folder is not what its time is compared with."""
+
+    def put(name: str, program: str, first_s: float) -> None:
+        folder = repository.folder / "records" / name
+        folder.mkdir(parents=True)
+        for i, end in enumerate((3.2781, 3.2768, 3.2777, 3.2795, 3.2779)):
+            ms = 1000 * first_s + 37 * i + 10 * (i % 2)
+            lines = [f"step:{step}/1750 val_loss:{end + (1750 - step) / 5e3:.4f} train_time:{ms * step / 1750:.0f}ms" for step in (0, 1000, 1750)]  # fmt: skip
+            (folder / f"r{i}.txt").write_text("\n".join(["import torch", program, "=" * 100, *lines]) + "\n")
+
+    put("2026-01-01_a", "x = 1", 184)
+    repository.base = repository.commit("a board")
+    put("2026-02-01_b", "x = 2", 180 if faster else 188)
+    put("2026-02-01_b/baseline", "x = 3", 200)
+    ended = repository.run(repository.pull_request(), sota="auto", rules="nanogpt-track-1")
+    assert ended.code == code, ended.stdout
+    assert "those of records/2026-01-01_a" in ended.commands[0]
+
+
+def test_the_gain_of_a_metric_that_should_be_high_is_not_below_zero(repository: Repository) -> None:
+    for name, core in (("a", 0.2612), ("b", 0.2625)):
+        (repository.folder / "records" / name).mkdir(parents=True)
+        text = f"step:0/9 train_loss:9.0\nstep:9/9 train_loss:3.0\nCORE metric: {core}\n"
+        (repository.folder / "records" / name / "run.log").write_text(text)
+    ended = repository.run(repository.pull_request(), rules="nanochat")
+    assert (ended.code, "0.004675" in ended.stdout, "-0.00" in ended.stdout) == (0, True, False), ended.stdout
+
+
 def test_sota_auto_needs_a_board(repository: Repository, add: Callable[..., Path]) -> None:
     add(GOOD)
     sha = repository.pull_request()

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from analysis.rules.keys import (
+    AGAINST_RUNS,
     BOTH,
     LABELLED,
     LAST,
     MEAN,
     NO_TEST,
     OF_VERSION_1,
+    STANDING,
     T_TEST,
     T_TESTS,
     TARGET,
@@ -131,6 +133,11 @@ class Ruleset:
     def has_test(self) -> bool:
         """Whether a claim is compared with anything; else the evidence must fit it, and that is all."""
         return self.test != NO_TEST
+
+    @property
+    def asks_for_runs(self) -> bool:
+        """Whether a test needs the standing record's runs: the first one, or a further criterion."""
+        return self.test in AGAINST_RUNS or any(one.against == STANDING for one in self.criteria)
 
     @property
     def fewest_runs(self) -> int:

@@ -190,6 +190,14 @@ def test_a_sweep_that_brings_its_own_rules_passes_no_gate_unless_they_are_named(
     assert command("analysis.significance", "check", shipped).returncode == 0
 
 
+@pytest.mark.parametrize("key", ["artifact_bytes", "minimum_runs", "data"])
+def test_a_plan_that_leaves_out_a_key_of_its_rules_changes_them(sweep: Folder, key: str) -> None:
+    table = {name: value for name, value in load_table().items() if name != key}
+    verdict = judge((sweep({1: 1.20, 2: 1.201, 3: 1.202}, ruleset=table),))
+    (found,) = [one for one in verdict.findings if one.code == "rules-changed"]
+    assert (verdict.gate, key in found.message) == ("refused", True)
+
+
 def test_a_ruleset_is_never_looked_for_outside_the_shipped_ones(sweep: Folder, tmp_path: Path) -> None:
     rules = tmp_path / "mine.toml"
     rules.write_text("version = 1\n")

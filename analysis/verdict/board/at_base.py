@@ -9,10 +9,13 @@ from pathlib import Path
 
 from analysis.record.change.evidence import is_evidence
 from analysis.record.change.git import Blob, ChangeError, git, tree, write_out
-from analysis.rules.keys import AGAINST_RUNS
 from analysis.rules.ruleset import Ruleset
 from analysis.verdict.board.row import best_of
 from analysis.verdict.board.standings import leaderboard
+
+
+class NoRecordError(ChangeError):
+    """A board without a record that stands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ def standing_at(base: str, top: Path, rules: Ruleset, belongs: Callable[[Path], 
         where = top / best.record if best is not None and Path(folder, top, best.record).exists() else top
     if best is None or best.mean is None:
         why = f": {rows[0].record}: {rows[0].why}" if rows and rows[0].why else ""
-        raise ChangeError(
+        raise NoRecordError(
             f"sota: auto found no record with a mean {rules.metric} by {rules.name} below {top} at the base commit "
             f"{commit} ({len(rows)} folders{why}). Give the number to beat as sota until a first record is merged."
         )
@@ -48,7 +51,7 @@ def standing_at(base: str, top: Path, rules: Ruleset, belongs: Callable[[Path], 
         f"To beat by {rules.name}: {best.mean:.8f} {rules.metric}, the mean of {runs} of {where}, the best of "
         f"{len(rows)} record{'s' if len(rows) != 1 else ''} at the base commit {commit}."
     )
-    if rules.test not in AGAINST_RUNS:
+    if not rules.asks_for_runs:
         return ToBeat(sota=best.mean, said=said)
     if _evidence(base, where) != _evidence("HEAD", where):
         raise ChangeError(
