@@ -146,7 +146,7 @@ def _sources(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
         if key not in faults:
             faults[key] = does_not_compile(run.source, run.python)
             spelled = _spelled(label) if label in one.metric.others else [label]
-            mute[key] = rules.final == LABELLED and all(cannot_print(run.source, name) for name in spelled)
+            mute[key] = rules.final == LABELLED and cannot_print(run.source, *spelled)
         if faults[key] is not None:
             yield at.has(Code.SOURCE_DOES_NOT_COMPILE, f"an embedded source that does not parse: {faults[key]}")
         if mute[key]:

@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -164,8 +164,8 @@ def does_not_compile(source: Source, python: str | None) -> str | None:
     return next((fault for file in source.files if (fault := _parsed(file).fault) is not None), None)
 
 
-def cannot_print(source: Source, label: str) -> bool:
-    """Whether no literal of the source can make the label, nor several of them in a row.
+def cannot_print(source: Source, *labels: str) -> bool:
+    """Whether no literal of the source can make any of the labels, nor several of them in a row.
 
     A label may be put together at run time: f"final_{name}_exact" with name "sliding" or 3. So it may consist of whole
     literals, of the parts of templates, of names of functions and keywords, of digits and of separators. Only its two
@@ -175,20 +175,23 @@ def cannot_print(source: Source, label: str) -> bool:
     literals = frozenset[str]().union(*(one for one in of_files if one is not None))
     if None in of_files or len(literals) > MOST_LITERALS or _UNPACKED.search(source.text):
         return False
-    label = label.lower()
+    return not any(_can_make(literals, label.lower()) for label in labels)
+
+
+def _can_make(literals: Collection[str], label: str) -> bool:
     if any(label in literal for literal in literals):
-        return False
+        return True
     reached = {k for literal in literals for k in range(2, len(label)) if literal.endswith(label[:k])} | {0}
     for position in range(len(label)):
         if position not in reached:
             continue
         rest = label[position:]
         if position and any(literal.startswith(rest) for literal in literals):
-            return False
+            return True
         if rest[0].isdigit() or rest[0] in "_- ./":
             reached.add(position + 1)
         reached |= {position + len(literal) for literal in literals if rest.startswith(literal)}
-    return len(label) not in reached
+    return len(label) in reached
 
 
 def has_size(source: Source, size: int) -> bool:
