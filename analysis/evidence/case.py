@@ -85,6 +85,11 @@ class Case:
         return self.source is Source.GIVEN or (self.rules.target is not None and self.rules.against != STANDING)
 
     @property
+    def fewest_runs(self) -> int:
+        """How many runs there must be: none before the first look of a sequential test."""
+        return 0 if self.looks is not None else self.rules.fewest_runs
+
+    @property
     def at_step(self) -> int | None:
         """The step whose validation counts, where the rules or the reviewer chose one."""
         return self.rules.at_step if isinstance(self.rules.at_step, int) else None

@@ -62,7 +62,7 @@ def make_case(asked: Asked) -> Case:
         if _is_lost_already(case):
             return case
         if case.rules.has_test or not case.runs:
-            check_results(case.runs, case.where, _fewest(case), seeds=case.rules.seeds)
+            check_results(case.runs, case.where, case.fewest_runs, seeds=case.rules.seeds)
         case = _with_control(asked, case) if case.rules.has_test else replace(case, sota=None)
         case = with_tests(case)
         case = replace(case, history=_history(asked, case))
@@ -107,10 +107,6 @@ def _looks(asked: Asked, gathered: Gathered) -> LookPlan | None:
     if asked.plan is None:
         return asked_looks(asked.options.design, asked.rules, len(gathered.runs))
     return planned_looks(asked.plan, in_step=asked.sota is None and asked.control is None)
-
-
-def _fewest(case: Case) -> int:
-    return 0 if case.looks is not None else case.rules.fewest_runs
 
 
 def _with_runs(asked: Asked, case: Case, gathered: Gathered) -> Case:
@@ -184,7 +180,7 @@ def _with_control(asked: Asked, case: Case) -> Case:
     elif not case.control:
         case = _with_proposed_control(asked, case)
     if case.control:
-        check_results(case.control, str(asked.control or asked.paths[0]), _fewest(case), seeds=case.rules.seeds)
+        check_results(case.control, str(asked.control or asked.paths[0]), case.fewest_runs, seeds=case.rules.seeds)
         check_one_metric(case.runs + case.control)
         found = graded(check_control(case.runs, case.control, case.rules), case.rules.findings)
         checks = case.checked + checked_control(case.runs, case.control)
@@ -200,7 +196,7 @@ def _with_proposed_control(asked: Asked, case: Case) -> Case:
     check_other_arm(case.runs, arm)
     try:
         taken = _with_brought_control(asked, case, arm.folder, Path(arm.name))
-        check_results(taken.control, arm.name, _fewest(case), seeds=case.rules.seeds)
+        check_results(taken.control, arm.name, case.fewest_runs, seeds=case.rules.seeds)
         check_one_metric(taken.runs + taken.control)
         return taken
     except EvidenceError as error:
@@ -215,6 +211,8 @@ def _with_brought_control(asked: Asked, case: Case, control: Path, shown: Path |
     other = gather([control], asked.rules_of_control, asked.options.metric, of_control=True)
     if other.fault is not None:
         raise EvidenceError(f"--control {control}: {other.fault}")
+    if other.arms is not None and shown is None:  # which of them stood before is not for us to guess
+        raise EvidenceError(f"--control {control}: it holds {other.arms.counted}; name one of them.")
     rows = other.runs or other.control
     if not rows:
         raise EvidenceError(

@@ -13,8 +13,8 @@ from analysis.evidence.history import History, read_history
 from analysis.evidence.usable import LARGEST
 from analysis.reading.result import Result
 from analysis.record.track import track_of
-from analysis.rules.keys import EARLIEST, LAST_VALIDATION, STANDING
-from analysis.rules.metrics import CONVERTIBLE, UNITS, unit_of
+from analysis.rules.keys import EARLIEST, LAST_VALIDATION, STANDING, TARGET
+from analysis.rules.metrics import CONVERTIBLE, TRAIN_TIME, UNITS, unit_of
 from analysis.rules.ruleset import Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.sweepdir.plan import DesignKind, Plan, read_plan
@@ -132,6 +132,8 @@ def resolve(paths: Sequence[Path], options: Options) -> Asked:
     check_step_and_waived(options, asked.rules)
     if options.metric in UNITS:  # not a label
         asked = of_metric(asked, options.metric)
+    if options.sota is not None and asked.rules.against == TARGET:
+        asked = replace(changing(asked, {"target": options.sota}), sota=None)
     asked = changing(asked, options.of_the_rules)
     if asked.sweep is not None and asked.sota is None and asked.control is None and asked.plan_may_set_the_target:
         asked = replace(asked, sota=asked.sweep.sota)
@@ -152,7 +154,8 @@ def changing(asked: Asked, keys: Mapping[str, Any]) -> Asked:
 
 def of_metric(asked: Asked, metric: str) -> Asked:
     """Return what was asked with `--metric` as a metric's name. Of another than the rules' the direction is the usual one."""
-    asked = replace(asked, options=replace(asked.options, metric=None))
+    sota = asked.sota if asked.sota is not None else asked.options.sota  # which may have taken the target's place
+    asked = replace(asked, options=replace(asked.options, metric=None), sota=sota)
     if metric == asked.rules.metric:
         return asked
     if asked.rules.sigma is not None:
@@ -169,6 +172,11 @@ def check_step_and_waived(options: Options, rules: Ruleset) -> None:
     if options.at_step is not None and rules.final != LAST_VALIDATION:
         raise UsageError(
             f"--at-step {options.at_step}: by {rules.name} a run's result is a labelled line, not a validation at a step."
+        )
+    whole = [one.name for one in rules.criteria if one.metric == TRAIN_TIME and one.waives is None]
+    if options.at_step is not None and whole:
+        raise UsageError(
+            f"--at-step {options.at_step}: {rules.name} also asks for the time of whole runs ({whole[0]})."
         )
     allowed = [one.waives for one in rules.criteria if one.waives is not None]
     for name in options.waive:

@@ -102,6 +102,11 @@ class Arms:
         return f"{said}; name others with PATH and --control"
 
     @property
+    def counted(self) -> str:
+        """Return all arms with their numbers of runs."""
+        return _listed([arm for arm in (self.candidate, self.control, *self.others) if arm is not None])
+
+    @property
     def may_be_compared(self) -> bool:
         """Whether the runs may have something to beat among them; where the arms are open, their sentence says how to name it."""
         return self.candidate is None or self.control is not None

@@ -98,7 +98,7 @@ def _with_history(case: Case) -> Reading:
 
 def _against_control(case: Case) -> Iterator[Reading]:
     """Yield the control's mean taken as exact, where the verdict counts its noise, and both two-sample tests in both units."""
-    if case.source is Source.CONTROL:
+    if case.source is Source.CONTROL and case.control_step is None:  # a number has no steps to save
         alone = case.against_number(case.number_to_beat)
         test = fixed.one_sample_t(alone.compared.sample, alone.compared.threshold)
         name, assumes = "one-sample t against the control's mean", "the control's mean is an exact number"

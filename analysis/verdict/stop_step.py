@@ -16,8 +16,8 @@ from analysis.verdict.tested import rules_test
 def at_its_step(case: Case) -> Case:
     """Return the Case at the earliest common validation step at which its runs pass, else at the last one.
 
-    A control that the rules give a value to each saved step (step_value) has a step of its own: that at which it passes
-    the target. Any other control is taken at the same step.
+    Where a saved step has a value (step_value), candidate and control each stand at a step of their own: that at which
+    they pass the target. Any other control is taken at the same step.
     """
     own = case.rules.step_value is not None
     if case.fault is not None or not case.runs or case.failed:
@@ -33,7 +33,9 @@ def at_its_step(case: Case) -> Case:
     if not steps:
         why = "The runs have no validation step in common, and the rules take one for all of them."
         return replace(case, fault=why)
-    return next((one for step in steps if _passes(one := _at(case, step))), _at(case, steps[-1]))
+    alone = replace(case, control=(), sota=None) if own and case.rules.target is not None else case
+    chosen = next((step for step in steps if _passes(_at(alone, step))), steps[-1])
+    return _at(case, chosen)
 
 
 def _at(case: Case, step: int) -> Case:

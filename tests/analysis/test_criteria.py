@@ -261,7 +261,10 @@ def test_against_a_control_steps_saved_are_worth_what_the_track_says(tmp_path: P
     prior = trials(tmp_path / "prior", 3.29, 3.281, 3.2778, first=2300)
     ours = trials(tmp_path / "ours", 3.29, 3.2785, 3.2778)
     code, found = reported(ours, "--rules", "nanogpt-track-3", "--control", prior)
-    assert (code, found["at_step"]) == (0, 2000)  # 3.29 at 2000 is worth as much as 3.2765 at 2300
+    assert (code, found["at_step"]) == (
+        0,
+        2200,
+    )  # where it passes the target, though 200 steps before it would pass here
     code, found = reported(ours, "--rules", "nanogpt-track-3", "--control", prior, "--at-step", 2200)
     assert code == 0
     test = found["test"]
@@ -269,6 +272,27 @@ def test_against_a_control_steps_saved_are_worth_what_the_track_says(tmp_path: P
     assert test["statistic"] * 0.0013 == pytest.approx((3.2778 - 3.2778 + 300 * 4.5e-5) / (1 / 4 + 1 / 4) ** 0.5)
     code, found = reported(prior, "--rules", "nanogpt-track-3", "--control", ours, "--at-step", 2500)
     assert code == 1
+
+
+def test_what_options_change_of_a_fixed_target_or_of_whole_runs_is_said(tmp_path: Path) -> None:
+    folder = trials(tmp_path / "a", 3.29, 3.2785)
+    code, found = reported(folder, "--rules", "nanogpt-track-1", "--sota", 3.30)
+    assert (code, found["sota"], found["sota_is"]) == (0, 3.30, "target")
+    assert found["rules_changed"] == {"target": {"ruleset": 3.28, "asked": 3.3}}
+    code, found = reported(folder, "--rules", "nanogpt-track-1", "--at-step", 2000)
+    assert code == 2
+    assert "time" in str(found["output"])
+
+
+def test_a_control_that_holds_several_arms_is_named_by_one(tmp_path: Path) -> None:
+    ours = trials(tmp_path / "ours", 3.29, 3.2785)
+    for arm in ("first", "second"):
+        trials(tmp_path / "prior" / arm, 3.29, 3.279)
+    code, found = reported(ours, "--rules", "nanogpt-track-3", "--control", tmp_path / "prior")
+    assert code == 3
+    assert "first" in str(found["output"])
+    code, _ = reported(ours, "--rules", "nanogpt-track-3", "--control", tmp_path / "prior" / "first")
+    assert code in (0, 1)
 
 
 # -- other metrics ------------------------------------------------------------------------------------------------------
