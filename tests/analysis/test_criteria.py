@@ -286,8 +286,8 @@ def test_what_options_change_of_a_fixed_target_or_of_whole_runs_is_said(tmp_path
 
 def test_a_control_that_holds_several_arms_is_named_by_one(tmp_path: Path) -> None:
     ours = trials(tmp_path / "ours", 3.29, 3.2785)
-    for arm in ("first", "second"):
-        trials(tmp_path / "prior" / arm, 3.29, 3.279)
+    for arm, mean in (("first", 3.279), ("second", 3.2792)):
+        trials(tmp_path / "prior" / arm, 3.29, mean)
     code, found = reported(ours, "--rules", "nanogpt-track-3", "--control", tmp_path / "prior")
     assert code == 3
     assert "first" in str(found["output"])
