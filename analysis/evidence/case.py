@@ -10,7 +10,7 @@ from functools import cached_property
 from analysis.checks.plan import Planned
 from analysis.checks.registry import Registered
 from analysis.evidence.checked import NONE, Checked
-from analysis.evidence.compared import Compared, compare, metric_per_unit, statistic_of
+from analysis.evidence.compared import Compared, compare, metric_per_unit, standing_of
 from analysis.evidence.history import History
 from analysis.evidence.look_plan import LookPlan
 from analysis.evidence.options import Change
@@ -121,7 +121,7 @@ class Case:
     def number_to_beat(self) -> float:
         """The SOTA, else the control's statistic, else the rules' target. Raises EvidenceError where there is none."""
         if self._is_against_runs:
-            return self.rules.sign * statistic_of(self.rules, self.control)
+            return self.rules.sign * standing_of(self.rules, self.control)
         standing = self.sota if self.source is Source.GIVEN else self.rules.target
         if standing is None or not self.may_be_compared:
             raise EvidenceError(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.reading.result import Result
 from analysis.record.metrics import OF_THE_RUN
+from analysis.rules.keys import EACH_RUN, MEAN
 from analysis.rules.metrics import CONVERTIBLE, unit_of
 from analysis.rules.ruleset import Ruleset
 from analysis.stats.fixed import Sample, StatisticsError
@@ -69,7 +70,7 @@ def compare(rules: Ruleset, runs: Sequence[Result], control: Sequence[Result], n
     """Return the two sides of the ruleset's test: against a number, else against the control's runs. Raises EvidenceError."""
     sign, margin = rules.sign, margin_in_metric(rules, runs)
     other = turned(sample_of(rules, control), sign) if number is None else None
-    standing = statistic_of(rules, control) if number is None else sign * number
+    standing = standing_of(rules, control) if number is None else sign * number
     return Compared(
         sample=turned(sample_of(rules, runs), sign),
         control=other,
@@ -91,6 +92,11 @@ def statistic_of(rules: Ruleset, results: Sequence[Result]) -> float:
     if not math.isfinite(found):
         raise EvidenceError(f"{len(results)} runs have no {rules.statistic}: it leaves out the best and the worst run.")
     return found
+
+
+def standing_of(rules: Ruleset, control: Sequence[Result]) -> float:
+    """Return what a control's runs set, turned likewise: their statistic, and their mean where each run must beat it."""
+    return statistic_of(replace(rules, statistic=MEAN) if rules.statistic == EACH_RUN else rules, control)
 
 
 def metric_per_unit(rules: Ruleset, results: Sequence[Result], unit: str) -> float | None:

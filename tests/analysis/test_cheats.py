@@ -55,6 +55,12 @@ def test_a_record_is_beaten_and_a_target_reached() -> None:
     assert decided(compared(against="standing"), runs, equal).verdict is NOT_SUPPORTED
 
 
+def test_each_run_must_beat_the_mean_of_a_record_not_its_worst_run() -> None:
+    record = named([0.9, 0.9, 0.3], arm="control")
+    found = [decided(compared(statistic="each run"), named(own), record).verdict for own in ([0.4, 0.5], [0.71, 0.75])]
+    assert found == [NOT_SUPPORTED, SUPPORTED]
+
+
 # -- criteria -----------------------------------------------------------------------------------------------------------
 
 
