@@ -122,8 +122,7 @@ class Asked:
                     "or its runs as control."
                 )
             runs = self._standing_runs(ruleset, rules) if given.get("sota") == AUTO else {}
-            given = {name: value for name, value in given.items() if name != "control"} | {"sota": repr(target)}
-            given |= runs
+            given = {name: value for name, value in given.items() if name not in ("sota", "control")} | runs
         elif given.get("sota") == AUTO:
             if not self.target:
                 raise ChangeError("sota: auto needs a pull request, whose base commit has the board. Give the number.")

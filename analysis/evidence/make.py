@@ -194,6 +194,8 @@ def _with_proposed_control(asked: Asked, case: Case) -> Case:
         return case
     arm = case.arms.control
     check_other_arm(case.runs, arm)
+    if case.rules.target is not None and case.rules.against is None:  # an arm that its author chose replaces no target
+        return replace(case, arms=case.arms.without_control("the rules fix what is to be beaten"))
     try:
         taken = _with_brought_control(asked, case, arm.folder, Path(arm.name))
         check_results(taken.control, arm.name, case.fewest_runs, seeds=case.rules.seeds)

@@ -186,6 +186,16 @@ def test_bad_runs_of_the_claim_are_no_control(tmp_path: Path, many: int) -> None
     assert "no other arm" in verdict.reason
 
 
+def test_a_bad_baseline_replaces_no_target(tmp_path: Path) -> None:
+    folder = trials(tmp_path / "a", *(trial(end + 0.01) for end in TRIALS))
+    theirs = trials(folder / "baseline", *(trial(end + 0.03).replace("val_loss", "x:1 val_loss") for end in TRIALS))
+    for file in theirs.iterdir():
+        file.write_text(file.read_text().replace("own little", "prior"))
+    verdict = judge([folder], TRACK_3)
+    assert (verdict.verdict, verdict.sota) == (NOT_SUPPORTED, 3.28)
+    assert judge([folder], replace(TRACK_3, control=theirs)).verdict is SUPPORTED  # the reviewer may name it
+
+
 def test_a_named_control_is_the_only_one_that_is_said(tmp_path: Path) -> None:
     folder = trials(tmp_path / "a", *(trial(end) for end in TRIALS))
     trials(folder / "baseline", *(trial(3.2871 + i / 1e4) for i in range(3)))

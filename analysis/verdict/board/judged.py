@@ -16,6 +16,7 @@ from analysis.reading.result import Result
 from analysis.record.fit import mean
 from analysis.rules.findings import ERROR, INFO, WARNING, counts
 from analysis.rules.keys import AGAINST_RUNS, MEAN, STANDING
+from analysis.rules.keys import TARGET as TARGET_ALONE
 from analysis.rules.metrics import CONVERTIBLE, STEPS
 from analysis.rules.ruleset import Ruleset
 from analysis.stats.summary import STATISTICS
@@ -127,8 +128,8 @@ def judged(own: Read, rules: Ruleset, standing: Read | None) -> Row:
     case = Case(rules=rules, where=own.row.record, runs=own.runs, fault=own.why)
     if not fixed and standing is not None:
         case = _against(case, standing)
-    elif rules.criteria:
-        case = replace(case, control=own.control or _as_control(standing))
+    elif rules.criteria:  # only they are compared with runs
+        case = replace(case, rules=replace(rules, against=TARGET_ALONE), control=own.control or _as_control(standing))
     verdict = decide(case)
     said: dict[str, Any] = {
         "verdict": _said(verdict),
@@ -138,7 +139,7 @@ def judged(own: Read, rules: Ruleset, standing: Read | None) -> Row:
     if verdict.verdict is UNUSABLE:
         said["why"] = verdict.reason
     for unit in _units(rules, fixed=fixed):
-        one = verdict if unit == rules.unit else decide(replace(case, rules=replace(rules, unit=unit)))
+        one = verdict if unit == rules.unit else decide(replace(case, rules=replace(case.rules, unit=unit)))
         said |= {f"verdict_{unit}": _said(one), f"p_{unit}": _p(one)}
         if one.verdict is UNUSABLE:
             said["why"] = one.reason
