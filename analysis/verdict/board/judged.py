@@ -15,8 +15,7 @@ from analysis.evidence.usable import LARGEST, SMALLEST, check_other_arm, check_r
 from analysis.reading.result import Result
 from analysis.record.fit import mean
 from analysis.rules.findings import ERROR, INFO, WARNING, counts
-from analysis.rules.keys import AGAINST_RUNS, MEAN, STANDING
-from analysis.rules.keys import TARGET as TARGET_ALONE
+from analysis.rules.keys import AGAINST_RUNS, MEAN, STANDING, TARGET
 from analysis.rules.metrics import CONVERTIBLE, STEPS
 from analysis.rules.ruleset import Ruleset
 from analysis.stats.summary import STATISTICS
@@ -30,7 +29,7 @@ from analysis.verdict.verdict import UNUSABLE, Verdict
 CANNOT_TELL = "cannot tell"
 FIRST = "the first record: there is nothing to compare it with"
 LARGEST_OF_ALL = 1e300
-RUNS, NUMBER, TARGET = "runs", "number", "target"
+RUNS, NUMBER = "runs", "number"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +128,7 @@ def judged(own: Read, rules: Ruleset, standing: Read | None) -> Row:
     if not fixed and standing is not None:
         case = _against(case, standing)
     elif rules.criteria:  # only they are compared with runs
-        case = replace(case, rules=replace(rules, against=TARGET_ALONE), control=own.control or _as_control(standing))
+        case = replace(case, rules=replace(rules, against=TARGET), control=own.control or _as_control(standing))
     verdict = decide(case)
     said: dict[str, Any] = {
         "verdict": _said(verdict),
