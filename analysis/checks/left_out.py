@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from analysis.checks.among.alike import differing_settings, shared_settings
@@ -16,7 +16,7 @@ from analysis.record.folder import Record
 from analysis.record.groups import alike
 from analysis.record.selection import LeftOut, Selection, Why
 from analysis.rules.findings import Code, Found, Place, Raised
-from analysis.sweepdir.layout import CONTROL, PLAN
+from analysis.sweepdir.layout import CANDIDATE, CONTROL, PLAN
 
 COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.OTHER_ARM, Why.DEEPER, Why.NOT_A_LOG)
 MOST_NAMED = 6
@@ -63,6 +63,34 @@ def kin_of(claimed: Sequence[Run], label: str | None, left_out: Iterable[LeftOut
         elif one.why is Why.NO_RESULT and _ended_early(result.run, claimed):
             unfinished.append(result)
     return Kin(complete=tuple(complete), unfinished=tuple(unfinished))
+
+
+def claimed_in_control(runs: Sequence[Result], control: Iterable[Result]) -> tuple[LeftOut, ...]:
+    """Return the runs of a proposed control that are of the claimed program and settings.
+
+    Only their folder's name makes them another arm: a claim's bad runs would be left out, and be what it must beat.
+    """
+    own = [run.run for run in runs if run.run.source is not None]
+
+    def is_claimed(other: Run) -> bool:
+        return any(run.source == other.source and not differing_settings(run, other) for run in own)
+
+    return tuple(
+        LeftOut(result=replace(one, arm=CANDIDATE), why=Why.OTHER_ARM) for one in control if is_claimed(one.run)
+    )
+
+
+def check_control_arm(name: str, claimed: Sequence[LeftOut]) -> Iterator[Found]:
+    """Yield that a proposed control holds runs of the claim. Where the claim fails with them, it is an error."""
+    if claimed:
+        first = claimed[0].result
+        yield Found(
+            code=Code.RUNS_LEFT_OUT,
+            at=Place(first.log, first.line or first.run.line),
+            found=f"{len(claimed)} runs of the claimed program and settings in {name}, the proposed control",
+            expected="another program or other settings in another arm",
+            do="Count them, or name the arms with PATH and --control.",
+        )
 
 
 def _ended_early(run: Run, claimed: Sequence[Run]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.checks.data import check_control
+from analysis.checks.left_out import check_control_arm, claimed_in_control
 from analysis.checks.plan import Planned, compare, other_claim, own_rules
 from analysis.evidence.case import Case
 from analysis.evidence.checked import checked_control
@@ -25,7 +26,7 @@ from analysis.evidence.options import (
     out_of_range,
 )
 from analysis.evidence.registered.against import with_registry
-from analysis.evidence.usable import check_one_metric, check_other_arm, check_results
+from analysis.evidence.usable import check_one_metric, check_results
 from analysis.reading.names import normal
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut, Why
@@ -193,19 +194,19 @@ def _with_proposed_control(asked: Asked, case: Case) -> Case:
     if case.arms is None or case.arms.control is None:
         return case
     arm = case.arms.control
-    check_other_arm(case.runs, arm)
-    if case.rules.target is not None and case.rules.against is None:  # an arm that its author chose replaces no target
-        return replace(case, arms=case.arms.without_control("the rules fix what is to be beaten"))
     try:
         taken = _with_brought_control(asked, case, arm.folder, Path(arm.name))
+        same = claimed_in_control(taken.runs, taken.control)
+        found = tuple(graded(check_control_arm(arm.name, same), case.rules.findings))
+        case, taken = (replace(c, left_out=c.left_out + same, findings=c.findings + found) for c in (case, taken))
         check_results(taken.control, arm.name, case.fewest_runs, seeds=case.rules.seeds)
         check_one_metric(taken.runs + taken.control)
         return taken
     except EvidenceError as error:
         if case.sota is None and case.rules.target is None:
             raise
-        why = str(error).removeprefix(f"--control {arm.folder}: ")
-        return replace(case, arms=case.arms.without_control(why.rstrip(".")))
+        why = str(error).removeprefix(f"--control {arm.folder}: ").rstrip(".")
+        return replace(case, arms=case.arms and case.arms.without_control(why))
 
 
 def _with_brought_control(asked: Asked, case: Case, control: Path, shown: Path | None = None) -> Case:

@@ -8,7 +8,6 @@ from pathlib import Path
 from analysis.checks.among.alike import differing_settings
 from analysis.reading.result import Result
 from analysis.reading.run import Origin
-from analysis.record.arms import Arm
 from analysis.untrusted.refusal import EvidenceError
 
 SMALLEST, LARGEST = 1e-6, 1e6  # nats or bits; anything beyond is a broken evaluation
@@ -73,20 +72,6 @@ def _check_one_configuration(results: Sequence[Result]) -> None:
         f"The runs are of {len(groups)} configurations: {'; '.join(said)}. Name the folder of one; the other may be the "
         f"--control."
     )
-
-
-def check_other_arm(results: Sequence[Result], arm: Arm) -> None:
-    """Raise EvidenceError where the control that a folder proposes holds runs of the claimed program and settings.
-
-    They are more runs of the claim: its bad ones would be left out and be what it must beat.
-    """
-    own = [result.run for result in results if result.run.source is not None]
-    for other in arm.runs:
-        if any(run.source == other.source and not differing_settings(run, other) for run in own):
-            raise EvidenceError(
-                f"{arm.name} holds runs of the claimed program and settings ({other.log.name}), so it is no other arm. "
-                f"Put its runs beside the claimed ones, or name the standing record with --control."
-            )
 
 
 def configurations(results: Sequence[Result]) -> list[list[Result]]:

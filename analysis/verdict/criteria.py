@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from analysis.evidence.case import Case
-from analysis.rules.findings import Code, Found, Place, graded
+from analysis.rules.findings import ERROR, Code, Found, Place, graded
 from analysis.rules.ruleset import Criterion
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.tested import numbers, reason, rules_test
@@ -39,7 +39,8 @@ def with_criteria(case: Case, verdict: Verdict) -> Verdict:
     """Return the verdict with every further criterion: all must hold.
 
     One that has nothing to beat is a finding and leaves the others' answer, unless it replaces a waived one. One that the
-    runs give no number for cannot be told. Raises EvidenceError.
+    runs give no number for cannot be told or, where only a folder's name proposes what to beat, is an error. Raises
+    EvidenceError.
     """
     if case.looks is not None and not first_counts(case):
         raise EvidenceError(f"The looks of a sequential design are at {case.rules.metric}, so it cannot be waived.")
@@ -59,7 +60,7 @@ def with_criteria(case: Case, verdict: Verdict) -> Verdict:
         reason=said,
         criteria=tuple(answers),
         waived=tuple(sorted(case.waived)),
-        findings=(*verdict.findings, *graded(map(_not_tested, _open(answers)), case.rules.findings)),
+        findings=(*verdict.findings, *graded(_not_tested(counted, answers), case.rules.findings)),
     )
 
 
@@ -92,8 +93,17 @@ def _overall(case: Case, first: Sequence[Answer], answers: Sequence[OfCriterion]
     every = [*first, *(one.verdict for one in answers)]
     if NOT_SUPPORTED in every:
         return NOT_SUPPORTED
-    something = {one.name for one in asked_of(case) if one.waives is not None or case.asking(one).may_be_compared}
+    something = {one.name for one in asked_of(case) if one.waives is not None or _is_told_to_compare(case, one)}
     return UNUSABLE if any(one.name in something for one in _open(answers)) else SUPPORTED
+
+
+def _is_told_to_compare(case: Case, criterion: Criterion) -> bool:
+    """Return whether the rules or the reviewer say what to beat, and not the names of the record's folders."""
+    return case.asking(criterion).may_be_compared and not _is_proposed(case)
+
+
+def _is_proposed(case: Case) -> bool:
+    return case.arms is not None and case.arms.control is not None
 
 
 def _first_reason(case: Case, verdict: Verdict) -> str:
@@ -110,11 +120,13 @@ def _open(answers: Sequence[OfCriterion]) -> list[OfCriterion]:
     return [one for one in answers if one.verdict is UNUSABLE]
 
 
-def _not_tested(one: OfCriterion) -> Found:
-    return Found(
-        code=Code.CRITERION_NOT_TESTED,
-        at=Place("."),
-        found=f"no test of {one.name} ({one.metric})",
-        expected="one of every criterion of the rules",
-        do=one.reason,
-    )
+def _not_tested(case: Case, answers: Sequence[OfCriterion]) -> Iterator[Found]:
+    for one in _open(answers):
+        yield Found(
+            code=Code.CRITERION_NOT_TESTED,
+            at=Place("."),
+            found=f"no test of {one.name} ({one.metric})",
+            expected="one of every criterion of the rules",
+            do=one.reason,
+            severity=ERROR if _is_proposed(case) else None,
+        )

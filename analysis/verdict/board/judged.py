@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis.evidence.case import Case
 from analysis.evidence.gather import Gathered, gather
-from analysis.evidence.usable import LARGEST, SMALLEST, check_other_arm, check_results
+from analysis.evidence.usable import LARGEST, SMALLEST, check_results
 from analysis.reading.result import Result
 from analysis.record.fit import mean
 from analysis.rules.findings import ERROR, INFO, WARNING, counts
@@ -69,7 +69,6 @@ def _own_control(gathered: Gathered, rules: Ruleset) -> tuple[Result, ...]:
     try:
         found = gather([where.folder], rules, of_control=True)
         check_results(found.runs, where.name, rules.fewest_runs, seeds=rules.seeds)
-        check_other_arm(gathered.runs, where)
     except (SeedproofError, OSError):
         return ()
     return () if found.fault is not None else tuple(replace(run, arm=CONTROL) for run in found.runs)
