@@ -26,7 +26,7 @@ from analysis.evidence.options import (
     out_of_range,
 )
 from analysis.evidence.registered.against import with_registry
-from analysis.evidence.usable import check_one_metric, check_results
+from analysis.evidence.usable import check_one_metric, check_results, check_second_lab
 from analysis.reading.names import normal
 from analysis.reading.result import Result
 from analysis.record.selection import LeftOut, Why
@@ -199,6 +199,8 @@ def _with_proposed_control(asked: Asked, case: Case) -> Case:
         same = claimed_in_control(taken.runs, taken.control)
         found = tuple(graded(check_control_arm(arm.name, same), case.rules.findings))
         case, taken = (replace(c, left_out=c.left_out + same, findings=c.findings + found) for c in (case, taken))
+        if case.rules.target is not None and case.rules.against is None:
+            raise EvidenceError("the rules fix what is to be beaten")  # which its author's own arm cannot replace
         check_results(taken.control, arm.name, case.fewest_runs, seeds=case.rules.seeds)
         check_one_metric(taken.runs + taken.control)
         return taken
@@ -241,7 +243,7 @@ def _second_lab(asked: Asked, case: Case) -> Case | None:
     try:
         other = gather([where], asked.rules, asked.options.metric, of_control=True)
         runs = tuple(replace(row, log=_below(where, row.log)) for row in other.runs)
-        _check_second_lab(other.fault, runs, where, case.runs)
+        check_second_lab(other.fault, runs, where, case.runs)
     except EvidenceError as error:
         raise EvidenceError(f"--verify {where}: {error}") from None
     return Case(
@@ -274,20 +276,6 @@ def _own_rules(asked: Asked) -> list[Finding]:
         expected="a shipped ruleset or the reviewer's own",
     )
     return graded([found], {})
-
-
-def _check_second_lab(fault: str | None, own: Sequence[Result], where: Path, authors: Sequence[Result]) -> None:
-    """Raise EvidenceError where the verifier's runs leave nothing to compare."""
-    if fault is not None:
-        raise EvidenceError(fault)
-    check_results(own, str(where), at_least=1)
-    if lost := [run for run in own if run.state == "failed"]:
-        raise EvidenceError(f"{lost[0].log} is a failed run. Run it again, or leave it out and say why.")
-    check_one_metric([*authors, *own])
-    known = {run.numbers: run for run in authors}
-    for run in own:
-        if other := known.get(run.numbers):
-            raise EvidenceError(f"{run.log} is the author's {other.log}. Verify with runs of your own.")
 
 
 def _of_second_lab(findings: Sequence[Finding], where: Path) -> tuple[Finding, ...]:

@@ -74,6 +74,20 @@ def _check_one_configuration(results: Sequence[Result]) -> None:
     )
 
 
+def check_second_lab(fault: str | None, own: Sequence[Result], where: Path, authors: Sequence[Result]) -> None:
+    """Raise EvidenceError where the verifier's runs leave nothing to compare."""
+    if fault is not None:
+        raise EvidenceError(fault)
+    check_results(own, str(where), at_least=1)
+    if lost := [run for run in own if run.state == "failed"]:
+        raise EvidenceError(f"{lost[0].log} is a failed run. Run it again, or leave it out and say why.")
+    check_one_metric([*authors, *own])
+    known = {run.numbers: run for run in authors}
+    for run in own:
+        if other := known.get(run.numbers):
+            raise EvidenceError(f"{run.log} is the author's {other.log}. Verify with runs of your own.")
+
+
 def configurations(results: Sequence[Result]) -> list[list[Result]]:
     """Return the results by program and settings, in the order of their first ones."""
     groups: list[list[Result]] = []

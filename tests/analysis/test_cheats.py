@@ -200,6 +200,13 @@ def test_an_honest_control_of_one_program_is_said_and_no_more(tmp_path: Path) ->
     assert [one.verdict for one in verdict.criteria] == [SUPPORTED]
 
 
+def test_what_the_rules_fix_is_not_replaced_by_an_arm_of_the_folder(tmp_path: Path) -> None:
+    for arm, better in (("this_pr", 0.0), ("baseline", 1e-4)):
+        trials(tmp_path / "a" / arm, *(trial(end - better) for end in TRIALS))
+    verdict = judge([tmp_path / "a"], TRACK_3)
+    assert (verdict.verdict, verdict.sota, verdict.control) == (SUPPORTED, 3.28, ())
+
+
 def test_a_named_control_is_the_only_one_that_is_said(tmp_path: Path) -> None:
     folder = trials(tmp_path / "a", *(trial(end) for end in TRIALS))
     trials(folder / "baseline", *(trial(3.2871 + i / 1e4) for i in range(3)))
