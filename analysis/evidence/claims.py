@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from scipy.special import stdtr
@@ -29,6 +30,9 @@ def with_tests(case: Case) -> Case:
         tests = list(_tests(case))
     except EvidenceError:
         return case
+    for criterion in case.rules.criteria:
+        with suppress(EvidenceError):  # such as a time without the prior record's runs
+            tests += _tests(case.asking(criterion))
     if not tests:
         return case
     claims = tuple(_compared(one, tests, case) if one.claim.kind in (Kind.T, Kind.P) else one for one in case.claims)
@@ -40,7 +44,7 @@ def with_tests(case: Case) -> Case:
 def _tests(case: Case) -> Iterator[Test]:
     """Yield the tests that a claim may mean: the rules' own first, then tests without the margin and on rounded values."""
     compared, rules = case.compared, case.rules
-    values = [value for run in case.runs if (value := run.value(rules.metric)) is not None]
+    values = [rules.sign * value for run in case.runs if (value := run.value(rules.metric)) is not None]
     samples = [compared.sample]
     for digits in ROUNDED:
         try:

@@ -16,6 +16,7 @@ from analysis.record.arms import propose
 from analysis.record.folder import read_record
 from analysis.record.metrics import metrics_of
 from analysis.record.selection import Why
+from analysis.record.stated.said import Holds, Kind
 from analysis.rules.ruleset import load
 from analysis.verdict.judge import judge
 
@@ -210,3 +211,15 @@ def test_a_readmes_p_is_that_of_the_arm_which_it_claims(folder: Path) -> None:
         "p": "yes",
         "number of runs": "yes",
     }
+
+
+def test_a_readmes_p_of_the_times_is_that_of_the_criterion(folder: Path) -> None:
+    fill(folder, {"this_pr": GOOD, "baseline": POOR})
+    ours, theirs = ([50 * 100 + round(loss * 1e4) % 97 for loss in losses] for losses in (GOOD, POOR))
+    p = scipy.stats.ttest_ind(ours, theirs, equal_var=False, alternative="less").pvalue
+    (folder / "README.md").write_text(f"# Faster\n\nlosses = {GOOD}\n\nWelch's t-test of the times: p = {p:.4f}\n")
+    (claim,) = [one for one in case_of(folder).claims if one.claim.kind is Kind.P]
+    assert claim.holds is Holds.YES
+    (folder / "README.md").write_text(f"# Faster\n\nlosses = {GOOD}\n\nWelch's t-test of the times: p = {p / 3:.4f}\n")
+    (claim,) = [one for one in case_of(folder).claims if one.claim.kind is Kind.P]
+    assert claim.holds is not Holds.YES
