@@ -111,7 +111,7 @@ class Asked:
 
 def resolve(paths: Sequence[Path], options: Options) -> Asked:
     """Check the options and resolve them against the PATHs. Raises UsageError; a broken plan is a `fault`."""
-    if fault := out_of_range(options.sota, options.margin, options.alpha):
+    if fault := out_of_range(options.sota, options.margin, options.alpha) or _against_itself(paths, options.control):
         raise UsageError(fault)
     track = track_of(paths, asks_for_a_test=options.sota is not None or options.control is not None)
     asked = Asked(
@@ -194,6 +194,13 @@ def out_of_range(sota: float | None, margin: float | None, alpha: float | None) 
     if margin is not None and not 0 <= margin < LARGEST:
         return f"--margin is {margin:g}; it must be 0 or more, and less than {LARGEST:g}."
     return None
+
+
+def _against_itself(paths: Sequence[Path], control: Path | None) -> str | None:
+    """Return what is wrong with a control that is one of the PATHs; a path that does not exist is said elsewhere."""
+    if control is None or not any(path.exists() and control.exists() and path.samefile(control) for path in paths):
+        return None
+    return f"--control {control} is a PATH too. Runs cannot be compared with themselves: name the standing record's."
 
 
 def check_something_to_beat(asked: Asked, *, has_control: bool) -> None:

@@ -295,6 +295,15 @@ def test_a_control_that_holds_several_arms_is_named_by_one(tmp_path: Path) -> No
     assert code in (0, 1)
 
 
+def test_runs_are_not_compared_with_themselves(tmp_path: Path) -> None:
+    folder = trials(tmp_path / "a", 3.29, 3.2785)
+    code, found = reported(folder, "--rules", "nanogpt-track-3", "--control", tmp_path / "b" / ".." / "a")
+    assert code == 2  # b does not exist
+    code, found = reported(folder, "--rules", "nanogpt-track-3", "--control", folder)
+    assert code == 2
+    assert "--control" in str(found["output"])
+
+
 # -- other metrics ------------------------------------------------------------------------------------------------------
 
 

@@ -135,7 +135,8 @@ def judged(own: Read, rules: Ruleset, standing: Read | None) -> Row:
         "tested_against": _what(case, own, fixed=fixed),
     }
     if verdict.verdict is UNUSABLE:
-        said["why"] = verdict.reason
+        open_ones = [f"{one.name}: {one.reason}" for one in verdict.criteria if one.verdict is UNUSABLE]
+        said["why"] = " ".join(open_ones) or verdict.reason
     for unit in _units(rules, fixed=fixed):
         one = verdict if unit == rules.unit else decide(replace(case, rules=replace(case.rules, unit=unit)))
         said |= {f"verdict_{unit}": _said(one), f"p_{unit}": _p(one)}
