@@ -15,7 +15,7 @@ from analysis.reading.result import Result
 from analysis.record.track import track_of
 from analysis.rules.keys import EARLIEST, LAST_VALIDATION, STANDING, TARGET
 from analysis.rules.metrics import CONVERTIBLE, TRAIN_TIME, UNITS, unit_of
-from analysis.rules.ruleset import Ruleset, load
+from analysis.rules.ruleset import OF_A_TEST, Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.sweepdir.plan import DesignKind, Plan, read_plan
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError
@@ -161,8 +161,7 @@ def of_metric(asked: Asked, metric: str) -> Asked:
     if asked.rules.sigma is not None:
         raise UsageError(f"--metric {metric}: {asked.rules.name} knows the spread of {asked.rules.metric} alone.")
     rules = asked.rules.of_metric(metric)
-    names = ("metric", "direction", "unit", "margin", "target", "against", "criteria")
-    changed = {name: getattr(rules, name) for name in names}
+    changed = {name: getattr(rules, name) for name in (*OF_A_TEST, "criteria")}
     kept = {name: value for name, value in asked.options.of_the_rules.items() if name in ("margin", "unit")}
     return changing(asked, changed | kept)
 

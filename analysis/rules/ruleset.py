@@ -47,18 +47,16 @@ class RulesError(SeedproofError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Criterion:
-    """One test that the runs must pass.
+class OneTest:
+    """What one test compares, with what, and when it passes.
 
     margin: in `unit`, how much better than what must be beaten; below 0 the runs may be so much worse (non-inferiority).
     target: a number that the leaderboard fixes. against: `target`, or `standing`, the SOTA or its own runs; without it
     the SOTA or control that is given, else the target.
     sigma, scaled_gain, step_value: known-sigma z only. It passes when (threshold - mean) * sqrt(n) >= scaled_gain or,
     without one, at p < alpha. step_value: what a step that is saved is worth against a control, in the metric's unit.
-    name: what reports call it. waives: the name of a criterion that this one replaces where the reviewer says so.
     """
 
-    name: str
     metric: str
     direction: str
     unit: str
@@ -71,15 +69,25 @@ class Criterion:
     sigma: float | None = None
     scaled_gain: float | None = None
     step_value: float | None = None
-    waives: str | None = None
 
 
-OF_A_TEST = tuple(key.name for key in fields(Criterion) if key.name not in ("name", "waives"))
+OF_A_TEST = tuple(key.name for key in fields(OneTest))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ruleset:
-    """What a claim must show: the keys of its first test (see Criterion), and what runs and folder must keep to.
+class Criterion(OneTest):
+    """A further test that the runs must pass.
+
+    name: what reports call it. waives: the name of a criterion that this one replaces where the reviewer says so.
+    """
+
+    name: str
+    waives: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruleset(OneTest):
+    """What a claim must show: the keys of its first test, and what runs and folder must keep to.
 
     test: `none` is for submissions that claim no record. criteria: what must hold besides the first test.
     at_step: which validation counts, a run's last, that at the earliest common step at which the runs pass, or that at a step.
@@ -91,18 +99,6 @@ class Ruleset:
 
     name: str
     version: int
-    metric: str
-    direction: str
-    unit: str
-    test: str
-    margin: float = 0.0
-    alpha: float = 0.01
-    statistic: str = MEAN
-    target: float | None = None
-    against: str | None = None
-    sigma: float | None = None
-    scaled_gain: float | None = None
-    step_value: float | None = None
     criteria: tuple[Criterion, ...] = ()
     at_step: str | int = LAST
     rank_by: str | None = None
