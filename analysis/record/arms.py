@@ -190,7 +190,7 @@ def _above(arms: Sequence[Arm]) -> set[Path]:
 
 
 def _below_the_top(record: Record, arms: Sequence[Arm]) -> Arms | None:
-    """Return the arms where runs are at the top. Folders beside them that are not named like a prior state are left out."""
+    """Return the arms where runs are at the top. Leave out folders next to them that are not named like a prior state."""
     prior = [arm for arm in arms[1:] if arm.is_prior]
     if not prior or record.claim is not None:
         return None

@@ -39,8 +39,8 @@ def with_criteria(case: Case, verdict: Verdict) -> Verdict:
     """Return the verdict with every further criterion: all must hold.
 
     One that has nothing to beat is a finding and leaves the others' answer, unless it replaces a waived one. One that the
-    runs give no number for cannot be told or, where only a folder's name proposes what to beat, is an error. Raises
-    EvidenceError.
+    runs give no number for leaves the verdict open or, if only a folder's name proposes what to beat, is an error.
+    Raises EvidenceError.
     """
     if case.looks is not None and not first_counts(case):
         raise EvidenceError(f"The looks of a sequential design are at {case.rules.metric}, so it cannot be waived.")

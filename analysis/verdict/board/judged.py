@@ -62,7 +62,7 @@ def read(folder: Path, row: Row, rules: Ruleset) -> Read:
 
 
 def _own_control(gathered: Gathered, rules: Ruleset) -> tuple[Result, ...]:
-    """Return the record's own control, which ran beside its runs; none where it cannot be tested. Only criteria ask for it."""
+    """Return the record's own control, which ran next to its runs; none if it cannot be tested. Only criteria ask for it."""
     if not rules.criteria or gathered.arms is None or gathered.arms.control is None:
         return gathered.control
     where = gathered.arms.control
