@@ -25,9 +25,9 @@ from analysis.record.change.git import ChangeError, target_of
 from analysis.report import gate
 from analysis.report.audit import as_annotations
 from analysis.report.audit import text as audit_text
-from analysis.report.findings import finding_items, finding_lines, github_annotations
 from analysis.report.grid import text_table
 from analysis.report.markdown import audit_markdown, markdown
+from analysis.report.said.findings import finding_items, finding_lines, github_annotations
 from analysis.report.sarif import Judged, sarif
 from analysis.rules.by_path import INPUT, PathRule, read_path_rules, rules_of
 from analysis.rules.findings import ERROR, WARNING, Finding, counts, graded

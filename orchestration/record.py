@@ -34,7 +34,7 @@ from analysis.untrusted.refusal import UsageError
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The folder to make.")
 def main(directory: Path, output: Path, **asked: Any) -> None:
     """Make a submission folder from a finished sweep: script and logs as they are, README and JSON made from them."""
-    from analysis.report.findings import finding_lines
+    from analysis.report.said.findings import finding_lines
     from analysis.rules.findings import errors
     from orchestration.submission.build import build
     from orchestration.submission.readme import Asked

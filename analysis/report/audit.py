@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from analysis.evidence.audit import Audit
 from analysis.record.fit import Fit
-from analysis.report.claims import claims_counted
-from analysis.report.findings import checks_made, finding_lines, github_annotations
+from analysis.report.said.claims import claims_counted
+from analysis.report.said.findings import checks_made, finding_lines, github_annotations
 from analysis.report.sarif import Judged, sarif
 from analysis.rules.findings import in_words
 from analysis.untrusted.escape import json_text, printable

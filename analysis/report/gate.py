@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.report.claims import claims_counted
-from analysis.report.findings import checks_made, finding_lines, github_annotations
 from analysis.report.grid import Table, literal_table, or_dash
-from analysis.report.statements import WORDS, evidence, not_counted, plain_p, rules_in_words
+from analysis.report.said.claims import claims_counted
+from analysis.report.said.findings import checks_made, finding_lines, github_annotations
+from analysis.report.said.statements import WORDS, evidence, not_counted, plain_p, rules_in_words
 from analysis.untrusted.escape import markdown, printable, workflow_command
 from analysis.verdict.verdict import REFUSED, SUPPORTED, Verdict
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from analysis.evidence.audit import Audit
-from analysis.report.claims import claim_table, claims_counted, claims_that_do_not_fit
-from analysis.report.findings import checks_made, finding_items
 from analysis.report.gate import word
 from analysis.report.grid import literal_table, markdown_table
-from analysis.report.statements import assumptions, concerns, facts, rules_in_words
-from analysis.report.tables import run_tables, sensitivity
+from analysis.report.said.claims import claim_table, claims_counted, claims_that_do_not_fit
+from analysis.report.said.findings import checks_made, finding_items
+from analysis.report.said.statements import assumptions, concerns, facts, rules_in_words
+from analysis.report.said.tables import run_tables, sensitivity
 from analysis.rules.findings import errors, in_words
 from analysis.untrusted import escape
 from analysis.verdict.verdict import Verdict

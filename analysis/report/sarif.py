@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from analysis.report.findings import place_of
+from analysis.report.said.findings import place_of
 from analysis.rules.explained import explained
 from analysis.rules.findings import ERROR, INFO, SEVERITIES, WARNING, Code, Finding
 from analysis.untrusted.escape import json_text, printable

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analysis.report.claims import claims_counted, claims_that_do_not_fit
-from analysis.report.findings import finding_lines
 from analysis.report.grid import aligned, text_table
-from analysis.report.statements import WORDS, assumptions, concerns, facts, rules_in_words
-from analysis.report.tables import run_tables, sensitivity
+from analysis.report.said.claims import claims_counted, claims_that_do_not_fit
+from analysis.report.said.findings import finding_lines
+from analysis.report.said.statements import WORDS, assumptions, concerns, facts, rules_in_words
+from analysis.report.said.tables import run_tables, sensitivity
 from analysis.untrusted.escape import printable
 from analysis.verdict.verdict import Verdict
 

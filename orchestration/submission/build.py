@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analysis.report.findings import finding_lines
+from analysis.report.said.findings import finding_lines
 from analysis.rules.findings import ERROR, INFO, Finding
 from analysis.sweepdir.layout import PLAN, SweepError
 from analysis.sweepdir.plan import Plan, read_sweep_plan

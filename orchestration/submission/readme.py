@@ -14,10 +14,10 @@ from statistics import stdev
 from typing import Any
 
 from analysis.reading.result import Result, Tried
-from analysis.report.findings import finding_items
 from analysis.report.grid import Table, literal_table, markdown_table, or_dash
-from analysis.report.statements import WORDS, assumptions, facts
-from analysis.report.tables import remade_table, sensitivity
+from analysis.report.said.findings import finding_items
+from analysis.report.said.statements import WORDS, assumptions, facts
+from analysis.report.said.tables import remade_table, sensitivity
 from analysis.rules.findings import Finding, errors
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, PLAN, TRAIN_LOG
 from analysis.sweepdir.plan import Plan

@@ -19,7 +19,7 @@ from analysis.evidence.case import Case
 from analysis.reading.metric import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Run
-from analysis.report.statements import facts
+from analysis.report.said.statements import facts
 from analysis.rules.findings import Code
 from analysis.rules.ruleset import RulesError, Ruleset, from_table, load
 from analysis.significance import main

@@ -28,7 +28,7 @@ from analysis.reading.run import Run
 from analysis.record import selection
 from analysis.record.claim import read_claim
 from analysis.record.folder import read_record
-from analysis.report.findings import annotation
+from analysis.report.said.findings import annotation
 from analysis.rules.findings import DEFAULTS, SEVERITIES, Code, Finding, Severity
 from analysis.rules.ruleset import load
 from analysis.sweepdir.plan import plan_digest

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from analysis.evidence.case import Source
 from analysis.evidence.options import Change
 from analysis.reading.run import Origin
-from analysis.report.findings import checks_made
+from analysis.report.said.findings import checks_made
 from analysis.rules.findings import in_words
 from analysis.rules.keys import MEAN
 from analysis.rules.metrics import HIGHER

@@ -8,7 +8,7 @@ from analysis.evidence.usable import configurations, settings_of
 from analysis.reading.result import Result, remade
 from analysis.reading.run import Origin
 from analysis.report.grid import Table, or_dash
-from analysis.report.statements import WORDS, degrees, plain_p
+from analysis.report.said.statements import WORDS, degrees, plain_p
 from analysis.untrusted.escape import printable
 from analysis.untrusted.secrets import redacted
 from analysis.verdict.numbers import in_metric
