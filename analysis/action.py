@@ -32,7 +32,6 @@ from analysis.report.sarif import Judged, sarif
 from analysis.rules.by_path import INPUT, PathRule, read_path_rules, rules_of
 from analysis.rules.findings import ERROR, WARNING, Finding, counts, graded
 from analysis.rules.keys import STANDING
-from analysis.rules.metrics import HIGHER
 from analysis.rules.ruleset import USUAL, Ruleset, known, load
 from analysis.significance import check, judged
 from analysis.untrusted import escape
@@ -183,18 +182,16 @@ def tested(one: Touched, options: list[str], gone: Sequence[Finding]) -> Outcome
         verdict = judged(**{name: value for name, value in context.params.items() if name != "form"})
     verdict = replace(verdict, findings=(*gone, *verdict.findings))
     print(gate.gate(verdict) + gate.workflow_commands(verdict, where), end="", flush=True)
-    gain = verdict.sota - verdict.mean if verdict.sota is not None and verdict.mean is not None else None
-    gain = -gain if gain is not None and verdict.direction == HIGHER else gain
     line = gate.Line(
         record=where,
         verdict=verdict.gate,
-        gain=gain,
+        gain=None if verdict.gain is None else verdict.gain.mean,
         p_value=verdict.test.p_value if verdict.test is not None else None,
         errors=verdict.errors,
         warnings=counts(verdict.findings)[WARNING],
     )
     report = markdown(verdict, where)
-    return Outcome(code=gate.exit_code(verdict), line=line, folder=where, findings=verdict.findings, report=report)
+    return Outcome(code=verdict.gate_code, line=line, folder=where, findings=verdict.findings, report=report)
 
 
 def audited(one: Touched, rules: str, gone: Sequence[Finding]) -> Outcome:

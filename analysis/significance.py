@@ -119,14 +119,12 @@ def check(form: str, paths: tuple[Path, ...], **asked: Any) -> None:
 
     Error-level findings fail it too: numbers that pass prove nothing if the evidence does not fit them.
     """
-    from analysis.report.gate import exit_code
-
     verdict = judged(paths, **asked)
     if form == "sarif":
         sys.stdout.write(as_sarif(verdict, paths))
     else:
         print_gate(verdict, paths)
-    end(verdict, exit_code(verdict))
+    end(verdict, verdict.gate_code)
 
 
 def judged(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any) -> Verdict:
@@ -140,10 +138,10 @@ def judged(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any
 
 
 def as_sarif(verdict: Verdict, paths: tuple[Path, ...]) -> str:
-    from analysis.report.gate import word
+    from analysis.report.said.headline import first_lines
     from analysis.report.sarif import Judged, sarif
 
-    said = f"{word(verdict)}: {verdict.reason}"
+    said = " ".join(first_lines(verdict))
     return sarif([Judged(folder=one_folder(paths), said=said, findings=verdict.findings)])
 
 

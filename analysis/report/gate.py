@@ -11,38 +11,25 @@ from dataclasses import dataclass
 from analysis.report.grid import Table, literal_table, or_dash
 from analysis.report.said.claims import claims_counted
 from analysis.report.said.findings import checks_made, finding_lines, github_annotations
-from analysis.report.said.statements import WORDS, evidence, not_counted, plain_p, rules_in_words
+from analysis.report.said.headline import WORDS, first_lines
+from analysis.report.said.statements import evidence, not_counted, plain_p, question
 from analysis.untrusted.escape import markdown, printable, workflow_command
-from analysis.verdict.verdict import REFUSED, SUPPORTED, Verdict
+from analysis.verdict.verdict import Verdict
 
 LONGEST_NAME = 120  # characters of a record's name in the table of many
 ROW_BYTES = 500  # of that table, at most in any usual case
 
 
-def word(verdict: Verdict) -> str:
-    """Return the same for a reader."""
-    if verdict.gate != REFUSED:
-        return WORDS[verdict.verdict]
-    plural = "s" if verdict.errors > 1 else ""
-    numbers = "the numbers are SUPPORTED" if verdict.verdict is SUPPORTED else "the claimed number is in the logs"
-    return f"REFUSED for {verdict.errors} error-level finding{plural}, though {numbers}"
-
-
-def exit_code(verdict: Verdict) -> int:
-    """Return the exit code of `check`: the verdict's, but 1 instead of 0 where a finding is an error."""
-    return verdict.exit_code or min(verdict.errors, 1)
-
-
 def gate(verdict: Verdict) -> str:
     """Return the few lines of `check`."""
-    lines = [f"{word(verdict)}: {verdict.reason}", f"  rules: {rules_in_words(verdict)}"]
+    first, *more = [*first_lines(verdict), *question(verdict)]
     plan = (
         [verdict.plan.sentence()] if verdict.plan is not None and verdict.plan.exact else []
     )  # else a finding says it
     said = (*verdict.notes, *plan, *not_counted(verdict), *finding_lines(verdict.findings))
     said += (*claims_counted(verdict.claims),)
-    lines += [f"  {line}" for line in (*said, *checks_made(verdict.checks, verdict.not_checked), *_not_proven(verdict))]
-    return "".join(f"{printable(line)}\n" for line in lines)
+    more += [*said, *checks_made(verdict.checks, verdict.not_checked), *_not_proven(verdict)]
+    return "".join(f"{printable(line)}\n" for line in (first, *(f"  {line}" for line in more)))
 
 
 def _not_proven(verdict: Verdict) -> list[str]:
@@ -59,8 +46,8 @@ def _not_proven(verdict: Verdict) -> list[str]:
 
 def workflow_commands(verdict: Verdict, folder: str) -> str:
     """Return GitHub workflow commands: the verdict, then each finding at its file, a path below `folder`, and line."""
-    kind = "error" if exit_code(verdict) else "notice"
-    first = workflow_command(kind, f"{word(verdict)}: {verdict.reason}", title="seedproof")
+    kind = "error" if verdict.gate_code else "notice"
+    first = workflow_command(kind, " ".join(first_lines(verdict)), title="seedproof")
     return f"{first}\n{github_annotations(verdict.findings, folder)}"
 
 
@@ -84,7 +71,7 @@ def table_of(lines: Sequence[Line]) -> Table:
     return [
         {
             "record": printable(one.record if len(one.record) <= LONGEST_NAME else f"...{one.record[-LONGEST_NAME:]}"),
-            "verdict": one.verdict.replace("_", " "),
+            "verdict": WORDS.get(one.verdict, one.verdict),
             "gain": or_dash(one.gain, "{:.6f}"),
             "p": "-" if one.p_value is None else plain_p(one.p_value),
             "errors": str(one.errors),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from analysis.evidence.audit import Audit
-from analysis.report.gate import word
 from analysis.report.grid import literal_table, markdown_table
 from analysis.report.said.claims import claim_table, claims_counted, claims_that_do_not_fit
 from analysis.report.said.findings import checks_made, finding_items
-from analysis.report.said.statements import assumptions, concerns, facts, rules_in_words
+from analysis.report.said.headline import improvement, why, word
+from analysis.report.said.statements import assumptions, concerns, facts, question, rules_in_words
 from analysis.report.said.tables import run_tables, sensitivity
 from analysis.rules.findings import errors, in_words
 from analysis.untrusted import escape
@@ -24,8 +24,10 @@ def markdown(verdict: Verdict, where: str = "") -> str:
     where: the folder that is named. The word is the gate's: error-level findings overrule numbers that would pass.
     """
     place = f", {escape.markdown(where)}" if where else ""
-    parts = [[f"## seedproof: {word(verdict).lower()}{place}"]]
-    parts += [[escape.markdown(line)] for line in (verdict.reason, *concerns(verdict))]
+    parts = [[f"## seedproof: {word(verdict)}{place}"]]
+    if gained := improvement(verdict):
+        parts.append([f"**{escape.markdown(gained)}**"])
+    parts += [[escape.markdown(line)] for line in (*why(verdict), *question(verdict), *concerns(verdict))]
     runs = {name.capitalize(): literal_table(table) for name, table in run_tables(verdict).items()}
     items, numbers = finding_items(verdict.findings), facts(verdict)
     parts += [runs.pop("Runs", []), *_first_findings(items)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from analysis.report.grid import aligned, text_table
 from analysis.report.said.claims import claims_counted, claims_that_do_not_fit
 from analysis.report.said.findings import finding_lines
-from analysis.report.said.statements import WORDS, assumptions, concerns, facts, rules_in_words
+from analysis.report.said.headline import first_lines
+from analysis.report.said.statements import assumptions, concerns, facts, question
 from analysis.report.said.tables import run_tables, sensitivity
 from analysis.untrusted.escape import printable
 from analysis.verdict.verdict import Verdict
@@ -13,7 +14,7 @@ from analysis.verdict.verdict import Verdict
 
 def text(verdict: Verdict) -> str:
     """Return the full report. What a way of asking again assumes is left to the other formats: a terminal is narrow."""
-    first = [f"{WORDS[verdict.verdict]}: {verdict.reason}", f"rules: {rules_in_words(verdict)}", *concerns(verdict)]
+    first = [*first_lines(verdict), *question(verdict), *concerns(verdict)]
     parts = [[printable(line) for line in first], aligned(facts(verdict))]
     for name, runs in run_tables(verdict).items():
         parts.append(([] if name == "runs" else [name]) + text_table(runs))

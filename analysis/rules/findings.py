@@ -183,8 +183,13 @@ def graded(raised: Iterable[Found], severities: Mapping[str, str]) -> list[Findi
 
 
 def in_words(findings: Iterable[Finding]) -> str:
-    """Return how many there are of each severity: 2 errors, 1 warning; empty when there is none."""
-    return ", ".join(f"{n} {s}{'s' if n > 1 and s is not INFO else ''}" for s, n in counts(findings).items() if n)
+    """Return how many there are of each severity: 2 errors, 1 warning; empty when there is none.
+
+    Those that differ only in their place are one, as every list of findings shows them.
+    """
+    listed = {(one.severity, one.code, one.message): one for one in findings}
+    many = counts(listed.values())
+    return ", ".join(f"{n} {s}{'s' if n > 1 and s is not INFO else ''}" for s, n in many.items() if n)
 
 
 def counts(findings: Iterable[Finding]) -> dict[Severity, int]:

@@ -70,6 +70,7 @@ def _answered(case: Case, criterion: Criterion) -> OfCriterion:
     about = OfCriterion(
         name=criterion.name,
         metric=criterion.metric,
+        direction=criterion.direction,
         verdict=UNUSABLE,
         reason="",
         alpha=criterion.alpha,

@@ -9,7 +9,8 @@ from analysis.evidence.case import Case
 from analysis.evidence.compared import metric_per_unit, values_of
 from analysis.rules.findings import errors
 from analysis.untrusted.refusal import EvidenceError
-from analysis.verdict.readings import readings, rerun_at_least
+from analysis.verdict.again.readings import readings, rerun_at_least
+from analysis.verdict.numbers import in_short
 from analysis.verdict.tested import numbers, reason, rules_test
 from analysis.verdict.verdict import DOES_NOT_FIT, FITS, NOT_SUPPORTED, Answer, Verdict
 
@@ -38,7 +39,7 @@ def decide_untested(case: Case) -> Verdict:
     values = values_of(case.rules, case.runs)
     mean, wrong = math.fsum(values) / len(values), errors(case.findings)
     what = f"the mean of {len(values)} runs" if len(values) > 1 else f"the value of {case.runs[0].log}"
-    said = f"The claimed {case.rules.metric} is {what}, {mean:.8f}, and nothing in the evidence contradicts it."
+    said = f"The claimed {case.rules.metric} is {what}, {in_short(case.rules.metric, mean)[0]}, and nothing in the evidence contradicts it."
     if wrong:
         said = f"{wrong} error-level finding{'s contradict' if wrong > 1 else ' contradicts'} the claim."
     said += f" {case.rules.name} makes no test."

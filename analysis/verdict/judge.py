@@ -10,11 +10,11 @@ from analysis.evidence.make import make_case
 from analysis.evidence.options import Options, resolve
 from analysis.untrusted.files import one_budget
 from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.again.second_lab import after_second_lab
 from analysis.verdict.annotate import annotate, as_planned
 from analysis.verdict.criteria import with_criteria
 from analysis.verdict.fixed_design import decide_fixed, decide_untested
 from analysis.verdict.looks import decide_sequential
-from analysis.verdict.second_lab import after_second_lab
 from analysis.verdict.stop_step import at_its_step
 from analysis.verdict.verdict import Verdict, unusable
 

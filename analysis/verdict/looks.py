@@ -18,8 +18,8 @@ from analysis.stats import fixed, sequential
 from analysis.stats.fixed import Test
 from analysis.stats.recursion import Design, log_likelihood_ratio
 from analysis.untrusted.refusal import EvidenceError
-from analysis.verdict.numbers import chance_in_words, format_p, in_metric, percent
-from analysis.verdict.readings import if_meant, open_ended
+from analysis.verdict.again.readings import if_meant, open_ended
+from analysis.verdict.numbers import chance_in_words, format_p, in_short
 from analysis.verdict.tested import numbers, rules_test
 from analysis.verdict.verdict import (
     CONTINUE,
@@ -173,14 +173,14 @@ def _at_a_look(case: Case, taken: _Taken, at: Case) -> Verdict:
     return Verdict.on(
         case,
         taken.answer,
-        _reason(at, taken, looks, test, bound),
+        _reason(at, taken, looks, test),
         sequential=looks,
         also=tuple(_readings(case, taken, at, nominal)),
         **numbers(at, test, bound),
     )
 
 
-def _reason(at: Case, taken: _Taken, looks: Looks, test: Test, bound: float) -> str:
+def _reason(at: Case, taken: _Taken, looks: Looks, test: Test) -> str:
     assert looks.p_value is not None, "a look was taken"
     assert looks.nominal_p is not None, "a look was taken"
     if taken.lost is not None and taken.answer is NOT_SUPPORTED:
@@ -188,19 +188,15 @@ def _reason(at: Case, taken: _Taken, looks: Looks, test: Test, bound: float) -> 
     rules, compared, nominal = at.rules, at.compared, looks.nominal_p
     against = f" against {compared.control.n} control runs" if compared.control else ""
     where = f"the look at {taken.runs} of at most {taken.design.looks[-1]} runs{against}"
-    mean = f"The mean {rules.metric}, {in_metric(compared.shown(compared.sample.mean), rules.metric)},"
-    t = f"t = {test.statistic:.4f}, df {test.df:g}, its own p {format_p(looks.p_value)}"
-    tail = (
-        f"sequential p {format_p(test.p_value)}; {percent(1 - rules.alpha)} {'lower' if rules.sign < 0 else 'upper'} bound "
-        f"{in_metric(bound, rules.metric)}, "
-        f"valid at every look."
-    )
-    threshold = in_metric(compared.shown(compared.threshold), rules.metric)
+    found, threshold = in_short(rules.metric, compared.shown(compared.sample.mean), compared.shown(compared.threshold))
+    mean = f"The mean {rules.metric}, {found},"
+    t = f"t = {test.statistic:.4g}, df {test.df:g}, its own p {format_p(looks.p_value)}"
+    tail = f"sequential p {format_p(test.p_value)}."
     if taken.answer is SUPPORTED:
         return f"{mean} is {rules.beyond} {threshold} at {where}: {t} is below {nominal:.4g}; {tail}"
     if taken.answer is NOT_SUPPORTED:
         return f"{mean} is not {rules.beyond} {threshold} at {where}, the last: {t} is not below {nominal:.4g}; {tail}"
-    return f"Not yet: at {where} {t} is not below {nominal:.4g}; {tail} {_next(looks, taken.runs)}"
+    return f"At {where} {t} is not below {nominal:.4g}; {tail} {_next(looks, taken.runs)}"
 
 
 def _readings(case: Case, taken: _Taken, at: Case, nominal: float) -> Iterator[Reading]:

@@ -1,10 +1,13 @@
-"""Numbers as they are printed in every format."""
+"""Numbers as they are printed: short in sentences, to eight digits in tables."""
 
 from __future__ import annotations
 
 import math
 
 from analysis.rules.metrics import TRAIN_TIME
+
+MOST_DECIMALS = 8
+SHORT = 4  # decimals of a loss: records differ by thousandths
 
 
 def percent(level: float) -> str:
@@ -25,7 +28,19 @@ def chance_in_words(chance: float) -> str:
 
 
 def in_metric(value: float, metric: str) -> str:
-    """Return a metric's value: a time to the millisecond, anything else to eight decimals or, if large, eight digits."""
+    """Return a metric's value for a table: a time to the millisecond, anything else to eight decimals or, if large, digits."""
     if metric == TRAIN_TIME:
         return f"{value:.3f} s"
     return f"{value:.8f}" if abs(value) < 100 else f"{value:.8g}"
+
+
+def in_short(metric: str, *values: float) -> list[str]:
+    """Return values for a sentence, with as few decimals as tell them apart from each other and from zero."""
+    largest = max(map(abs, values))
+    least = 2 if metric == TRAIN_TIME else SHORT if largest < 100 else max(0, SHORT + 2 - len(f"{largest:.0f}"))
+    said: list[str] = []
+    for decimals in range(least, MOST_DECIMALS + 1):
+        said = [f"{value:.{decimals}f}" for value in values]
+        if len({*map(float, said), 0.0}) == len({*values, 0.0}):
+            break
+    return said

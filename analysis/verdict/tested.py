@@ -15,7 +15,7 @@ from analysis.rules.ruleset import Ruleset
 from analysis.stats import fixed
 from analysis.stats.fixed import Sample, Test
 from analysis.stats.spread import sd_interval
-from analysis.verdict.numbers import format_p, in_metric, percent
+from analysis.verdict.numbers import format_p, in_short
 
 AT_LEAST = {"above": "at least", "below": "at most"}
 
@@ -116,21 +116,15 @@ def reason(case: Case, tested: Tested) -> str:
     step = "" if case.at_step is None or rules.metric in (TRAIN_TIME, STEPS) else f" at step {case.at_step}"
     beyond = AT_LEAST[rules.beyond] if _passes_at_a_tie(case) else rules.beyond
     relation = beyond if tested.passed else f"not {beyond}"
-    first = f"{said}{step}, {in_metric(compared.shown(compared.value), rules.metric)}, is {relation} "
-    first += f"{in_metric(compared.shown(compared.threshold), rules.metric)}"
+    value, threshold = in_short(rules.metric, compared.shown(compared.value), compared.shown(compared.threshold))
+    first = f"{said}{step}, {value}, is {relation} {threshold}"
     control = _control(case)
-    by = f" ({control})" if control else ""
     if tested.test is None:
-        return f"{first}{by}, compared without a test."
+        return f"{first}{f' ({control})' if control else ''}, compared without a test."
     test = tested.test
     name, df = ("z", "") if test.df is None else ("t", f", df {test.df:.4g}")
-    if control:
-        by = f" ({test.name} against {control})"
-    assert tested.upper_bound is not None, "a test has a bound"
-    return (
-        f"{first} at {_rule(case)}: {name} = {test.statistic:.4f}{df}, p {format_p(test.p_value)}{by}; "
-        f"{percent(1 - rules.alpha)} {'lower' if rules.sign < 0 else 'upper'} bound {in_metric(tested.upper_bound, rules.metric)}."
-    )
+    by = f" ({test.name} against {control})" if control else ""
+    return f"{first} at {_rule(case)}: {name} = {test.statistic:.4g}{df}, p {format_p(test.p_value)}{by}."
 
 
 def _statistic(case: Case) -> str:
@@ -161,4 +155,4 @@ def _rule(case: Case) -> str:
         return f"p < {rules.alpha:g}"
     gain = fixed.scaled_gain(compared.sample, compared.threshold, compared.control)
     root = "sqrt(n)" if compared.control is None else "/ sqrt(1/n + 1/n0)"
-    return f"(threshold - mean) {root} >= {rules.scaled_gain:g} (it is {gain:.6f})"
+    return f"(threshold - mean) {root} >= {rules.scaled_gain:g} (it is {gain:.6g})"

@@ -21,6 +21,7 @@ from analysis.rules.keys import MEAN
 from analysis.stats.fixed import Test
 from analysis.stats.spread import Spread
 from analysis.sweepdir.plan import DesignKind
+from analysis.verdict.gain import Gain, gain_of
 
 
 class Answer(StrEnum):
@@ -139,6 +140,7 @@ class OfCriterion:
 
     name: str
     metric: str
+    direction: str
     verdict: Answer
     reason: str
     alpha: float
@@ -246,6 +248,11 @@ class Verdict:
         return cls(verdict=answer, reason=reason, **of_the_case | numbers)
 
     @property
+    def gain(self) -> Gain | None:
+        """How much better than what must be beaten the runs are; None where nothing was compared."""
+        return gain_of(self)
+
+    @property
     def is_decided(self) -> bool:
         """Whether the runs were compared with what they must beat."""
         return self.value is not None
@@ -254,6 +261,11 @@ class Verdict:
     def exit_code(self) -> int:
         """0 supported, 1 not supported or not yet, 3 cannot tell; findings are not part of it."""
         return EXIT_CODES[self.verdict]
+
+    @property
+    def gate_code(self) -> int:
+        """The exit code of `check`: 1 instead of 0 where a finding is an error."""
+        return self.exit_code or min(self.errors, 1)
 
     @property
     def errors(self) -> int:
@@ -266,12 +278,13 @@ class Verdict:
         return REFUSED if self.exit_code == 0 and self.errors else self.verdict
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types, version 1. Numbers at full precision; null, never NaN."""
-        table: dict[str, Any] = {"schema_version": 1}
-        for key in fields(self):
-            table[key.name] = _plain(getattr(self, key.name))
+        """Return plain JSON types, version 2. Numbers at full precision; null, never NaN."""
+        table: dict[str, Any] = {"schema_version": 2} | {
+            key.name: _plain(getattr(self, key.name)) for key in fields(self)
+        }
         table["left_out"] = [one.row(self.metric) for one in self.left_out]
         table["gate"] = self.gate
+        table["gain"], table["gain_low"] = (None, None) if self.gain is None else (self.gain.mean, self.gain.low)
         if self.plan is not None:
             table["plan"]["exact"] = self.plan.exact
         plain: dict[str, Any] = for_json(table)
@@ -279,9 +292,7 @@ class Verdict:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Result):
-        return value.row()
-    if isinstance(value, Statement):
+    if isinstance(value, (Result, Statement)):
         return value.row()
     if isinstance(value, Verification):
         return {key.name: _plain(getattr(value, key.name)) for key in fields(value)}

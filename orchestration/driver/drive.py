@@ -238,4 +238,4 @@ def _conclude(driver: Driver) -> int:
         return not_complete(driver.directory, driver.care, f"Error: {unspent}")
     if any(driver.may_run(job) for job in bad):
         not_complete(driver.directory, driver.care)
-    return EXIT_RUN_FAILED if bad else verdict.exit_code
+    return EXIT_RUN_FAILED if bad else verdict.gate_code

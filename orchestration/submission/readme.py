@@ -16,7 +16,8 @@ from typing import Any
 from analysis.reading.result import Result, Tried
 from analysis.report.grid import Table, literal_table, markdown_table, or_dash
 from analysis.report.said.findings import finding_items
-from analysis.report.said.statements import WORDS, assumptions, facts
+from analysis.report.said.headline import WORDS
+from analysis.report.said.statements import assumptions, facts
 from analysis.report.said.tables import remade_table, sensitivity
 from analysis.rules.findings import Finding, errors
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, PLAN, TRAIN_LOG
@@ -163,7 +164,7 @@ def _head(one: Submission, findings: Sequence[Finding]) -> list[list[str]]:
     github = f" (GitHub: {escape.markdown(asked.github_id)})" if asked.github_id else ""
     return [
         [f"# {escape.markdown(asked.name)}"],
-        [f"{kind} **{WORDS[verdict.verdict].lower()}**{but}: {escape.markdown(verdict.reason)}"],
+        [f"{kind} **{WORDS[verdict.verdict]}**{but}: {escape.markdown(verdict.reason)}"],
         [f"By {escape.markdown(asked.author)}{github}, {one.day}."],
         [escape.markdown(asked.blurb)] if asked.blurb else [],
     ]

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.reading.result import Result
-from analysis.report.gate import word
 from analysis.report.said.claims import claim_table, claims_counted
 from analysis.report.said.findings import alike
-from analysis.report.said.statements import WORDS, assumptions, concerns, facts, rules_in_words
+from analysis.report.said.headline import WORDS, word
+from analysis.report.said.statements import assumptions, concerns, facts, rules_in_words
 from analysis.report.said.tables import place, run_tables, sensitivity
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import RUN_MANIFEST

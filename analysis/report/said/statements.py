@@ -8,14 +8,14 @@ from analysis.evidence.case import Source
 from analysis.evidence.options import Change
 from analysis.reading.run import Origin
 from analysis.report.said.findings import checks_made
+from analysis.report.said.headline import beaten
 from analysis.rules.findings import in_words
 from analysis.rules.keys import MEAN
 from analysis.rules.metrics import HIGHER
 from analysis.stats.fixed import Test
 from analysis.verdict.numbers import chance_in_words, format_p, in_metric, percent
-from analysis.verdict.verdict import UNUSABLE, Answer, Verdict, Verification
+from analysis.verdict.verdict import UNUSABLE, Verdict, Verification
 
-WORDS = {answer: answer.replace("_", " ").upper() for answer in Answer} | {UNUSABLE: "CANNOT TELL"}
 MOST_NAMED = 6  # logs in a line
 ROUNDING = 1e-9  # of sums of numbers such as 3.28
 
@@ -26,6 +26,12 @@ def rules_in_words(verdict: Verdict) -> str:
     changed += [f"{name} waived" for name in verdict.waived]
     because = f", chosen by {verdict.rules_because}" if verdict.rules_because else ""
     return f"{verdict.rules}{because}" + (f", with {', '.join(changed)}" if changed else "")
+
+
+def question(verdict: Verdict) -> list[str]:
+    """Return a line that says what is asked: by which rules, and what must be beaten."""
+    against = beaten(verdict)
+    return [f"rules: {rules_in_words(verdict)}" + (f"; to beat: {against}" if against else "")]
 
 
 def _changed(key: str, change: Change) -> str:
@@ -133,8 +139,7 @@ def degrees(test: Test) -> str:
 def concerns(verdict: Verdict) -> list[str]:
     """Return what a reader must know besides the verdict: notes, the plan, how much does not fit, what is not counted."""
     plan = [verdict.plan.sentence()] if verdict.plan is not None else []
-    fails = "; check fails on the errors" if verdict.errors else ""
-    findings = [f"findings: {in_words(verdict.findings)}{fails}"] if verdict.findings else []
+    findings = [f"findings: {in_words(verdict.findings)}"] if verdict.findings else []
     return [*verdict.notes, *plan, *findings, *not_counted(verdict), *checks_made(verdict.checks, verdict.not_checked)]
 
 

@@ -8,7 +8,8 @@ from analysis.evidence.usable import configurations, settings_of
 from analysis.reading.result import Result, remade
 from analysis.reading.run import Origin
 from analysis.report.grid import Table, or_dash
-from analysis.report.said.statements import WORDS, degrees, plain_p
+from analysis.report.said.headline import WORDS
+from analysis.report.said.statements import degrees, plain_p
 from analysis.untrusted.escape import printable
 from analysis.untrusted.secrets import redacted
 from analysis.verdict.numbers import in_metric
@@ -34,7 +35,7 @@ def run_tables(verdict: Verdict) -> dict[str, Table]:
 def _criterion_cells(one: OfCriterion) -> dict[str, str]:
     return {
         "criterion": one.name,
-        "verdict": WORDS[one.verdict].lower(),
+        "verdict": WORDS[one.verdict],
         "metric": one.metric,
         "n": str(one.n) if one.n else "-",
         "value": "-" if one.value is None else in_metric(one.value, one.metric),
@@ -107,7 +108,7 @@ def sensitivity(verdict: Verdict) -> Table:
     return [
         {
             "reading": also.reading,
-            "verdict": WORDS[also.verdict].lower(),
+            "verdict": WORDS[also.verdict],
             "statistic": or_dash(also.test and also.test.statistic, "{:.4f}"),
             "df": or_dash(also.test and degrees(also.test)),
             "p": or_dash(also.test and plain_p(also.test.p_value)),

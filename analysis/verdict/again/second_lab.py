@@ -14,7 +14,7 @@ from analysis.stats.spread import Spread
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.criteria import with_criteria
 from analysis.verdict.fixed_design import decide_fixed
-from analysis.verdict.numbers import format_p, percent
+from analysis.verdict.numbers import format_p, in_short, percent
 from analysis.verdict.tested import reason, rules_test
 from analysis.verdict.verdict import SUPPORTED, UNUSABLE, Reading, ReadingKind, Verdict, Verification
 
@@ -96,10 +96,10 @@ class _Heard:
     @property
     def interval(self) -> str:
         second = self.verification
+        mean, low, high = in_short(self.author.metric, second.mean, second.low, second.high)
         return (
-            f"the verifier's mean of {second.n} run{'s' if second.n > 1 else ''}, {second.mean:.8f}, is "
-            f"{'inside' if self.inside else 'outside'} the author's {percent(LEVEL)} prediction interval "
-            f"{second.low:.8f} to {second.high:.8f}"
+            f"the verifier's mean of {second.n} run{'s' if second.n > 1 else ''}, {mean}, is "
+            f"{'inside' if self.inside else 'outside'} the author's {percent(LEVEL)} prediction interval {low} to {high}"
         )
 
     @property
@@ -116,7 +116,7 @@ class _Heard:
 
     def not_verified(self, threshold: float, beyond: str) -> str:
         return (
-            f"Not verified: the verifier's own mean is not {beyond} the threshold {threshold:.8f}, though it is too "
+            f"Not verified: the verifier's own mean is not {beyond} the threshold {in_short(self.author.metric, threshold)[0]}, though it is too "
             f"uncertain to contradict the author: {self.lies}. Make more runs."
         )
 
