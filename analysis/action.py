@@ -37,8 +37,8 @@ from analysis.significance import check, judged
 from analysis.untrusted import escape
 from analysis.untrusted.escape import printable, workflow_command
 from analysis.untrusted.refusal import SeedproofError
+from analysis.verdict.answer import REFUSED
 from analysis.verdict.board.at_base import NoRecordError, standing_at
-from analysis.verdict.verdict import REFUSED
 
 MOST_RECORDS = 500
 MOST_SUMMARY, MOST_COMMENT = 900_000, 50_000  # bytes; GitHub takes 1 MiB of a summary, 65,536 characters of a comment

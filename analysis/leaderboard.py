@@ -46,7 +46,7 @@ def main(directory: Path, rules: str, form: str, output: Path | None, no_cache: 
         with cli.writing(output):
             write_rows([asdict(row) for row in rows], [column.name for column in fields(Row)], form, output)
     elif form == "html":
-        from analysis.report.html.page import board_page
+        from analysis.report.html.board import board_page
 
         command = cli.this_command("analysis.leaderboard").replace(" --no-cache", "")  # which changes no page
         cli.write(board_page(rows, ruleset, command), output)

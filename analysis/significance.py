@@ -98,7 +98,7 @@ def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any
     if form == "html":
         from analysis.report.html.page import page
 
-        shown = page(verdict, cli.this_command("analysis.significance"))
+        shown = page(verdict, cli.this_command("analysis.significance"), named(paths))
     elif form == "json":
         shown = json_text(verdict.to_json())
     elif form == "sarif":
@@ -143,6 +143,13 @@ def as_sarif(verdict: Verdict, paths: tuple[Path, ...]) -> str:
 
     said = " ".join(first_lines(verdict))
     return sarif([Judged(folder=one_folder(paths), said=said, findings=verdict.findings)])
+
+
+def named(paths: tuple[Path, ...]) -> str:
+    """Return what a page calls the PATHs: the name of the one, or how many there are."""
+    if len(paths) == 1:
+        return paths[0].resolve().name
+    return f"{len(paths)} logs or folders" if paths else "typed values"
 
 
 def one_folder(paths: tuple[Path, ...]) -> str:

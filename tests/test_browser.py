@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from analysis.evidence.options import Options
-from analysis.report.html.page import board_page, page
+from analysis.report.html.board import board_page
+from analysis.report.html.page import page
 from analysis.rules.ruleset import load
 from analysis.verdict.board.standings import leaderboard
 from analysis.verdict.judge import judge

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from analysis.report.said.statements import WORDS
-from analysis.verdict.verdict import EXIT_CODES, Answer
+from analysis.verdict.answer import EXIT_CODES, Answer
 from tests.conftest import ROOT
 
 

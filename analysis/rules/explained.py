@@ -9,6 +9,12 @@ from pathlib import Path
 from analysis.rules.findings import Code
 
 PAGE = Path(__file__).with_name("findings.md")
+ADDRESS = "https://github.com/OWNER/seedproof/blob/main/docs/findings.md"
+
+
+def address(code: Code) -> str:
+    """Return the address of the page on a finding."""
+    return f"{ADDRESS}#{code}"
 
 
 @cache

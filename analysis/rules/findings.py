@@ -127,8 +127,12 @@ class Found:
     severity: Severity | None = None
 
     @property
+    def advice(self) -> str:
+        return self.do or self.code.do
+
+    @property
     def message(self) -> str:
-        return f"Found {self.found}{f'; expected {self.expected}' if self.expected else ''}. {self.do or self.code.do}"
+        return f"Found {self.found}{f'; expected {self.expected}' if self.expected else ''}. {self.advice}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -163,19 +167,35 @@ def each_once(raised: Iterable[Found]) -> Raised:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something a reviewer should know about the evidence, with the severity that the rules give it."""
+    """Something a reviewer should know about the evidence, with the severity that the rules give it.
+
+    do: what to do about it, which is the end of the message.
+    """
 
     code: Code
     severity: Severity
     file: str
     line: int
     message: str
+    do: str = ""
+
+    @property
+    def found(self) -> str:
+        """Return the message without what to do."""
+        return self.message.removesuffix(self.do).rstrip()
 
 
 def graded(raised: Iterable[Found], severities: Mapping[str, str]) -> list[Finding]:
     """Return findings with the severity that a ruleset gives their codes: errors first, each once, none turned off."""
     findings = {
-        Finding(code=one.code, severity=severity, file=one.at.file, line=one.at.line, message=redacted(one.message))
+        Finding(
+            code=one.code,
+            severity=severity,
+            file=one.at.file,
+            line=one.at.line,
+            message=redacted(one.message),
+            do=redacted(one.advice),
+        )
         for one in raised
         if (severity := Severity(severities.get(one.code, one.severity or one.code.severity))) is not OFF
     }

@@ -16,9 +16,10 @@ from analysis.stats.spread import ALARM, Spread, chance_of_less
 from analysis.sweepdir.layout import PLAN
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.again.worst_case import with_worst_case
+from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer
 from analysis.verdict.criteria import holds
 from analysis.verdict.tested import rules_test
-from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer, Reading, ReadingKind, Verdict
+from analysis.verdict.verdict import Reading, ReadingKind, Verdict
 
 IMPOSSIBLE = 1e-5  # the chance of a spread that no training has: of three runs one of 2e-6 bpb
 FIELD = {  # how far honest runs scatter

@@ -9,8 +9,9 @@ from analysis.evidence.case import Case
 from analysis.rules.findings import ERROR, Code, Found, Place, graded
 from analysis.rules.ruleset import Criterion
 from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE, Answer
 from analysis.verdict.tested import numbers, reason, rules_test
-from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE, Answer, OfCriterion, Verdict
+from analysis.verdict.verdict import OfCriterion, Verdict
 
 
 def asked_of(case: Case) -> list[Criterion]:

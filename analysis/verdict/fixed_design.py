@@ -10,9 +10,10 @@ from analysis.evidence.compared import metric_per_unit, values_of
 from analysis.rules.findings import errors
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.again.readings import readings, rerun_at_least
+from analysis.verdict.answer import DOES_NOT_FIT, FITS, NOT_SUPPORTED, Answer
 from analysis.verdict.numbers import in_short
 from analysis.verdict.tested import numbers, reason, rules_test
-from analysis.verdict.verdict import DOES_NOT_FIT, FITS, NOT_SUPPORTED, Answer, Verdict
+from analysis.verdict.verdict import Verdict
 
 
 def decide_fixed(case: Case) -> Verdict:

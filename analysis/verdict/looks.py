@@ -19,18 +19,10 @@ from analysis.stats.fixed import Test
 from analysis.stats.recursion import Design, log_likelihood_ratio
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.again.readings import if_meant, open_ended
+from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer
 from analysis.verdict.numbers import chance_in_words, format_p, in_short
 from analysis.verdict.tested import numbers, rules_test
-from analysis.verdict.verdict import (
-    CONTINUE,
-    NOT_SUPPORTED,
-    SUPPORTED,
-    Answer,
-    Looks,
-    Reading,
-    ReadingKind,
-    Verdict,
-)
+from analysis.verdict.verdict import Looks, Reading, ReadingKind, Verdict
 
 SURE = 30.0  # sd; a larger gain has no larger chance
 SMALLEST_ALPHA, LARGEST_ALPHA = 1e-6, 0.4  # of a boundary

@@ -22,6 +22,13 @@ def format_p(p: float) -> str:
     return f"< 1e-{min(-math.ceil(math.log10(p)), 300)}" if p > 0 else "< 1e-300"
 
 
+def short_p(p: float, alpha: float) -> str:
+    """Return p for a heading, in as few digits as leave it on its side of alpha: 0.0025, < 1e-5."""
+    if p < 1e-4:
+        return format_p(p)
+    return next(said for digits in range(2, 18) if (float(said := f"{p:.{digits}g}") < alpha) == (p < alpha))
+
+
 def chance_in_words(chance: float) -> str:
     """Return a probability to two digits, which never reads as certain."""
     return "over 0.99" if chance > 0.99 else "under 0.01" if chance < 0.01 else f"{chance:.2f}"

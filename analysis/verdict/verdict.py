@@ -21,32 +21,8 @@ from analysis.rules.keys import MEAN
 from analysis.stats.fixed import Test
 from analysis.stats.spread import Spread
 from analysis.sweepdir.plan import DesignKind
+from analysis.verdict.answer import EXIT_CODES, REFUSED, UNUSABLE, Answer
 from analysis.verdict.gain import Gain, gain_of
-
-
-class Answer(StrEnum):
-    """What the numbers say of the claim; findings are not part of it.
-
-    Where the rules have no test, whether the evidence fits the claim: then errors among the findings do count.
-    """
-
-    SUPPORTED = "supported"
-    NOT_SUPPORTED = "not_supported"
-    CONTINUE = "continue"
-    UNUSABLE = "unusable"
-    FITS = "evidence_fits"
-    DOES_NOT_FIT = "evidence_does_not_fit"
-
-    @classmethod
-    def of(cls, *, passed: bool) -> Answer:
-        return cls.SUPPORTED if passed else cls.NOT_SUPPORTED
-
-
-SUPPORTED, NOT_SUPPORTED, CONTINUE, UNUSABLE, FITS, DOES_NOT_FIT = Answer
-EXIT_CODES = {SUPPORTED: 0, NOT_SUPPORTED: 1, CONTINUE: 1, UNUSABLE: 3, FITS: 0, DOES_NOT_FIT: 1}
-
-
-REFUSED = "refused"
 
 
 class ReadingKind(StrEnum):
@@ -155,6 +131,10 @@ class OfCriterion:
     sd: float | None = None
     upper_bound: float | None = None
     test: Test | None = None
+
+    @property
+    def gain(self) -> Gain | None:
+        return gain_of(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

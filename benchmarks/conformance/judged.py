@@ -14,8 +14,8 @@ from analysis.rules.metrics import TRAIN_TIME
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import one_budget
 from analysis.untrusted.refusal import SeedproofError
+from analysis.verdict.answer import UNUSABLE
 from analysis.verdict.judge import judge
-from analysis.verdict.verdict import UNUSABLE
 from benchmarks.conformance.matching import Match
 from benchmarks.conformance.tables import Row
 

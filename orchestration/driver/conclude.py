@@ -39,7 +39,7 @@ def write_reports(directory: Path, plan: Plan, disk: Disk) -> Verdict:
     try:
         from analysis.report.html.page import page
 
-        contents[REPORT_HTML] = page(verdict, f"python -m {again}")
+        contents[REPORT_HTML] = page(verdict, f"python -m {again}", directory.resolve().name)
     except UsageError as error:
         click.echo(f"No HTML report: {error}", err=True)
     for path, content in ((directory / name, content) for name, content in contents.items()):

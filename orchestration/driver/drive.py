@@ -19,7 +19,7 @@ from analysis.sweepdir.layout import FRAME, LOCK, PLAN, REPORT_HTML, REPORT_MARK
 from analysis.sweepdir.plan import check_drivable, read_sweep_plan
 from analysis.sweepdir.registry import RegistryError
 from analysis.untrusted.refusal import SeedproofError
-from analysis.verdict.verdict import CONTINUE, SUPPORTED, UNUSABLE
+from analysis.verdict.answer import CONTINUE, SUPPORTED, UNUSABLE
 from orchestration.disk.lock import HeldError, Lock
 from orchestration.disk.patient import DiskError, GoneError
 from orchestration.driver.buying.smoke import SmokeError, seed_outside, smoke

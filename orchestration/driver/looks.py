@@ -9,8 +9,8 @@ from analysis.evidence.options import Options
 from analysis.sweepdir.layout import CANDIDATE, DONE, RUN_MANIFEST
 from analysis.sweepdir.manifest import planned_runs, read_manifest
 from analysis.sweepdir.plan import Plan
+from analysis.verdict.answer import CONTINUE
 from analysis.verdict.judge import judge
-from analysis.verdict.verdict import CONTINUE
 
 
 class Looks:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from analysis.report.html.page import TEMPLATES
+from analysis.report.html.templates import template
 from analysis.sweepdir.layout import REPORT_HTML
 from orchestration.disk.files import now
 from orchestration.overview.show import cells
@@ -32,7 +32,7 @@ class IndexRow:
 def index_page(rows: Sequence[Standing], folder: Path, command: str) -> str:
     """Return the page, for a file in `folder`; `command` makes it again."""
     sound = [one for one in rows if one.fault is None]
-    return TEMPLATES.get_template("sweeps.html").render(
+    return template("sweeps.html").render(
         summary=summary(rows),
         rows=[IndexRow(cells=cells(one), report=address(one, folder) if one.has_report else None) for one in sound],
         faults=[f"{one.sweep}: {one.fault}" for one in rows if one.fault is not None],

@@ -14,8 +14,9 @@ from analysis.report.said.findings import finding_lines
 from analysis.rules.findings import ERROR, INFO, Finding
 from analysis.sweepdir.layout import PLAN, SweepError
 from analysis.sweepdir.plan import Plan, read_sweep_plan
+from analysis.verdict.answer import SUPPORTED, UNUSABLE
 from analysis.verdict.judge import judge
-from analysis.verdict.verdict import SUPPORTED, UNUSABLE, Verdict
+from analysis.verdict.verdict import Verdict
 from orchestration.disk.files import write_whole
 from orchestration.disk.lock import living_owner
 from orchestration.submission.finished import (

@@ -23,8 +23,9 @@ from analysis.sweepdir.manifest import PlannedRun, RunManifest, planned_runs
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.refusal import SeedproofError
 from analysis.untrusted.secrets import secret_lines
+from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE
 from analysis.verdict.judge import judge
-from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE, Verdict
+from analysis.verdict.verdict import Verdict
 
 ATTEMPTS = "attempts"  # the folder of the logs of attempts that ended without a result
 SCRIPT = "train_gpt.py"  # in the folder, whatever its author calls it

@@ -23,7 +23,8 @@ from analysis.rules.findings import Finding, errors
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, PLAN, TRAIN_LOG
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted import escape
-from analysis.verdict.verdict import SUPPORTED, Verdict
+from analysis.verdict.answer import SUPPORTED
+from analysis.verdict.verdict import Verdict
 from orchestration.submission.finished import ATTEMPTS, SCRIPT, Aside, Kept
 from orchestration.submission.reviewer import RULES
 

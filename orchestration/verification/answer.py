@@ -10,8 +10,9 @@ from analysis.reading.result import remade
 from analysis.rules.findings import ERROR, Code
 from analysis.stats.fixed import Sample, prediction_interval
 from analysis.verdict.again.second_lab import LEVEL
+from analysis.verdict.answer import NOT_SUPPORTED, SUPPORTED
 from analysis.verdict.numbers import percent
-from analysis.verdict.verdict import NOT_SUPPORTED, SUPPORTED, Verdict
+from analysis.verdict.verdict import Verdict
 from orchestration.disk.journal import DRIVER_GONE
 from orchestration.verification.recorded import Claim
 

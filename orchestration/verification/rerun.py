@@ -16,8 +16,8 @@ from analysis.sweepdir.layout import CANDIDATE, DONE, TRAIN_LOG
 from analysis.sweepdir.manifest import PlannedRun, planned_runs
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.files import FileError
+from analysis.verdict.answer import CONTINUE
 from analysis.verdict.judge import judge
-from analysis.verdict.verdict import CONTINUE
 from orchestration.disk.lock import Lock
 from orchestration.driver.buying.budget import spent_before
 from orchestration.driver.care import Care

@@ -165,9 +165,9 @@ def write(output: Path, rows: Sequence[Row], nonce: str, command: str) -> None:
     lines += [f"- **{printable(row.record)}**: {row.sentence()}" for row in rows if row.sentence()]
     lines += ["", f"Cost: {total(rows)}. Nonce: `{nonce}`.", "", *NOTES]
     write_whole(output / MARKDOWN, "\n".join(lines) + "\n")
-    from analysis.report.html.page import TEMPLATES  # loads matplotlib, which takes a second
+    from analysis.report.html.templates import template
 
-    page = TEMPLATES.get_template("verify.html")
+    page = template("verify.html")
     shown = [row.cells() | {"why": row.sentence()} for row in rows]
     write_whole(output / HTML, page.render(rows=shown, cost=total(rows), nonce=nonce, notes=NOTES, command=command))
 

@@ -13,8 +13,9 @@ import pytest
 from analysis.evidence.options import Options
 from analysis.rules.findings import Code
 from analysis.rules.ruleset import from_table, load
+from analysis.verdict.answer import REFUSED
 from analysis.verdict.judge import judge
-from analysis.verdict.verdict import REFUSED, Verdict
+from analysis.verdict.verdict import Verdict
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "rulesets.md").read_text(encoding="utf-8")

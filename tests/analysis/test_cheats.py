@@ -19,8 +19,9 @@ from analysis.rules.findings import ERROR, Code
 from analysis.rules.ruleset import RulesError, Ruleset, from_table, load
 from analysis.untrusted.refusal import UsageError
 from analysis.verdict.annotate import annotate
+from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE
 from analysis.verdict.judge import decide, judge
-from analysis.verdict.verdict import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE, ReadingKind, Verdict
+from analysis.verdict.verdict import ReadingKind, Verdict
 from tests.analysis.test_criteria import FAST, LOSSES, OTHERS, SLOW, decided, named, rules_of
 from tests.analysis.test_trials import SOURCE, trial
 

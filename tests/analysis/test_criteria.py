@@ -25,8 +25,9 @@ from analysis.rules.ruleset import RulesError, Ruleset, from_table, load
 from analysis.significance import main
 from analysis.stats import fixed, summary
 from analysis.stats.fixed import Sample
+from analysis.verdict.answer import NOT_SUPPORTED, SUPPORTED, UNUSABLE
 from analysis.verdict.judge import decide
-from analysis.verdict.verdict import NOT_SUPPORTED, SUPPORTED, UNUSABLE, Verdict
+from analysis.verdict.verdict import Verdict
 from tests.analysis.verdicts import everywhere
 
 RULER = "=" * 100

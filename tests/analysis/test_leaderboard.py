@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from analysis.report.board import summary
-from analysis.report.html.page import board_page
+from analysis.report.html.board import board_page
 from analysis.rules.ruleset import load
 from analysis.stats.fixed import welch_t
 from analysis.verdict.board.row import Row, half_width, sample, tied_for_best

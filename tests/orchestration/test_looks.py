@@ -10,8 +10,8 @@ import pytest
 from analysis.evidence.options import Options
 from analysis.report.text import text
 from analysis.sweepdir.plan import read_plan
+from analysis.verdict.answer import NOT_SUPPORTED
 from analysis.verdict.judge import judge
-from analysis.verdict.verdict import NOT_SUPPORTED
 from orchestration.driver.looks import Looks
 
 Folder = Callable[..., Path]

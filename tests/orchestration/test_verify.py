@@ -26,7 +26,7 @@ from analysis.rules.ruleset import load
 from analysis.sweepdir.plan import derive_seeds, plan_digest
 from analysis.untrusted.escape import printable
 from analysis.untrusted.refusal import UsageError
-from analysis.verdict.verdict import Answer
+from analysis.verdict.answer import Answer
 from orchestration import record as record_command
 from orchestration.disk.lock import Lock
 from orchestration.verification import before, service

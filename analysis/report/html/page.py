@@ -1,94 +1,196 @@
-"""The HTML pages, of a verdict and of a leaderboard: one file that needs no network and no script."""
+"""The HTML page of a verdict: one file that needs no network and no script. The decision comes first, all else is folded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from analysis.reading.result import Result
+from analysis.report.html import plots
+from analysis.report.html.templates import Markup, template
+from analysis.report.said.chips import Passes, chips
 from analysis.report.said.claims import claim_table, claims_counted
-from analysis.report.said.findings import alike
-from analysis.report.said.headline import WORDS, word
-from analysis.report.said.statements import assumptions, concerns, facts, rules_in_words
+from analysis.report.said.findings import alike, more_places, place_in_words
+from analysis.report.said.headline import WORDS, beaten, gains, title, why, word
+from analysis.report.said.statements import assumptions, facts, rules_in_words, said_besides
 from analysis.report.said.tables import place, run_tables, sensitivity
-from analysis.rules.ruleset import Ruleset
+from analysis.rules.explained import address
+from analysis.rules.findings import ERROR, Finding, in_words
 from analysis.sweepdir.layout import RUN_MANIFEST
 from analysis.sweepdir.manifest import read_manifest
 from analysis.untrusted.escape import printable
 from analysis.untrusted.files import FileError, lines_at, read_bounded
-from analysis.untrusted.refusal import SeedproofError, UsageError
+from analysis.untrusted.refusal import SeedproofError
 from analysis.untrusted.secrets import redacted
-from analysis.verdict.board.row import Row
-from analysis.verdict.numbers import percent
-from analysis.verdict.verdict import REFUSED, UNUSABLE, Verdict
+from analysis.verdict.answer import CONTINUE, FITS, REFUSED, SUPPORTED, UNUSABLE
+from analysis.verdict.numbers import in_short, short_p
+from analysis.verdict.verdict import Verdict
 
-try:
-    import jinja2
-    from markupsafe import Markup
-
-    from analysis.report import board
-    from analysis.report.html import plots
-except ModuleNotFoundError as error:
-    raise UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
-
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else printable(value),
-)
 LONGEST_QUOTE = 300
+MOST_ERRORS = 6  # that are not folded
+FEW = 3  # readings that a summary names
 RESULT_FACTS = (
     "python", "torch", "gpu", "world_size", "model_params", "train_shards", "val_tokens", "tokenizer", "source_sha256",
 )  # fmt: skip
 MANIFEST_FACTS = (("machine", "host"), ("git", "commit"), ("git", "dirty"), ("container", "image"))
 
 
-def page(verdict: Verdict, command: str) -> str:
-    """Return a verdict's page; `command` reproduces it."""
-    known = verdict.verdict is not UNUSABLE
+def page(verdict: Verdict, command: str, name: str = "") -> str:
+    """Return a verdict's page. command: what reproduces it; name: what the verdict is on."""
     runs = [*verdict.control, *verdict.runs]
-    drawn = {
-        "Seeds": plots.seeds_plot(verdict) if verdict.threshold is not None else None,
-        "Training": plots.curves_plot(curves) if known and (curves := plots.curves(verdict)) else None,
-        "Time and size of each run": plots.caps_plot(verdict),
-    }
-    return TEMPLATES.get_template("report.html").render(
-        verdict=verdict,
-        rules=rules_in_words(verdict),
-        word=WORDS[verdict.verdict],
-        overruled=word(verdict).lower() if verdict.gate == REFUSED else None,
-        paragraphs=[printable(verdict.reason), *concerns(verdict)],
-        plots={title: Markup(svg) for title, svg in drawn.items() if svg},
+    quoted = quotes(runs, verdict.findings) if verdict.verdict is not UNUSABLE else {}
+    bad = [one for one in verdict.findings if one.severity is ERROR]
+    others = [one for one in verdict.findings if one.severity is not ERROR]
+    return template("report.html").render(
+        **_decision(verdict, name),
+        name=name or verdict.rules,
+        refused=verdict.gate == REFUSED,
+        errors=_rows(bad)[:MOST_ERRORS],
+        more_errors=_rows(bad)[MOST_ERRORS:],
+        others=_rows(others),
+        others_counted=in_words(others),
+        notes=said_besides(verdict),
+        plots=_folded_plots(verdict),
         facts=facts(verdict),
+        rules=rules_in_words(verdict),
+        reason=verdict.reason,
         runs=run_tables(verdict),
-        findings=alike(verdict.findings),
         claims=claim_table(verdict.claims),
-        claims_counted=claims_counted(verdict.claims),
+        claims_counted=", ".join(claims_counted(verdict.claims)).partition(": ")[2],
+        not_checked=[(one.check, one.why) for one in verdict.not_checked],
         sensitivity=sensitivity(verdict),
+        sensitivity_short=_counted(verdict),
         assumptions=assumptions(verdict),
-        quotes=quotes(runs) if known else {},
+        quotes=quoted,
         provenance=provenance(runs),
         command=command,
     )
 
 
-def quotes(runs: Sequence[Result]) -> dict[str, str]:
-    """Return source lines by place, of the runs that were read from logs: a frame's names of logs are not opened."""
-    by_log: dict[Path, list[Result]] = {}
+def card(verdict: Verdict, name: str = "") -> str:
+    """Return the decision alone, as part of another page."""
+    return template("fragment.html").render(**_decision(verdict, name))
+
+
+def _decision(verdict: Verdict, name: str) -> dict[str, Any]:
+    """Return what the decision card shows: the word, the gain, the test, and what else a claim must pass."""
+    undecided = verdict.verdict is UNUSABLE or not verdict.is_decided
+    passes = (
+        Passes.UNKNOWN
+        if verdict.verdict in (UNUSABLE, CONTINUE)
+        else Passes.of(passed=verdict.gate in (SUPPORTED, FITS))
+    )
+    drawn = plots.improvement_plot(verdict)
+    return {
+        "subject": subject(verdict, name),
+        "word": word(verdict).capitalize(),
+        "title": title(verdict),
+        "passes": passes,
+        "card": _numbers(verdict),
+        "reasons": why(verdict)[-1:] if undecided or verdict.gate not in (SUPPORTED, REFUSED) else [],
+        "chips": chips(verdict),
+        "plot": Markup(drawn or ""),
+    }
+
+
+def subject(verdict: Verdict, name: str) -> list[str]:
+    """Return what was judged, by which rules, against what, on which machines, by which version, and when."""
+    against = beaten(verdict)
+    gpus = {(run.run.world_size, run.run.gpu) for run in verdict.runs}
+    where = [f"{size} x {gpu}" for size, gpu in gpus if size is not None and gpu is not None] if len(gpus) == 1 else []
+    what = "seeds" if verdict.runs and all(run.seed is not None for run in verdict.runs) else "runs"
+    return [
+        rules_in_words(verdict),
+        *([name] if name else []),
+        *([f"against {against}"] if against else []),
+        f"{len(verdict.runs)} {what if len(verdict.runs) != 1 else what[:-1]}",
+        *where,
+        f"seedproof {_version()}, {datetime.now(UTC):%Y-%m-%d}",
+    ]
+
+
+def _version() -> str:
+    with suppress(PackageNotFoundError):
+        return version("seedproof")
+    return "from a checkout"
+
+
+def _numbers(verdict: Verdict) -> list[tuple[str, str]]:
+    """Return the numbers of the card, each with what it means."""
+    several = len(gains(verdict)) > 1
+    shown = [(one.mean, f"{f'{one.metric}: ' if several else ''}{one.least}") for one in gains(verdict)]
+    if verdict.test is not None:
+        df = "" if verdict.test.df is None else f", df {verdict.test.df:.3g}"
+        p = short_p(verdict.test.p_value, verdict.alpha)
+        shown.append(
+            (f"p {p}" if p.startswith("<") else f"p = {p}", f"{verdict.test.name}{df}; must be < {verdict.alpha:g}")
+        )
+    if verdict.mean is not None:
+        mean, *sd = in_short(verdict.metric, verdict.mean, *([] if verdict.sd is None else [verdict.sd]))
+        of = f"mean {verdict.metric}" + (f", sd {sd[0]}" if sd else " of one run")
+        shown.append((mean, of))
+    return shown
+
+
+def _counted(verdict: Verdict) -> str:
+    """Return how many readings come to which answer, or which if there are few."""
+    answers = [WORDS[one.verdict] for one in verdict.also]
+    if len(answers) <= FEW:
+        return ", ".join(f"{one.reading}: {said}" for one, said in zip(verdict.also, answers, strict=True))
+    return ", ".join(f"{answers.count(one)} {one}" for one in dict.fromkeys(answers))
+
+
+def _rows(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    """Return findings for a table: those that differ only in their place are one."""
+    return [
+        {
+            "code": one.code,
+            "page": address(one.code),
+            "found": one.found,
+            "first": place_in_words(one),
+            "more": more_places(group),
+            "do": one.do,
+        }
+        for group in alike(findings)
+        for one in group[:1]
+    ]
+
+
+def _folded_plots(verdict: Verdict) -> dict[str, Markup]:
+    found = plots.curves(verdict) if verdict.verdict is not UNUSABLE else []
+    drawn = {
+        "Training": plots.curves_plot(found) if found else None,
+        "Time and size of each run": plots.caps_plot(verdict),
+    }
+    return {name: Markup(svg) for name, svg in drawn.items() if svg}
+
+
+# -- where the numbers come from -------------------------------------------------------------------------------------------
+
+
+def quotes(runs: Sequence[Result], findings: Sequence[Finding] = ()) -> dict[str, str]:
+    """Return source lines by place: of the runs that were read from logs, and of what was found in those logs.
+
+    A frame's names of logs are not opened.
+    """
+    lines: dict[Path, dict[str, int]] = {}
     for run in runs:
         if run.run.trained and run.line is not None:
-            by_log.setdefault(run.run.log, []).append(run)
+            lines.setdefault(run.run.log, {})[place(run)] = run.line
+    logs = {run.log: run.run.log for run in runs if run.run.log in lines}
+    for one in findings:
+        if one.file in logs:
+            lines[logs[one.file]][place_in_words(one)] = one.line
     found: dict[str, str] = {}
-    for log, own in by_log.items():
+    for log, places in lines.items():
         with suppress(FileError):
-            lines = lines_at(read_bounded(log), sorted({run.line for run in own if run.line is not None}))
-            found |= {place(run): _shown(lines[run.line]) for run in own if run.line in lines}
-    return {place(run): found[place(run)] for run in runs if place(run) in found}
+            read = lines_at(read_bounded(log), sorted({*places.values()}))
+            found |= {where: _shown(read[line]) for where, line in places.items() if line in read}
+    return found
 
 
 def _shown(line: bytes) -> str:
@@ -103,12 +205,13 @@ def provenance(runs: Sequence[Result]) -> list[tuple[str, str]]:
         for name, value in ({name: row[name] for name in RESULT_FACTS} | _manifest_facts(run)).items():
             if value is not None:
                 said.setdefault(name.replace("_", " "), {})[run.log] = str(value)
-    rows = []
-    for name, values in said.items():
-        same = len({*values.values()}) == 1 and len(values) == len(runs)
-        shown = [*values.values()][:1] if same else [f"{log}: {value}" for log, value in values.items()]
-        rows.append((name, printable("; ".join(shown))))
-    return rows
+    return [(name, _one_or_each(values, len(runs))) for name, values in said.items()]
+
+
+def _one_or_each(values: Mapping[str, str], runs: int) -> str:
+    same = len({*values.values()}) == 1 and len(values) == runs
+    shown = [*values.values()][:1] if same else [f"{log}: {value}" for log, value in values.items()]
+    return printable("; ".join(shown))
 
 
 def _manifest_facts(run: Result) -> dict[str, str | bool | int]:
@@ -122,18 +225,3 @@ def _manifest_facts(run: Result) -> dict[str, str | bool | int]:
         return {}
     said = {f"{part} {name}": manifest.part(part).get(name) for part, name in MANIFEST_FACTS}
     return {name: value for name, value in said.items() if isinstance(value, (str, bool, int))}
-
-
-def board_page(rows: Sequence[Row], rules: Ruleset, command: str) -> str:
-    """Return a leaderboard's page; `command` reproduces it."""
-    numbers = {row.record: str(number) for number, row in enumerate(rows, start=1)}  # shorter than its name
-    shown = [replace(row, predecessor=row.predecessor and numbers[row.predecessor]) for row in rows]
-    return TEMPLATES.get_template("leaderboard.html").render(
-        rules=rules,
-        summary=board.summary(rows, rules),
-        plot=Markup(plots.frontier_plot(rows, rules) or ""),
-        level=percent(1 - rules.alpha),
-        rows=[{"": numbers[row.record], **board.cells(row, rules)} for row in shown],
-        notes=board.notes(rows, rules),
-        command=command,
-    )

@@ -1,89 +1,154 @@
-"""The plots of the pages, as SVG text. Colours are Okabe and Ito's, which colour-blind readers can tell apart."""
+"""The plots of a verdict: improvement by seed, training curves, and what each run took of its caps."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
-import matplotlib
-from matplotlib.figure import Figure
-
+from analysis.evidence.case import Source
 from analysis.evidence.usable import LARGEST
 from analysis.reading.metric import Step
+from analysis.reading.result import Result
 from analysis.reading.run import Run
-from analysis.rules.ruleset import Ruleset
+from analysis.report.html import svg
+from analysis.report.html.svg import BAD, BLUE, GREEN, LINE_PX, ORANGE, Scale
+from analysis.report.said.tables import run_name
+from analysis.rules.metrics import HIGHER, unit_of
 from analysis.sweepdir.layout import CANDIDATE
-from analysis.verdict.board.row import Row, half_width, sign_of, tied_for_best
-from analysis.verdict.numbers import percent
+from analysis.verdict.numbers import in_short, percent
 from analysis.verdict.verdict import Verdict
 
-COLOURS = {
-    "candidate": "#0072B2",
-    "control": "#E69F00",
-    "verifier": "#009E73",
-    "threshold": "#D55E00",
-    "other": "#7F7F7F",
-}
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "seedproof",
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.constrained_layout.use": True,
-}
+COLOURS = {"candidate": BLUE, "control": ORANGE, "verifier": GREEN}
 MOST_STEPS = 100_000  # of all runs that one plot draws
+MOST_LABELS = 4  # rows of labels above the points of one arm
 LEAST_POINTS = 3  # of a curve of the metric: two say less than the training losses
-CAPS = {"training, s": ("train_time_s", 1), "ms per step": ("", 1), "artifact, MB": ("artifact_bytes", 1e6)}
-CURVE_NAMES = {
-    "val_bpb": "val_bpb",
-    "val_loss": "val_loss (nats per token)",
-    "train_loss": "training loss (nats per token)",
-}
+NAMES = {"val_bpb": "val_bpb", "val_loss": "val_loss, nats per token", "train_loss": "training loss, nats per token"}
 
 
-def seeds_plot(verdict: Verdict) -> str:
-    """Draw every seed's metric against SOTA and threshold, with the mean and its one-sided bound."""
+# -- improvement ---------------------------------------------------------------------------------------------------------
+
+
+def improvement_plot(verdict: Verdict) -> str | None:
+    """Draw how much better than what must be beaten each run is, with the mean, its limit and what is needed.
+
+    Right is better, whether the metric is to be low or high. None where there is nothing to compare with.
+    """
+    if verdict.sota is None or verdict.threshold is None:
+        return None
+    sign, sota = (-1 if verdict.direction == HIGHER else 1), verdict.sota
     second = verdict.verification.runs if verdict.verification is not None else ()
-    arms = {"candidate": verdict.runs, "control": verdict.control, "verifier": second}
-    shown = [arm for arm in arms if arms[arm] or arm == "candidate"]
-    with _figure(2.7) as figure:
-        axes = figure.subplots()
-        for height, arm in enumerate(shown):
-            values = [value for run in arms[arm] if (value := run.value(verdict.metric)) is not None]
-            axes.plot(values, [height] * len(values), "o", color=COLOURS[arm], alpha=0.75, clip_on=False)
-        if verdict.mean is not None and verdict.upper_bound is not None:
-            blue, bound = COLOURS["candidate"], f"mean to {percent(1 - verdict.alpha)} bound"
-            axes.plot([verdict.mean, verdict.upper_bound], [0.3, 0.3], "-|", color=blue, linewidth=2)
-            axes.annotate(bound, (verdict.mean, 0.34), color=blue, fontsize=9, va="bottom")
-        for value, name, style in ((verdict.threshold, "threshold", "-"), (verdict.sota, "to beat", ":")):
-            if value is not None:
-                axes.axvline(value, color=COLOURS["threshold"], linestyle=style, label=f"{name} {value:.5f}")
-        axes.set_yticks(range(len(shown)), shown)
-        axes.set(ylim=(-0.5, len(shown) - 0.2), xlabel=f"{verdict.metric} ({verdict.direction} is better)")
-        axes.ticklabel_format(axis="x", useOffset=False)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.25), ncols=2, frameon=False)
-        return _svg(figure, "Every seed's metric against the threshold")
+    arms: dict[str, Sequence[Result]] = {"candidate": verdict.runs, "control": verdict.control, "verifier": second}
+    gains = {
+        arm: [(sign * (sota - value), run) for run in runs if (value := run.value(verdict.metric)) is not None]
+        for arm, runs in arms.items()
+    }
+    gain, needed = verdict.gain, sign * (sota - verdict.threshold)
+    known = [0.0, needed, *(value for found in gains.values() for value, _ in found)]
+    low = gain.low if gain is not None else None
+    span = max(known) - min(known)
+    inside = low is not None and low > min(known) - span  # an interval of two runs may be wider than everything else
+    scale = Scale.around([*known, *([] if low is None else [low if inside else min(known) - span / 2])])
+    parts, y = [*_limits(verdict, scale, needed)], 2 * LINE_PX + 14.0
+    if gain is not None:
+        drawn, y = _interval(verdict, scale, y)
+        parts += drawn
+    for arm, found in gains.items():
+        if found:
+            drawn, y = _points(scale, y, arm, found, several=sum(map(bool, gains.values())) > 1)
+            parts += drawn
+    unit = unit_of(verdict.metric)
+    name = verdict.metric if unit == verdict.metric else f"{verdict.metric} ({unit})"
+    lines = [svg.line(scale(0.0), LINE_PX + 6, scale(0.0), y, dash="2 3")]
+    lines += [svg.line(scale(needed), 2 * LINE_PX + 6 if needed else LINE_PX + 6, scale(needed), y, BAD, 2)]
+    parts = lines + parts + svg.axis(scale, y, f"improvement in {name}, right is better")
+    return svg.drawing(y + 2 * LINE_PX + 8, "How much better than what must be beaten each run is", parts)
+
+
+def _limits(verdict: Verdict, scale: Scale, needed: float) -> Iterator[str]:
+    """Yield the names of the two vertical lines, one above the other: they may be close."""
+    assert verdict.sota is not None, "the plot has something to beat"
+    origin = {Source.GIVEN: "SOTA", Source.TARGET: "target", Source.CONTROL: "control's mean"}[verdict.sota_is]
+    beaten, shown = in_short(verdict.metric, verdict.sota, abs(needed) or 1.0)
+    yield svg.label(scale(0.0), LINE_PX, f"{origin} {beaten}")
+    if needed:
+        yield svg.label(scale(needed), 2 * LINE_PX, f"needed {'' if needed > 0 else '-'}{shown}")
+
+
+def _interval(verdict: Verdict, scale: Scale, y: float) -> tuple[list[str], float]:
+    """Return the mean and its one-sided limit as a bar, and the height below it."""
+    gain = verdict.gain
+    assert gain is not None, "there is a mean"
+    numbers = [gain.mean, *([] if gain.low is None else [gain.low])]
+    mean, *low = in_short(verdict.metric, *numbers)
+    middle = y + LINE_PX + 10
+    names = [(scale(gain.mean), f"mean {mean}")]
+    parts: list[str] = []
+    if gain.low is not None:
+        end = max(scale(gain.low), 1.0)
+        parts += [svg.bar(end, scale(gain.mean), middle - 5, 10, BLUE, 0.3)]
+        parts += [svg.line(end, middle - 9, end, middle + 9, BLUE, 3)] if scale(gain.low) >= 1 else []
+        least = "at least" if gain.low >= 0 else "perhaps"
+        names.insert(0, (end, f"{least} {low[0]} ({percent(1 - verdict.alpha)})"))
+    parts.append(svg.line(scale(gain.mean), middle - 9, scale(gain.mean), middle + 9, BLUE, 3))
+    rows = svg.rows_of_labels(names)
+    tall = LINE_PX * max(rows)
+    return [
+        *_lower(parts, tall),
+        *(
+            svg.label(x, y + LINE_PX - 4 + tall - LINE_PX * row, said)
+            for (x, said), row in zip(names, rows, strict=True)
+        ),
+    ], middle + tall + 14
+
+
+def _lower(parts: list[str], by: float) -> list[str]:
+    return [f'<g transform="translate(0 {by:g})">', *parts, "</g>"] if by else parts
+
+
+def _points(
+    scale: Scale, y: float, arm: str, found: Sequence[tuple[float, Result]], *, several: bool
+) -> tuple[list[str], float]:
+    """Return the runs of an arm as points that are named, and the height below them. A name without room is left out."""
+    names = [(scale(value), run_name(run, number)) for number, (value, run) in enumerate(found, start=1)]
+    rows = svg.rows_of_labels(names)
+    tall = min(max(rows) + 1, MOST_LABELS)
+    first = y + (LINE_PX if several else 0)
+    middle = first + LINE_PX * tall + 6
+    parts = [svg.text(0, first, arm, anchor="start", weight="600")] if several else []
+    for (x, said), row, (value, _) in zip(names, rows, found, strict=True):
+        parts.append(svg.dot(x, middle, COLOURS[arm], f"{said}: {value:.6f}"))
+        if row < MOST_LABELS:
+            parts.append(svg.label(x, middle - 9 - LINE_PX * row, said))
+    return parts, middle + 14
+
+
+# -- training curves -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One run's values of `measure` by step."""
+    """One run's values of `measure`, by `along`: tokens, seconds of training, or steps."""
 
     arm: str
     measure: str
-    points: Mapping[int, float]
+    along: str
+    points: Mapping[float, float]
+
+
+def tokens_per_step(run: Run) -> int | None:
+    """Return how many tokens a step trains on, if one setting of the run says it; None otherwise."""
+    said = {value for name, value in run.hyperparameters.items() if {"batch", "tokens"} <= {*name.lower().split("_")}}
+    (value, *others) = [*said, ""] if said else ["", ""]
+    return int(value) if value.isdecimal() and others == [""] and int(value) > 0 else None
 
 
 def curves(verdict: Verdict) -> list[Curve]:
     """Return the metric as validated in training if every run has a curve of it, else every run's training losses.
 
-    Runs that were read from a frame have no curve, and do not count as lacking one. More than MOST_STEPS are not drawn.
+    They go by tokens where every run tells how many a step takes, else by training time, else by step: runs of fewer steps
+    may have seen as much. Runs that were read from a frame have no curve, and do not count as lacking one. More than
+    MOST_STEPS are not drawn.
     """
     runs = [run for run in (*verdict.control, *verdict.runs) if run.run.trained]
     logged: list[list[Step]] = []
@@ -94,62 +159,129 @@ def curves(verdict: Verdict) -> list[Curve]:
         if left < 0:
             return []
     for measure, least in ((verdict.metric, LEAST_POINTS), ("train_loss", 2), ("val_loss", 2)):
-        drawn = zip(runs, logged, strict=True) if measure in CURVE_NAMES else ()
-        found = [_curve(run.arm, measure, steps) for run, steps in drawn]
-        if found and all(len(curve.points) >= least for curve in found):
-            return found
+        for along, at in _ALONG.items():
+            drawn = zip(runs, logged, strict=True) if measure in NAMES else ()
+            found = [_curve(run, measure, along, at, steps) for run, steps in drawn]
+            if found and all(len(curve.points) >= least for curve in found):
+                return found
     return []
 
 
-def _curve(arm: str, measure: str, steps: Sequence[Step]) -> Curve:
-    logged = {step.step: getattr(step, measure) for step in steps}
-    points = {at: value for at, value in logged.items() if value is not None and abs(value) < LARGEST}
-    return Curve(arm=arm, measure=measure, points=points)
+def _tokens(run: Run, step: Step) -> float | None:
+    per_step = tokens_per_step(run)
+    return None if per_step is None else float(per_step * step.step)
+
+
+def _seconds(run: Run, step: Step) -> float | None:
+    return None if step.train_time_ms is None else step.train_time_ms / 1000
+
+
+_ALONG: dict[str, Callable[[Run, Step], float | None]] = {
+    "tokens": _tokens,
+    "training time, s": _seconds,
+    "step": lambda run, step: float(step.step),
+}
+
+
+def _curve(
+    run: Result, measure: str, along: str, at: Callable[[Run, Step], float | None], steps: Sequence[Step]
+) -> Curve:
+    logged = [(at(run.run, step), getattr(step, measure)) for step in steps]
+    points = {x: y for x, y in logged if x is not None and y is not None and abs(y) < LARGEST}
+    return Curve(arm=run.arm, measure=measure, along=along, points=points)
 
 
 def curves_plot(curves: Sequence[Curve]) -> str:
     """Draw every run's curve, the control behind the candidate. The first steps, which would flatten the rest, are cut off."""
-    measure = curves[0].measure
-    with _figure(3.2) as figure:
-        axes = figure.subplots()
-        unnamed = {curve.arm for curve in curves}
-        for curve in sorted(curves, key=lambda one: one.arm == CANDIDATE):
-            style: dict[str, Any] = {"color": _colour(curve.arm), "linestyle": "-" if curve.arm == CANDIDATE else "--"}
-            if curve.arm in unnamed:  # in the legend once
-                style["label"] = curve.arm
-            unnamed.discard(curve.arm)
-            axes.plot([*curve.points], [*curve.points.values()], alpha=0.75, linewidth=1.2, **style)
-        last = max(max(curve.points) for curve in curves)
-        if settled := [value for curve in curves for step, value in curve.points.items() if step > last / 20]:
-            room = max(0.05 * (max(settled) - min(settled)), 1e-3)
-            axes.set_ylim(min(settled) - room, max(settled) + room)
-        axes.set(xlabel="step", ylabel=CURVE_NAMES[measure])
-        axes.legend(frameon=False)
-        return _svg(figure, f"{measure} of every run by step, in training")
+    along, height, left = curves[0].along, 220.0, 14.0
+    last = max(max(curve.points) for curve in curves)
+    values = [y for curve in curves for x, y in curve.points.items() if x > last / 20]
+    values = values or [y for curve in curves for y in curve.points.values()]
+    room = max(0.05 * (max(values) - min(values)), 1e-3)
+    x = Scale(0.0, max(last, 1e-9), 0, 100)
+    y = Scale(max(values) + room, min(values) - room, 0, 100)
+    behind_first = sorted(curves, key=lambda one: one.arm == CANDIDATE)
+    lines = [
+        svg.curve(
+            [(x(at), y(value)) for at, value in curve.points.items()],
+            COLOURS["candidate" if curve.arm == CANDIDATE else "control"],
+            "" if curve.arm == CANDIDATE else "5 3",
+        )
+        for curve in behind_first
+    ]
+    top = LINE_PX + 10.0
+    parts = [svg.panel(left, top, 100 - left, height, lines)]
+    parts += [svg.line(left, top, left, top + height), svg.line(left, top + height, 100, top + height)]
+    for value, said in Scale(min(values) - room, max(values) + room).ticks():
+        at = top + height * y(value) / 100
+        parts += [svg.line(left, at, 100, at, svg.LINE, 1, "2 4"), svg.text(left - 1, at + 4, said, anchor="end")]
+    for value, _ in Scale(0.0, max(last, 1e-9)).ticks(4):
+        parts.append(svg.label(left + x(value) * (100 - left) / 100, top + height + LINE_PX, _large(value)))
+    arms = list(dict.fromkeys(curve.arm for curve in reversed(behind_first)))
+    keys = "; ".join(f"{arm}: {'full' if arm == CANDIDATE else 'broken'} line" for arm in arms)
+    parts += [svg.text(0, LINE_PX - 2, f"{NAMES[curves[0].measure]} ({keys})", anchor="start")]
+    parts += [svg.text(50, top + height + 2 * LINE_PX + 2, along)]
+    return svg.drawing(top + height + 2 * LINE_PX + 8, f"{curves[0].measure} of every run by {along}", parts)
+
+
+def _large(value: float) -> str:
+    """Return a number of an axis: 1.5M, 200k, 40."""
+    for unit, sign in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= 10 * unit or (value >= unit and value % unit == 0):
+            return f"{value / unit:g}{sign}"
+    return f"{value:g}"
+
+
+# -- caps ----------------------------------------------------------------------------------------------------------------
+
+CAPS = {"training, s": ("train_time_s", 1.0), "artifact, MB": ("artifact_bytes", 1e6), "ms per step": ("", 1.0)}
 
 
 def caps_plot(verdict: Verdict) -> str | None:
-    """Draw training time, time per step and artifact size of every run against the caps; None if all are unknown."""
+    """Draw training time, artifact size and time per step of every run as bars; None if all are unknown.
+
+    What lies beyond a cap is drawn and named as beyond it. An unknown value is named as unknown, and has no bar.
+    """
     runs = [*verdict.runs, *verdict.control]
     costs = [_costs(run.run) for run in runs]
-    shown = [name for name in CAPS if any(cost[name] is not None for cost in costs)]
-    if not shown:
-        return None
-    with _figure(1.1 + 0.24 * len(runs)) as figure:
-        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-        for axes, name in zip(panels, shown, strict=True):
-            colours = [_colour(run.arm) for run in runs]
-            axes.barh(range(len(runs)), [cost[name] or 0.0 for cost in costs], color=colours, height=0.65)
-            key, unit = CAPS[name]
-            if (cap := verdict.caps.get(key)) is not None:
-                axes.axvline(cap / unit, color=COLOURS["threshold"])
-                axes.set_title(f"cap {cap / unit:g}", fontsize=10, color=COLOURS["threshold"])
-            axes.set_xlabel(name)
-        seeds = ["?" if run.seed is None else str(run.seed) for run in runs]
-        labels = [seed if run.arm == CANDIDATE else f"{run.arm} {seed}" for run, seed in zip(runs, seeds, strict=True)]
-        panels[0].set_yticks(range(len(runs)), labels)
-        panels[0].invert_yaxis()
-        return _svg(figure, "Training time, time per step and artifact size of every run against their caps")
+    parts: list[str] = []
+    y = 0.0
+    for name, (key, unit) in CAPS.items():
+        if any(cost[name] is not None for cost in costs):
+            cap = verdict.caps.get(key)
+            drawn, y = _panel(y, name, runs, [cost[name] for cost in costs], None if cap is None else cap / unit)
+            parts += drawn
+    return svg.drawing(y, "Training time, artifact size and time per step of every run", parts) if parts else None
+
+
+def _panel(
+    y: float, name: str, runs: Sequence[Result], values: Sequence[float | None], cap: float | None
+) -> tuple[list[str], float]:
+    longest = max([value for value in values if value is not None] + ([] if cap is None else [cap]))
+    scale = Scale(0.0, longest or 1.0, 22, 66)
+    parts = [svg.text(0, y + LINE_PX, f"{name}{'' if cap is None else f', cap {cap:g}'}", anchor="start", weight="600")]
+    top = y = y + LINE_PX + 6
+    for run, value in zip(runs, values, strict=True):
+        arm = "candidate" if run.arm == CANDIDATE else "control"
+        said = run_name(run, 1 + [one for one in runs if one.arm == run.arm].index(run))
+        parts.append(svg.text(21, y + 12, said if arm == "candidate" else f"{arm} {said}", anchor="end"))
+        within = value if value is None or cap is None else min(value, cap)
+        if value is not None and within is not None:
+            parts.append(svg.bar(scale(0.0), scale(within), y + 2, 11, COLOURS[arm], 0.75))
+            parts += [svg.bar(scale(within), scale(value), y + 2, 11, BAD)] if value > within else []
+        parts.append(svg.text(68, y + 12, _cost(value, cap), anchor="start"))
+        y += LINE_PX + 1
+    parts += [] if cap is None else [svg.line(scale(cap), top, scale(cap), y, BAD, 2)]
+    return parts, y + 10
+
+
+def _cost(value: float | None, cap: float | None) -> str:
+    if value is None:
+        return "unknown"
+    said = f"{value:.2f}" if value < 100 else f"{value:.1f}"
+    if cap is None or value <= cap:
+        return said
+    return f"{said}, over by {100 * (value / cap - 1):.2g}%"
 
 
 def _costs(run: Run) -> dict[str, float | None]:
@@ -157,60 +289,3 @@ def _costs(run: Run) -> dict[str, float | None]:
     time, size = run.train_time_ms, run.artifact_bytes
     per_step = time / run.last_step if time is not None and run.last_step else None
     return {"training, s": time and time / 1000, "ms per step": per_step, "artifact, MB": size and size / 1e6}
-
-
-def _colour(arm: str) -> str:
-    return COLOURS["candidate" if arm == CANDIDATE else "control"]
-
-
-def frontier_plot(rows: Sequence[Row], rules: Ruleset) -> str | None:
-    """Draw the records' means from the oldest at the top to the newest, with intervals, and the best mean so far.
-
-    Records are named by their number, counted from 1. None if no record has a rank.
-    """
-    means = {number: row.ranked for number, row in enumerate(rows, start=1) if row.ranked is not None and row.rank}
-    if not means:
-        return None
-    tied, heights, values = tied_for_best(rows, rules), range(len(means)), [*means.values()]
-    best_first, better = (max, "higher") if sign_of(rules) < 0 else (min, "lower")
-    with _figure(1.2 + 0.28 * len(means)) as figure:
-        axes = figure.subplots()
-        best = [best_first(values[: height + 1]) for height in heights]
-        axes.step(best, heights, where="pre", color=COLOURS["threshold"], linewidth=1.2, label="best so far")
-        labels = {"candidate": "the best, and ties with it", "other": "others"}
-        for height, (number, value) in enumerate(means.items()):
-            row = rows[number - 1]
-            kind, half = "candidate" if row in tied else "other", half_width(row, rules.alpha)
-            colour, filling = COLOURS[kind], "none" if half is None else COLOURS[kind]
-            style: dict[str, Any] = {
-                "fmt": "o",
-                "color": colour,
-                "markerfacecolor": filling,
-                "label": labels.pop(kind, None),
-            }
-            axes.errorbar(value, height, xerr=half, capsize=3, **style)
-        axes.set_yticks(heights, map(str, means))
-        axes.invert_yaxis()
-        room = max(0.15 * (max(values) - min(values)), 1e-3)  # an interval of two runs may be wider than all records
-        axes.set_xlim(min(values) - room, max(values) + room)
-        axes.set(xlabel=f"mean {rules.ranked} ({better} is better)", ylabel="record")
-        axes.ticklabel_format(axis="x", useOffset=False)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
-        return _svg(figure, "Every record's mean and interval, oldest first, and the best so far")
-
-
-@contextmanager
-def _figure(height: float) -> Iterator[Figure]:
-    """Yield a figure of the page's width, in our style."""
-    with matplotlib.rc_context(STYLE):
-        yield Figure(figsize=(6.5, height))
-
-
-def _svg(figure: Figure, title: str) -> str:
-    """Return the figure as an <svg> element with an accessible name, drawn in the page's own text colour."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = svg.replace("#000000", "currentColor").replace("font: 10px 'DejaVu Sans'", "font: 10px sans-serif")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

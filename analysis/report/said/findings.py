@@ -13,33 +13,47 @@ from analysis.untrusted.escape import markdown, printable, workflow_command
 CHECKS_NAMED = 6  # in a line
 
 
-def alike(findings: Iterable[Finding]) -> list[dict[str, str]]:
-    """Return findings as severity, code, place and message; those that differ only in their place are one."""
-    places: dict[tuple[str, str, str], list[str]] = {}
+def alike(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """Return findings in groups: those that differ only in their place are one."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
     for one in findings:
-        places.setdefault((one.severity, one.code, one.message), []).append(_place(one))
-    rows = []
-    for (severity, code, message), (first, *others) in places.items():
-        more = [f"{len(others)} more files"] if len(others) > 1 else others
-        place = printable(" and ".join([first, *more]))
-        rows.append({"severity": severity, "code": code, "place": place, "message": printable(message)})
-    return rows
+        groups.setdefault((one.severity, one.code, one.message), []).append(one)
+    return [*groups.values()]
 
 
-def _place(one: Finding) -> str:
+def _rows(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """Return each group as its severity, code, place and message."""
+    return [
+        {
+            "severity": group[0].severity,
+            "code": group[0].code,
+            "place": " ".join(filter(None, (place_in_words(group[0]), more_places(group)))),
+            "message": printable(group[0].message),
+        }
+        for group in alike(findings)
+    ]
+
+
+def more_places(group: Sequence[Finding]) -> str:
+    """Return the places of a group besides the first, in words."""
+    others = [place_in_words(one) for one in group[1:]]
+    return f"and {len(others)} more files" if len(others) > 1 else f"and {others[0]}" if others else ""
+
+
+def place_in_words(one: Finding) -> str:
     """Return file and line; nothing for the whole PATH, and no line for what has none."""
-    return {".": "", TYPED: TYPED}.get(one.file, f"{one.file}:{one.line}")
+    return printable({".": "", TYPED: TYPED}.get(one.file, f"{one.file}:{one.line}"))
 
 
 def finding_lines(findings: Iterable[Finding]) -> list[str]:
-    return [": ".join(filter(None, row.values())) for row in alike(findings)]
+    return [": ".join(filter(None, row.values())) for row in _rows(findings)]
 
 
 def finding_items(findings: Iterable[Finding]) -> list[str]:
     """Return findings as items of a Markdown list."""
     return [
         f"- **{row['severity']}** `{row['code']}`{' ' if row['place'] else ''}{markdown(row['place'])}: {markdown(row['message'])}"
-        for row in alike(findings)
+        for row in _rows(findings)
     ]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from analysis.evidence.case import Source
-from analysis.report.said.findings import alike
-from analysis.rules.findings import ERROR
+from analysis.rules.findings import ERROR, in_words
 from analysis.rules.metrics import TRAIN_TIME, unit_of
-from analysis.verdict.gain import Gain, gain_of
+from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, REFUSED, SUPPORTED, UNUSABLE, Answer
+from analysis.verdict.gain import Gain
 from analysis.verdict.numbers import in_short, percent
-from analysis.verdict.verdict import CONTINUE, REFUSED, SUPPORTED, UNUSABLE, Answer, OfCriterion, Verdict
+from analysis.verdict.verdict import OfCriterion, Verdict
 
 WORDS = {str(answer): answer.replace("_", " ") for answer in Answer} | {
     CONTINUE: "not yet",
@@ -41,8 +43,8 @@ def why(verdict: Verdict) -> list[str]:
 
 def refusal(verdict: Verdict) -> str:
     """Return what refuses a claim whose numbers would pass."""
-    number = sum(one["severity"] == ERROR for one in alike(verdict.findings))
-    found = f"{number} error{'s' if number > 1 else ''} in the evidence refuse{'' if number > 1 else 's'} it"
+    found = errors_in_words(verdict)
+    found = f"{found} in the evidence refuse{'' if found.endswith('s') else 's'} it"
     return f"{found}; the numbers alone would pass." if verdict.verdict is SUPPORTED else f"{found}."
 
 
@@ -51,39 +53,74 @@ def improvement(verdict: Verdict) -> str | None:
 
     The gain of every criterion that the rules ask for is named, the first one's too unless it is waived.
     """
-    said = [] if verdict.metric in verdict.waived else [_gained(verdict, gain_of(verdict))]
-    said += [_gained(one, gain_of(one)) or f"{one.name} is not tested" for one in verdict.criteria]
-    return "; ".join(filter(None, said)) or None
+    said = [f"{one.mean}, {one.least}" for one in gains(verdict)]
+    said += [f"{one.name} is not tested" for one in verdict.criteria if one.gain is None]
+    return "; ".join(said) or None
 
 
-def _gained(one: Verdict | OfCriterion, gain: Gain | None) -> str | None:
-    if gain is None:
-        return None
+@dataclass(frozen=True, slots=True)
+class Gained:
+    """A gain in words. metric: of which. mean: 0.0230 bpb better. least: at least 0.0155 at 99%; 0.0050 needed."""
+
+    metric: str
+    mean: str
+    least: str
+
+
+def gains(verdict: Verdict) -> list[Gained]:
+    """Return the gain in the rules' metric, unless it is waived, and that of every further criterion that was compared."""
+    asked: list[Verdict | OfCriterion] = [] if verdict.metric in verdict.waived else [verdict]
+    return [_in_words(one, one.gain) for one in [*asked, *verdict.criteria] if one.gain is not None]
+
+
+def _in_words(one: Verdict | OfCriterion, gain: Gain) -> Gained:
     numbers = [gain.mean, gain.needed, *([] if gain.low is None else [gain.low])]
     mean, needed, *low = in_short(one.metric, *map(abs, numbers))
-    unit = _unit(one.metric)
-    side = ("faster" if gain.mean >= 0 else "slower") if one.metric == TRAIN_TIME else _side(gain.mean)
-    said = f"{mean}{unit} {side}"
+    better, worse = ("faster", "slower") if one.metric == TRAIN_TIME else ("better", "worse")
+    least = ""
     if gain.low is not None:
-        said += f", at least {low[0]}" if gain.low >= 0 else f", perhaps {low[0]} worse"
-        said += f" at {percent(1 - one.alpha)}"
-    return f"{said}; {_needed(gain.needed, needed)}"
+        least = f"at least {low[0]}" if gain.low >= 0 else f"perhaps {low[0]} {worse}"
+        least += f" at {percent(1 - one.alpha)}; "
+    return Gained(
+        metric=one.metric,
+        mean=f"{mean}{_unit(one.metric)} {better if gain.mean >= 0 else worse}",
+        least=f"{least}{_needed(gain.needed, needed, worse)}",
+    )
 
 
-def _side(gain: float) -> str:
-    return "better" if gain >= 0 else "worse"
-
-
-def _needed(needed: float, shown: str) -> str:
+def _needed(needed: float, shown: str, worse: str) -> str:
     if needed == 0:
         return "any gain is enough"
-    return f"{shown} needed" if needed > 0 else f"{shown} worse is allowed"
+    return f"{shown} needed" if needed > 0 else f"{shown} {worse} is allowed"
 
 
 def _unit(metric: str) -> str:
     """Return a blank and the unit; nothing where the metric has none but its name."""
     unit = unit_of(metric)
     return "" if unit == metric else f" {unit}"
+
+
+def title(verdict: Verdict) -> str:
+    """Return what follows the word in a page's title: the reason in a few words, empty where only a sentence can say it."""
+    found = errors_in_words(verdict)
+    if verdict.gate == REFUSED:
+        return f" by {found} in the evidence; the numbers alone would pass"
+    if verdict.verdict is SUPPORTED:
+        open_ones = [one.name for one in verdict.criteria if one.verdict is UNUSABLE]
+        return (
+            f": but {', '.join(open_ones)} is not tested" if open_ones else ": the gain is shown, and the evidence fits"
+        )
+    if verdict.verdict is CONTINUE and verdict.sequential is not None and verdict.sequential.next_look is not None:
+        return f": the next look is at {verdict.sequential.next_look} seeds"
+    if verdict.verdict is NOT_SUPPORTED and verdict.is_decided:
+        test = f" at p < {verdict.alpha:g}" if verdict.test is not None else ""
+        return f": the gain is not shown{test}" + (f", and the evidence has {found}" if found else "")
+    return ""
+
+
+def errors_in_words(verdict: Verdict) -> str:
+    """Return how many errors the list of findings shows: 2 errors; nothing where there is none."""
+    return in_words(one for one in verdict.findings if one.severity is ERROR)
 
 
 def beaten(verdict: Verdict) -> str | None:

@@ -13,8 +13,9 @@ from analysis.rules.findings import in_words
 from analysis.rules.keys import MEAN
 from analysis.rules.metrics import HIGHER
 from analysis.stats.fixed import Test
+from analysis.verdict.answer import UNUSABLE
 from analysis.verdict.numbers import chance_in_words, format_p, in_metric, percent
-from analysis.verdict.verdict import UNUSABLE, Verdict, Verification
+from analysis.verdict.verdict import Verdict, Verification
 
 MOST_NAMED = 6  # logs in a line
 ROUNDING = 1e-9  # of sums of numbers such as 3.28
@@ -136,8 +137,14 @@ def degrees(test: Test) -> str:
     return "-" if test.df is None else f"{test.df:.4g}"
 
 
+def said_besides(verdict: Verdict) -> list[str]:
+    """Return what a reader must know besides the verdict and the findings: notes, the plan, what is not counted."""
+    plan = [verdict.plan.sentence()] if verdict.plan is not None else []
+    return [*verdict.notes, *plan, *not_counted(verdict)]
+
+
 def concerns(verdict: Verdict) -> list[str]:
-    """Return what a reader must know besides the verdict: notes, the plan, how much does not fit, what is not counted."""
+    """Return the same with how much does not fit, and which checks were made."""
     plan = [verdict.plan.sentence()] if verdict.plan is not None else []
     findings = [f"findings: {in_words(verdict.findings)}"] if verdict.findings else []
     return [*verdict.notes, *plan, *findings, *not_counted(verdict), *checks_made(verdict.checks, verdict.not_checked)]

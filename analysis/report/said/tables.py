@@ -12,8 +12,9 @@ from analysis.report.said.headline import WORDS
 from analysis.report.said.statements import degrees, plain_p
 from analysis.untrusted.escape import printable
 from analysis.untrusted.secrets import redacted
+from analysis.verdict.answer import DOES_NOT_FIT, FITS
 from analysis.verdict.numbers import in_metric
-from analysis.verdict.verdict import DOES_NOT_FIT, FITS, OfCriterion, Verdict
+from analysis.verdict.verdict import OfCriterion, Verdict
 
 MOST_VALUES = 4  # in a cell
 
@@ -23,7 +24,11 @@ def run_tables(verdict: Verdict) -> dict[str, Table]:
     second = verdict.verification.runs if verdict.verification is not None else ()
     arms = {"runs": verdict.runs, "control": verdict.control, "verifier": second}
     names = _metrics_of(verdict, [*verdict.runs, *verdict.control, *second])
-    tables: dict[str, Table] = {name: [_run_cells(run, names) for run in runs] for name, runs in arms.items() if runs}
+    tables: dict[str, Table] = {
+        name: [_run_cells(run, number, names) for number, run in enumerate(runs, start=1)]
+        for name, runs in arms.items()
+        if runs
+    }
     if verdict.criteria:
         tables["further criteria"] = [_criterion_cells(one) for one in verdict.criteria]
     if again := remade_table([*verdict.runs, *verdict.control], verdict.metric):
@@ -88,13 +93,18 @@ def _metrics_of(verdict: Verdict, runs: Iterable[Result]) -> list[str]:
     return there if verdict.metric in there else [verdict.metric, *there]
 
 
-def _run_cells(result: Result, metrics: Sequence[str]) -> dict[str, str]:
+def run_name(run: Result, number: int) -> str:
+    """Return a run's seed, or else its number among the runs of its arm: #3."""
+    return f"#{number}" if run.seed is None else str(run.seed)
+
+
+def _run_cells(result: Result, number: int, metrics: Sequence[str]) -> dict[str, str]:
     run = result.run
     values = {name: or_dash(result.value(name), "{:.8f}") for name in metrics}
     if not result.succeeded:
         values[metrics[0]] = result.state
     return {
-        "seed": or_dash(result.seed),
+        "seed": run_name(result, number),
         **values,
         "steps": or_dash(run.last_step),
         "train time": or_dash(run.train_time_ms and run.train_time_ms / 1000, "{:.1f} s"),

@@ -9,8 +9,9 @@ from analysis.evidence.case import Case, Source
 from analysis.rules.keys import COMPARISON
 from analysis.stats import fixed, sequential
 from analysis.stats.fixed import Test
+from analysis.verdict.answer import Answer
 from analysis.verdict.tested import rules_test
-from analysis.verdict.verdict import Answer, Reading, ReadingKind
+from analysis.verdict.verdict import Reading, ReadingKind
 
 TWO_SAMPLE = (
     (ReadingKind.WELCH, "Welch", "the control's noise counts; spreads may differ", fixed.welch_t),

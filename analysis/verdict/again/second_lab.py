@@ -12,11 +12,12 @@ from analysis.stats import fixed
 from analysis.stats.fixed import Sample
 from analysis.stats.spread import Spread
 from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.answer import SUPPORTED, UNUSABLE
 from analysis.verdict.criteria import with_criteria
 from analysis.verdict.fixed_design import decide_fixed
 from analysis.verdict.numbers import format_p, in_short, percent
 from analysis.verdict.tested import reason, rules_test
-from analysis.verdict.verdict import SUPPORTED, UNUSABLE, Reading, ReadingKind, Verdict, Verification
+from analysis.verdict.verdict import Reading, ReadingKind, Verdict, Verification
 
 LEVEL = 0.99  # of the prediction interval; the two-sided test at 1 - LEVEL decides whether the two agree
 

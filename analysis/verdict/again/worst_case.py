@@ -15,9 +15,10 @@ from analysis.rules.findings import ERROR, Code
 from analysis.rules.metrics import VAL_BPB, VAL_LOSS
 from analysis.stats.fixed import Test
 from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.answer import NOT_SUPPORTED, SUPPORTED, Answer
 from analysis.verdict.criteria import asked_of, holds
 from analysis.verdict.tested import rules_test
-from analysis.verdict.verdict import NOT_SUPPORTED, SUPPORTED, Answer, Reading, ReadingKind, Verdict
+from analysis.verdict.verdict import Reading, ReadingKind, Verdict
 
 
 def with_worst_case(case: Case, verdict: Verdict) -> Verdict:

@@ -22,9 +22,10 @@ from analysis.stats.summary import STATISTICS
 from analysis.sweepdir.layout import CONTROL
 from analysis.untrusted.files import one_budget
 from analysis.untrusted.refusal import EvidenceError, SeedproofError
+from analysis.verdict.answer import UNUSABLE
 from analysis.verdict.board.row import Row, after
 from analysis.verdict.judge import decide
-from analysis.verdict.verdict import UNUSABLE, Verdict
+from analysis.verdict.verdict import Verdict
 
 CANNOT_TELL = "cannot tell"
 FIRST = "the first record: there is nothing to compare it with"

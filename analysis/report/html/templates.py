@@ -1,0 +1,30 @@
+"""The templates of all pages. What others wrote is escaped in every one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analysis.untrusted.escape import printable
+from analysis.untrusted.refusal import UsageError
+
+try:
+    import jinja2
+    from markupsafe import Markup
+except ModuleNotFoundError as error:
+    raise UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
+
+__all__ = ["Markup", "template"]
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).with_name("pages")),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else printable(value),
+)
+
+
+def template(name: str) -> jinja2.Template:
+    """Return a template of the folder pages/."""
+    return _TEMPLATES.get_template(name)
