@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -328,6 +329,12 @@ def test_every_key_of_a_verdict_is_documented(json_of: Callable[..., Any], recor
     ]
     found = {key for verdict in verdicts for key in keys_of(verdict)}
     assert found == documented("A verdict")
+    schema = json.loads((ROOT / "analysis" / "report" / "verdict.schema.json").read_text())
+    check = jsonschema.Draft202012Validator(schema)
+    for verdict in verdicts:
+        check.validate(verdict)  # it allows no key that is not named
+        for key in verdict:
+            assert not check.is_valid({name: value for name, value in verdict.items() if name != key}), key
 
 
 def test_every_key_of_an_audit_is_documented(json_of: Callable[..., Any], record: Folder) -> None:

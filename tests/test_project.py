@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from analysis.report.said.statements import WORDS
-from analysis.verdict.answer import EXIT_CODES, Answer
+from analysis.report.said.headline import WORDS
+from analysis.verdict.answer import EXIT_CODES, REFUSED, Answer
 from tests.conftest import ROOT
 
 
@@ -19,4 +19,4 @@ def test_constraints_pin_every_requirement() -> None:
 
 def test_every_answer_has_an_exit_code_and_a_word() -> None:
     assert set(EXIT_CODES) == set(Answer)
-    assert set(WORDS) == set(Answer)
+    assert set(WORDS) == {*Answer, REFUSED}

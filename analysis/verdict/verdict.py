@@ -264,19 +264,26 @@ class Verdict:
         }
         table["left_out"] = [one.row(self.metric) for one in self.left_out]
         table["gate"] = self.gate
-        table["gain"], table["gain_low"] = (None, None) if self.gain is None else (self.gain.mean, self.gain.low)
+        table |= _gained(self)
         if self.plan is not None:
             table["plan"]["exact"] = self.plan.exact
         plain: dict[str, Any] = for_json(table)
         return plain
 
 
+def _gained(one: Verdict | OfCriterion) -> dict[str, float | None]:
+    gain = one.gain
+    return {"gain": None if gain is None else gain.mean, "gain_low": None if gain is None else gain.low}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, (Result, Statement)):
         return value.row()
+    if isinstance(value, OfCriterion):
+        return asdict(value) | _gained(value)
     if isinstance(value, Verification):
         return {key.name: _plain(getattr(value, key.name)) for key in fields(value)}
-    if isinstance(value, (Test, Reading, Looks, Finding, OfCriterion, Planned, Registered, Spread, Change, NotChecked)):
+    if isinstance(value, (Test, Reading, Looks, Finding, Planned, Registered, Spread, Change, NotChecked)):
         return asdict(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 
 from analysis.untrusted.escape import printable
 
@@ -67,20 +68,27 @@ def text(x: float, y: float, said: str, *, anchor: str = "middle", weight: str =
     return f'<text x="{x:.3f}%" y="{y:g}" text-anchor="{anchor}" style="{HALO}"{bold}>{escape(printable(said))}</text>'
 
 
-def label(x: float, y: float, said: str) -> str:
-    """Return text that is centred on `x`; near an end, where a phone has no room for that, it begins or ends there."""
-    anchor, _, _ = _room(x, said)
-    return text(x, y, said, anchor=anchor)
+class Room(NamedTuple):
+    """Where a label begins and ends on a phone, in percent, and how it is anchored."""
+
+    start: float
+    end: float
+    anchor: str
 
 
-def _room(x: float, said: str) -> tuple[str, float, float]:
-    """Return a label's anchor, and where it begins and ends on a phone, in percent."""
+def room(x: float, said: str) -> Room:
+    """Return the room of a label: centred on `x`, but near an end, where a phone has no room for that, from or to `x`."""
     width = 100 * (len(said) + 1) * LETTER_PX / NARROWEST_PX
     if x - width / 2 < 0:
-        return "start", x, x + width
+        return Room(x, x + width, "start")
     if x + width / 2 > 100:
-        return "end", x - width, x
-    return "middle", x - width / 2, x + width / 2
+        return Room(x - width, x, "end")
+    return Room(x - width / 2, x + width / 2, "middle")
+
+
+def label(x: float, y: float, said: str) -> str:
+    """Return text in its room at `x`."""
+    return text(x, y, said, anchor=room(x, said).anchor)
 
 
 def line(
@@ -122,11 +130,11 @@ def panel(x: float, y: float, width: float, height: float, parts: Iterable[str])
 
 def rows_of_labels(places: Sequence[tuple[float, str]]) -> list[int]:
     """Return a row for each label, from 0, so that no two of one row touch even on a phone."""
-    rooms = [_room(x, said)[1:] for x, said in places]
+    rooms = [room(x, said) for x, said in places]
     ends: list[float] = []
     rows = [0] * len(places)
     for number in sorted(range(len(places)), key=lambda one: rooms[one]):
-        left, right = rooms[number]
+        left, right, _ = rooms[number]
         row = next((row for row, end in enumerate(ends) if end <= left), len(ends))
         ends[row : row + 1] = [right]
         rows[number] = row
