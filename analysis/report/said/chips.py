@@ -107,7 +107,7 @@ def _seeds(verdict: Verdict) -> Iterator[Chip]:
     raised = {one.code for one in verdict.findings if one.severity is ERROR}
     doubts = [said for code, said in DOUBTS.items() if code in raised]
     distinct = len({*seeds}) == len(good)
-    known = ["distinct"] if distinct else ["not all known"] if len(seeds) < len(good) else []
+    known = ["distinct"] if distinct else ["seeds unknown"] if len(seeds) < len(good) else []
     aside = [f"{len(verdict.left_out)} left out"] if verdict.left_out else []
     said = ", ".join([f"{len(good)} of {every}", *(doubts or known), *aside])
     passes = Passes.YES if distinct else Passes.UNKNOWN
