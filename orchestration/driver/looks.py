@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from analysis.evidence.options import Options
+from analysis.report.said.headline import word
 from analysis.sweepdir.layout import CANDIDATE, DONE, RUN_MANIFEST
 from analysis.sweepdir.manifest import planned_runs, read_manifest
 from analysis.sweepdir.plan import Plan
@@ -67,7 +68,7 @@ class Looks:
         """Return whether there is no verdict yet; say where the sweep stands, and what it saved."""
         verdict = judge((self._directory,), Options(own_sweep=True))
         self._taken = max(self._taken, max((look for look in self._at if look <= verdict.n), default=0))
-        self._say(f"Look at {verdict.n} seeds: {verdict.verdict.replace('_', ' ')}. {verdict.reason}")
+        self._say(f"Look at {verdict.n} seeds: {word(verdict)}. {verdict.reason}")
         if verdict.verdict is not CONTINUE and verdict.sequential is not None:
             spared = self._at[-1] - verdict.n
             self._say(f"{spared} of at most {self._at[-1]} seeds need not be run{self._saved(spared)}.")

@@ -47,7 +47,7 @@ def test_it_looks_when_the_seeds_of_the_look_are_there_and_goes_on(sweep: Folder
     assert not one.over(succeeded(1, 2) | {("candidate", 3): "running"})
     assert not said
     assert not one.over(succeeded(1, 2, 3))
-    assert said[0].startswith("Look at 3 seeds: continue. Not yet: ")
+    assert said[0].startswith("Look at 3 seeds: not yet. ")
     assert list(one.due(1)) == [1, 2, 3, 4]
     assert not one.over(succeeded(1, 2, 3) | {("candidate", 4): "lost"})
     assert len(said) == 1

@@ -237,7 +237,7 @@ def test_a_sequential_sweep_buys_no_seed_after_the_verdict(
     n = 5
     assert (verdict["verdict"], verdict["design"], verdict["n"]) == ("supported", "sequential", n)
     for look in (3, 4):
-        assert f"Look at {look} seeds: continue. Not yet: " in found.stdout
+        assert f"Look at {look} seeds: not yet. " in found.stdout
     assert sorted(path.name for path in (output / "candidate").iterdir()) == [
         f"seed-{seed}" for seed in range(1, n + 1)
     ]
