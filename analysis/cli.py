@@ -20,6 +20,8 @@ from analysis.untrusted.escape import line_start, printable
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest_path
 
 LINE_EVERY_S = 10.0
+QUIET_S = 2.0  # a shorter wait is not said
+USUAL_WIDTH = 80
 MOST_NUMBERS = 1000
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -106,21 +108,46 @@ def tolerate_any_text() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def write(content: str, output: Path | None) -> None:
-    """Write to `--output`, or to stdout where it is None. Raises UsageError."""
-    with writing(output):
+def width() -> int | None:
+    """Return how wide stdout is: what COLUMNS says, else the terminal. None for a pipe or file: its lines stay whole."""
+    columns = shutil.get_terminal_size(fallback=(0, 0)).columns
+    return columns or None
+
+
+def table_width(output: Path | None) -> int | None:
+    """Return how wide a table is printed: as stdout is, else 80; None for `--output`, which takes every column."""
+    return (width() or USUAL_WIDTH) if output is None else None
+
+
+def coloured() -> bool:
+    """Return whether stdout is a terminal that wants colours (https://no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("CI") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain
+
+
+def write(content: str, output: Path | None, said: str = "") -> None:
+    """Write to `--output` and say so on stderr, or to stdout where it is None. Raises UsageError.
+
+    said: what the file says, in a word.
+    """
+    with writing(output, said):
         sys.stdout.write(content) if output is None else output.write_text(content, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def writing(output: Path | None) -> Iterator[None]:
-    """Turn a failure to write `--output` into a UsageError; one of stdout means that its reader has gone."""
+def writing(output: Path | None, said: str = "") -> Iterator[None]:
+    """Say on stderr that `--output` is written, and what it says. Turn a failure into a UsageError.
+
+    A failure of stdout means that its reader has gone.
+    """
     try:
         yield
     except OSError as error:
         if output is None:
             raise
         raise UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
+    if output is not None:
+        click.echo(printable(f"Wrote {output}{f' ({said})' if said else ''}."), err=True)
 
 
 class Counting:

@@ -92,6 +92,7 @@ def main() -> None:
 def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> None:
     """Report in full: runs, statistics, verdict."""
     from analysis.report.markdown import markdown
+    from analysis.report.said.headline import word
     from analysis.report.text import text
 
     verdict = judged(paths, **asked)
@@ -106,8 +107,8 @@ def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any
     elif form == "markdown":
         shown = markdown(verdict)
     else:
-        shown = text(verdict) if output is not None else coloured(text(verdict))
-    cli.write(shown, output)
+        shown = text(verdict) if output is not None else coloured(text(verdict, cli.width()))
+    cli.write(shown, output, word(verdict))
     end(verdict, verdict.exit_code)
 
 
@@ -163,7 +164,7 @@ def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
     from analysis.report.markdown import markdown
 
     where = str(paths[0]) if len(paths) == 1 else ""
-    sys.stdout.write(coloured(gate(verdict)))
+    sys.stdout.write(coloured(gate(verdict, cli.width())))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         sys.stdout.write(workflow_commands(verdict, one_folder(paths)))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
@@ -175,8 +176,8 @@ def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
 
 
 def coloured(shown: str) -> str:
-    """Colour the word that a view begins with, on a terminal that wants it (https://no-color.org)."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    """Colour the word that a view begins with, on a terminal that wants it."""
+    if not cli.coloured():
         return shown
     word, colon, rest = shown.partition(":")
     colour = (

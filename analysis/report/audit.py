@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from analysis.evidence.audit import Audit
 from analysis.record.fit import Fit
+from analysis.report.grid import wrapped
 from analysis.report.said.claims import claims_counted
 from analysis.report.said.findings import checks_made, finding_lines, github_annotations
 from analysis.report.sarif import Judged, sarif
@@ -23,8 +24,8 @@ HEADLINES = {
 }
 
 
-def text(one: Audit) -> str:
-    """Return one audit as lines."""
+def text(one: Audit, width: int | None = None) -> str:
+    """Return one audit as lines, wrapped to the width."""
     runs = "1 claimed run" if one.runs == 1 else f"{one.runs or 'no'} claimed runs"
     if one.headline is not Fit.UNCLAIMED:
         alone = one.runs == 1 and one.headline is Fit.MEAN
@@ -34,7 +35,7 @@ def text(one: Audit) -> str:
     head = printable(f"Audit of {where}: {in_words(one.findings) or 'nothing found'} ({one.rules}{because}, {runs})")
     counted = (*claims_counted(one.claims), *checks_made(one.checks, one.not_checked))
     said = (*finding_lines(one.findings), *map(printable, counted))
-    return "\n".join([head, *(f"  {line}" for line in said)]) + "\n"
+    return "\n".join(wrapped([head, *(f"  {line}" for line in said)], width)) + "\n"
 
 
 def as_json(audits: Sequence[Audit]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.report.grid import Table, literal_table, or_dash
+from analysis.report.grid import Table, literal_table, or_dash, wrapped
 from analysis.report.said.claims import claims_counted
 from analysis.report.said.findings import checks_made, finding_lines, github_annotations
 from analysis.report.said.headline import WORDS, first_lines
@@ -20,8 +20,8 @@ LONGEST_NAME = 120  # characters of a record's name in the table of many
 ROW_BYTES = 500  # of that table, at most in any usual case
 
 
-def gate(verdict: Verdict) -> str:
-    """Return the few lines of `check`."""
+def gate(verdict: Verdict, width: int | None = None) -> str:
+    """Return the few lines of `check`, wrapped to the width."""
     first, *more = [*first_lines(verdict), *question(verdict)]
     plan = (
         [verdict.plan.sentence()] if verdict.plan is not None and verdict.plan.exact else []
@@ -29,7 +29,8 @@ def gate(verdict: Verdict) -> str:
     said = (*verdict.notes, *plan, *not_counted(verdict), *finding_lines(verdict.findings))
     said += (*claims_counted(verdict.claims),)
     more += [*said, *checks_made(verdict.checks, verdict.not_checked), *_not_proven(verdict)]
-    return "".join(f"{printable(line)}\n" for line in (first, *(f"  {line}" for line in more)))
+    lines = [printable(line) for line in (first, *(f"  {line}" for line in more))]
+    return "\n".join(wrapped(lines, width)) + "\n"
 
 
 def _not_proven(verdict: Verdict) -> list[str]:

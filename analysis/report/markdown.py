@@ -9,7 +9,7 @@ from analysis.report.grid import literal_table, markdown_table
 from analysis.report.said.claims import claim_table, claims_counted, claims_that_do_not_fit
 from analysis.report.said.findings import checks_made, finding_items
 from analysis.report.said.headline import improvement, why, word
-from analysis.report.said.statements import assumptions, concerns, facts, question, rules_in_words
+from analysis.report.said.statements import assumptions, facts, question, rules_in_words, said_besides
 from analysis.report.said.tables import run_tables, sensitivity
 from analysis.rules.findings import errors, in_words
 from analysis.untrusted import escape
@@ -27,12 +27,13 @@ def markdown(verdict: Verdict, where: str = "") -> str:
     parts = [[f"## seedproof: {word(verdict)}{place}"]]
     if gained := improvement(verdict):
         parts.append([f"**{escape.markdown(gained)}**"])
-    parts += [[escape.markdown(line)] for line in (*why(verdict), *question(verdict), *concerns(verdict))]
+    parts += [[escape.markdown(line)] for line in (*why(verdict), *question(verdict), *said_besides(verdict))]
     runs = {name.capitalize(): literal_table(table) for name, table in run_tables(verdict).items()}
+    parts += [[escape.markdown(line)] for line in checks_made(verdict.checks, verdict.not_checked)]
     items, numbers = finding_items(verdict.findings), facts(verdict)
-    parts += [runs.pop("Runs", []), *_first_findings(items)]
+    parts += [runs.pop("Runs", []), *_first_findings(items, in_words(verdict.findings))]
     parts.append([*map(escape.markdown, claims_counted(verdict.claims))])
-    parts.append([f"- {escape.markdown(line)}" for line in claims_that_do_not_fit(verdict.claims)])
+    parts.append([f"- {escape.markdown(line)}" for line in claims_that_do_not_fit(verdict.claims, verdict.findings)])
     folded = {
         **_more_findings(items),
         f"Numbers, by the rules of {escape.markdown(rules_in_words(verdict))}": (
@@ -56,11 +57,11 @@ def audit_markdown(audit: Audit, where: str) -> str:
         [escape.markdown(f"This is an earlier record, so it is audited by {audit.rules} and not tested: {found}.")],
         [escape.markdown(line) for line in checks_made(audit.checks, audit.not_checked)],
     ]
-    return _joined([*parts, *_first_findings(items), *_folded(_more_findings(items))])
+    return _joined([*parts, *_first_findings(items, found), *_folded(_more_findings(items))])
 
 
-def _first_findings(items: list[str]) -> list[list[str]]:
-    return [["### Findings"], items[:FINDINGS_AT_ONCE]] if items else []
+def _first_findings(items: list[str], counted: str) -> list[list[str]]:
+    return [[f"### Findings: {counted}"], items[:FINDINGS_AT_ONCE]] if items else []
 
 
 def _more_findings(items: list[str]) -> dict[str, list[str]]:

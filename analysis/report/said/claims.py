@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from analysis.checks.claim import in_the_logs
 from analysis.record.stated.said import Holds, Statement
+from analysis.rules.findings import Finding
 from analysis.untrusted.escape import printable
 
 WORDS = {Holds.YES: "fits", Holds.NO: "does not fit", Holds.UNKNOWN: "no evidence"}
@@ -25,12 +26,13 @@ def claims_counted(claims: Sequence[Statement]) -> list[str]:
     return [f"claims in the JSON and README: {counted}"]
 
 
-def claims_that_do_not_fit(claims: Sequence[Statement]) -> list[str]:
-    """Return a line for each claim that the logs contradict, with the place of the claim and of the log line."""
+def claims_that_do_not_fit(claims: Sequence[Statement], findings: Sequence[Finding]) -> list[str]:
+    """Return a line for each claim that the logs contradict and no finding is about, with its place and the log line's."""
+    said = {(one.file, one.line) for one in findings}
     return [
         printable(f"{row['place']}: {row['claim']} {row['said']}; expected {in_the_logs(one)}")
         for one, row in zip(claims, claim_table(claims), strict=True)
-        if one.holds is Holds.NO
+        if one.holds is Holds.NO and (one.claim.at.file, one.claim.at.line) not in said
     ]
 
 

@@ -21,23 +21,25 @@ def alike(findings: Iterable[Finding]) -> list[list[Finding]]:
     return [*groups.values()]
 
 
-def _rows(findings: Iterable[Finding]) -> list[dict[str, str]]:
-    """Return each group as its severity, code, place and message."""
-    return [
-        {
-            "severity": group[0].severity,
-            "code": group[0].code,
-            "place": " ".join(filter(None, (place_in_words(group[0]), more_places(group)))),
-            "message": printable(group[0].message),
-        }
-        for group in alike(findings)
-    ]
+def by_advice(findings: Iterable[Finding]) -> list[list[list[Finding]]]:
+    """Return the groups of `alike` whose severity, code and advice are the same next to each other, where the first is."""
+    same: dict[tuple[str, str, str], list[list[Finding]]] = {}
+    for group in alike(findings):
+        same.setdefault((group[0].severity, group[0].code, group[0].do), []).append(group)
+    return [*same.values()]
+
+
+def _places(group: Sequence[Finding]) -> str:
+    return " ".join(filter(None, (place_in_words(group[0]), more_places(group))))
 
 
 def more_places(group: Sequence[Finding]) -> str:
     """Return the places of a group besides the first, in words."""
-    others = [place_in_words(one) for one in group[1:]]
-    return f"and {len(others)} more files" if len(others) > 1 else f"and {others[0]}" if others else ""
+    first, *others = group
+    if len(others) < 2:
+        return "".join(f"and {place_in_words(one)}" for one in others)
+    files = {first.file, *(one.file for one in others)}
+    return f"and {len(others)} more {'files' if len(files) == len(group) else 'places'}"
 
 
 def place_in_words(one: Finding) -> str:
@@ -46,14 +48,27 @@ def place_in_words(one: Finding) -> str:
 
 
 def finding_lines(findings: Iterable[Finding]) -> list[str]:
-    return [": ".join(filter(None, row.values())) for row in _rows(findings)]
+    """Return a line for each finding. Several of one code and advice are below a line that says both once."""
+    return [line for groups in by_advice(findings) for line in _lines(groups)]
+
+
+def _lines(groups: Sequence[Sequence[Finding]]) -> list[str]:
+    one = groups[0][0]
+    if len(groups) == 1:
+        return [": ".join(filter(None, (one.severity, one.code, _places(groups[0]), printable(one.message))))]
+    items = [": ".join(filter(None, (_places(group), printable(group[0].found)))) for group in groups]
+    return [
+        f"{one.severity}: {one.code}: {len(groups)} findings. {printable(one.do)}".rstrip(),
+        *(f"  {item}" for item in items),
+    ]
 
 
 def finding_items(findings: Iterable[Finding]) -> list[str]:
     """Return findings as items of a Markdown list."""
+    groups = [group for same in by_advice(findings) for group in same]
     return [
-        f"- **{row['severity']}** `{row['code']}`{' ' if row['place'] else ''}{markdown(row['place'])}: {markdown(row['message'])}"
-        for row in _rows(findings)
+        f"- **{group[0].severity}** `{group[0].code}`{' ' if _places(group) else ''}{markdown(_places(group))}: {markdown(group[0].message)}"
+        for group in groups
     ]
 
 

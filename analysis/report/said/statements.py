@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from analysis.evidence.case import Source
 from analysis.evidence.options import Change
 from analysis.reading.run import Origin
-from analysis.report.said.findings import checks_made
 from analysis.report.said.headline import beaten
-from analysis.rules.findings import in_words
 from analysis.rules.keys import MEAN
 from analysis.rules.metrics import HIGHER
 from analysis.stats.fixed import Test
 from analysis.verdict.answer import UNUSABLE
-from analysis.verdict.numbers import chance_in_words, format_p, in_metric, percent
+from analysis.verdict.numbers import chance_in_words, format_p, in_metric, in_short, percent
 from analysis.verdict.verdict import Verdict, Verification
 
 MOST_NAMED = 6  # logs in a line
@@ -43,7 +41,7 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
     """Return the numbers behind the verdict, by name."""
     if verdict.sota is None or verdict.threshold is None:
         return []
-    origin = {Source.GIVEN: "SOTA", Source.TARGET: "the target", Source.CONTROL: "the control's mean"}[verdict.sota_is]
+    origin = {Source.GIVEN: "SOTA", Source.TARGET: "the target", Source.CONTROL: "control's mean"}[verdict.sota_is]
     value, moved = in_metric(verdict.threshold, verdict.metric), verdict.threshold - verdict.sota
     sign = "+" if moved > 0 else "-"
     if verdict.margin != 0:
@@ -72,7 +70,7 @@ def _test_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
         yield "compared, without a test", f"the {verdict.statistic}"
         yield from _sample_facts(verdict)
         return
-    noise = ", the control's noise included" if verdict.sota_is == Source.CONTROL else ""
+    noise = " (the control's noise included)" if verdict.sota_is == Source.CONTROL else ""
     yield "test", test.name
     yield "n", f"{verdict.n} of {runs} runs" if looks is not None and runs > verdict.n else str(verdict.n)
     yield from _sample_facts(verdict)
@@ -81,10 +79,8 @@ def _test_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
     yield "p" if looks is None else "sequential p", plain_p(test.p_value)
     side = "lower" if verdict.direction == HIGHER else "upper"
     assert verdict.upper_bound is not None, "a test has a bound"
-    yield (
-        f"{percent(1 - verdict.alpha)} {side} bound of the mean{noise}",
-        in_metric(verdict.upper_bound, verdict.metric),
-    )
+    bound = in_metric(verdict.upper_bound, verdict.metric)
+    yield f"{percent(1 - verdict.alpha)} {side} bound of the mean", f"{bound}{noise}"
 
 
 def _sample_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
@@ -141,13 +137,6 @@ def said_besides(verdict: Verdict) -> list[str]:
     """Return what a reader must know besides the verdict and the findings: notes, the plan, what is not counted."""
     plan = [verdict.plan.sentence()] if verdict.plan is not None else []
     return [*verdict.notes, *plan, *not_counted(verdict)]
-
-
-def concerns(verdict: Verdict) -> list[str]:
-    """Return the same with how much does not fit, and which checks were made."""
-    plan = [verdict.plan.sentence()] if verdict.plan is not None else []
-    findings = [f"findings: {in_words(verdict.findings)}"] if verdict.findings else []
-    return [*verdict.notes, *plan, *findings, *not_counted(verdict), *checks_made(verdict.checks, verdict.not_checked)]
 
 
 def not_counted(verdict: Verdict) -> list[str]:
@@ -252,8 +241,8 @@ def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
             yield "The readings against the control count both."
         elif verdict.rerun_at_least is not None and verdict.sota is not None:
             worse = "less" if verdict.direction == HIGHER else "more"
-            needed, now = (in_metric(number, verdict.metric) for number in (verdict.rerun_at_least, verdict.sota))
+            needed, now = in_short(verdict.metric, verdict.rerun_at_least, verdict.sota)
             yield (
-                f"A rerun of the SOTA as a control, with {verdict.n} {_runs(verdict)} of this spread, would count both. The claim "
-                f"would then be supported only if the rerun's mean were {needed} or {worse} (assumed now: {now})."
+                f"A rerun of the SOTA as a control would count both: with {verdict.n} {_runs(verdict)} of this spread, the claim is "
+                f"supported only if the rerun's mean is {needed} or {worse} (assumed now: {now})."
             )
