@@ -34,7 +34,7 @@ def main(paths: tuple[Path, ...], rules: str | None, form: str | None) -> None:
     audits = audit_all(paths, rules)
     form = form or ("github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text")
     whole = {"json": as_json, "sarif": as_sarif}.get(form)
-    sys.stdout.writelines([whole(audits)] if whole else [text(one, cli.width()) for one in audits])
+    sys.stdout.writelines([whole(audits)] if whole else [text(one, cli.width().prose) for one in audits])
     sys.stdout.writelines(map(as_annotations, audits) if form == "github" else [])
     if any(errors(one.findings) for one in audits):
         raise SystemExit(1)

@@ -16,12 +16,17 @@ from typing import Any
 
 import click
 
+from analysis.report.grid import WHOLE, Width
 from analysis.untrusted.escape import line_start, printable
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest_path
 
 LINE_EVERY_S = 10.0
 QUIET_S = 2.0  # a shorter wait is not said
-USUAL_WIDTH = 80
+USUAL_WIDTH, NARROWEST = 80, 40
+SUFFIXES = {f".{name}": name for name in ("csv", "html", "json", "parquet", "sarif")} | {
+    ".md": "markdown",
+    ".htm": "html",
+}
 MOST_NUMBERS = 1000
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -94,12 +99,31 @@ class Group(click.Group):
 PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
 PATHS_OR_NONE = click.argument("paths", nargs=-1, type=ExistingPath(), metavar="[PATH...]")
 RULES = click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]")
-OUTPUT = click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here, not to stdout.")
 
 
 def format_option(*names: str) -> Callable[[Any], Any]:
     """Return the option `--format`, whose default is the first name."""
     return click.option("--format", "form", type=click.Choice(names), default=names[0], show_default=True)
+
+
+def output_options(*names: str) -> Callable[[Any], Any]:
+    """Return the options `--format` and `--output`. Without the first, the name of the file says what is meant."""
+
+    def chosen(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+        output = ctx.params.get("output")
+        by_name = SUFFIXES.get(output.suffix.lower()) if output is not None else None
+        return value or (by_name if by_name in names else names[0])
+
+    form = click.option(
+        "--format",
+        "form",
+        type=click.Choice(names),
+        callback=chosen,
+        help=f"[default: what the name of --output ends with, else {names[0]}]",
+    )
+    file = click.Path(path_type=Path, dir_okay=False)
+    output = click.option("--output", type=file, is_eager=True, help="Write here, not to stdout.")
+    return lambda command: form(output(command))
 
 
 def tolerate_any_text() -> None:
@@ -108,15 +132,19 @@ def tolerate_any_text() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def width() -> int | None:
-    """Return how wide stdout is: what COLUMNS says, else the terminal. None for a pipe or file: its lines stay whole."""
-    columns = shutil.get_terminal_size(fallback=(0, 0)).columns
-    return columns or None
+def width(output: Path | None = None, tables: int | None = None) -> Width:
+    """Return how wide stdout is: what COLUMNS says, else the terminal.
 
-
-def table_width(output: Path | None) -> int | None:
-    """Return how wide a table is printed: as stdout is, else 80; None for `--output`, which takes every column."""
-    return (width() or USUAL_WIDTH) if output is None else None
+    In a pipe sentences stay whole, and tables are as wide as COLUMNS says, else `tables`. `--output` takes everything.
+    """
+    if output is not None:
+        return WHOLE
+    columns = os.environ.get("COLUMNS", "")
+    asked = int(columns) if columns.isdecimal() and int(columns) else None
+    if not sys.stdout.isatty():
+        return Width(table=asked or tables)
+    found = max(asked or shutil.get_terminal_size().columns, NARROWEST)
+    return Width(prose=found, table=found)
 
 
 def coloured() -> bool:

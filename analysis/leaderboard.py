@@ -1,6 +1,6 @@
 """Every record folder below a folder, in the order of their dates: does each beat the one that stood before it?
 
-    python -m analysis.leaderboard DIR [--rules NAME|FILE] [--format markdown|csv|json|html] [--output FILE] [--no-cache]
+    python -m analysis.leaderboard DIR [--rules NAME|FILE] [--format text|markdown|csv|json|html] [--output FILE]
 
 Exit codes: 0 a board, 2 usage, 3 there is no record folder.
 """
@@ -20,14 +20,14 @@ from analysis.untrusted.refusal import EvidenceError
 @click.command(cls=cli.Command, context_settings=cli.HELP)
 @click.argument("directory", type=cli.ExistingPath(file_okay=False), metavar="DIR")
 @click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
-@cli.format_option("markdown", "csv", "json", "html")
-@cli.OUTPUT
+@cli.output_options("text", "markdown", "csv", "json", "html")
 @click.option("--no-cache", is_flag=True, help="Read every folder again, and keep nothing.")
 def main(directory: Path, rules: str, form: str, output: Path | None, no_cache: bool) -> None:
     """Show every record folder below DIR, one row each, tested against the record that stood before it."""
     from analysis.reading.frame import write_rows
     from analysis.record.discover import loose_logs, record_folders
     from analysis.report.board import markdown
+    from analysis.report.board_text import board_text
     from analysis.rules.ruleset import load
     from analysis.verdict.board.cache import Cache, usual_folder
     from analysis.verdict.board.row import Row
@@ -50,8 +50,10 @@ def main(directory: Path, rules: str, form: str, output: Path | None, no_cache: 
 
         command = cli.this_command("analysis.leaderboard").replace(" --no-cache", "")  # which changes no page
         cli.write(board_page(rows, ruleset, command), output)
-    else:
+    elif form == "markdown":
         cli.write(markdown(rows, ruleset), output)
+    else:
+        cli.write(board_text(rows, ruleset, cli.width(output, cli.USUAL_WIDTH)), output)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What was read from the logs: one row per run or, with --curves, one row per logged step. The reading is in analysis/reading.
 
-    python -m analysis.logs PATH... [--curves] [--format csv|json|parquet] [--output FILE]
+    python -m analysis.logs PATH... [--curves] [--format text|csv|json|parquet] [--output FILE]
 
 Exit codes: 0 everything was read, 2 usage, 3 something was not.
 """
@@ -22,6 +22,7 @@ from analysis.reading.metric import Step
 from analysis.reading.reader import read_log
 from analysis.reading.result import Result
 from analysis.reading.run import Origin, Run
+from analysis.report.logs import curve_table, run_table
 from analysis.sweepdir.layout import CANDIDATE, CONTROL
 from analysis.untrusted.escape import printable
 from analysis.untrusted.files import MOST_WORK, FileError, Listing, files_below, one_budget, printable_path, spend
@@ -36,8 +37,7 @@ CURVE_COLUMNS = ["log", "run", "seed", *STEP_COLUMNS]
 @click.command(cls=cli.Command, context_settings=cli.HELP)
 @cli.PATHS
 @click.option("--curves", is_flag=True, help="One row per logged step instead of one per run.")
-@cli.format_option("csv", "json", "parquet")
-@cli.OUTPUT
+@cli.output_options("text", "csv", "json", "parquet")
 def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) -> None:
     """Show what was read from the logs, one row per run."""
     if form == "parquet" and output is None:
@@ -56,8 +56,11 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
     if not rows:
         where = ", ".join(map(printable_path, paths))
         raise EvidenceError(f"No training log in {where}: no step and no final metric was found.")
-    with cli.writing(output):
-        write_rows(rows, CURVE_COLUMNS if curves else columns_of(rows), form, output)
+    if form == "text":
+        cli.write((curve_table if curves else run_table)(rows, cli.width(output, cli.USUAL_WIDTH).table), output)
+    else:
+        with cli.writing(output):
+            write_rows(rows, CURVE_COLUMNS if curves else columns_of(rows), form, output)
     if listing.left_aside:
         raise SystemExit(EvidenceError.exit_code)
 

@@ -87,8 +87,7 @@ def main() -> None:
 
 @main.command()
 @shared_options
-@cli.format_option("text", "markdown", "json", "html", "sarif")
-@cli.OUTPUT
+@cli.output_options("text", "markdown", "json", "html", "sarif")
 def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> None:
     """Report in full: runs, statistics, verdict."""
     from analysis.report.markdown import markdown
@@ -164,7 +163,7 @@ def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
     from analysis.report.markdown import markdown
 
     where = str(paths[0]) if len(paths) == 1 else ""
-    sys.stdout.write(coloured(gate(verdict, cli.width())))
+    sys.stdout.write(coloured(gate(verdict, cli.width().prose)))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         sys.stdout.write(workflow_commands(verdict, one_folder(paths)))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
@@ -228,7 +227,10 @@ def plan(form: str, **options: Any) -> None:
     from analysis.stats.power import designs
 
     asked = question(PlanOptions(**options))
-    sys.stdout.write({"text": as_text, "json": as_json}[form](asked, designs(asked)))
+    rows = designs(asked)
+    sys.stdout.write(
+        as_json(asked, rows) if form == "json" else as_text(asked, rows, cli.width(tables=cli.USUAL_WIDTH))
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-from analysis.cli import HELP, OUTPUT, ExistingPath, FolderOrUrl, Group, format_option, write
+from analysis.cli import HELP, ExistingPath, FolderOrUrl, Group, output_options, write
 from analysis.untrusted.refusal import UsageError
 from orchestration.driver.care import Care
 from orchestration.options import ASKED_OPTIONS, CARE_OPTIONS, FILE, Option
@@ -122,8 +122,7 @@ def status(root: Path, watch: bool) -> None:
 
 @main.command("list")
 @ROOT
-@format_option("text", "json", "html")
-@OUTPUT
+@output_options("text", "json", "html")
 def list_sweeps(root: Path, form: str, output: Path | None) -> None:
     """List every sweep below a folder, with its verdict and who drives it; the HTML page links their reports."""
     from orchestration.overview.listing import list_in

@@ -25,6 +25,7 @@ from hypothesis import settings
 from analysis.rules.ruleset import load
 from analysis.sweepdir.plan import plan_digest
 
+os.environ.pop("COLUMNS", None)  # which pytest-xdist sets: what is printed is as wide as it says
 ROOT = Path(__file__).resolve().parent.parent
 REAL_LOGS = ROOT.parent / "shared" / "logs"
 Done = subprocess.CompletedProcess[str]
@@ -95,7 +96,7 @@ def until(condition: Callable[[], object], within_s: float = 300, log: Path | No
 
 def clean_environment() -> dict[str, str]:
     """The environment without what CI, a cluster or a recipe may have set."""
-    unwanted = ("GITHUB_", "RAY_", "SEED", "DATA_PATH", "TOKENIZER_PATH", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    unwanted = ("COLUMNS", "GITHUB_", "RAY_", "SEED", "DATA_PATH", "TOKENIZER_PATH", "RANK", "WORLD_SIZE", "LOCAL_RANK")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return kept | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
 

@@ -18,9 +18,9 @@ NOTHING = 1e-9  # of any metric: what nobody prints
 def cells(row: Row, rules: Ruleset) -> dict[str, str]:
     """Return a row for people, by column; JSON and CSV hold all digits."""
     of_rank = {}
-    if _ranked(rules) != f"mean {rules.metric}":
+    if ranked_in_words(rules) != f"mean {rules.metric}":
         of_rank = {
-            _ranked(rules): or_dash(row.ranked, _format(rules, "{:.6g}")),
+            ranked_in_words(rules): value_of_rank(row, rules),
             f"change of {rules.ranked}": or_dash(row.delta_ranked, _format(rules, "{:+.6g}")),
         }
     return {
@@ -51,9 +51,14 @@ def _against(row: Row) -> str:
     return said.get(row.tested_against or "", or_dash(row.tested_against))
 
 
-def _ranked(rules: Ruleset) -> str:
+def ranked_in_words(rules: Ruleset) -> str:
     """Return what the board is ranked by, in words."""
     return f"{rules.statistic if rules.ranked == rules.metric else MEAN} {rules.ranked}"
+
+
+def value_of_rank(row: Row, rules: Ruleset) -> str:
+    """Return what a record is ranked by, as printed."""
+    return or_dash(row.ranked, _format(rules, "{:.6f}" if rules.ranked == rules.metric else "{:.6g}"))
 
 
 def _format(rules: Ruleset, usual: str) -> str:
@@ -116,7 +121,7 @@ def summary(rows: Sequence[Row], rules: Ruleset) -> str:
         return f"None of {len(rows)} records has runs of one metric."
     best, (number, *others) = tied[0], [str(rows.index(row) + 1) for row in tied]
     runs = f"{best.n} run{'s' if best.n > 1 else ''}"
-    said = f"{len(rows)} records. The best {_ranked(rules)} is {or_dash(best.ranked, _format(rules, '{:.6f}'))}: record {number}, {best.record}, of {runs}."
+    said = f"{len(rows)} records. The best {ranked_in_words(rules)} is {or_dash(best.ranked, _format(rules, '{:.6f}'))}: record {number}, {best.record}, of {runs}."
     return f"{said} It is tied with record{'s' if len(others) > 1 else ''} {', '.join(others)}." if others else said
 
 
@@ -126,7 +131,7 @@ def notes(rows: Sequence[Row], rules: Ruleset) -> list[str]:
     order = "the highest first" if sign_of(rules) < 0 else "the lowest first"
     return [
         "All folders are assumed accepted: a record with errors must be beaten too, as it had to be on the day.",
-        f"Records are ranked by their {_ranked(rules)}, {order}.",
+        f"Records are ranked by their {ranked_in_words(rules)}, {order}.",
         "Each record is tested against the runs of the best record before it, against its mean where it has no runs that can "
         "be tested, or against the ruleset's target.",
         f"A record is tied with the best one if Welch's two-sided p is at least {rules.alpha:g}. With few seeds many "

@@ -8,11 +8,22 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from analysis.untrusted.escape import markdown
 
 Table = Sequence[Mapping[str, str]]
 
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """How wide sentences and tables may be; None for any width."""
+
+    prose: int | None = None
+    table: int | None = None
+
+
+WHOLE = Width()
 BETWEEN = 2  # blanks between columns
 READABLE, LEAST = 24, 12  # characters of a shortened cell: while columns can still be left out, and at last
 GAP = "..."
@@ -56,6 +67,17 @@ def shortened(text: str, most: int) -> str:
     found = _END.search(text)
     end = max(len(found[0]) if found else 0, (most - len(GAP)) // 2)
     return text[: max(most - len(GAP) - end, 0)] + GAP + text[len(text) - end :]
+
+
+def named(rows: Sequence[tuple[str, str]], width: int | None) -> list[str]:
+    """Return a line for each name and its value, wrapped to the width."""
+    first = max((len(name) for name, _ in rows), default=0) + BETWEEN
+    room = None if width is None else max(width - first, LEAST)
+    values = [wrapped([value], room) for _, value in rows]
+    indent = f"\n{' ' * first}"
+    return "\n".join(
+        f"{name:{first}}{indent.join(lines)}" for (name, _), lines in zip(rows, values, strict=True)
+    ).splitlines()
 
 
 def wrapped(lines: Iterable[str], width: int | None) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 
 from analysis.reading.frame import for_json
-from analysis.report.grid import aligned, or_dash, text_table
+from analysis.report.grid import WHOLE, Width, fitted, named, or_dash, text_table, wrapped
 from analysis.stats.power import MOST_SEEDS, Question, Row
 from analysis.untrusted.escape import json_text, printable
 from analysis.verdict.numbers import chance_in_words
@@ -65,11 +65,11 @@ def _price(asked: Question, seeds: float, hours: float, cost: float | None) -> s
     return f"{f'{seeds:.1f}'.removesuffix('.0')} seeds{control} ({price})"
 
 
-def as_text(asked: Question, rows: list[Row]) -> str:
+def as_text(asked: Question, rows: list[Row], width: Width = WHOLE) -> str:
     """Return the table for people, and what to do."""
-    table = text_table([_cells(asked, row) for row in rows])
-    lines = [*aligned(_facts(asked)), "", *table, "", recommendation(asked, rows)]
-    return "\n".join([*lines, *(f"assumes: {one}" for one in assumptions(asked, rows))]) + "\n"
+    table = text_table(fitted([_cells(asked, row) for row in rows], width.table, "design"))
+    said = [recommendation(asked, rows), *(f"assumes: {one}" for one in assumptions(asked, rows))]
+    return "\n".join([*named(_facts(asked), width.prose), "", *table, "", *wrapped(said, width.prose)]) + "\n"
 
 
 def _facts(asked: Question) -> list[tuple[str, str]]:
@@ -91,12 +91,12 @@ def _cells(asked: Question, row: Row) -> dict[str, str]:
     unit = "GPU hours" if asked.gpu_hour is None else "cost"
     return {
         "design": row.design,
-        "seeds at most": str(row.at_most),
-        "chance of passing": f"{row.power:.4f}",
-        "expected seeds": f"{row.expected_seeds:.2f}",
-        f"{unit} expected": f"{row.gpu_hours_expected if row.cost_expected is None else row.cost_expected:.2f}",
-        f"{unit} at most": f"{row.gpu_hours_at_most if row.cost_at_most is None else row.cost_at_most:.2f}",
-        f"smallest gain with chance {asked.power:g}": or_dash(row.detectable_gain, "{:.6f}"),
+        "seeds": str(row.at_most),
+        "mean seeds": f"{row.expected_seeds:.2f}",
+        unit: f"{row.gpu_hours_at_most if row.cost_at_most is None else row.cost_at_most:.2f}",
+        f"mean {unit.split()[-1]}": f"{row.gpu_hours_expected if row.cost_expected is None else row.cost_expected:.2f}",
+        "chance": f"{row.power:.4f}",
+        f"gain at {asked.power:g}": or_dash(row.detectable_gain, "{:.6f}"),
     }
 
 

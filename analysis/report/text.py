@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis.report.grid import Table, aligned, fitted, text_table, wrapped
+from analysis.report.grid import WHOLE, Table, Width, fitted, named, text_table, wrapped
 from analysis.report.said.claims import claims_counted, claims_that_do_not_fit
 from analysis.report.said.findings import checks_made, finding_lines
 from analysis.report.said.headline import WORDS, first_lines
@@ -18,27 +18,29 @@ OF_THE_TEST = ("n", "t", "z", "df", "p", "sequential p")  # facts that share a l
 SPARE = {"val_loss", "val_bpb"}  # of a table of runs, unless the rules are about it
 
 
-def text(verdict: Verdict, width: int | None = None) -> str:
-    """Return the full report, `width` columns wide; None wraps and shortens nothing.
+def text(verdict: Verdict, width: Width = WHOLE) -> str:
+    """Return the full report.
 
     What a way of asking again assumes, and the ways that say what the verdict says, are left to the other formats.
     """
     first = [*first_lines(verdict), *question(verdict), *said_besides(verdict)]
     first += [*checks_made(verdict.checks, verdict.not_checked), *claims_counted(verdict.claims)]
-    parts = [wrapped([printable(line) for line in first], width)]
-    parts.append(wrapped(claims_that_do_not_fit(verdict.claims, verdict.findings), width))
+    parts = [wrapped([printable(line) for line in first], width.prose)]
+    parts.append(wrapped(claims_that_do_not_fit(verdict.claims, verdict.findings), width.prose))
     if verdict.findings:
-        parts.append([f"findings: {in_words(verdict.findings)}", *wrapped(finding_lines(verdict.findings), width)])
-    parts.append(aligned(_numbers(verdict)))
+        parts.append(
+            [f"findings: {in_words(verdict.findings)}", *wrapped(finding_lines(verdict.findings), width.prose)]
+        )
+    parts.append(named(_numbers(verdict), width.prose))
     for name, table in run_tables(verdict).items():
         spare = (*sorted(SPARE - {verdict.metric}), "artifact", "steps", "reason", "test")
-        lines = text_table(fitted(table, width, "logs" if "logs" in table[0] else "log", spare))
+        lines = text_table(fitted(table, width.table, "logs" if "logs" in table[0] else "log", spare))
         parts.append(([] if name == "runs" else [name]) + lines)
-    parts.append([*_sensitivity(verdict, width)])
+    parts.append([*_sensitivity(verdict, width.table)])
     assumed = assumptions(verdict)
-    if width is not None and assumed:
+    if width.prose is not None and assumed:
         assumed = [" ".join(assumed)]  # which takes less room
-    parts.append(wrapped([f"assumes: {sentence}" for sentence in assumed], width))
+    parts.append(wrapped([f"assumes: {sentence}" for sentence in assumed], width.prose))
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 

@@ -203,18 +203,17 @@ def graded(raised: Iterable[Found], severities: Mapping[str, str]) -> list[Findi
 
 
 def in_words(findings: Iterable[Finding]) -> str:
-    """Return how many there are of each severity: 2 errors, 1 warning; empty when there is none.
-
-    Those that differ only in their place are one, as every list of findings shows them.
-    """
-    listed = {(one.severity, one.code, one.message): one for one in findings}
-    many = counts(listed.values())
+    """Return how many there are of each severity: 2 errors, 1 warning; empty when there is none."""
+    many = counts(findings)
     return ", ".join(f"{n} {s}{'s' if n > 1 and s is not INFO else ''}" for s, n in many.items() if n)
 
 
 def counts(findings: Iterable[Finding]) -> dict[Severity, int]:
-    """Count the findings of each severity, those with none included."""
-    severities = [finding.severity for finding in findings]
+    """Count the findings of each severity, those with none included.
+
+    Those that differ only in their place are one, as every list of findings shows them.
+    """
+    severities = [severity for severity, _, _ in {(one.severity, one.code, one.message) for one in findings}]
     return {severity: severities.count(severity) for severity in SEVERITIES}
 
 

@@ -81,7 +81,10 @@ def test_every_format_says_it(record: Record, command: Run) -> None:
     folder = record(VALUES)
     without(folder, LINES["the kind of GPU"])
     said = "16 of 17 checks were made; not checked: the kind of GPU"
-    for words in (("report", "text"), ("report", "markdown"), ("report", "html"), ("check", "")):
+    page = command("analysis.significance", "report", folder, "--sota", "1.3", "--format", "html").stdout
+    assert "1 of 17 not made" in page
+    assert "the kind of GPU" in page
+    for words in (("report", "text"), ("report", "markdown"), ("check", "")):
         form = ("--format", words[1]) if words[1] else ()
         assert said in command("analysis.significance", words[0], folder, "--sota", "1.3", *form).stdout
     assert said in command("analysis.audit", folder).stdout

@@ -528,7 +528,7 @@ def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path, begin: str) -> None:
     assert not escape.cell(text).lstrip().startswith(("=", "+", "-", "@", "\uff1d"))
     for seed in (1, 2):
         (tmp_path / f"s{seed}.log").write_text(f"tokenizer_path=/{text.strip()}\n{small_log(seed, 1.2)}")
-    shown = CliRunner().invoke(logs.main, [str(tmp_path)]).stdout
+    shown = CliRunner().invoke(logs.main, [str(tmp_path), "--format", "csv"]).stdout
     assert "HYPERLINK" in shown
     assert f",{text.strip()}" not in shown
     assert f',"{text.strip()}' not in shown
@@ -536,7 +536,7 @@ def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path, begin: str) -> None:
 
 def test_numbers_of_a_csv_stay_numbers(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text(small_log(1, "-1.5"))
-    assert ",-1.5," in CliRunner().invoke(logs.main, [str(tmp_path)]).stdout
+    assert ",-1.5," in CliRunner().invoke(logs.main, [str(tmp_path), "--format", "csv"]).stdout
 
 
 def test_no_command_prints_a_secret(tmp_path: Path) -> None:

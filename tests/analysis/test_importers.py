@@ -401,7 +401,7 @@ def test_a_tracker_is_marked_in_every_format(
     for form in ("text", "markdown", "html"):
         assert re.search(r"runs\.csv:2.{1,9}typed", command("analysis.significance", *words, form).stdout)
     assert '"origin": "typed"' in command("analysis.significance", *words, "json").stdout
-    csv = command("analysis.logs", tmp_path / "runs").stdout.splitlines()
+    csv = command("analysis.logs", tmp_path / "runs", "--format", "csv").stdout.splitlines()
     assert dict(zip(csv[0].split(","), csv[1].split(","), strict=True))["origin"] == "typed"
 
 

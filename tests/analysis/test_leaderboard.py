@@ -80,7 +80,7 @@ def test_the_p_value_is_that_of_a_report(board: Path, command: Run) -> None:
 
 
 def test_the_formats(board: Path, command: Run) -> None:
-    found = command("analysis.leaderboard", board)
+    found = command("analysis.leaderboard", board, "--format", "markdown")
     assert found.returncode == 0
     lines, (said,) = [part.split("\n") for part in found.stdout.strip().split("\n\n")]
     assert said.startswith("3 tests at p < 0.01: ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -412,7 +413,7 @@ def test_parquet_needs_a_file_and_an_empty_folder_is_said(command: Run, tmp_path
 
 def test_curves_are_one_row_a_step(command: Run, record: Callable[..., Path], tmp_path: Path) -> None:
     folder = record({7: 1.2, 8: 1.3})
-    found = command("analysis.logs", "--curves", folder)
+    found = command("analysis.logs", "--curves", folder, "--format", "csv")
     lines = found.stdout.strip().split("\n")
     assert lines[0] == "log,run,seed,step,line,train_loss,val_loss,val_bpb,train_time_ms,step_avg_ms"
     assert len(lines) == 1 + 2 * 7
@@ -436,8 +437,10 @@ def test_no_printed_row_is_a_workflow_command(
     command: Run, record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(record({1: 1.2}, name=" ::error::x", bare=True).parent)
-    found = command("analysis.logs", "--curves", " ::error::x")
+    found = command("analysis.logs", "--curves", " ::error::x", "--format", "csv")
     assert found.stdout.split("\n")[1].startswith(" \\x3a:error::x/train_seed1.log,")
+    shown = command("analysis.logs", "--curves", " ::error::x").stdout
+    assert not re.search(r"^\s*::", shown, re.MULTILINE)
 
 
 def test_what_could_not_be_read_is_said_and_is_an_error(command: Run, record: Callable[..., Path]) -> None:
