@@ -31,7 +31,8 @@ def main(paths: tuple[Path, ...], rules: str | None, form: str | None) -> None:
     from analysis.report.audit import as_annotations, as_json, as_sarif, text
     from analysis.rules.findings import errors
 
-    audits = audit_all(paths, rules)
+    with cli.Counting():
+        audits = audit_all(cli.the_record_meant(paths), rules)
     form = form or ("github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text")
     whole = {"json": as_json, "sarif": as_sarif}.get(form)
     sys.stdout.writelines([whole(audits)] if whole else [text(one, cli.width().prose) for one in audits])

@@ -16,12 +16,13 @@ from typing import Any
 
 import click
 
-from analysis.report.grid import WHOLE, Width
+from analysis.report.grid import WHOLE, Width, shortened
 from analysis.untrusted.escape import line_start, printable
+from analysis.untrusted.files import noticing, printable_path
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest_path
 
 LINE_EVERY_S = 10.0
-QUIET_S = 2.0  # a shorter wait is not said
+QUIET_S, REWRITE_S = 2.0, 0.1  # a shorter wait is not said
 USUAL_WIDTH, NARROWEST = 80, 40
 SUFFIXES = {f".{name}": name for name in ("csv", "html", "json", "parquet", "sarif")} | {
     ".md": "markdown",
@@ -99,6 +100,20 @@ class Group(click.Group):
 PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
 PATHS_OR_NONE = click.argument("paths", nargs=-1, type=ExistingPath(), metavar="[PATH...]")
 RULES = click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]")
+
+
+def the_record_meant(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return the PATHs; for a folder that holds nothing but one record, that record, and say so."""
+    return tuple(map(_record_meant, paths))
+
+
+def _record_meant(path: Path) -> Path:
+    from analysis.record.discover import the_record_in
+
+    if not path.is_dir() or (inside := the_record_in(path)) is None:
+        return path
+    click.echo(printable(f"Note: {printable_path(path)} holds one record: {printable_path(inside)} is read."), err=True)
+    return inside
 
 
 def format_option(*names: str) -> Callable[[Any], Any]:
@@ -179,29 +194,46 @@ def writing(output: Path | None, said: str = "") -> Iterator[None]:
 
 
 class Counting:
-    """Say on stderr how far a long task has come: one line that is rewritten on a terminal, else a line every 10 s."""
+    """Say on stderr how far a long task has come: one line that is rewritten on a terminal, else a line every 10 s.
+
+    Nothing is said of the first two seconds. Without `tell`, it counts the logs that are read inside it.
+    """
 
     def __init__(self) -> None:
-        self.rewritten = sys.stderr.isatty() and not os.environ.get("CI")
-        self.next_s = time.monotonic() + LINE_EVERY_S
-        self.shown = False
+        self.rewritten = sys.stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"
+        self.next_s = time.monotonic() + (QUIET_S if self.rewritten else LINE_EVERY_S)
+        self.shown, self.logs, self.told = False, 0, False
+        self.inside = noticing(self._notice)
 
     def __enter__(self) -> Counting:
+        self.inside.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
+        self.inside.__exit__(*error)
         if self.shown:
             click.echo("\r\x1b[K", nl=False, err=True)
 
     def tell(self, done: int, total: int, name: str) -> None:
         """Say that `done` of `total` are read, and that the next is `name`."""
-        said = printable(f"{done} of {total} read, now {name}")
+        self.told = True
+        self._say(f"{done} of {total} read, now {name}")
+
+    def _notice(self, log: Path) -> None:
+        self.logs += 1
+        if not self.told:
+            self._say(f"{self.logs - 1} logs read, now {printable_path(log)}")
+
+    def _say(self, text: str) -> None:
+        if time.monotonic() < self.next_s:
+            return
+        self.next_s = time.monotonic() + (REWRITE_S if self.rewritten else LINE_EVERY_S)
+        said = line_start(text)
         if self.rewritten:
-            click.echo(f"\r{said[: shutil.get_terminal_size().columns - 1]}\x1b[K", nl=False, err=True)
+            click.echo(f"\r{shortened(said, shutil.get_terminal_size().columns - 1)}\x1b[K", nl=False, err=True)
             self.shown = True
-        elif time.monotonic() >= self.next_s:
-            self.next_s = time.monotonic() + LINE_EVERY_S
-            click.echo(line_start(said), err=True)
+        else:
+            click.echo(said, err=True)
 
 
 def this_command(module: str) -> str:

@@ -44,7 +44,7 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
         raise UsageError("--format parquet is binary: name a file with --output FILE.")
     rows: list[dict[str, Any]] = []
     listing = Listing()
-    with one_budget(LARGE * MOST_WORK):
+    with one_budget(LARGE * MOST_WORK), cli.Counting():
         for path in paths:
             for one in _found(path, listing):
                 try:

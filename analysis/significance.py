@@ -90,40 +90,37 @@ def main() -> None:
 @cli.output_options("text", "markdown", "json", "html", "sarif")
 def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> None:
     """Report in full: runs, statistics, verdict."""
-    from analysis.report.markdown import markdown
     from analysis.report.said.headline import word
     from analysis.report.text import text
 
+    paths = cli.the_record_meant(paths)
     verdict = judged(paths, **asked)
     if form == "html":
         from analysis.report.html.page import page
 
         shown = page(verdict, cli.this_command("analysis.significance"), named(paths))
-    elif form == "json":
-        shown = json_text(verdict.to_json())
-    elif form == "sarif":
-        shown = as_sarif(verdict, paths)
-    elif form == "markdown":
-        shown = markdown(verdict)
-    else:
+    elif form == "text":
         shown = text(verdict) if output is not None else coloured(text(verdict, cli.width()))
+    else:
+        shown = shown_as(form, verdict, paths)
     cli.write(shown, output, word(verdict))
     end(verdict, verdict.exit_code)
 
 
 @main.command()
 @shared_options
-@cli.format_option("text", "sarif")
+@cli.format_option("text", "markdown", "json", "sarif")
 def check(form: str, paths: tuple[Path, ...], **asked: Any) -> None:
     """Pass or fail the claim: a few lines and an exit code. In GitHub Actions, annotations and a step summary too.
 
     Error-level findings fail it too: numbers that pass prove nothing if the evidence does not fit them.
     """
+    paths = cli.the_record_meant(paths)
     verdict = judged(paths, **asked)
-    if form == "sarif":
-        sys.stdout.write(as_sarif(verdict, paths))
-    else:
+    if form == "text":
         print_gate(verdict, paths)
+    else:
+        sys.stdout.write(shown_as(form, verdict, paths))
     end(verdict, verdict.gate_code)
 
 
@@ -134,7 +131,17 @@ def judged(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any
 
     if bool(paths) == bool(values):
         raise UsageError("Name the runs' logs or folders as PATH, or give their values with --values; not both.")
-    return judge(paths or (Path(TYPED),), Options(**asked, values=values))
+    with cli.Counting():
+        return judge(paths or (Path(TYPED),), Options(**asked, values=values))
+
+
+def shown_as(form: str, verdict: Verdict, paths: tuple[Path, ...]) -> str:
+    """Return a verdict in a format that `report` and `check` share."""
+    from analysis.report.markdown import markdown
+
+    if form == "json":
+        return json_text(verdict.to_json())
+    return as_sarif(verdict, paths) if form == "sarif" else markdown(verdict)
 
 
 def as_sarif(verdict: Verdict, paths: tuple[Path, ...]) -> str:
@@ -226,7 +233,8 @@ def plan(form: str, **options: Any) -> None:
     from analysis.report.plan import as_json, as_text
     from analysis.stats.power import designs
 
-    asked = question(PlanOptions(**options))
+    with cli.Counting():
+        asked = question(PlanOptions(**options))
     rows = designs(asked)
     sys.stdout.write(
         as_json(asked, rows) if form == "json" else as_text(asked, rows, cli.width(tables=cli.USUAL_WIDTH))

@@ -11,7 +11,7 @@ from analysis.checks.sweep import audit_sweep
 from analysis.evidence.checked import NotChecked, checked
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
 from analysis.record.fit import Fit
-from analysis.record.folder import read_record, records_below
+from analysis.record.folder import read_record, records_below, records_instead
 from analysis.record.selection import select
 from analysis.record.stated.compare import statements
 from analysis.record.stated.said import Statement
@@ -87,10 +87,7 @@ def _of_record(paths: Sequence[Path], named: Ruleset | None) -> Audit:
             raise UsageError(f"{path} is a frame: it holds no logs to audit. Name the folder with the logs.")
     record = read_record(paths)
     if inside := records_below(record):
-        raise UsageError(
-            f"{paths[0]} holds {len(inside)} record folder{'s' if len(inside) > 1 else ''} (first: {inside[0]}). Name "
-            f"one, or see all with python -m analysis.leaderboard {paths[0]}."
-        )
+        raise UsageError(records_instead(paths[0], inside))
     selection = select(record, rules)
     made = checked(selection.claimed, rules, record)
     claims = statements(record, selection, rules)

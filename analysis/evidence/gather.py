@@ -21,7 +21,7 @@ from analysis.reading.names import normal
 from analysis.reading.result import Result, Tried
 from analysis.reading.run import Origin, Run
 from analysis.record.arms import Arms
-from analysis.record.folder import Record, attempts_by_log, read_record, records_below, seed_of
+from analysis.record.folder import Record, attempts_by_log, read_record, records_below, records_instead, seed_of
 from analysis.record.metrics import OWN, all_labels, unread_names
 from analysis.record.selection import LeftOut, Selection, select, with_training
 from analysis.record.stated.compare import statements
@@ -153,11 +153,7 @@ def _record(
 ) -> Gathered:
     record = read_record(paths)
     if inside := records_below(record):
-        count = f"{len(inside)} record folder{'s' if len(inside) > 1 else ''}"
-        raise EvidenceError(
-            f"{paths[0]} holds {count} (first: {inside[0]}); name one of them, or see all with "
-            f"python -m analysis.leaderboard."
-        )
+        raise EvidenceError(records_instead(paths[0], inside))
     selection = select(record, rules, metric, control)
     runs = tuple(Result.of(with_training(one), one.metric, log=record.shown(one.run.log)) for one in selection.claimed)
     claims = [] if of_control else statements(record, selection, rules)

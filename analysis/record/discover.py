@@ -92,6 +92,16 @@ def record_folders(folder: Path) -> Iterator[Path]:
     yield from (record.path for record in records_in(OnDisk(path=folder)))
 
 
+def the_record_in(folder: Path) -> Path | None:
+    """Return the one record with a submission JSON in a folder that holds no other record and no log besides."""
+    if submission_file(OnDisk(path=folder).files, folder) is not None:
+        return None
+    found = [*record_folders(folder)]
+    if len(found) != 1 or found[0] == folder or loose_logs(folder, found):
+        return None
+    return found[0] if submission_file(OnDisk(path=found[0]).files, found[0]) is not None else None
+
+
 def loose_logs(folder: Path, records: Iterable[Path]) -> list[Path]:
     """Return the logs that are next to records and belong to none of them."""
     known = set(records)

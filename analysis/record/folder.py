@@ -191,6 +191,16 @@ def records_below(record: Record) -> list[Path]:
     return sorted({path.parent for path in record.listing.files if is_submission(path.name)})
 
 
+def records_instead(path: Path, inside: Sequence[Path]) -> str:
+    """Return what to name instead of a folder that is no record and holds records."""
+    if len(inside) == 1:
+        return f"{path} is no record, but holds one besides other logs: name {inside[0]}."
+    return (
+        f"{path} holds {len(inside)} record folders. Name one, such as {inside[0]}, or see all with "
+        f"python -m analysis.leaderboard {path}."
+    )
+
+
 def _copies(logs: Mapping[Path, Sequence[Run]]) -> dict[Path, Copy]:
     """Return the logs whose runs are all in another log. Of two copies the one with its seed in its name is kept."""
     seen: dict[bytes, Path] = {}

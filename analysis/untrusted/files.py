@@ -12,7 +12,7 @@ import contextlib
 import os
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,17 @@ class _Budget:
 
 
 _BUDGET: ContextVar[_Budget | None] = ContextVar("budget", default=None)
+_NOTICE: ContextVar[Callable[[Path], None] | None] = ContextVar("notice", default=None)
+
+
+@contextlib.contextmanager
+def noticing(notice: Callable[[Path], None]) -> Iterator[None]:
+    """Call `notice` with each log that is read inside: somebody waits for them."""
+    before = _NOTICE.set(notice)
+    try:
+        yield
+    finally:
+        _NOTICE.reset(before)
 
 
 @contextlib.contextmanager
@@ -140,6 +151,8 @@ def read_bounded(path: Path, limit: int = LIMIT) -> bytes:
 
     A file above the limit has its lines cut after LONGEST_LINE bytes, and must then fit; line numbers stay right.
     """
+    if (notice := _NOTICE.get()) is not None:
+        notice(path)
     with _opened(path) as opened:
         file, size = opened.file, opened.size
         if size > LARGEST_FILE:

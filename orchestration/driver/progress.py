@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -64,6 +65,25 @@ def latest(folder: Path) -> str:
     return ", ".join(parts)
 
 
+def time_left(lasted: Sequence[float], lived: Sequence[float], waiting: int, slots: int) -> float | None:
+    """Return about how many seconds the runs that have no result will take; None until one has ended.
+
+    lasted: of the runs that ended. lived: of those under way, which share `slots` with those that wait.
+    """
+    if not lasted:
+        return None
+    usual = sum(lasted) / len(lasted)
+    rest = [max(usual - one, 0.0) for one in lived]
+    return max([(usual * waiting + sum(rest)) / max(slots, 1), *rest, usual if waiting else 0.0])
+
+
+def in_minutes(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute"
+    return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
+
+
 class Progress:
     """Show the runs of one sweep. name: the prefix of its lines if several sweeps share a terminal."""
 
@@ -73,7 +93,11 @@ class Progress:
         self.total, self.done = total, 0
         self.running: dict[RunOrder, TaskID | None] = {}
         self.next_line = time.monotonic() + PLAIN_INTERVAL_S
+        self.lasted: list[float] = []
+        self.since: dict[RunOrder, float] = {}
+        self.slots = 0
         self.bars: Bars | None = None
+        self.whole: TaskID | None = None
         if Console().is_terminal and not os.environ.get("CI"):
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
             self.bars = Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True)
@@ -81,11 +105,15 @@ class Progress:
     def started(self, order: RunOrder, *, quiet: bool) -> None:
         if not quiet:
             self.say(f"{order.name}: started{f' (attempt {order.attempt})' if order.attempt > 1 else ''}")
+        self.since[order] = time.monotonic()
         if self.bars is None:
             self.running[order] = None
         else:
             self.bars.start()
+            if self.whole is None:
+                self.whole = self.bars.add_task("all runs", total=self.total, detail="")
             self.running[order] = self.bars.add_task(order.name, total=None, detail="starting")
+        self.slots = max(self.slots, len(self.running))
 
     def refused(self, order: RunOrder, reason: str | None, *, quiet: bool) -> None:
         self.take_away(order)
@@ -94,6 +122,7 @@ class Progress:
 
     def take_away(self, order: RunOrder) -> None:
         bar = self.running.pop(order, None)
+        self.since.pop(order, None)
         if self.bars is not None and bar is not None:
             self.bars.remove_task(bar)
             if not self.running:
@@ -101,6 +130,8 @@ class Progress:
 
     def ended(self, order: RunOrder, manifest: RunManifest) -> None:
         self.done += manifest.state in DONE
+        if manifest.state in DONE and order in self.since:
+            self.lasted.append(time.monotonic() - self.since[order])
         self.take_away(order)
         known, detail = manifest.metric, manifest.reason or ""
         name = next(
@@ -118,10 +149,22 @@ class Progress:
                     self.bars.update(
                         bar, total=run.total_steps, completed=run.last_step or 0, detail=latest(order.folder)
                     )
+            if self.whole is not None:
+                self.bars.update(self.whole, completed=self.done, detail=self.left())
         elif time.monotonic() >= self.next_line:
             self.next_line += PLAIN_INTERVAL_S
             for order in self.running:
                 self.say(f"{order.name}: {latest(order.folder)}")
+            if self.running:
+                self.say(self.left())
+
+    def left(self) -> str:
+        """Return how many runs have a result, and about how long the others take once that can be told."""
+        now, others = time.monotonic(), self.total - self.done
+        lived = [now - self.since[order] for order in self.running]
+        seconds = time_left(self.lasted, lived, others - len(lived), self.slots)
+        said = f"{self.done} of {self.total} runs have a result"
+        return said if seconds is None or not others else f"{said}; {in_minutes(seconds)} for the other {others}"
 
     def say(self, line: str) -> None:
         if self.bars is not None:

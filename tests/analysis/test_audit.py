@@ -424,10 +424,11 @@ def test_check_fails_on_errors_and_report_says_so(command: Run, record: Record) 
 
 def test_what_cannot_be_audited_is_said(command: Run, record: Record, tmp_path: Path) -> None:
     record(VALUES)
+    record(VALUES, name="another")
     found = command("analysis.audit", tmp_path)
     assert found.returncode == 2
-    assert "holds 1 record folder " in found.stderr
-    assert "analysis.leaderboard" in found.stderr
+    assert "holds 2 record folders" in found.stderr
+    assert f"analysis.leaderboard {tmp_path}" in found.stderr
     assert command("analysis.significance", "check", tmp_path, "--sota", "1.3").returncode == 3
     (tmp_path / "runs.csv").write_text("a\n")
     assert command("analysis.audit", tmp_path / "runs.csv").returncode == 2
@@ -436,6 +437,20 @@ def test_what_cannot_be_audited_is_said(command: Run, record: Record, tmp_path: 
     for plan in ({}, {"ruleset": {"nonsense": 1}, "arms": {"candidate": {}}, "seeds": [], "script": {}}):
         (sweep / "plan.json").write_text(json.dumps(plan | {"sha256": plan_digest(plan)}))
         assert command("analysis.audit", sweep).returncode == 3
+
+
+def test_the_folder_around_one_record_means_that_record(command: Run, record: Record, tmp_path: Path) -> None:
+    (tmp_path / "around").mkdir()
+    folder = record(VALUES, name="around/mine")
+    for words in (("analysis.audit",), ("analysis.significance", "check", "--sota", "1.3")):
+        inside, around = (command(*words, path) for path in (folder, tmp_path / "around"))
+        assert around.returncode == inside.returncode == 0
+        assert around.stdout == inside.stdout
+        assert str(folder) in around.stderr
+    (tmp_path / "around" / "other.log").write_text((folder / "train_seed42.log").read_text())
+    found = command("analysis.audit", tmp_path / "around")
+    assert found.returncode == 2
+    assert f"name {folder}" in found.stderr
 
 
 # -- the real records --------------------------------------------------------------------------------------------------

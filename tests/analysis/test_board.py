@@ -420,13 +420,17 @@ def test_a_terminal_shows_one_line_and_a_file_a_line_now_and_then(
 ) -> None:
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    clock = iter([0.0, 1.0, 2.0, 2.0, 3.0, 3.0])
+    monkeypatch.setattr("analysis.cli.time.monotonic", lambda: next(clock))
     with Counting() as counting:
-        counting.tell(0, 2, "a\nb")
-        counting.tell(1, 2, "c")
+        for done, name in enumerate(("quiet", "a\nb", "c")):
+            counting.tell(done, 3, name)
     said = capsys.readouterr()
     assert said.out == ""
     assert "\n" not in said.err
-    assert said.err.count("\r") == 3
+    assert said.err.count("\r") == 3  # two lines, and none at the end
+    assert "quiet" not in said.err
     monkeypatch.setattr("sys.stderr.isatty", lambda: False)
     clock = iter([0.0, 1.0, 11.0, 11.0, 12.0])
     monkeypatch.setattr("analysis.cli.time.monotonic", lambda: next(clock))
