@@ -23,11 +23,10 @@ from analysis.record.change.evidence import Standing, Touched
 from analysis.record.change.folders import records_to_judge
 from analysis.record.change.git import ChangeError, target_of
 from analysis.report import gate
-from analysis.report.audit import as_annotations
 from analysis.report.audit import text as audit_text
 from analysis.report.grid import text_table
 from analysis.report.markdown import audit_markdown, markdown
-from analysis.report.said.findings import finding_items, finding_lines, github_annotations
+from analysis.report.said.findings import annotated, finding_items, finding_lines, github_annotations, not_annotated
 from analysis.report.sarif import Judged, sarif
 from analysis.rules.by_path import INPUT, PathRule, read_path_rules, rules_of
 from analysis.rules.findings import ERROR, WARNING, Finding, counts, graded
@@ -64,6 +63,7 @@ class Outcome:
     folder: str
     findings: Sequence[Finding] = ()
     report: str = ""
+    commands: Sequence[str] = ()  # for GitHub
 
 
 class Asked:
@@ -181,7 +181,7 @@ def tested(one: Touched, options: list[str], gone: Sequence[Finding]) -> Outcome
     with check.make_context("seedproof", [*options, "--", where]) as context:
         verdict = judged(**{name: value for name, value in context.params.items() if name != "form"})
     verdict = replace(verdict, findings=(*gone, *verdict.findings))
-    print(gate.gate(verdict) + gate.workflow_commands(verdict, where), end="", flush=True)
+    print(gate.gate(verdict), end="", flush=True)
     line = gate.Line(
         record=where,
         verdict=verdict.gate,
@@ -190,8 +190,14 @@ def tested(one: Touched, options: list[str], gone: Sequence[Finding]) -> Outcome
         errors=verdict.errors,
         warnings=counts(verdict.findings)[WARNING],
     )
-    report = markdown(verdict, where)
-    return Outcome(code=verdict.gate_code, line=line, folder=where, findings=verdict.findings, report=report)
+    return Outcome(
+        code=verdict.gate_code,
+        line=line,
+        folder=where,
+        findings=verdict.findings,
+        report=markdown(verdict, where),
+        commands=gate.workflow_commands(verdict, where),
+    )
 
 
 def audited(one: Touched, rules: str, gone: Sequence[Finding]) -> Outcome:
@@ -199,14 +205,14 @@ def audited(one: Touched, rules: str, gone: Sequence[Finding]) -> Outcome:
     where = str(one.folder)
     found = audit([one.folder], rules)
     found = replace(found, findings=(*gone, *found.findings))
-    print(audit_text(found) + as_annotations(found), end="", flush=True)
+    print(audit_text(found), end="", flush=True)
     return of_findings(where, where, found.findings, audit_markdown(found, where))
 
 
 def removed(one: Touched, gone: Sequence[Finding]) -> Outcome:
     """Say that a record is gone."""
     where = str(one.folder)
-    print("".join(f"  {line}\n" for line in finding_lines(gone)) + github_annotations(gone, ""), end="", flush=True)
+    print("".join(f"  {line}\n" for line in finding_lines(gone)), end="", flush=True)
     report = "\n\n".join([f"## seedproof: removed, {escape.markdown(where)}", *finding_items(gone)]) + "\n"
     return of_findings(where, "", gone, report)
 
@@ -215,28 +221,36 @@ def of_findings(where: str, folder: str, findings: Sequence[Finding], report: st
     number = counts(findings)
     verdict = REFUSED if number[ERROR] else AUDITED
     line = gate.Line(record=where, verdict=verdict, errors=number[ERROR], warnings=number[WARNING])
-    return Outcome(code=min(number[ERROR], 1), line=line, folder=folder, findings=findings, report=report)
+    commands = github_annotations(findings, folder)
+    return Outcome(
+        code=min(number[ERROR], 1), line=line, folder=folder, findings=findings, report=report, commands=commands
+    )
 
 
 def refused(error: SeedproofError | click.ClickException, where: str) -> Outcome:
-    """Say why nothing could be judged, as an annotation."""
+    """Say why nothing could be judged."""
     said = error.format_message() if isinstance(error, click.ClickException) else str(error)
-    print(workflow_command("error", said, title="seedproof"), flush=True)
+    print(f"Refused: {printable(said)}", flush=True)
+    command = workflow_command("error", said, title="seedproof")
     verdict = "usage" if error.exit_code == 2 else "unusable"
     report = f"## seedproof: {verdict}, {escape.markdown(where)}\n\n{escape.markdown(said)}\n"
-    return Outcome(code=error.exit_code, line=gate.Line(record=where, verdict=verdict), folder=where, report=report)
+    line = gate.Line(record=where, verdict=verdict)
+    return Outcome(code=error.exit_code, line=line, folder=where, report=report, commands=[command])
 
 
 def finish(outcomes: Sequence[Outcome], notes: Sequence[str]) -> NoReturn:
     """Print the table of several records, write the summary and the action's outputs, and exit."""
     outcomes = sorted(outcomes, key=lambda one: -one.code)  # stable: the worst first
     lines, reports = [one.line for one in outcomes], [one.report for one in outcomes]
+    commands = [command for one in outcomes for command in one.commands]
+    print("".join(f"{line}\n" for line in annotated(commands, len(notes))), end="", flush=True)
+    said = [*notes, *not_annotated(len(notes) + len(commands))]
     if len(lines) > 1:
         print("\n".join([f"{len(lines)} records, the worst first:", *text_table(gate.table_of(lines))]), flush=True)
     worst = lines[0] if lines else gate.Line(record="", verdict="none")
     outputs = {"verdict": worst.verdict, "p_value": "" if worst.p_value is None else repr(worst.p_value)}
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        write(summary, gate.document(lines, reports, notes, MOST_SUMMARY))
+        write(summary, gate.document(lines, reports, said, MOST_SUMMARY))
     if folder := os.environ.get("RUNNER_TEMP"):
         outputs |= {"sarif": os.path.join(folder, "seedproof.sarif"), "markdown": os.path.join(folder, "seedproof.md")}
         records = [Judged(folder=one.folder, said=one.line.verdict, findings=one.findings) for one in outcomes]

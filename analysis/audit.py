@@ -29,6 +29,7 @@ def main(paths: tuple[Path, ...], rules: str | None, form: str | None) -> None:
     """Show what does not fit in a record: findings with file and line. Exit code 1 when one of them is an error."""
     from analysis.evidence.audit import audit_all
     from analysis.report.audit import as_annotations, as_json, as_sarif, text
+    from analysis.report.said.findings import annotated
     from analysis.rules.findings import errors
 
     with cli.Counting():
@@ -36,7 +37,9 @@ def main(paths: tuple[Path, ...], rules: str | None, form: str | None) -> None:
     form = form or ("github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text")
     whole = {"json": as_json, "sarif": as_sarif}.get(form)
     sys.stdout.writelines([whole(audits)] if whole else [text(one, cli.width().prose) for one in audits])
-    sys.stdout.writelines(map(as_annotations, audits) if form == "github" else [])
+    if form == "github":
+        commands = annotated(command for one in audits for command in as_annotations(one))
+        sys.stdout.writelines(f"{line}\n" for line in commands)
     if any(errors(one.findings) for one in audits):
         raise SystemExit(1)
 

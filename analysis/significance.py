@@ -168,15 +168,17 @@ def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
     """Print what `check` prints, and append to the step summary."""
     from analysis.report.gate import gate, workflow_commands
     from analysis.report.markdown import markdown
+    from analysis.report.said.findings import annotated, not_annotated
 
     where = str(paths[0]) if len(paths) == 1 else ""
     sys.stdout.write(coloured(gate(verdict, cli.width().prose)))
+    commands = workflow_commands(verdict, one_folder(paths))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        sys.stdout.write(workflow_commands(verdict, one_folder(paths)))
+        sys.stdout.writelines(f"{line}\n" for line in annotated(commands))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(markdown(verdict, where))
+                file.write("\n".join([markdown(verdict, where), *not_annotated(len(commands))]))
         except OSError as error:
             click.echo(f"GITHUB_STEP_SUMMARY, {summary}, cannot be written: {error.strerror}.", err=True)
 

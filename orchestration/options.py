@@ -76,8 +76,12 @@ CARE_OPTIONS = (
 )
 ASKED_OPTIONS = (
     option("--script", required=True, type=FILE, help="Any program that torchrun can start and that reads SEED."),
-    option("--recipe", type=FILE, help="TOML file with an [env] table for the candidate."),
-    option("--control", type=FILE, help="The recipe to beat, run with the same seeds on the same nodes."),
+    option(
+        "--recipe", type=FILE, help="TOML file with an [env] table for the candidate, or the name of a shipped one."
+    ),
+    option(
+        "--control", type=FILE, help="The recipe to beat, a file or a name, run with the same seeds on the same nodes."
+    ),
     option("--seeds", help="1337,1338,1339, or how many to derive from the plan.  [default: 3; sequential: 10]"),
     option(
         "--design",

@@ -50,7 +50,8 @@ def check_one_metric(results: Sequence[Result]) -> None:
     if len(labels) > 1:
         named = ", ".join(f"{label} ({log})" for label, log in labels.items())
         raise EvidenceError(
-            f"The runs carry different metrics: {named}. Choose one that all have with --metric of analysis.significance."
+            f"The runs carry different metrics: {named}. Name the label that all of them print: "
+            f"--metric {next(iter(labels))}, or another one."
         )
 
 

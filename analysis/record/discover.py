@@ -23,12 +23,12 @@ from analysis.record.claim import submission_file
 from analysis.sweepdir.layout import is_sweep
 from analysis.untrusted.files import (
     DEEPEST,
-    LOG_SUFFIXES,
     MOST_WORK,
     FileError,
     OverBudgetError,
     beginning_of,
     end_of,
+    has_log_name,
     one_budget,
 )
 
@@ -156,7 +156,7 @@ class OnDisk:
 
 def may_be_log(path: Path) -> bool:
     """Return whether a file has a log's name, and the beginning or the end of one."""
-    if not path.name.lower().endswith(LOG_SUFFIXES):
+    if not has_log_name(path):
         return False
     try:
         return any(read_log(path, piece(path, PIECE)) for piece in (end_of, beginning_of))

@@ -57,7 +57,7 @@ def as_sarif(audits: Sequence[Audit]) -> str:
     )
 
 
-def as_annotations(one: Audit) -> str:
+def as_annotations(one: Audit) -> list[str]:
     """Return a workflow command for each finding."""
     return github_annotations(one.findings, _folder(one))
 

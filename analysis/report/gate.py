@@ -45,11 +45,11 @@ def _not_proven(verdict: Verdict) -> list[str]:
     )
 
 
-def workflow_commands(verdict: Verdict, folder: str) -> str:
+def workflow_commands(verdict: Verdict, folder: str) -> list[str]:
     """Return GitHub workflow commands: the verdict, then each finding at its file, a path below `folder`, and line."""
     kind = "error" if verdict.gate_code else "notice"
     first = workflow_command(kind, " ".join(first_lines(verdict)), title="seedproof")
-    return f"{first}\n{github_annotations(verdict.findings, folder)}"
+    return [first, *github_annotations(verdict.findings, folder)]
 
 
 # -- many records ------------------------------------------------------------------------------------------------------

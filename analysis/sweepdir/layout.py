@@ -15,7 +15,7 @@ import os
 import re
 from pathlib import Path
 
-from analysis.untrusted.files import LOG_SUFFIXES, FileError, beginning_of, files_below
+from analysis.untrusted.files import FileError, beginning_of, files_below, has_log_name
 from analysis.untrusted.refusal import SeedproofError
 
 PLAN, SCRIPT, MODULES, EVENTS, LOCK = "plan.json", "script.py", "modules", "events.jsonl", "sweep.lock"
@@ -60,7 +60,7 @@ def of_a_record(path: Path) -> list[str]:
 
 def is_log(path: Path) -> bool:
     """Return whether a file has a log's name and mentions steps or results; requirements.txt does not."""
-    if not path.name.lower().endswith(LOG_SUFFIXES):
+    if not has_log_name(path):
         return False
     try:
         beginning = beginning_of(path, BEGINNING)

@@ -26,6 +26,7 @@ MOST_FILES = 50_000  # of one folder
 MOST_WORK = 3 * 2**27  # of one folder, counted in bytes read; slower work counts as more bytes
 MOST_RUNS = 2000  # of one folder; a plan has at most 1000 seeds in each of two arms
 LOG_SUFFIXES = (".log", ".txt", ".out")
+PROSE = ("readme", "changelog", "contributing", "licence", "license")  # begin names of texts that may quote a log
 
 
 class FileError(ValueError):
@@ -102,11 +103,17 @@ class Listing:
 
     @property
     def logs(self) -> list[Path]:
-        return [path for path in self.files if path.name.lower().endswith(LOG_SUFFIXES)]
+        return [path for path in self.files if has_log_name(path)]
 
     def leave_aside(self, path: Path, why: str, *, is_link: bool = False) -> None:
         """Note a path that is not read."""
         self.left_aside.append(LeftAside(path=path, why=why, is_link=is_link))
+
+
+def has_log_name(path: Path) -> bool:
+    """Return whether a file of a folder is read as a log: README.txt is not, unless it is named."""
+    name = path.name.lower()
+    return name.endswith(LOG_SUFFIXES) and not name.startswith(PROSE)
 
 
 def files_below(folder: Path) -> Listing:

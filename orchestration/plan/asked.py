@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis.sweepdir.plan import MAX_ATTEMPTS, MOST_SEEDS, DesignKind
-from analysis.untrusted.refusal import SeedproofError, nearest_path
+from analysis.untrusted.refusal import SeedproofError, nearest, nearest_path
 from analysis.untrusted.secrets import redacted, secret_lines, secret_name, secret_value
 
+SHIPPED = Path(__file__).parents[2] / "trainer" / "recipes"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -48,13 +49,18 @@ class Asked:
     nonce: str | None = None
 
 
-def read_recipe(path: Path) -> dict[str, str]:
-    """Return the [env] table of a recipe as environment variables; relative *_PATH values are resolved from here."""
+def read_recipe(named: Path) -> dict[str, str]:
+    """Return the [env] table of a recipe as environment variables; relative *_PATH values are resolved from here.
+
+    A recipe is a file, or the name of a shipped one.
+    """
+    path = SHIPPED / f"{named}.toml" if str(named) in shipped_recipes() and not named.exists() else named
     try:
         text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
     except OSError as error:
-        raise PlanError(f"{path} cannot be read: {error.strerror}.{nearest_path(path)}") from None
+        near = nearest_path(path) if path.is_dir() else nearest(str(path), shipped_recipes()) or nearest_path(path)
+        raise PlanError(f"{path} cannot be read: {error.strerror}.{near}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{path} is not TOML: {error}.") from None
     if set(table) != {"env"} or not isinstance(table["env"], dict):
@@ -62,6 +68,11 @@ def read_recipe(path: Path) -> dict[str, str]:
     env = {name: _text(name, value, str(path)) for name, value in table["env"].items()}
     refuse_secrets(text, path, "a recipe is")
     return env
+
+
+def shipped_recipes() -> list[str]:
+    """Return the names of the recipes that came with the trainer."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml") if "[env]" in path.read_text(encoding="utf-8"))
 
 
 def parse_env(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -11,6 +11,8 @@ from analysis.rules.findings import ERROR, WARNING, Finding
 from analysis.untrusted.escape import markdown, printable, workflow_command
 
 CHECKS_NAMED = 6  # in a line
+MOST_ANNOTATIONS = 10  # of a step, of all kinds together
+KINDS = ("error", "warning", "notice")
 
 
 def alike(findings: Iterable[Finding]) -> list[list[Finding]]:
@@ -72,9 +74,29 @@ def finding_items(findings: Iterable[Finding]) -> list[str]:
     ]
 
 
-def github_annotations(findings: Iterable[Finding], folder: str) -> str:
+def github_annotations(findings: Iterable[Finding], folder: str) -> list[str]:
     """Return a GitHub workflow command for each finding, at its file, a path below `folder`, and line."""
-    return "".join(f"{annotation(finding, folder)}\n" for finding in findings)
+    return [annotation(finding, folder) for finding in findings]
+
+
+def annotated(commands: Iterable[str], made: int = 0) -> list[str]:
+    """Return the workflow commands of a step as lines: as many as GitHub shows, the worst first, and how many more there are.
+
+    made: how many the step made already.
+    """
+    kinds = [f"::{kind} " for kind in KINDS]
+    worst = sorted(commands, key=lambda one: next(at for at, kind in enumerate(kinds) if one.startswith(kind)))
+    return [*worst[: MOST_ANNOTATIONS - made], *not_annotated(made + len(worst))]
+
+
+def not_annotated(commands: int) -> list[str]:
+    """Return a line that says how many of a step's workflow commands GitHub would not show."""
+    more = commands - MOST_ANNOTATIONS
+    return (
+        [f"{more} more of {commands} annotations are not made, because GitHub shows {MOST_ANNOTATIONS} a step."]
+        if more > 0
+        else []
+    )
 
 
 def annotation(finding: Finding, folder: str) -> str:
