@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from analysis import cli
+from analysis.report.counting import Counting
 
 
 @click.command(cls=cli.Command, context_settings=cli.HELP)
@@ -22,7 +23,7 @@ from analysis import cli
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "github", "sarif"]),
+    type=cli.Choice(["text", "json", "github", "sarif"]),
     help="[default: text; github when in Actions]",
 )
 def main(paths: tuple[Path, ...], rules: str | None, form: str | None) -> None:
@@ -32,7 +33,7 @@ def main(paths: tuple[Path, ...], rules: str | None, form: str | None) -> None:
     from analysis.report.said.findings import annotated
     from analysis.rules.findings import errors
 
-    with cli.Counting():
+    with Counting():
         audits = audit_all(cli.the_record_meant(paths), rules)
     form = form or ("github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text")
     whole = {"json": as_json, "sarif": as_sarif}.get(form)

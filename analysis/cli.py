@@ -6,23 +6,21 @@ import contextlib
 import io
 import math
 import os
+import re
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from analysis.report.grid import WHOLE, Width, shortened
-from analysis.untrusted.escape import line_start, printable
-from analysis.untrusted.files import noticing, printable_path
-from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest_path
+from analysis.report.grid import WHOLE, Width
+from analysis.untrusted.escape import printable
+from analysis.untrusted.files import printable_path
+from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest, nearest_path
 
-LINE_EVERY_S = 10.0
-QUIET_S, REWRITE_S = 2.0, 0.1  # a shorter wait is not said
 USUAL_WIDTH, NARROWEST = 80, 40
 SUFFIXES = {f".{name}": name for name in ("csv", "html", "json", "parquet", "sarif")} | {
     ".md": "markdown",
@@ -44,7 +42,39 @@ class ExistingPath(click.Path):
         except click.BadParameter as error:
             if os.path.lexists(value):
                 raise
+            if "://" in str(value):
+                said = f"{value!r} is a URL, and nothing is fetched. Download or clone it, and name the folder."
+                raise click.BadParameter(said, ctx=ctx, param=param) from None
             raise click.BadParameter(error.message + nearest_path(Path(value)), ctx=ctx, param=param) from None
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
+    """A click number; the message for what is none suggests the one that may be meant."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number such as 1.2014.{_number_meant(value)}", param, ctx)
+
+
+def _number_meant(text: str) -> str:
+    found = re.fullmatch(r"\s*(-?\d*)[.,](\d+)\s*[a-z]*\s*|\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    if found is None:
+        return ""
+    return f" Did you mean {float(found[3]) / 100:g}?" if found[3] else f" Did you mean {found[1] or 0}.{found[2]}?"
+
+
+class Choice(click.Choice):  # type: ignore[type-arg]
+    """A click choice; the message for what is none suggests the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return str(super().convert(value, param, ctx))
+        except click.BadParameter as error:
+            self.fail(error.message + nearest(str(value), map(str, self.choices)), param, ctx)
 
 
 def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:
@@ -108,8 +138,12 @@ def the_record_meant(paths: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def _record_meant(path: Path) -> Path:
+    from analysis.record.claim import is_submission
     from analysis.record.discover import the_record_in
 
+    if path.is_file() and is_submission(path.name):
+        click.echo(printable(f"Note: {printable_path(path)} is a record's claim: its folder is read."), err=True)
+        return path.parent
     if not path.is_dir() or (inside := the_record_in(path)) is None:
         return path
     click.echo(printable(f"Note: {printable_path(path)} holds one record: {printable_path(inside)} is read."), err=True)
@@ -118,7 +152,7 @@ def _record_meant(path: Path) -> Path:
 
 def format_option(*names: str) -> Callable[[Any], Any]:
     """Return the option `--format`, whose default is the first name."""
-    return click.option("--format", "form", type=click.Choice(names), default=names[0], show_default=True)
+    return click.option("--format", "form", type=Choice(names), default=names[0], show_default=True)
 
 
 def output_options(*names: str) -> Callable[[Any], Any]:
@@ -132,7 +166,7 @@ def output_options(*names: str) -> Callable[[Any], Any]:
     form = click.option(
         "--format",
         "form",
-        type=click.Choice(names),
+        type=Choice(names),
         callback=chosen,
         help=f"[default: what the name of --output ends with, else {names[0]}]",
     )
@@ -191,49 +225,6 @@ def writing(output: Path | None, said: str = "") -> Iterator[None]:
         raise UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
     if output is not None:
         click.echo(printable(f"Wrote {output}{f' ({said})' if said else ''}."), err=True)
-
-
-class Counting:
-    """Say on stderr how far a long task has come: one line that is rewritten on a terminal, else a line every 10 s.
-
-    Nothing is said of the first two seconds. Without `tell`, it counts the logs that are read inside it.
-    """
-
-    def __init__(self) -> None:
-        self.rewritten = sys.stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"
-        self.next_s = time.monotonic() + (QUIET_S if self.rewritten else LINE_EVERY_S)
-        self.shown, self.logs, self.told = False, 0, False
-        self.inside = noticing(self._notice)
-
-    def __enter__(self) -> Counting:
-        self.inside.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.inside.__exit__(*error)
-        if self.shown:
-            click.echo("\r\x1b[K", nl=False, err=True)
-
-    def tell(self, done: int, total: int, name: str) -> None:
-        """Say that `done` of `total` are read, and that the next is `name`."""
-        self.told = True
-        self._say(f"{done} of {total} read, now {name}")
-
-    def _notice(self, log: Path) -> None:
-        self.logs += 1
-        if not self.told:
-            self._say(f"{self.logs - 1} logs read, now {printable_path(log)}")
-
-    def _say(self, text: str) -> None:
-        if time.monotonic() < self.next_s:
-            return
-        self.next_s = time.monotonic() + (REWRITE_S if self.rewritten else LINE_EVERY_S)
-        said = line_start(text)
-        if self.rewritten:
-            click.echo(f"\r{shortened(said, shutil.get_terminal_size().columns - 1)}\x1b[K", nl=False, err=True)
-            self.shown = True
-        else:
-            click.echo(said, err=True)
 
 
 def this_command(module: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from analysis import cli
+from analysis.report.counting import Counting
 from analysis.untrusted.escape import printable
 from analysis.untrusted.refusal import EvidenceError
 
@@ -38,7 +39,7 @@ def main(directory: Path, rules: str, form: str, output: Path | None, no_cache: 
     if loose := loose_logs(directory, record_folders(directory)):
         more = f" and {len(loose) - 1} more" if len(loose) > 1 else ""
         click.echo(printable(f"Not read, because no record folder holds it: {loose[0]}{more}."), err=True)
-    with cli.Counting() as counting:
+    with Counting() as counting:
         rows = leaderboard(directory, ruleset, Cache(kept) if kept is not None else None, counting.tell)
     if not rows:
         raise EvidenceError(f"No record folder below {directory}: none holds a submission.json or a training log.")

@@ -22,6 +22,7 @@ from analysis.reading.metric import Step
 from analysis.reading.reader import read_log
 from analysis.reading.result import Result
 from analysis.reading.run import Origin, Run
+from analysis.report.counting import Counting
 from analysis.report.logs import curve_table, run_table
 from analysis.sweepdir.layout import CANDIDATE, CONTROL
 from analysis.untrusted.escape import printable
@@ -44,7 +45,7 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
         raise UsageError("--format parquet is binary: name a file with --output FILE.")
     rows: list[dict[str, Any]] = []
     listing = Listing()
-    with one_budget(LARGE * MOST_WORK), cli.Counting():
+    with one_budget(LARGE * MOST_WORK), Counting():
         for path in paths:
             for one in _found(path, listing):
                 try:

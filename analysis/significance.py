@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from analysis import cli
+from analysis.report.counting import Counting
 from analysis.sweepdir.plan import BOUNDARIES, MOST_LOOKS
 from analysis.untrusted.escape import json_text, printable
 from analysis.untrusted.refusal import EvidenceError, UsageError
@@ -35,13 +36,15 @@ OPTIONS = (
         help="The runs' values of the metric instead of PATHs, e.g. 1.2014,1.1994. `check` refuses them.",
     ),
     cli.RULES,
-    click.option("--sota", type=float, help="The standing record's metric. There is no default."),
+    click.option("--sota", type=cli.Number(), help="The standing record's metric. There is no default."),
     click.option(
         "--control", type=cli.ExistingPath(), help="Runs of the standing record: log, folder, sweep or frame."
     ),
-    click.option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
-    click.option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
-    click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),
+    click.option(
+        "--margin", type=cli.Number(), help="How much better the mean must be, in --unit.  [default: the ruleset's]"
+    ),
+    click.option("--unit", type=cli.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
+    click.option("--alpha", type=cli.Number(), help="Level of the test.  [default: the ruleset's]"),
     click.option(
         "--metric",
         metavar="NAME",
@@ -60,7 +63,7 @@ OPTIONS = (
     ),
     click.option(
         "--design",
-        type=click.Choice(["fixed", "sequential"]),
+        type=cli.Choice(["fixed", "sequential"]),
         help="Test once, or after every seed from 3 to 10.  [default: the plan's, else fixed]",
     ),
     click.option("--history", type=TABLE, help="Earlier records (n, mean, sd) as CSV or JSON, for the usual spread."),
@@ -131,7 +134,7 @@ def judged(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any
 
     if bool(paths) == bool(values):
         raise UsageError("Name the runs' logs or folders as PATH, or give their values with --values; not both.")
-    with cli.Counting():
+    with Counting():
         return judge(paths or (Path(TYPED),), Options(**asked, values=values))
 
 
@@ -207,27 +210,27 @@ def end(verdict: Verdict, code: int) -> NoReturn:
 
 @main.command()
 @click.option(
-    "--gain", type=float, required=True, help="How far beyond the threshold (SOTA - margin) the mean should be."
+    "--gain", type=cli.Number(), required=True, help="How far beyond the threshold (SOTA - margin) the mean should be."
 )
-@click.option("--sd", type=float, help="Standard deviation between seeds, in the metric's unit.")
+@click.option("--sd", type=cli.Number(), help="Standard deviation between seeds, in the metric's unit.")
 @click.option("--pilot", type=cli.ExistingPath(), help="Take the sd from these runs: its upper 80% limit.")
 @click.option("--history", type=TABLE, help="Take the sd from earlier records (n, mean, sd) as CSV or JSON: pooled.")
 @click.option("--rules", default="parameter-golf", help="Ruleset: a name or a TOML file.")
-@click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]")
-@click.option("--power", type=float, default=0.9, help="The chance of passing that is wanted.")
+@click.option("--alpha", type=cli.Number(), help="Level of the test.  [default: the ruleset's]")
+@click.option("--power", type=cli.Number(), default=0.9, help="The chance of passing that is wanted.")
 @click.option("--max-seeds", type=click.IntRange(2, MOST_LOOKS), default=10, help="The most seeds that can be paid.")
 @click.option(
     "--control-seeds", type=click.IntRange(0, 1000), default=0, help="Also rerun the SOTA with so many seeds."
 )
 @click.option(
     "--boundary",
-    type=click.Choice(BOUNDARIES),
+    type=cli.Choice(BOUNDARIES),
     default=BOUNDARIES[0],
     help="How the looks of a sequential design share its level.",
 )
 @click.option("--gpus", type=click.IntRange(min=1), help="GPUs of one run.  [default: the ruleset's, else 1]")
-@click.option("--minutes", type=float, help="Minutes of one run.  [default: the ruleset's cap, else 10]")
-@click.option("--price", type=float, help="Price of a GPU hour, in any currency.  [default: count GPU hours]")
+@click.option("--minutes", type=cli.Number(), help="Minutes of one run.  [default: the ruleset's cap, else 10]")
+@click.option("--price", type=cli.Number(), help="Price of a GPU hour, in any currency.  [default: count GPU hours]")
 @cli.format_option("text", "json")
 def plan(form: str, **options: Any) -> None:
     """Before paying: seeds needed, chances and costs, fixed and sequential."""
@@ -235,7 +238,7 @@ def plan(form: str, **options: Any) -> None:
     from analysis.report.plan import as_json, as_text
     from analysis.stats.power import designs
 
-    with cli.Counting():
+    with Counting():
         asked = question(PlanOptions(**options))
     rows = designs(asked)
     sys.stdout.write(

@@ -7,8 +7,8 @@
     python -m orchestration.sweep list ROOT --format html --output index.html
     python -m orchestration.sweep collect ROOT --format csv
 
-Exit codes of `run` and `resume`: those of the verdict (0 supported, 1 not supported, 3 cannot tell), 2 usage, 4 a run
-failed or is missing.
+Exit codes of `run` and `resume`: those of `check` on the sweep (0 supported, 1 refused, not supported or not yet, 3 cannot
+tell), 2 usage, 4 a run failed or is missing.
 """
 
 from __future__ import annotations

@@ -32,9 +32,10 @@ from analysis.rules.keys import LAST_VALIDATION
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, SweepError, is_sweep
 from analysis.sweepdir.plan import read_plan
-from analysis.untrusted.refusal import EvidenceError
+from analysis.untrusted.refusal import EvidenceError, nearest
 
 TYPED = "--values"  # instead of a file
+MOST_NAMES = 8  # in a sentence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +214,17 @@ def _without_training(runs: Sequence[Result], rules: Ruleset) -> Iterator[Found]
         )
 
 
+def _unprinted(runs: Sequence[Run], rules: Ruleset) -> str | None:
+    """Return the end of a sentence where runs print other metrics than the one asked for; None where they print none."""
+    asked = rules.metric
+    metrics = [metric for run in runs for metric in run.metrics]
+    names = dict.fromkeys(name for one in metrics for name in ("val_bpb", "val_loss", *one.others))
+    known = [name for name in names if any(one.value(name) is not None for one in metrics)]
+    if not known or asked in known:
+        return None
+    return f"prints no {asked}, but {', '.join(known[:MOST_NAMES])}: name one with --metric.{nearest(asked, known)}"
+
+
 def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | None) -> str | None:
     """Return why no verdict can rest on a folder: a run that is there without a result, or a log that cannot be read."""
     for aside in record.listing.left_aside:
@@ -234,6 +246,8 @@ def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | N
         )
         if unknown := next(filter(None, (unread_names(run, rules) for run in record.logs.get(log, ()))), None):
             return f"{record.shown(log)}: {unknown}."
+        if unprinted := _unprinted(record.logs.get(log, ()), rules):
+            return f"{record.shown(log)} {unprinted}"
         do = "Let the run finish, or take the log away and say why."
         if isinstance(rules.at_step, int):
             do = "Name a step at which every run validates with --at-step."

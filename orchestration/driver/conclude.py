@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from analysis.checks.plan import own_rules
+from analysis.cli import width
 from analysis.evidence.options import Options
 from analysis.reading.frame import to_frame
 from analysis.record.sweep import sweep_results
@@ -44,6 +45,6 @@ def write_reports(directory: Path, plan: Plan, disk: Disk) -> Verdict:
         click.echo(f"No HTML report: {error}", err=True)
     for path, content in ((directory / name, content) for name, content in contents.items()):
         disk.write(path, partial(write_whole, path, content))
-    click.echo(f"\n{text(verdict)}")
+    click.echo(f"\n{text(verdict, width())}")
     click.echo(f"Wrote {', '.join(str(directory / name) for name in contents)}")
     return verdict

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analysis.report.said.headline import first_lines
 from analysis.sweepdir.layout import FRAME, LOCK, PLAN, REPORT_HTML, REPORT_MARKDOWN, VERDICT, SweepError
 from analysis.sweepdir.plan import check_drivable, read_sweep_plan
 from analysis.sweepdir.registry import RegistryError
@@ -105,7 +106,7 @@ def _driven(driver: Driver, *, fresh: bool) -> int:
             driver.notifier.tell("stopped", "The sweep ended without a verdict.", exit_code=code)
         else:
             more = {"verdict": verdict.verdict, "gate": verdict.gate, "exit_code": code}
-            driver.notifier.tell("verdict", verdict.reason, **more)
+            driver.notifier.tell("verdict", " ".join(first_lines(verdict)), **more)
         driver.notifier.close()
 
 

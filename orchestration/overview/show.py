@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from analysis.report.grid import or_dash, text_table
+from analysis.report.said.headline import WORDS
 from analysis.sweepdir.layout import DONE, has_plan
 from analysis.sweepdir.manifest import PlannedRun, planned_runs
 from analysis.sweepdir.plan import read_sweep_plan
@@ -99,7 +100,7 @@ def cells(one: Standing) -> dict[str, str]:
     changed = one.changed and one.changed[: len("2026-04-05T10:00")].replace("T", " ")
     return {
         "sweep": one.sweep,
-        "verdict": or_dash(one.verdict and one.verdict.replace("_", " ")),
+        "verdict": or_dash(one.verdict and WORDS.get(one.verdict, one.verdict)),
         "done": "-" if one.runs is None else f"{one.done}/{one.runs}",
         "running": or_dash(one.running),
         "lost": or_dash(one.lost),

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from analysis.cli import Counting
 from analysis.evidence.gather import gather
 from analysis.record.discover import date_in, loose_logs, record_folders
 from analysis.report.board import markdown
+from analysis.report.counting import Counting
 from analysis.rules.ruleset import load
 from analysis.stats.fixed import Sample, welch_t
 from analysis.verdict.board import judged, standings
@@ -422,7 +422,7 @@ def test_a_terminal_shows_one_line_and_a_file_a_line_now_and_then(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     clock = iter([0.0, 1.0, 2.0, 2.0, 3.0, 3.0])
-    monkeypatch.setattr("analysis.cli.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("analysis.report.counting.time.monotonic", lambda: next(clock))
     with Counting() as counting:
         for done, name in enumerate(("quiet", "a\nb", "c")):
             counting.tell(done, 3, name)
@@ -433,7 +433,7 @@ def test_a_terminal_shows_one_line_and_a_file_a_line_now_and_then(
     assert "quiet" not in said.err
     monkeypatch.setattr("sys.stderr.isatty", lambda: False)
     clock = iter([0.0, 1.0, 11.0, 11.0, 12.0])
-    monkeypatch.setattr("analysis.cli.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("analysis.report.counting.time.monotonic", lambda: next(clock))
     with Counting() as counting:
         for done in range(3):
             counting.tell(done, 3, "d")

@@ -215,7 +215,8 @@ def test_a_script_that_kills_itself_when_its_value_is_bad_is_refused(
     script.write_text(FOREIGN.replace("if rank == 0 and fault", SELF_KILLER))
     output, more = tmp_path / "out", ("--sota", "1.3", "--seeds", "1,2", "--max-attempts", "2")
     found = python(*sweep_arguments(script, output, *more), env=private_ray)
-    assert found.returncode == 0, found.stdout + found.stderr
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert found.stdout.count("REFUSED: ") == 1
     verdict = json.loads((output / "verdict.json").read_text())
     assert (verdict["verdict"], verdict["gate"]) == ("supported", "refused")
     first = verdict["runs"][0]["attempts"][0]
