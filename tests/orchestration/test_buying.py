@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -27,6 +27,7 @@ from orchestration.driver.care import Care
 from orchestration.driver.drive import carry_out
 from orchestration.driver.job import Job
 from orchestration.driver.loop import Driver
+from orchestration.driver.progress import Progress, time_left
 from orchestration.plan.freeze import freeze
 from orchestration.worker.order import Ended, RunOrder
 from tests.conftest import make_log, until
@@ -360,3 +361,49 @@ def test_losses_and_the_end_are_told(driver: Any, monkeypatch: pytest.MonkeyPatc
     assert told[0] == {"event": "lost", "arm": "candidate", "seed": 2, "attempt": 1}
     assert [one["event"] for one in told[1:]] == ["start", "stopped"]
     assert told[-1]["exit_code"] == 4
+
+
+# -- how long it takes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lasted", "lived", "waiting", "slots", "seconds"),
+    [
+        ([], [100.0], 5, 2, None),  # unknown until one has ended
+        ([100.0], [], 4, 2, 200.0),
+        ([90.0, 110.0], [40.0], 3, 2, 180.0),
+        ([100.0], [10.0], 0, 2, 90.0),  # one run is never shorter because there are two places
+        ([100.0], [150.0], 0, 1, 0.0),
+    ],
+)
+def test_the_rest_of_a_sweep_is_guessed_from_the_runs_that_ended(
+    lasted: list[float], lived: list[float], waiting: int, slots: int, seconds: float | None
+) -> None:
+    assert time_left(lasted, lived, waiting, slots) == seconds
+
+
+class Waited(SimpleNamespace):
+    """An order as far as somebody waits for it."""
+
+    __hash__ = object.__hash__
+
+
+def test_a_line_a_minute_says_how_long_the_others_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("orchestration.driver.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setenv("CI", "true")
+    progress = Progress(4)
+    first, second = (Waited(name=f"candidate seed {seed}", attempt=1, folder=tmp_path) for seed in (1, 2))
+    for order in (first, second):
+        progress.started(cast(Any, order), quiet=False)
+    now[0] = 60.0
+    progress.tick()
+    assert "0 of 4 runs have a result\n" in capsys.readouterr().out
+    now[0] = 120.0
+    progress.ended(
+        cast(Any, first), cast(Any, SimpleNamespace(state="succeeded", metric={}, reason=None, wall_s=119.0))
+    )
+    progress.tick()
+    assert "1 of 4 runs have a result; about 2 min for the other 3\n" in capsys.readouterr().out

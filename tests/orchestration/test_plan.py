@@ -16,7 +16,7 @@ from analysis.rules.ruleset import FOLDER, load
 from analysis.sweepdir.layout import SweepError
 from analysis.sweepdir.manifest import planned_runs
 from analysis.sweepdir.plan import Design, DesignKind, Plan, SeedsAre, derive_seeds, plan_digest, read_plan
-from orchestration.plan.asked import Asked, PlanError, parse_env, parse_seeds, read_recipe
+from orchestration.plan.asked import Asked, PlanError, parse_env, parse_seeds, read_recipe, shipped_recipes
 from orchestration.plan.freeze import freeze, make_design, notes
 from tests.conftest import ROOT
 from tests.orchestration.orders import plan_of
@@ -158,6 +158,17 @@ def test_bad_recipes(tmp_path: Path, content: str, word: str) -> None:
         read_recipe(path)
     with pytest.raises(PlanError, match="missing.toml"):
         read_recipe(tmp_path / "missing.toml")
+
+
+def test_a_shipped_recipe_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "demo-rules" not in shipped_recipes()
+    for name in shipped_recipes():
+        assert read_recipe(Path(name)) == read_recipe(ROOT / "trainer" / "recipes" / f"{name}.toml")
+    with pytest.raises(PlanError, match="Did you mean 'demo-candidate'"):
+        read_recipe(Path("demo-candidat"))
+    monkeypatch.chdir(tmp_path)
+    Path("demo-candidate").write_text("[env]\nA = 1\n")  # a file of that name comes first
+    assert read_recipe(Path("demo-candidate")) == {"A": "1"}
 
 
 def test_bad_plans(script: Path, tmp_path: Path) -> None:
