@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from analysis.untrusted.escape import line_start, printable
-from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest_path
+from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, missing_extra, nearest_path
 
 LINE_EVERY_S = 10.0
 MOST_NUMBERS = 1000
@@ -75,7 +75,10 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         tolerate_any_text()
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except ModuleNotFoundError as error:
+                raise missing_extra(error) from None
         except SeedproofError as error:
             said = printable(str(error))
             if error.exit_code == UsageError.exit_code:
