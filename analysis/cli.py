@@ -104,15 +104,19 @@ def format_option(*names: str) -> Callable[[Any], Any]:
 
 
 def tolerate_any_text() -> None:
-    """Let stdout show what its encoding lacks as an escape, instead of ending with an error."""
+    """Let stdout show what its encoding lacks as an escape, instead of ending with an error.
+
+    The bytes are the same on every system: lines end with \\n, and what Windows sends to a file or a pipe is UTF-8.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        encoding = "utf-8" if os.name == "nt" and not sys.stdout.isatty() else None
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", newline="\n")
 
 
 def write(content: str, output: Path | None) -> None:
     """Write to `--output`, or to stdout where it is None. Raises UsageError."""
     with writing(output):
-        sys.stdout.write(content) if output is None else output.write_text(content, encoding="utf-8")
+        sys.stdout.write(content) if output is None else output.write_text(content, encoding="utf-8", newline="\n")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from analysis.sweepdir.registry import LARGEST_ENTRY, MOST_ENTRIES, Branch, Entry, RegistryError, branch_of, git
 from analysis.untrusted.secrets import redacted
@@ -62,6 +61,8 @@ def _objects(url: str, plan: str) -> list[Entry | None]:
 
 def _files(url: str, plan: str) -> list[Entry | None]:
     """Read the files below a file:// URL, which needs no pyarrow."""
+    from urllib.request import url2pathname  # loads http and ssl
+
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise OSError("a file:// URL has three slashes before its path")
