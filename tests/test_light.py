@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import pytest
 
+from analysis.untrusted.files import printable_path
 from tests.lacking import EXTRAS, NOT_ON_WINDOWS, Done, lacking
 from tests.test_package import PROJECT
 
@@ -17,20 +21,14 @@ Command = Callable[..., Done]
 
 
 @pytest.fixture
-def evidence(record: Folder, sweep: Folder, tmp_path: Path) -> dict[str, Path]:
+def evidence(record: Folder, sweep: Folder, command: Command, tmp_path: Path) -> dict[str, Path]:
     """Return a record, a sweep, a registry that is empty, and the record's runs as a frame and a table."""
     folder = record(SEEDS)
     (tmp_path / "registry").mkdir()
     rows = "".join(f"{seed},{value}\n" for seed, value in SEEDS.items())
     (tmp_path / "table.csv").write_text(f"seed,val_bpb\n{rows}")
-    done = lacking(
-        (),
-        *(
-            ("analysis.logs", folder, "--format", form, "--output", tmp_path / f"runs.{form}")
-            for form in ("csv", "json")
-        ),
-    )
-    assert [one.returncode for one in done] == [0, 0]
+    for form in ("csv", "json"):
+        assert command("analysis.logs", folder, "--format", form, "--output", tmp_path / f"runs.{form}").returncode == 0
     return {"record": folder, "sweep": sweep(SEEDS), "registry": tmp_path / "registry", "tmp": tmp_path}
 
 
@@ -53,25 +51,22 @@ def commands(evidence: dict[str, Path]) -> list[list[str]]:
     return [[*map(str, words)] for words in lines]
 
 
-def test_the_base_prints_the_same_bytes_as_with_every_extra(evidence: dict[str, Path]) -> None:
+def test_a_reviewer_sees_the_same_bytes_without_extras_and_without_what_windows_lacks(
+    evidence: dict[str, Path], command: Command
+) -> None:
     asked = commands(evidence)
-    for light, full in zip(lacking(EXTRAS, *asked), lacking((), *asked), strict=True):
-        assert (light.returncode, light.stdout, light.stderr) == (full.returncode, full.stdout, full.stderr)
-        assert light.stdout, light.args
-
-
-def test_a_reviewer_needs_nothing_that_windows_lacks(evidence: dict[str, Path]) -> None:
-    asked = commands(evidence)
-    for bare, full in zip(lacking((*EXTRAS, *NOT_ON_WINDOWS), *asked), lacking((), *asked), strict=True):
+    for bare, words in zip(lacking((*EXTRAS, *NOT_ON_WINDOWS), *asked), asked, strict=True):
+        full = command(*words)
         assert (bare.returncode, bare.stdout, bare.stderr) == (full.returncode, full.stdout, full.stderr)
+        assert bare.stdout, words
 
 
-def test_sweeps_are_seen_from_their_files_without_extras(sweep: Folder) -> None:
+def test_sweeps_are_seen_from_their_files_without_extras(sweep: Folder, command: Command) -> None:
     folder = sweep(SEEDS)
     asked = [("status", folder), ("list", folder), ("collect", folder), ("collect", folder, "--format", "json")]
     words = [("orchestration.sweep", *one) for one in asked]
-    for light, full in zip(lacking(EXTRAS, *words), lacking((), *words), strict=True):
-        assert (light.returncode, light.stdout) == (0, full.stdout), light.stderr
+    for light, one in zip(lacking(EXTRAS, *words), words, strict=True):
+        assert (light.returncode, light.stdout) == (0, command(*one).stdout), light.stderr
 
 
 def test_a_missing_extra_is_one_sentence_with_its_command(evidence: dict[str, Path]) -> None:
@@ -80,6 +75,7 @@ def test_a_missing_extra_is_one_sentence_with_its_command(evidence: dict[str, Pa
     script = at / "train.py"
     script.write_text("pass\n")
     (at / "artifact").write_bytes(b"x")
+    (at / "texts.jsonl").write_text("".join(json.dumps({"text": f"text {n}"}) + "\n" for n in range(200)))
     dataset, run = ("--data", at, "--tokenizer", at / "artifact"), ("--script", script, "--sota", "1.3")
     needs = {
         ("analysis.significance", "report", record, "--sota", "1.3", "--format", "html"): "report",
@@ -94,7 +90,7 @@ def test_a_missing_extra_is_one_sentence_with_its_command(evidence: dict[str, Pa
         ("orchestration.verify", record, "--output", at / "verified"): "orchestration",
         ("trainer.dataset", "demo", "--output", at / "data"): "trainer",
         ("trainer.dataset", "fetch", "--output", at / "data"): "trainer",
-        ("trainer.dataset", "build", at / "record" / "README.md", "--output", at / "data"): "trainer",
+        ("trainer.dataset", "build", at / "texts.jsonl", "--output", at / "data"): "trainer",
         ("trainer.evaluate", at / "artifact", *dataset): "trainer",
     }
     for found, extra in zip(lacking(EXTRAS, *needs), needs.values(), strict=True):
@@ -105,6 +101,22 @@ def test_a_missing_extra_is_one_sentence_with_its_command(evidence: dict[str, Pa
         )
         assert extra in PROJECT["optional-dependencies"]
     assert not (at / "new").exists()
+
+
+def test_the_trainer_says_what_it_needs_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    import trainer
+
+    monkeypatch.setattr("sys.argv", ["-m"])  # as while Python looks for the module
+    monkeypatch.setattr("sys.orig_argv", ["python", "-m", "trainer.train_gpt"])
+    trainer._refuse_non_commands()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SystemExit, match="2"):
+        trainer._refuse_non_commands()
+    assert "torch: pip install 'seedproof[trainer]'" in capsys.readouterr().err
+
+
+def test_paths_are_shown_with_slashes_on_windows_too() -> None:
+    assert printable_path(PureWindowsPath(r"records\a\train.log")) == "records/a/train.log"
 
 
 def test_sweeps_say_on_windows_where_they_run(sweep: Folder) -> None:
