@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -108,8 +107,9 @@ def test_the_trainer_says_what_it_needs_before_it_is_loaded(monkeypatch: pytest.
 
     monkeypatch.setattr("sys.argv", ["-m"])  # as while Python looks for the module
     monkeypatch.setattr("sys.orig_argv", ["python", "-m", "trainer.train_gpt"])
+    monkeypatch.setattr("trainer.find_spec", lambda package: object())
     trainer._refuse_non_commands()
-    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr("trainer.find_spec", lambda package: None if package == "torch" else object())
     with pytest.raises(SystemExit, match="2"):
         trainer._refuse_non_commands()
     assert "torch: pip install 'seedproof[trainer]'" in capsys.readouterr().err
