@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from analysis.untrusted.escape import line_start, printable
-from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest_path
+from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, missing_extra, nearest_path
 
 LINE_EVERY_S = 10.0
 QUIET_S = 2.0  # a shorter wait is not said
@@ -77,7 +77,10 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         tolerate_any_text()
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except ModuleNotFoundError as error:
+                raise missing_extra(error) from None
         except SeedproofError as error:
             said = printable(str(error))
             if error.exit_code == UsageError.exit_code:
@@ -103,9 +106,13 @@ def format_option(*names: str) -> Callable[[Any], Any]:
 
 
 def tolerate_any_text() -> None:
-    """Let stdout show what its encoding lacks as an escape, instead of ending with an error."""
+    """Let stdout show what its encoding lacks as an escape, instead of ending with an error.
+
+    The bytes are the same on every system: lines end with \\n, and what Windows sends to a file or a pipe is UTF-8.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        encoding = "utf-8" if os.name == "nt" and not sys.stdout.isatty() else None
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", newline="\n")
 
 
 def width() -> int | None:
@@ -131,7 +138,7 @@ def write(content: str, output: Path | None, said: str = "") -> None:
     said: what the file says, in a word.
     """
     with writing(output, said):
-        sys.stdout.write(content) if output is None else output.write_text(content, encoding="utf-8")
+        sys.stdout.write(content) if output is None else output.write_text(content, encoding="utf-8", newline="\n")
 
 
 @contextlib.contextmanager

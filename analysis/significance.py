@@ -155,7 +155,7 @@ def named(paths: tuple[Path, ...]) -> str:
 
 def one_folder(paths: tuple[Path, ...]) -> str:
     """Return the folder that findings are named below; nothing where the PATHs are not one folder."""
-    return str(paths[0]) if len(paths) == 1 and paths[0].is_dir() else ""
+    return paths[0].as_posix() if len(paths) == 1 and paths[0].is_dir() else ""
 
 
 def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:

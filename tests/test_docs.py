@@ -38,7 +38,7 @@ WRITTEN = [page for page in PAGES if page != cli_page.PAGE]
 PACKAGES = ("trainer", "orchestration", "analysis")
 FOREIGN = {  # options of pytest, pip, ray, sbatch and others
     "--dist", "--nodes", "--address", "--working-dir", "--standalone", "--nproc_per_node", "--device", "--generate",
-    "--secret",
+    "--secret", "--rm", "--network",
 }  # fmt: skip
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

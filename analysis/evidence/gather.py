@@ -132,7 +132,7 @@ def _frame(path: Path, rules: Ruleset, metric: str | None) -> Gathered:
         raise EvidenceError(f"{path} holds the metric {other.pop()!r}, not {metric!r}.")
     no_logs = Found(
         code=Code.NO_LOGS,
-        at=Place(str(path)),
+        at=Place(path.as_posix()),
         found="a frame of runs",
         expected="the logs they were read from, without which none of its numbers can be checked",
         do="Name the folder that holds them.",

@@ -17,7 +17,7 @@ from analysis.report.text import text
 from analysis.sweepdir.layout import FRAME, REPORT_HTML, REPORT_MARKDOWN, VERDICT
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.escape import json_text
-from analysis.untrusted.refusal import EvidenceError, UsageError
+from analysis.untrusted.refusal import EvidenceError, missing_extra
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import Verdict
 from orchestration.disk.files import write_whole
@@ -40,8 +40,8 @@ def write_reports(directory: Path, plan: Plan, disk: Disk) -> Verdict:
         from analysis.report.html.page import page
 
         contents[REPORT_HTML] = page(verdict, f"python -m {again}", directory.resolve().name)
-    except UsageError as error:
-        click.echo(f"No HTML report: {error}", err=True)
+    except ModuleNotFoundError as error:
+        click.echo(f"No HTML report: {missing_extra(error)}", err=True)
     for path, content in ((directory / name, content) for name, content in contents.items()):
         disk.write(path, partial(write_whole, path, content))
     click.echo(f"\n{text(verdict)}")

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.untrusted.escape import printable
-from analysis.untrusted.refusal import UsageError
+import jinja2
+from markupsafe import Markup
 
-try:
-    import jinja2
-    from markupsafe import Markup
-except ModuleNotFoundError as error:
-    raise UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
+from analysis.untrusted.escape import printable
 
 __all__ = ["Markup", "template"]
 
