@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analysis.evidence.look_plan import LookPlan, asked_looks
 from analysis.evidence.options import Options
-from analysis.report import statements
+from analysis.report.said import statements
 from analysis.rules.ruleset import load
 from analysis.stats import sequential
 from analysis.stats.recursion import Design
