@@ -79,7 +79,7 @@ def test_known_sigma_against_control_runs_is_the_tracks_pairwise_form() -> None:
         mine = runs(*((3.2793 - gain) * RATIO for _ in range(10)))
         verdict = decided(rules, mine, None, control)
         assert verdict.verdict == expected
-        assert f"(it is {gain / math.sqrt(1 / 10 + 1 / 16):.6f})" in verdict.reason
+        assert f"(it is {gain / math.sqrt(1 / 10 + 1 / 16):.6g})" in verdict.reason
 
 
 def test_a_bare_sota_says_what_rerunning_it_would_change() -> None:
