@@ -20,6 +20,7 @@ import click
 from analysis import cli
 from analysis.sweepdir.plan import BOUNDARIES, MOST_LOOKS
 from analysis.untrusted.escape import json_text, printable
+from analysis.untrusted.invoked import this_command
 from analysis.untrusted.refusal import EvidenceError, UsageError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any
     if form == "html":
         from analysis.report.html.page import page
 
-        shown = page(verdict, cli.this_command("analysis.significance"), named(paths))
+        shown = page(verdict, this_command("analysis.significance"), named(paths))
     elif form == "json":
         shown = json_text(verdict.to_json())
     elif form == "sarif":
@@ -204,7 +205,7 @@ def end(verdict: Verdict, code: int) -> NoReturn:
 @click.option("--sd", type=float, help="Standard deviation between seeds, in the metric's unit.")
 @click.option("--pilot", type=cli.ExistingPath(), help="Take the sd from these runs: its upper 80% limit.")
 @click.option("--history", type=TABLE, help="Take the sd from earlier records (n, mean, sd) as CSV or JSON: pooled.")
-@click.option("--rules", default="parameter-golf", help="Ruleset: a name or a TOML file.")
+@click.option("--rules", default="parameter-golf", shell_complete=cli.rulesets, help="Ruleset: a name or a TOML file.")
 @click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]")
 @click.option("--power", type=float, default=0.9, help="The chance of passing that is wanted.")
 @click.option("--max-seeds", type=click.IntRange(2, MOST_LOOKS), default=10, help="The most seeds that can be paid.")

@@ -35,7 +35,7 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "deploy" / "README.md", *sorted(DOCS.glob("*.md"))]
 WRITTEN = [page for page in PAGES if page != cli_page.PAGE]
-PACKAGES = ("trainer", "orchestration", "analysis")
+PACKAGES = ("trainer", "orchestration", "analysis", "seedproof")
 FOREIGN = {  # options of pytest, pip, ray, sbatch and others
     "--dist", "--nodes", "--address", "--working-dir", "--standalone", "--nproc_per_node", "--device", "--generate",
     "--secret", "--rm", "--network",
@@ -80,6 +80,12 @@ def test_commands_that_a_document_names_exist(page: Path) -> None:
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), line
         if module in cli_page.MODULES and (verbs := getattr(import_module(module).main, "commands", None)):
             assert {*verb} <= {*verbs}, line
+
+
+@each_page
+def test_commands_of_seedproof_that_a_document_names_exist(page: Path) -> None:
+    known = {words[1] for words in cli_page.commands() if len(words) > 1} | {"PATH", "FOLDER"}
+    assert {*re.findall(r"(?:`|\$ )seedproof (\w+)", text_of(page))} <= known
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
@@ -185,9 +191,12 @@ def test_transcripts_are_what_the_commands_print(page: Path, command: Run) -> No
     for block in blocks:
         if block.startswith("{"):
             complete_mine(block)
-        for words, shown in re.findall(r"^\$ python -m (analysis\..+)\n((?:(?!\$).*\n)+)", block, re.MULTILINE):
+        for module, words, shown in re.findall(
+            r"^\$ (seedproof|python -m analysis\.\w+) (.+)\n((?:(?!\$).*\n)+)", block, re.MULTILINE
+        ):
             if any(name in words for name in known):
-                found = command(*shlex.split(words)).stdout
+                main = "seedproof.__main__" if module == "seedproof" else module.removeprefix("python -m ")
+                found = command(main, *shlex.split(words)).stdout
                 assert re.fullmatch(re.escape(shown).replace(r"\.\.\.", r".*?"), found, re.DOTALL), f"{words}\n{found}"
 
 

@@ -32,6 +32,7 @@ from analysis.rules.keys import LAST_VALIDATION
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, SweepError, is_sweep
 from analysis.sweepdir.plan import read_plan
+from analysis.untrusted.invoked import command
 from analysis.untrusted.refusal import EvidenceError
 
 TYPED = "--values"  # instead of a file
@@ -156,7 +157,7 @@ def _record(
         count = f"{len(inside)} record folder{'s' if len(inside) > 1 else ''}"
         raise EvidenceError(
             f"{paths[0]} holds {count} (first: {inside[0]}); name one of them, or see all with "
-            f"python -m analysis.leaderboard."
+            f"{command('analysis.leaderboard', str(paths[0]))}."
         )
     selection = select(record, rules, metric, control)
     runs = tuple(Result.of(with_training(one), one.metric, log=record.shown(one.run.log)) for one in selection.claimed)

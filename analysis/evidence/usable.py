@@ -49,9 +49,7 @@ def check_one_metric(results: Sequence[Result]) -> None:
     labels = {result.label: result.log for result in results if result.succeeded}
     if len(labels) > 1:
         named = ", ".join(f"{label} ({log})" for label, log in labels.items())
-        raise EvidenceError(
-            f"The runs carry different metrics: {named}. Choose one that all have with --metric of analysis.significance."
-        )
+        raise EvidenceError(f"The runs carry different metrics: {named}. Choose one that all have with --metric.")
 
 
 def _check_one_configuration(results: Sequence[Result]) -> None:
