@@ -24,6 +24,7 @@ from analysis.untrusted.invoked import this_command
 from analysis.untrusted.refusal import EvidenceError, UsageError
 
 if TYPE_CHECKING:
+    from analysis.evidence.case import Case
     from analysis.verdict.verdict import Verdict
 
 TABLE = cli.ExistingPath(dir_okay=False)
@@ -88,10 +89,19 @@ def main() -> None:
 
 @main.command()
 @shared_options
+@click.option(
+    "--explain",
+    metavar="SEED|LOG",
+    help="Trace one number instead: its line, what chose it, whether it counts, the test without it.",
+)
 @cli.format_option("text", "markdown", "json", "html", "sarif")
 @cli.OUTPUT
-def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> None:
+def report(form: str, output: Path | None, paths: tuple[Path, ...], explain: str | None, **asked: Any) -> None:
     """Report in full: runs, statistics, verdict."""
+    if explain is not None:
+        if form != "text":
+            raise UsageError(f"--explain is text; it cannot be combined with --format {form}.")
+        trace_one(explain, output, paths, **asked)
     from analysis.report.markdown import markdown
     from analysis.report.said.headline import word
     from analysis.report.text import text
@@ -129,14 +139,32 @@ def check(form: str, paths: tuple[Path, ...], **asked: Any) -> None:
     end(verdict, verdict.gate_code)
 
 
-def judged(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any) -> Verdict:
+def judged(paths: tuple[Path, ...], **asked: Any) -> Verdict:
+    from analysis.verdict.judge import verdict_on
+
+    return verdict_on(case_of(paths, **asked), require_plan=asked["require_plan"])
+
+
+def case_of(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any) -> Case:
     from analysis.evidence.gather import TYPED
     from analysis.evidence.options import Options
-    from analysis.verdict.judge import judge
+    from analysis.verdict import judge
 
     if bool(paths) == bool(values):
         raise UsageError("Name the runs' logs or folders as PATH, or give their values with --values; not both.")
-    return judge(paths or (Path(TYPED),), Options(**asked, values=values))
+    return judge.case_of(paths or (Path(TYPED),), Options(**asked, values=values))
+
+
+def trace_one(name: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> NoReturn:
+    """Show what is known of the runs of one seed or log, and exit as the report would."""
+    from analysis.report.trace import trace
+    from analysis.verdict.again.one_run import parts_named
+    from analysis.verdict.judge import verdict_on
+
+    case = case_of(paths, **asked)
+    verdict = verdict_on(case, require_plan=asked["require_plan"])
+    cli.write(trace(verdict, parts_named(case, verdict, name), asked["metric"]), output)
+    end(verdict, verdict.exit_code)
 
 
 def as_sarif(verdict: Verdict, paths: tuple[Path, ...]) -> str:
