@@ -146,13 +146,14 @@ def judged(paths: tuple[Path, ...], **asked: Any) -> Verdict:
 
 
 def case_of(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any) -> Case:
-    from analysis.evidence.gather import TYPED
     from analysis.evidence.options import Options
+    from analysis.reading.importers.typed import THE_METRIC, TYPED, Typed
     from analysis.verdict import judge
 
     if bool(paths) == bool(values):
         raise UsageError("Name the runs' logs or folders as PATH, or give their values with --values; not both.")
-    return judge.case_of(paths or (Path(TYPED),), Options(**asked, values=values))
+    given = tuple(Typed(numbers={THE_METRIC: value}) for value in values)
+    return judge.case_of(paths or (Path(TYPED),), Options(**asked, values=given))
 
 
 def trace_one(name: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> NoReturn:

@@ -15,6 +15,7 @@ import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
+from analysis.rules.explained import address
 from analysis.rules.findings import Code
 from analysis.rules.ruleset import known
 from analysis.untrusted.invoked import WORDS, command, this_command
@@ -145,7 +146,7 @@ def test_every_code_is_explained_with_its_severities_and_its_page(code: Code) ->
     said = run("explain", code).stdout
     assert said.startswith(f"{code}\n")
     assert f"severity: {code.severity}" in said
-    assert f"docs/findings.md#{code}" in said
+    assert address(code) in said
 
 
 def test_explain_names_the_rulesets_that_grade_it_otherwise_and_alone_lists_all() -> None:

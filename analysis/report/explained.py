@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from analysis.report.grid import aligned
-from analysis.rules.explained import explained
+from analysis.rules.explained import address, explained
 from analysis.rules.findings import Code
 from analysis.rules.ruleset import known, load
 
@@ -24,7 +24,7 @@ def explanation(code: Code) -> str:
         if (severity := load(name).findings.get(code, code.severity)) != code.severity:
             others.setdefault(severity, []).append(name)
     by = "".join(f"; {severity} by {', '.join(names)}" for severity, names in others.items())
-    last = f"severity: {code.severity}{by}\npage: docs/findings.md#{code.value}"
+    last = f"severity: {code.severity}{by}\npage: {address(code)}"
     return "\n\n".join([code.value, *paragraphs, last]) + "\n"
 
 
