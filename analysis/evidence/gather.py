@@ -16,7 +16,7 @@ from analysis.evidence.checked import NONE, Checked, checked
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
 from analysis.reading.frame import is_frame, read_frame
 from analysis.reading.importers.ask import imported
-from analysis.reading.importers.typed import TYPED, Given, Typed
+from analysis.reading.importers.typed import Given, Typed
 from analysis.reading.names import normal
 from analysis.reading.result import Result, Tried
 from analysis.reading.run import Origin
@@ -186,9 +186,9 @@ def _given(given: Sequence[Given], rules: Ruleset) -> Gathered:
     for one, run in zip(given, runs, strict=True):
         if run is None and isinstance(one, Typed):
             there = ", ".join(one.numbers) or "nothing"
-            raise EvidenceError(f"A run of {one.at} has no {rules.metric}; it has {there}. --metric names another.")
+            raise EvidenceError(f"A run of {one.at} has no {rules.metric}; it has {there}. Name the metric.")
     found = [run for run in runs if run is not None]
-    frame = [_is_a_frame(TYPED)] if any(isinstance(one, Result) for one in given) else []
+    frame = [_is_a_frame(".")] if any(isinstance(one, Result) for one in given) else []
     return _by_arm(found, graded([*_without_logs(found), *frame], rules.findings))
 
 

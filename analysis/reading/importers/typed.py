@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
+from analysis.reading.frame import from_frame
+from analysis.reading.importers.made import NOT_METRICS, numbers_in, seed_of
 from analysis.reading.metric import Metric
+from analysis.reading.names import normal
 from analysis.reading.result import Result
 from analysis.reading.run import Origin, Run
 from analysis.rules.metrics import TRAIN_TIME, VAL_BPB, VAL_LOSS
+from analysis.untrusted.escape import beginning
+from analysis.untrusted.refusal import UsageError
 
-TYPED, TYPED_CONTROL = "--values", "--control"  # in place of a file
+TYPED, EVIDENCE, CONTROL = "--values", "<evidence>", "<control>"  # in place of a file
+IN_MEMORY = (TYPED, EVIDENCE, CONTROL)
 THE_METRIC = ""  # the name of a number that is the rules' metric, whatever that is
 
 
@@ -42,3 +51,54 @@ class Typed:
 
 
 Given = Typed | Result
+
+
+# -- what a caller has in memory ----------------------------------------------------------------------------------------
+
+
+def given(evidence: Any, at: str) -> tuple[Given, ...]:
+    """Return the runs of a list of numbers, of a dict of numbers by seed, or of a pandas DataFrame. Raises UsageError."""
+    if hasattr(evidence, "columns") and hasattr(evidence, "to_dict"):
+        found = _rows(evidence, at)
+    elif isinstance(evidence, Mapping):
+        found = [
+            Typed(numbers={THE_METRIC: _number(value, at)}, seed=_seed(seed, at), at=at)
+            for seed, value in evidence.items()
+        ]
+    elif isinstance(evidence, Iterable):
+        found = [Typed(numbers={THE_METRIC: _number(value, at)}, at=at) for value in evidence]
+    else:
+        raise UsageError(
+            f"{at.strip('<>')} is of type {type(evidence).__name__}; it may be a path, a list of paths or numbers, a dict of numbers by seed, "
+            f"or a DataFrame."
+        )
+    if not found:
+        raise UsageError(f"{at.strip('<>')} holds no run.")
+    return tuple(found)
+
+
+def _rows(frame: Any, at: str) -> list[Given]:
+    """Return the runs of a DataFrame: of one that `to_frame` made all that it says, else seeds and numbers."""
+    columns = {str(name) for name in frame.columns}
+    if {"arm", "state", "log"} <= columns:
+        return [*from_frame(frame[frame["counts"].astype(bool)] if "counts" in columns else frame, at)]
+    rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    numbers = [{normal(name): value for name, value in numbers_in(row).items()} for row in rows]
+    named = [
+        {name: value for name, value in row.items() if name == TRAIN_TIME or name not in NOT_METRICS} for row in numbers
+    ]
+    return [Typed(numbers=own, seed=seed_of(row), at=at) for own, row in zip(named, rows, strict=True)]
+
+
+def _number(value: Any, at: str) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise UsageError(f"{at.strip('<>')} holds {beginning(value)}, which is not a number.")
+    return float(value)
+
+
+def _seed(value: Any, at: str) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise UsageError(
+            f"{at.strip('<>')} has the key {beginning(value)}; its keys must be seeds, which are whole numbers."
+        )
+    return int(value)
