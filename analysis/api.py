@@ -83,28 +83,13 @@ def judge(
     evidence, control: a path or several, a list of values, a dict of values by seed, or a DataFrame with a column seed and
     the metric. The other arguments are the options of the command. Raises ValueError for a wrong argument.
     """
+    asked = {
+        "sota": sota, "rules": rules, "margin": margin, "unit": unit, "alpha": alpha, "metric": metric, "at_step": at_step,
+        "waive": waive, "design": design, "history": history, "verify": verify, "registry": registry,
+        "require_plan": require_plan,
+    }  # fmt: skip
     ours, theirs = _source(evidence, "evidence", EVIDENCE), _source(control, "control", CONTROL)
-    if len(theirs.paths) > 1:
-        raise UsageError(f"control is {len(theirs.paths)} paths; name one log, folder, sweep or frame.")
-    options = Options(
-        sota=_number(sota, "sota"),
-        control=next(iter(theirs.paths), None),
-        control_values=theirs.values,
-        values=ours.values,
-        rules=None if rules is None else os.fspath(rules),
-        margin=_number(margin, "margin"),
-        unit=_one_of(unit, "unit", ("bpb", "nats")),
-        alpha=_number(alpha, "alpha"),
-        metric=metric,
-        at_step=at_step,
-        waive=(waive,) if isinstance(waive, str) else tuple(waive),
-        design=_one_of(design, "design", [*DesignKind]),
-        history=None if history is None else _path(history, "history"),
-        verify=None if verify is None else _path(verify, "verify"),
-        registry=registry,
-        require_plan=require_plan,
-    )
-    verdict = judge_paths(ours.paths, options)
+    verdict = judge_paths(ours.paths, _options(ours, theirs, asked))
     if verdict.verdict is UNUSABLE:
         verdict = replace(verdict, reason=in_python(verdict.reason))
     return Verdict.of(verdict)
@@ -177,7 +162,7 @@ def plan(
             power=power,
             max_seeds=max_seeds,
             control_seeds=control_seeds,
-            boundary=_one_of(boundary, "boundary", BOUNDARIES) or BOUNDARIES[0],
+            boundary=_one_of(*BOUNDARIES)(boundary, "boundary"),
             gpus=gpus,
             minutes=minutes,
             price=price,
@@ -195,6 +180,17 @@ class _Source:
 
     paths: tuple[Path, ...] = ()
     values: tuple[Given, ...] = ()
+
+
+def _options(ours: _Source, theirs: _Source, asked: Mapping[str, Any]) -> Options:
+    """Return the options of a verdict, each checked as the command's options are."""
+    if len(theirs.paths) > 1:
+        raise UsageError(f"control is {len(theirs.paths)} paths; name one log, folder, sweep or frame.")
+    checked: dict[str, Any] = {
+        name: value if value is None else _CHECKS.get(name, _as_is)(value, name) for name, value in asked.items()
+    }
+    control = next(iter(theirs.paths), None)
+    return Options(**checked, control=control, control_values=theirs.values, values=ours.values)
 
 
 def _source(evidence: Any, name: str, at: str) -> _Source:
@@ -221,15 +217,37 @@ def _path(named: Any, name: str) -> Path:
     return path
 
 
-def _number(value: Any, name: str) -> float | None:
+def _number(value: Any, name: str) -> float:
     try:
-        return None if value is None else float(value)
+        return float(value)
     except (TypeError, ValueError):
         raise UsageError(f"{name} is {value!r}; it must be a number.") from None
 
 
-def _one_of(value: str | None, name: str, allowed: Iterable[str]) -> str | None:
-    names = [*map(str, allowed)]
-    if value is not None and value not in names:
-        raise UsageError(f"{name} is {value!r}; allowed: {', '.join(names)}.{nearest(str(value), names)}")
+def _one_of(*allowed: str) -> Callable[[Any, str], str]:
+    """Return a check for one of these words."""
+
+    def check(value: Any, name: str) -> str:
+        if value not in allowed:
+            raise UsageError(f"{name} is {value!r}; allowed: {', '.join(allowed)}.{nearest(str(value), allowed)}")
+        return str(value)
+
+    return check
+
+
+def _words(value: Any, name: str) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _as_is(value: Any, name: str) -> Any:
     return value
+
+
+_CHECKS: Mapping[str, Callable[[Any, str], Any]] = {
+    **dict.fromkeys(("sota", "margin", "alpha"), _number),
+    **dict.fromkeys(("history", "verify"), _path),
+    "rules": lambda value, name: os.fspath(value),
+    "unit": _one_of("bpb", "nats"),
+    "design": _one_of(*DesignKind),
+    "waive": _words,
+}

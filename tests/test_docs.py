@@ -24,7 +24,7 @@ from analysis.rules import ruleset
 from analysis.rules.findings import DEFAULTS, SEVERITIES
 from analysis.sweepdir.plan import read_plan
 from analysis.sweepdir.registry import Entry
-from tests import cli_page, dialects
+from tests import cli_page, examples, notebook
 from tests.analysis.test_criteria import trials
 from tests.conftest import ROOT, make_log
 
@@ -151,37 +151,22 @@ def test_the_workflow_gives_the_action_inputs_that_it_has(page: Path) -> None:
 
 # -- transcripts -------------------------------------------------------------------------------------------------------
 
-LOSSES = {
-    "records/2026-04-12_baseline": {42: 2.0531, 1337: 2.0557, 2025: 2.0512},
-    "records/2026-05-03_longer_context": {42: 2.0262, 1337: 2.0287, 2025: 2.0239},
-    "records/2026-05-10_wider": {42: 2.0101, 1337: 2.0123, 2025: 2.0094},
-    "mine": {42: 2.0262, 1337: 2.0287, 2025: 2.0239},
-    "theirs": {7: 2.0270, 8: 2.0246, 9: 2.0291},
-}
-SOURCE = dialects.program("final_int8_zlib_roundtrip", dialects.EXACT)
-
 
 @pytest.fixture
-def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the folders that transcripts name the working directory's; `mine` holds nothing but logs."""
+def example_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the folders that transcripts name the working directory's."""
     monkeypatch.chdir(tmp_path)
-    Path("records").mkdir()
-    for name, losses in LOSSES.items():
-        step_ms = 1950 if "wider" in name else 75  # 624 s of training
-        runs = [dialects.Told(source=SOURCE, seed=s, val_loss=loss, step_ms=step_ms) for s, loss in losses.items()]
-        dialects.write_record(Path(name), dialects.root_script, runs, dialects.claim_of(runs))
-    for name in ("README.md", "train_gpt.py", "submission.json"):
-        Path("mine", name).unlink()
+    examples.write(Path())
 
 
 def complete_mine(claim: str) -> None:
     """Add to `mine` what a submission needs."""
     Path("mine/submission.json").write_text(claim)
     Path("mine/README.md").write_text("# Mine\n")
-    Path("mine/train_gpt.py").write_text(SOURCE)
+    Path("mine/train_gpt.py").write_text(examples.SOURCE)
 
 
-@pytest.mark.usefixtures("examples")
+@pytest.mark.usefixtures("example_folders")
 @pytest.mark.parametrize(
     "page", [README, *(DOCS / f"{name}.md" for name in ("check", "cluster", "tutorial"))], ids=lambda page: page.name
 )
@@ -227,6 +212,24 @@ def test_the_page_on_statistics_computes_what_it_says() -> None:
     result = doctest.testfile(str(DOCS / "statistics.md"), module_relative=False)
     assert result.failed == 0
     assert result.attempted > 15
+
+
+@pytest.mark.usefixtures("example_folders")
+def test_the_page_on_python_is_what_it_says() -> None:
+    text = re.sub("^```.*$", "", text_of(DOCS / "python.md"), flags=re.MULTILINE)
+    page = doctest.DocTestParser().get_doctest(text, {}, "python.md", "docs/python.md", 0)
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(page)
+    assert result.failed == 0
+    assert result.attempted > 20
+
+
+@pytest.mark.usefixtures("example_folders")
+def test_the_notebook_holds_what_its_cells_give() -> None:
+    stored = text_of(notebook.PAGE)
+    content = json.loads(stored)
+    notebook.run(content)
+    day = re.compile(r"\d{4}-\d\d-\d\d(?=<)")  # the card says when it was made
+    assert day.sub("", notebook.text_of(content)) == day.sub("", stored), "run: .venv/bin/python -m tests.notebook"
 
 
 def test_every_finding_is_documented_with_an_example() -> None:

@@ -38,6 +38,11 @@ class Verdict(base.Verdict):
     def of(cls, verdict: base.Verdict) -> Verdict:
         return cls(**{key.name: getattr(verdict, key.name) for key in fields(verdict)})
 
+    @property
+    def gate(self) -> str:
+        """Return supported, refused, not_supported, continue or unusable; without a test, evidence_fits or its opposite."""
+        return str(super().gate)
+
     def __bool__(self) -> bool:
         return self.gate_code == 0
 
