@@ -6,7 +6,6 @@ import contextlib
 import io
 import math
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from analysis.untrusted.escape import line_start, printable
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, missing_extra, nearest_path
@@ -52,6 +52,14 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
             f"{value!r} is not a list of at most {MOST_NUMBERS} numbers such as 1.2014,1.1994.", ctx, param
         )
     return found
+
+
+def rulesets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the shipped rulesets that begin so, else files, for a shell; a click callback."""
+    from analysis.rules.ruleset import known
+
+    names = [CompletionItem(name) for name in known() if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]
 
 
 class FolderOrUrl(ExistingPath):
@@ -96,7 +104,12 @@ class Group(click.Group):
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
 PATHS_OR_NONE = click.argument("paths", nargs=-1, type=ExistingPath(), metavar="[PATH...]")
-RULES = click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]")
+
+RULES = click.option(
+    "--rules",
+    shell_complete=rulesets,
+    help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]",
+)
 OUTPUT = click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here, not to stdout.")
 
 
@@ -181,8 +194,3 @@ class Counting:
         elif time.monotonic() >= self.next_s:
             self.next_s = time.monotonic() + LINE_EVERY_S
             click.echo(line_start(said), err=True)
-
-
-def this_command(module: str) -> str:
-    """Return this process's command line."""
-    return shlex.join(["python", "-m", module, *sys.argv[1:]])

@@ -14,12 +14,19 @@ import click
 
 from analysis import cli
 from analysis.untrusted.escape import printable
+from analysis.untrusted.invoked import this_command
 from analysis.untrusted.refusal import EvidenceError
 
 
 @click.command(cls=cli.Command, context_settings=cli.HELP)
 @click.argument("directory", type=cli.ExistingPath(file_okay=False), metavar="DIR")
-@click.option("--rules", default="parameter-golf", show_default=True, help="Ruleset: a name or a TOML file.")
+@click.option(
+    "--rules",
+    default="parameter-golf",
+    show_default=True,
+    shell_complete=cli.rulesets,
+    help="Ruleset: a name or a TOML file.",
+)
 @cli.format_option("markdown", "csv", "json", "html")
 @cli.OUTPUT
 @click.option("--no-cache", is_flag=True, help="Read every folder again, and keep nothing.")
@@ -48,7 +55,7 @@ def main(directory: Path, rules: str, form: str, output: Path | None, no_cache: 
     elif form == "html":
         from analysis.report.html.board import board_page
 
-        command = cli.this_command("analysis.leaderboard").replace(" --no-cache", "")  # which changes no page
+        command = this_command("analysis.leaderboard").replace(" --no-cache", "")  # which changes no page
         cli.write(board_page(rows, ruleset, command), output)
     else:
         cli.write(markdown(rows, ruleset), output)

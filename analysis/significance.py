@@ -20,9 +20,11 @@ import click
 from analysis import cli
 from analysis.sweepdir.plan import BOUNDARIES, MOST_LOOKS
 from analysis.untrusted.escape import json_text, printable
+from analysis.untrusted.invoked import this_command
 from analysis.untrusted.refusal import EvidenceError, UsageError
 
 if TYPE_CHECKING:
+    from analysis.evidence.case import Case
     from analysis.verdict.verdict import Verdict
 
 TABLE = cli.ExistingPath(dir_okay=False)
@@ -87,10 +89,19 @@ def main() -> None:
 
 @main.command()
 @shared_options
+@click.option(
+    "--explain",
+    metavar="SEED|LOG",
+    help="Trace one number instead: its line, what chose it, whether it counts, the test without it.",
+)
 @cli.format_option("text", "markdown", "json", "html", "sarif")
 @cli.OUTPUT
-def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> None:
+def report(form: str, output: Path | None, paths: tuple[Path, ...], explain: str | None, **asked: Any) -> None:
     """Report in full: runs, statistics, verdict."""
+    if explain is not None:
+        if form != "text":
+            raise UsageError(f"--explain is text; it cannot be combined with --format {form}.")
+        trace_one(explain, output, paths, **asked)
     from analysis.report.markdown import markdown
     from analysis.report.said.headline import word
     from analysis.report.text import text
@@ -99,7 +110,7 @@ def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any
     if form == "html":
         from analysis.report.html.page import page
 
-        shown = page(verdict, cli.this_command("analysis.significance"), named(paths))
+        shown = page(verdict, this_command("analysis.significance"), named(paths))
     elif form == "json":
         shown = json_text(verdict.to_json())
     elif form == "sarif":
@@ -128,14 +139,33 @@ def check(form: str, paths: tuple[Path, ...], **asked: Any) -> None:
     end(verdict, verdict.gate_code)
 
 
-def judged(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any) -> Verdict:
-    from analysis.evidence.gather import TYPED
+def judged(paths: tuple[Path, ...], **asked: Any) -> Verdict:
+    from analysis.verdict.judge import verdict_on
+
+    return verdict_on(case_of(paths, **asked), require_plan=asked["require_plan"])
+
+
+def case_of(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any) -> Case:
     from analysis.evidence.options import Options
-    from analysis.verdict.judge import judge
+    from analysis.reading.importers.typed import THE_METRIC, TYPED, Typed
+    from analysis.verdict import judge
 
     if bool(paths) == bool(values):
         raise UsageError("Name the runs' logs or folders as PATH, or give their values with --values; not both.")
-    return judge(paths or (Path(TYPED),), Options(**asked, values=values))
+    given = tuple(Typed(numbers={THE_METRIC: value}) for value in values)
+    return judge.case_of(paths or (Path(TYPED),), Options(**asked, values=given))
+
+
+def trace_one(name: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> NoReturn:
+    """Show what is known of the runs of one seed or log, and exit as the report would."""
+    from analysis.report.trace import trace
+    from analysis.verdict.again.one_run import parts_named
+    from analysis.verdict.judge import verdict_on
+
+    case = case_of(paths, **asked)
+    verdict = verdict_on(case, require_plan=asked["require_plan"])
+    cli.write(trace(verdict, parts_named(case, verdict, name), asked["metric"]), output)
+    end(verdict, verdict.exit_code)
 
 
 def as_sarif(verdict: Verdict, paths: tuple[Path, ...]) -> str:
@@ -204,7 +234,7 @@ def end(verdict: Verdict, code: int) -> NoReturn:
 @click.option("--sd", type=float, help="Standard deviation between seeds, in the metric's unit.")
 @click.option("--pilot", type=cli.ExistingPath(), help="Take the sd from these runs: its upper 80% limit.")
 @click.option("--history", type=TABLE, help="Take the sd from earlier records (n, mean, sd) as CSV or JSON: pooled.")
-@click.option("--rules", default="parameter-golf", help="Ruleset: a name or a TOML file.")
+@click.option("--rules", default="parameter-golf", shell_complete=cli.rulesets, help="Ruleset: a name or a TOML file.")
 @click.option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]")
 @click.option("--power", type=float, default=0.9, help="The chance of passing that is wanted.")
 @click.option("--max-seeds", type=click.IntRange(2, MOST_LOOKS), default=10, help="The most seeds that can be paid.")

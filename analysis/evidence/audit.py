@@ -22,6 +22,7 @@ from analysis.rules.ruleset import RulesError, Ruleset, load
 from analysis.sweepdir.layout import CANDIDATE, SweepError, is_sweep
 from analysis.sweepdir.plan import read_plan
 from analysis.untrusted.files import one_budget
+from analysis.untrusted.invoked import command
 from analysis.untrusted.refusal import EvidenceError, UsageError
 
 
@@ -89,7 +90,7 @@ def _of_record(paths: Sequence[Path], named: Ruleset | None) -> Audit:
     if inside := records_below(record):
         raise UsageError(
             f"{paths[0]} holds {len(inside)} record folder{'s' if len(inside) > 1 else ''} (first: {inside[0]}). Name "
-            f"one, or see all with python -m analysis.leaderboard {paths[0]}."
+            f"one, or see all with {command('analysis.leaderboard', str(paths[0]))}."
         )
     selection = select(record, rules)
     made = checked(selection.claimed, rules, record)

@@ -213,7 +213,8 @@ def _with_proposed_control(asked: Asked, case: Case) -> Case:
 
 def _with_brought_control(asked: Asked, case: Case, control: Path, shown: Path | None = None) -> Case:
     """Read a control's runs, and what does not fit in them as findings; `shown` is how its folder is printed. Raises EvidenceError."""
-    other = gather([control], asked.rules_of_control, asked.options.metric, of_control=True)
+    given = asked.options.control_values if control == asked.options.control else ()
+    other = gather(given or [control], asked.rules_of_control, asked.options.metric, of_control=True)
     if other.fault is not None:
         raise EvidenceError(f"--control {control}: {other.fault}")
     if other.arms is not None and shown is None:  # which of them stood before is not for us to guess

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from analysis.reading.result import Result
@@ -16,21 +15,19 @@ from analysis.report.said.chips import Passes, chips
 from analysis.report.said.claims import claim_table, claims_counted
 from analysis.report.said.findings import alike, more_places, place_in_words
 from analysis.report.said.headline import WORDS, beaten, gains, title, why, word
+from analysis.report.said.quotes import quotes
 from analysis.report.said.statements import assumptions, facts, rules_in_words, said_besides
-from analysis.report.said.tables import place, run_tables, sensitivity
+from analysis.report.said.tables import run_tables, sensitivity
 from analysis.rules.explained import address
 from analysis.rules.findings import ERROR, Finding, in_words
 from analysis.sweepdir.layout import RUN_MANIFEST
 from analysis.sweepdir.manifest import read_manifest
 from analysis.untrusted.escape import printable
-from analysis.untrusted.files import FileError, lines_at, read_bounded
 from analysis.untrusted.refusal import SeedproofError
-from analysis.untrusted.secrets import redacted
 from analysis.verdict.answer import CONTINUE, FITS, REFUSED, SUPPORTED, UNUSABLE
 from analysis.verdict.numbers import in_short, short_p
 from analysis.verdict.verdict import Verdict
 
-LONGEST_QUOTE = 300
 MOST_ERRORS = 6  # that are not folded
 FEW = 3  # readings that a summary names
 RESULT_FACTS = (
@@ -170,31 +167,6 @@ def _folded_plots(verdict: Verdict) -> dict[str, Markup]:
 
 
 # -- where the numbers come from -------------------------------------------------------------------------------------------
-
-
-def quotes(runs: Sequence[Result], findings: Sequence[Finding] = ()) -> dict[str, str]:
-    """Return source lines by place: of the runs that were read from logs, and of what was found in those logs.
-
-    A frame's names of logs are not opened.
-    """
-    lines: dict[Path, dict[str, int]] = {}
-    for run in runs:
-        if run.run.trained and run.line is not None:
-            lines.setdefault(run.run.log, {})[place(run)] = run.line
-    logs = {run.log: run.run.log for run in runs if run.run.log in lines}
-    for one in findings:
-        if one.file in logs:
-            lines[logs[one.file]][place_in_words(one)] = one.line
-    found: dict[str, str] = {}
-    for log, places in lines.items():
-        with suppress(FileError):
-            read = lines_at(read_bounded(log), sorted({*places.values()}))
-            found |= {where: _shown(read[line]) for where, line in places.items() if line in read}
-    return found
-
-
-def _shown(line: bytes) -> str:
-    return printable(redacted(line[: 4 * LONGEST_QUOTE].decode("utf-8", "replace").rstrip("\r")))[:LONGEST_QUOTE]
 
 
 def provenance(runs: Sequence[Result]) -> list[tuple[str, str]]:
