@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
 from analysis import cli
-from analysis.untrusted.refusal import nearest
+from analysis.untrusted.refusal import nearest, nearest_path
 from seedproof import __version__
 
 COMMANDS = {  # the module of each, and the first sentence of its help: a list of them loads none
@@ -41,7 +42,7 @@ USUAL = "report"  # of a path
 
 
 class Front(cli.Group):
-    """The modules' commands. A path in place of a command is reported, and `help` is `--help`."""
+    """The modules' commands. A path in place of a command is reported."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS]
@@ -53,17 +54,23 @@ class Front(cli.Group):
         inside = main.get_command(ctx, cmd_name) if isinstance(main, click.Group) else None
         return inside or main
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take `help` and `version` for options, and an option of `report` before the path for what it is."""
+        if args[:1] in (["help"], ["version"]):
+            args = [*args[1:], f"--{args[0]}"]
+        own = {name for one in self.get_params(ctx) for name in one.opts}
+        of_report = args[:1] and args[0].startswith("--") and args[0] not in own and not {*args} & {*COMMANDS}
+        return super().parse_args(ctx, [USUAL, *args] if of_report else args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        word, *rest = args
-        if word == "help" and rest[:1] != ["help"]:
-            return self.resolve_command(ctx, [*rest, "--help"])
+        word = args[0]
         if word in COMMANDS or word.startswith("-"):
             return super().resolve_command(ctx, args)
         if os.path.lexists(word) or {"/", "\\", "."} & {*word}:
             return super().resolve_command(ctx, [USUAL, *args])
-        hint = nearest(word, COMMANDS) or f" Commands: {', '.join(COMMANDS)}."
+        hint = nearest(word, COMMANDS) or nearest_path(Path(word)) or f" Commands: {', '.join(COMMANDS)}."
         raise click.UsageError(f"{word!r} is neither a command nor a path.{hint}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

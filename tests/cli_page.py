@@ -24,7 +24,7 @@ Every command's `--help`. `python -m tests.cli_page` writes this page, and a tes
 [Exit codes](check.md#exit-codes) are the same for all.
 
 `seedproof PATH` is `seedproof report PATH`. `python -m seedproof` is `seedproof` where its command is not on the path. The modules' own
-commands, such as `python -m analysis.significance check`, are the same code. A command that is printed as advice has the form that you used.
+commands, such as `python -m analysis.significance check`, are the same code. A folder that is named like a command is `./logs`. A command that is printed as advice has the form that you used.
 
 A shell completes commands, options, rulesets and codes of findings after one line in its start-up file:
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
 import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
+import seedproof
 from analysis.rules.explained import address
 from analysis.rules.findings import Code
 from analysis.rules.ruleset import known
@@ -81,6 +83,60 @@ def test_help_is_help_and_the_version_is_the_projects() -> None:
 def test_python_m_seedproof_is_the_same() -> None:
     words = [sys.executable, "-m", "seedproof", "--version"]
     assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout == run("--version").stdout
+
+
+# -- what a new user tries first ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "said"),
+    [
+        ("check mine --sota 1.3", 0, "SUPPORTED"),
+        ("mine --sota 1.3", 0, "SUPPORTED"),
+        ("--sota 1.3 mine", 0, "SUPPORTED"),
+        ("./mine --sota=1.3", 0, "SUPPORTED"),
+        ("mine", 2, "--sota X"),
+        ("mine --sota", 2, "requires an argument"),
+        ("mine --sotta 1.3", 2, "--sota"),
+        ("report values.csv --sota 1.3", 0, "values.csv:2"),
+        ("check values.csv --sota 1.3", 1, "no-logs"),
+        ("check mine --format json --sota 1.3", 2, "text"),
+        ("mine --sota 1.3 --explain 2", 0, "seed 2, candidate"),
+        ("mien --sota 1.3", 2, "'mine'"),
+        ("audit mine", 0, "nothing found"),
+        ("logs mine", 0, "val_bpb"),
+        ("board .", 0, "mine"),
+        ("plan --gain 0.004 --sd 0.0014", 0, "Plan looks"),
+        ("explain source-differs", 0, "different programs"),
+        ("explain", 0, "source-differs"),
+        ("sweep", 2, "status"),
+        ("sweep status .", 2, "sweep directory"),
+        ("mine --sota 1.3 --format html", 0, "<!doctype html>"),
+        ("help", 0, "Commands:"),
+        ("help sweep", 0, "resume"),
+        ("--help", 0, "Commands:"),
+        ("-h", 0, "Commands:"),
+        ("--version", 0, __version__),
+        ("version", 0, __version__),
+    ],
+)
+def test_a_first_guess_works_or_says_what_to_type(
+    typed: str, code: int, said: str, record: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = record(VALUES, "mine")
+    (folder.parent / "values.csv").write_text("seed,val_bpb\n1,1.2\n2,1.201\n3,1.202\n")
+    monkeypatch.chdir(folder.parent)
+    answer = run(*typed.split())
+    assert (answer.exit_code, said in answer.output) == (code, True), answer.output
+
+
+def test_a_first_guess_in_python_works(record: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(record(VALUES, "mine").parent)
+    logs = seedproof.judge("mine", sota=1.3)
+    assert logs
+    for values in (VALUES, [*VALUES.values()], pd.DataFrame({"seed": VALUES.keys(), "val_bpb": VALUES.values()})):
+        assert seedproof.judge(values, sota=1.3).test == logs.test
+        assert seedproof.judge("mine", control=values).test is not None
 
 
 # -- printed commands --------------------------------------------------------------------------------------------------
