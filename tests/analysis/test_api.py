@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -215,7 +216,9 @@ def test_a_plot_is_an_svg_that_can_be_saved(record: Folder, tmp_path: Path) -> N
     plot = seedproof.judge(record(VALUES), sota=1.3).plot()
     plot.save(str(tmp_path / "plot.svg"))
     assert (tmp_path / "plot.svg").read_text() == plot._repr_svg_()
-    assert plot._repr_svg_().startswith('<svg xmlns="http://www.w3.org/2000/svg" ')
+    drawn = ElementTree.fromstring(plot._repr_svg_())  # noqa: S314 - our own
+    assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+    assert drawn.get("width") == "900"
     assert "1337" in plot._repr_html_()
     with pytest.raises(ValueError, match="nothing to draw"):
         seedproof.judge([1.2], sota=1.3).plot()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERIFIER = "verifier"
+FILE_PX, PAPER = 900, "background:#fff;color:#1b1b1b"
 
 
 class Verdict(base.Verdict):
@@ -107,10 +108,14 @@ class Plot:
     svg: str
 
     def _repr_svg_(self) -> str:
-        return self.svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        """Return the drawing as a file of its own, which has no page to fill."""
+        head, rest = self.svg.split(">", 1)
+        head = head.replace('width="100%"', f'width="{FILE_PX}"').replace('style="', f'style="{PAPER};')
+        return f'{head} xmlns="http://www.w3.org/2000/svg">{rest}'
 
     def _repr_html_(self) -> str:
-        return self.svg
+        """Return the drawing on paper of its own: a notebook's dark theme may not say what its background is."""
+        return f'<div style="{PAPER}">{self.svg}</div>'
 
     def __repr__(self) -> str:
         return f"<Plot of {len(self.svg):,} bytes of SVG>"
