@@ -56,7 +56,7 @@ def main(directory: Path, rules: str, form: str, output: Path | None, no_cache: 
         from analysis.report.html.board import board_page
 
         command = this_command("analysis.leaderboard").replace(" --no-cache", "")  # which changes no page
-        cli.write(board_page(rows, ruleset, command), output)
+        cli.write(board_page(rows, ruleset, command, directory.resolve().name), output)
     else:
         cli.write(markdown(rows, ruleset), output)
 
