@@ -18,7 +18,8 @@ TOP, HEIGHT = LINE_PX + 10.0, 240.0
 WIDE_PX = 860  # of the plot where the page is wide enough for more names: `.roomy` of board.css
 LONGEST_NAME = 28
 BEYOND = 0.5  # how far below the worst record of the frontier others are drawn, as a share of its height
-SHOWN = 0.6  # of the records, the best ones, lie inside the small plots
+SHOWN, FEW = 0.5, 10  # a share of the records, the best ones, and at least so many, lie inside the small plots
+NO_DATE = 8.0  # where records without a date are, in percent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +64,8 @@ def _dates(rows: Sequence[Row]) -> tuple[Callable[[int], float], list[str]]:
         said = "in the order of their names" if not known else f"all of {date.fromordinal(known[0]).isoformat()}"
         return lambda number: scale(number), [svg.text(50, TOP + HEIGHT + LINE_PX + 4, f"records, {said}")]
     undated = None in days
-    scale = Scale(known[0], known[-1], 12 if undated else 3, 96)
-    ticks = [svg.label(4, TOP + HEIGHT + LINE_PX + 4, "no date")] if undated else []
+    scale = Scale(known[0], known[-1], NO_DATE + 19 if undated else 3, 96)
+    ticks = [svg.text(NO_DATE, TOP + HEIGHT + LINE_PX + 4, "no date")] if undated else []
     same_year = date.fromordinal(known[0]).year == date.fromordinal(known[-1]).year
     for share in (0, 1 / 3, 2 / 3, 1) if known[-1] - known[0] >= 3 else (0, 1):
         day = date.fromordinal(round(known[0] + share * (known[-1] - known[0])))
@@ -73,7 +74,7 @@ def _dates(rows: Sequence[Row]) -> tuple[Callable[[int], float], list[str]]:
 
     def at(number: int) -> float:
         day = days[number]
-        return 4.0 if day is None else scale(day)
+        return NO_DATE if day is None else scale(day)
 
     return at, ticks
 
@@ -190,9 +191,16 @@ def _labels(
 
 
 def _rooms(point: _Point, said: str) -> Iterator[_Box]:
-    long = sum(2 if east_asian_width(letter) in "FW" else 1 for letter in said) * svg.LETTER_PX
+    long = sum(map(_width_px, said))
     yield _Box(point.x, -8 - long, -8, point.y - 4 - LINE_PX, point.y - 4)
     yield _Box(point.x, 8, 8 + long, point.y + 5, point.y + 5 + LINE_PX)
+
+
+def _width_px(letter: str) -> float:
+    """Return at least how wide a letter is in bold."""
+    if east_asian_width(letter) in "FW":
+        return 2 * svg.LETTER_PX
+    return svg.LETTER_PX * (1.7 if letter > "~" else 1.3 if letter.isupper() else 1.1)
 
 
 def _is_free(box: _Box, taken: Sequence[_Box], width: float) -> bool:
@@ -215,7 +223,7 @@ def small_plots(rows: Sequence[Row], rules: Ruleset) -> dict[int, str]:
     if not places:
         return {}
     ordered = sorted(places.values())
-    worst = ordered[max(min(4, len(ordered) - 1), round(SHOWN * (len(ordered) - 1)))]
+    worst = ordered[max(min(FEW, len(ordered)), round(SHOWN * len(ordered))) - 1]
     scale = Scale(worst, ordered[0], 10, 90)
     return {number: _small(rows[number], at, rules, scale) for number, at in places.items()}
 

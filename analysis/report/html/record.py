@@ -27,12 +27,13 @@ class OnBoard:
 
     @property
     def place(self) -> str:
-        """Return the record's place in words."""
+        """Return the record's value and place in words."""
         ranked = sum(one.rank is not None for one in self.rows)
         if self.row.rank is None:
             return "without a rank"
+        value = standing.digits(self.rules, self.row.ranked)
         tied = " (tied with the best)" if self.row in tied_for_best(self.rows, self.rules)[1:] else ""
-        return f"{self.row.rank} of {ranked}{tied} by {standing.ranked_name(self.rules)}"
+        return f"{standing.ranked_name(self.rules)} {value}: {self.row.rank} of {ranked}{tied}"
 
 
 def record_page(again: Again, board: OnBoard, command: str) -> str:
