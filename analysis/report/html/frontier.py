@@ -162,9 +162,7 @@ class _Box:
         return at + self.left >= 0 and at + self.right <= width and self.top >= 0 and self.bottom <= TOP + HEIGHT
 
 
-def _labels(
-    stood: Sequence[_Point], others: Sequence[_Point], names: Mapping[str, str], axis: str
-) -> Iterator[str]:
+def _labels(stood: Sequence[_Point], others: Sequence[_Point], names: Mapping[str, str], axis: str) -> Iterator[str]:
     """Yield the axis's name, and names of records where there is room: the last, the first, then by what they gained.
 
     A name is above and left of its point, or below and right of it: the line is at neither. What fits only a wide page

@@ -95,12 +95,11 @@ def _code(before: Sequence[Result], after: Sequence[Result]) -> Code:
     sizes = f"{old.size_bytes:,} bytes before, {new.size_bytes:,} now"
     if max(old.size_bytes, new.size_bytes) > LONGEST:
         return Code(said=f"{TOO_LONG}: {sizes}")
-    texts = [redacted(one.text.decode("utf-8", "replace")).splitlines() for one in (old, new)]
-    removed, added = _only_in(*texts), _only_in(*reversed(texts))
-    said = f"{added:,} lines added, {removed:,} removed"
-    if max(map(len, _without_common_ends(*texts))) > MOST_LINES:
+    then, now = (redacted(one.text.decode("utf-8", "replace")).splitlines() for one in (old, new))
+    said = f"{_only_in(now, then):,} lines added, {_only_in(then, now):,} removed"
+    if max(map(len, _without_common_ends(then, now))) > MOST_LINES:
         return Code(said=f"{said}; {TOO_LONG}: {sizes}")
-    lines = [_line(line) for line in islice(difflib.unified_diff(*texts, lineterm="", n=2), 2, None)]
+    lines = [_line(line) for line in islice(difflib.unified_diff(then, now, lineterm="", n=2), 2, None)]
     return Code(said=said, lines=tuple(lines[:MOST_SHOWN]), left_out=max(0, len(lines) - MOST_SHOWN))
 
 

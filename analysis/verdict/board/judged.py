@@ -31,6 +31,7 @@ CANNOT_TELL = "cannot tell"
 FIRST = "the first record: there is nothing to compare it with"
 LARGEST_OF_ALL = 1e300
 RUNS, NUMBER = "runs", "number"
+NOTHING = Gathered()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Read:
     runs: tuple[Result, ...] = ()
     control: tuple[Result, ...] = ()
     why: str | None = None
-    gathered: Gathered = Gathered()
+    gathered: Gathered = NOTHING
 
 
 def read(folder: Path, row: Row, rules: Ruleset) -> Read:
