@@ -18,9 +18,9 @@ NOTHING = 1e-9  # of any metric: what nobody prints
 def cells(row: Row, rules: Ruleset) -> dict[str, str]:
     """Return a row for people, by column; JSON and CSV hold all digits."""
     of_rank = {}
-    if _ranked(rules) != f"mean {rules.metric}":
+    if ranked_in_words(rules) != f"mean {rules.metric}":
         of_rank = {
-            _ranked(rules): or_dash(row.ranked, _format(rules, "{:.6g}")),
+            ranked_in_words(rules): or_dash(row.ranked, _format(rules, "{:.6g}")),
             f"change of {rules.ranked}": or_dash(row.delta_ranked, _format(rules, "{:+.6g}")),
         }
     return {
@@ -51,7 +51,7 @@ def _against(row: Row) -> str:
     return said.get(row.tested_against or "", or_dash(row.tested_against))
 
 
-def _ranked(rules: Ruleset) -> str:
+def ranked_in_words(rules: Ruleset) -> str:
     """Return what the board is ranked by, in words."""
     return f"{rules.statistic if rules.ranked == rules.metric else MEAN} {rules.ranked}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from analysis.report.board import cells as all_cells
+from analysis.report.board import ranked_in_words
 from analysis.report.html.frontier import frontier_plot, small_plots
 from analysis.report.html.templates import Markup, made_by, template
 from analysis.report.said import standing
@@ -28,7 +29,7 @@ def board_page(
         subject=[*standing.subject(rows, rules, where), made_by()],
         card=standing.card(rows, rules),
         plot=Markup(frontier_plot(rows, rules, names) or ""),
-        ranked=standing.ranked_name(rules),
+        ranked=ranked_in_words(rules),
         level=percent(1 - rules.alpha),
         records=[
             {

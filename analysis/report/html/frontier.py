@@ -8,9 +8,10 @@ from datetime import date
 from itertools import pairwise
 from unicodedata import east_asian_width
 
+from analysis.report.board import ranked_in_words
 from analysis.report.html import svg
 from analysis.report.html.svg import BLUE, LINE_PX, MUTE, Scale
-from analysis.report.said.standing import digits, ranked_name
+from analysis.report.said.standing import digits
 from analysis.rules.ruleset import Ruleset
 from analysis.verdict.board.row import Row, half_width, place, sign_of
 
@@ -49,10 +50,14 @@ def frontier_plot(rows: Sequence[Row], rules: Ruleset, names: Mapping[str, str])
     parts += [_interval(point, rules, y) for point in (*others, *stood)]
     parts += [_dot(point, rules, names, MUTE, 3.5) for point in others]
     parts += [_steps(stood), *(_dot(point, rules, names, BLUE, 5) for point in stood)]
-    parts += _labels(stood, others, names, f"{ranked_name(rules)}, up is better")
+    parts += _labels(stood, others, names, _axis(rules))
     return svg.drawing(
-        TOP + HEIGHT + 2 * LINE_PX, f"{ranked_name(rules)} of every record by date, and the best so far", parts
+        TOP + HEIGHT + 2 * LINE_PX, f"{ranked_in_words(rules)} of every record by date, and the best so far", parts
     )
+
+
+def _axis(rules: Ruleset) -> str:
+    return f"{ranked_in_words(rules)}: {'higher' if sign_of(rules) < 0 else 'lower'} is better, the best on top"
 
 
 def _dates(rows: Sequence[Row]) -> tuple[Callable[[int], float], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.report.board import ranked_in_words
 from analysis.report.html.page import shown
 from analysis.report.html.templates import template
 from analysis.report.said import standing
@@ -33,7 +34,7 @@ class OnBoard:
             return "without a rank"
         value = standing.digits(self.rules, self.row.ranked)
         tied = " (tied with the best)" if self.row in tied_for_best(self.rows, self.rules)[1:] else ""
-        return f"{standing.ranked_name(self.rules)} {value}: {self.row.rank} of {ranked}{tied}"
+        return f"{ranked_in_words(self.rules)} {value}: {self.row.rank} of {ranked}{tied}"
 
 
 def record_page(again: Again, board: OnBoard, command: str) -> str:

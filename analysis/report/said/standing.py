@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from analysis.record.discover import date_in
-from analysis.report.board import NOTHING, sentence_on_chance, sentence_on_luck
+from analysis.report.board import NOTHING, ranked_in_words, sentence_on_chance, sentence_on_luck
 from analysis.report.said.chips import MEGABYTE, Passes
-from analysis.rules.keys import MEAN
 from analysis.rules.metrics import CONVERTIBLE, STEPS, TRAIN_TIME, unit_of
 from analysis.rules.ruleset import Ruleset
 from analysis.verdict.answer import SUPPORTED
@@ -40,11 +39,6 @@ def cut(name: str) -> str:
 
 def runs(n: int) -> str:
     return f"{n} run{'s' if n != 1 else ''}"
-
-
-def ranked_name(rules: Ruleset) -> str:
-    """Return what the board is ranked by, in words."""
-    return f"{rules.statistic if rules.ranked == rules.metric else MEAN} {rules.ranked}"
 
 
 def short(rules: Ruleset, value: float | None) -> str:
@@ -240,7 +234,7 @@ def notes(rows: Sequence[Row], rules: Ruleset) -> list[str]:
     order = "the highest first" if sign_of(rules) < 0 else "the lowest first"
     return [
         "All folders are assumed accepted: a record with errors must be beaten too, as it had to be on the day.",
-        f"Records are ranked by their {ranked_name(rules)}, {order}.",
+        f"Records are ranked by their {ranked_in_words(rules)}, {order}.",
         "Each record is tested against the runs of the best record before it, against its mean where it has no runs that can "
         "be tested, or against the ruleset's target.",
         f"A record is tied with the best one if Welch's two-sided p is at least {rules.alpha:g}. With few seeds many "
