@@ -147,18 +147,31 @@ def test_every_page_at_every_width(
 
 def test_nothing_of_a_hostile_folder_is_obeyed(show: Callable[..., list[Shown]], tmp_path: Path) -> None:
     obey = "window.obeyed=1;document.title='obeyed'"
-    name = f"<img src=x onerror={obey}><script>{obey}"
-    folder = tmp_path / "records" / name
-    folder.mkdir(parents=True)
-    for seed in (1, 2, 3):
-        text = make_log(seed, 1.2 + seed / 1000).replace("seed:", f"<svg onload={obey}>\nseed:", 1)
-        (folder / f"<title><style>*{{display:none}}<{seed}.log").write_text(text)
-    claim = {"name": f"</script><script>{obey}", "author": "javascript:obey()", "val_bpb": 1.1, "date": f"<b {os.sep}>"}
-    (folder / "submission.json").write_text(json.dumps(claim))
-    rules = load("parameter-golf")
+    name, later = f"<img src=x onerror={obey}><script>{obey}", f"~<b onclick={obey}>"
+    for better, one in enumerate((name, later)):
+        folder = tmp_path / "records" / one
+        folder.mkdir(parents=True)
+        for seed in (1, 2, 3):
+            text = make_log(seed, 1.2 + seed / 1000 - better / 10)
+            text = text.replace("seed:", f"<svg onload={obey}>\nseed:", 1).replace(
+                "import", f"# <script>{obey}{one}\nimport", 1
+            )
+            (folder / f"<title><style>*{{display:none}}<{seed}.log").write_text(text)
+        claim = {
+            "name": f"</script><script>{obey}",
+            "author": "javascript:obey()",
+            "val_bpb": 1.1,
+            "date": f"<b {os.sep}>",
+        }
+        (folder / "submission.json").write_text(json.dumps(claim))
+    rules, records = load("parameter-golf"), tmp_path / "records"
+    rows = leaderboard(records, rules)
+    write_site(tmp_path / "site", records, rows, rules, f"leaderboard {name}", lambda *words: None)
+    (compared,) = [text for path in (tmp_path / "site").iterdir() if "+# &lt;script" in (text := path.read_text())]
     found = show({
-        "report": page(judge((folder,), Options(sota=1.3)), f"report {name}"),
-        "board": board_page(leaderboard(tmp_path / "records", rules), rules, f"leaderboard {name}", name),
+        "report": page(judge((records / name,), Options(sota=1.3)), f"report {name}"),
+        "board": board_page(rows, rules, f"leaderboard {name}", name),
+        "record": compared,
     })  # fmt: skip
     for shown in found:
         check(shown)
