@@ -96,7 +96,8 @@ def _code(before: Sequence[Result], after: Sequence[Result]) -> Code:
     if max(old.size_bytes, new.size_bytes) > LONGEST:
         return Code(said=f"{TOO_LONG}: {sizes}")
     then, now = (redacted(one.text.decode("utf-8", "replace")).splitlines() for one in (old, new))
-    said = f"{_only_in(now, then):,} lines added, {_only_in(then, now):,} removed"
+    added = _only_in(now, then)
+    said = f"{added:,} line{'s' if added != 1 else ''} added, {_only_in(then, now):,} removed"
     if max(map(len, _without_common_ends(then, now))) > MOST_LINES:
         return Code(said=f"{said}; {TOO_LONG}: {sizes}")
     lines = [_line(line) for line in islice(difflib.unified_diff(then, now, lineterm="", n=2), 2, None)]

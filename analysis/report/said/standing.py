@@ -131,7 +131,7 @@ def _passed(rows: Sequence[Row], rules: Ruleset) -> tuple[str, str]:
     if rules.target is not None:
         return number, f"pass the target {rules.target:g}{level}"
     margin = f" by {rules.margin:g} {unit_of(rules.metric) if not units(rules) else rules.unit}" if rules.margin else ""
-    said = f"beat the one before{margin}{level}"
+    said = f"beat the best before them{margin}{level}"
     for unit in units(rules)[1:]:
         said += f" ({sum(getattr(row, f'verdict_{unit}') == SUPPORTED for row in rows)} in {unit})"
     return number, said
@@ -172,7 +172,7 @@ def small_line(row: Row, tied: Sequence[Row]) -> str:
 def cells(row: Row, rules: Ruleset, rows: Sequence[Row]) -> dict[str, Cell]:
     """Return the cells behind value and plot by their heads. A column that no row fills is left out."""
     before = "" if row.predecessor is None else f"after {row.predecessor}"
-    found = {"to the record before": Cell(digits(rules, row.delta_ranked, signed=True), title=before)}
+    found = {"to the best before": Cell(digits(rules, row.delta_ranked, signed=True), title=before)}
     if rules.ranked != rules.metric:
         found[f"mean {rules.metric}"] = Cell(digits(rules, row.mean, metric=rules.metric))
     found |= dict(_verdicts(row, rules))
