@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from analysis.report.html.board import board_page
-from analysis.report.html.frontier import frontier_plot
+from analysis.report.html.frontier import frontier_plot, small_plots
 from analysis.report.said.standing import card, cells, in_order, names, subject, title
 from analysis.rules.ruleset import Ruleset, load
 from analysis.stats.fixed import welch_t
@@ -209,6 +209,15 @@ def test_up_is_better_and_every_ranked_record_is_drawn() -> None:
     assert higher["r0"] < higher["r2"] < higher["r1"]
     assert in_order(rows, RULES) == [1, 2, 0, 3]
     assert in_order(rows, replace(RULES, direction="higher")) == [0, 2, 1, 3]
+
+
+def test_the_small_plots_share_a_scale_whose_right_is_better() -> None:
+    drawn = small_plots([*board_of(1.22, 1.20, 1.21, None), row("one run", 1, 1.215, None)], RULES)
+    assert drawn.keys() == {0, 1, 2, 4}
+    at = {number: float(re.findall(r'cx="([\d.]+)%', plot)[0]) for number, plot in drawn.items()}
+    assert at[0] < at[4] < at[2] < at[1]
+    assert at[1] - at[2] == pytest.approx(at[2] - at[0])
+    assert ["<rect" in plot for plot in drawn.values()] == [True, True, True, False]
 
 
 def test_a_record_far_off_does_not_flatten_the_rest() -> None:

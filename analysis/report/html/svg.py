@@ -35,7 +35,7 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         span = self.high - self.low
-        share = 0.5 if span < NOTHING else (value - self.low) / span
+        share = 0.5 if abs(span) < NOTHING else (value - self.low) / span
         return self.left + share * (self.right - self.left)
 
     @classmethod
