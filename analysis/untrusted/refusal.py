@@ -30,7 +30,7 @@ class EvidenceError(SeedproofError):
 
 EXTRAS = {  # of pyproject.toml: which of them installs a package that the base lacks
     "frames": ("pandas", "pyarrow"),
-    "report": ("jinja2", "markupsafe", "matplotlib"),
+    "report": ("jinja2", "markupsafe"),
     "orchestration": ("ray", "rich"),
 }
 NOT_ON_WINDOWS = ("fcntl", "resource")

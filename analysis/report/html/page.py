@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from analysis.reading.result import Result
 from analysis.report.html import plots
-from analysis.report.html.templates import Markup, template
+from analysis.report.html.templates import Markup, made_by, template
 from analysis.report.said.chips import Passes, chips
 from analysis.report.said.claims import claim_table, claims_counted
 from analysis.report.said.findings import alike, more_places, place_in_words
@@ -38,11 +35,16 @@ MANIFEST_FACTS = (("machine", "host"), ("git", "commit"), ("git", "dirty"), ("co
 
 def page(verdict: Verdict, command: str, name: str = "") -> str:
     """Return a verdict's page. command: what reproduces it; name: what the verdict is on."""
+    return template("report.html").render(**shown(verdict, command, name))
+
+
+def shown(verdict: Verdict, command: str, name: str) -> dict[str, Any]:
+    """Return all that a verdict's page shows."""
     runs = [*verdict.control, *verdict.runs]
     quoted = quotes(runs, verdict.findings) if verdict.verdict is not UNUSABLE else {}
     bad = [one for one in verdict.findings if one.severity is ERROR]
     others = [one for one in verdict.findings if one.severity is not ERROR]
-    return template("report.html").render(
+    return dict(
         **_decision(verdict, name),
         name=name or verdict.rules,
         refused=verdict.gate == REFUSED,
@@ -106,14 +108,8 @@ def subject(verdict: Verdict, name: str) -> list[str]:
         *([f"against {against}"] if against else []),
         f"{len(verdict.runs)} {what if len(verdict.runs) != 1 else what[:-1]}",
         *where,
-        f"seedproof {_version()}, {datetime.now(UTC):%Y-%m-%d}",
+        made_by(),
     ]
-
-
-def _version() -> str:
-    with suppress(PackageNotFoundError):
-        return version("seedproof")
-    return "from a checkout"
 
 
 def _numbers(verdict: Verdict) -> list[tuple[str, str]]:

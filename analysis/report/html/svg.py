@@ -35,7 +35,7 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         span = self.high - self.low
-        share = 0.5 if span < NOTHING else (value - self.low) / span
+        share = 0.5 if abs(span) < NOTHING else (value - self.low) / span
         return self.left + share * (self.right - self.left)
 
     @classmethod
@@ -63,10 +63,14 @@ def drawing(height: float, label: str, parts: Iterable[str]) -> str:
     return f'<svg class="plot" role="img" aria-label="{said}" width="100%" height="{height:g}" style="{STYLE}">{inside}</svg>'
 
 
-def text(x: float, y: float, said: str, *, anchor: str = "middle", weight: str = "") -> str:
-    """Return a line of text at `x` percent and `y` pixels."""
-    bold = f' font-weight="{weight}"' if weight else ""
-    return f'<text x="{x:.3f}%" y="{y:g}" text-anchor="{anchor}" style="{HALO}"{bold}>{escape(printable(said))}</text>'
+def text(
+    x: float, y: float, said: str, *, anchor: str = "middle", weight: str = "", shift: float = 0, kind: str = ""
+) -> str:
+    """Return a line of text at `x` percent and `y` pixels. shift: pixels to the right; kind: a class of the page."""
+    more = f' font-weight="{weight}"' if weight else ""
+    more += f' dx="{shift:g}"' if shift else ""
+    more += f' class="{kind}"' if kind else ""
+    return f'<text x="{x:.3f}%" y="{y:g}" text-anchor="{anchor}" style="{HALO}"{more}>{escape(printable(said))}</text>'
 
 
 class Room(NamedTuple):
