@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMES = ("pandas", "pyarrow")
-EXTRAS = (*FRAMES, "jinja2", "markupsafe", "matplotlib", "ray", "rich", "torch", "sentencepiece", "huggingface_hub")
+EXTRAS = (*FRAMES, "jinja2", "markupsafe", "ray", "rich", "torch", "sentencepiece", "huggingface_hub")
 NOT_ON_WINDOWS = (
     "fcntl", "resource", "pwd", "grp", "os.O_NONBLOCK", "os.O_CLOEXEC", "os.O_NOFOLLOW", "os.getuid", "os.geteuid",
     "os.getpgid", "os.killpg", "os.setsid", "os.fork", "os.fchmod", "os.chown",

@@ -154,7 +154,7 @@ def test_check_loads_neither_torch_nor_ray_nor_pandas(record: Callable[..., Path
     folder = record({1: 1.2, 2: 1.201, 3: 1.202})
     loaded = modules_after(f"from analysis.significance import main; main(['check', {str(folder)!r}, '--sota', '1.3'])")
     assert "scipy" in loaded
-    assert not loaded & {"torch", "ray", "pandas", "pyarrow", "matplotlib"}
+    assert not loaded & {"torch", "ray", "pandas", "pyarrow"}
 
 
 def test_audit_and_logs_load_neither_scipy_nor_pandas(record: Callable[..., Path]) -> None:
