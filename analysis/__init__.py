@@ -2,4 +2,4 @@
 
 from analysis.untrusted.refusal import refuse_other_modules
 
-refuse_other_modules("analysis", ("significance", "audit", "leaderboard", "logs", "action"))
+refuse_other_modules("analysis", ("significance", "audit", "leaderboard", "logs", "explain", "action", "hook"))

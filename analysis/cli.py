@@ -7,7 +7,6 @@ import io
 import math
 import os
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from analysis.report.grid import WHOLE, Width
 from analysis.untrusted.escape import printable
 from analysis.untrusted.files import printable_path
-from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest, nearest_path
+from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, missing_extra, nearest, nearest_path
 
 USUAL_WIDTH, NARROWEST = 80, 40
 SUFFIXES = {f".{name}": name for name in ("csv", "html", "json", "parquet", "sarif")} | {
@@ -90,6 +90,14 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     return found
 
 
+def rulesets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the shipped rulesets that begin so, else files, for a shell; a click callback."""
+    from analysis.rules.ruleset import known
+
+    names = [CompletionItem(name) for name in known() if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]
+
+
 class FolderOrUrl(ExistingPath):
     """A click folder that must exist; a URL stays the text that it is."""
 
@@ -113,7 +121,10 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         tolerate_any_text()
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except ModuleNotFoundError as error:
+                raise missing_extra(error) from None
         except SeedproofError as error:
             said = printable(str(error))
             if error.exit_code == UsageError.exit_code:
@@ -129,7 +140,11 @@ class Group(click.Group):
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")
 PATHS_OR_NONE = click.argument("paths", nargs=-1, type=ExistingPath(), metavar="[PATH...]")
-RULES = click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]")
+RULES = click.option(
+    "--rules",
+    shell_complete=rulesets,
+    help="Ruleset: a name or a TOML file.  [default: the sweep's, else parameter-golf]",
+)
 
 
 def the_record_meant(paths: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -176,9 +191,13 @@ def output_options(*names: str) -> Callable[[Any], Any]:
 
 
 def tolerate_any_text() -> None:
-    """Let stdout show what its encoding lacks as an escape, instead of ending with an error."""
+    """Let stdout show what its encoding lacks as an escape, instead of ending with an error.
+
+    The bytes are the same on every system: lines end with \\n, and what Windows sends to a file or a pipe is UTF-8.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        encoding = "utf-8" if os.name == "nt" and not sys.stdout.isatty() else None
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", newline="\n")
 
 
 def width(output: Path | None = None, tables: int | None = None) -> Width:
@@ -208,7 +227,7 @@ def write(content: str, output: Path | None, said: str = "") -> None:
     said: what the file says, in a word.
     """
     with writing(output, said):
-        sys.stdout.write(content) if output is None else output.write_text(content, encoding="utf-8")
+        sys.stdout.write(content) if output is None else output.write_text(content, encoding="utf-8", newline="\n")
 
 
 @contextlib.contextmanager
@@ -225,8 +244,3 @@ def writing(output: Path | None, said: str = "") -> Iterator[None]:
         raise UsageError(f"--output {output} cannot be written: {error.strerror}.") from None
     if output is not None:
         click.echo(printable(f"Wrote {output}{f' ({said})' if said else ''}."), err=True)
-
-
-def this_command(module: str) -> str:
-    """Return this process's command line."""
-    return shlex.join(["python", "-m", module, *sys.argv[1:]])

@@ -47,7 +47,7 @@ def main(paths: tuple[Path, ...], curves: bool, form: str, output: Path | None) 
     listing = Listing()
     with one_budget(LARGE * MOST_WORK), Counting():
         for path in paths:
-            for one in _found(path, listing):
+            for one in found_in(path, listing):
                 try:
                     rows += [*curve_rows(one)] if curves else [run_row(one)]
                 except FileError as error:
@@ -75,7 +75,7 @@ class Found:
     run: Run
 
 
-def _found(path: Path, listing: Listing) -> Iterator[Found]:
+def found_in(path: Path, listing: Listing) -> Iterator[Found]:
     """Yield the runs of a folder's logs, or of the file that was named, whatever its suffix. Note what cannot be read.
 
     A folder without a log that has a result is searched for what trackers wrote.
@@ -101,11 +101,16 @@ def _found(path: Path, listing: Listing) -> Iterator[Found]:
 
 def run_row(one: Found) -> dict[str, Any]:
     """Return the row of a run: what a frame holds, and every metric and hyper-parameter."""
+    of_the_run = {"metrics": [*map(asdict, one.run.metrics)], "hyperparameters": one.run.hyperparameters}
+    return result_of(one).row() | of_the_run
+
+
+def result_of(one: Found) -> Result:
+    """Return a run with its last final metric, else its last validation."""
     run, shown = one.run, printable_path(one.log)
     arm = CONTROL if CONTROL in Path(shown).parts[:-1] else CANDIDATE
     metric = run.finals[-1] if run.finals else run.validation
-    result = Result.of(run, metric, log=shown, arm=arm, state="succeeded" if has_result(run) else "failed")
-    return result.row() | {"metrics": [*map(asdict, run.metrics)], "hyperparameters": run.hyperparameters}
+    return Result.of(run, metric, log=shown, arm=arm, state="succeeded" if has_result(run) else "failed")
 
 
 def has_result(run: Run) -> bool:

@@ -21,9 +21,11 @@ from analysis import cli
 from analysis.report.counting import Counting
 from analysis.sweepdir.plan import BOUNDARIES, MOST_LOOKS
 from analysis.untrusted.escape import json_text, printable
+from analysis.untrusted.invoked import this_command
 from analysis.untrusted.refusal import EvidenceError, UsageError
 
 if TYPE_CHECKING:
+    from analysis.evidence.case import Case
     from analysis.verdict.verdict import Verdict
 
 TABLE = cli.ExistingPath(dir_okay=False)
@@ -90,18 +92,27 @@ def main() -> None:
 
 @main.command()
 @shared_options
+@click.option(
+    "--explain",
+    metavar="SEED|LOG",
+    help="Trace one number instead: its line, what chose it, whether it counts, the test without it.",
+)
 @cli.output_options("text", "markdown", "json", "html", "sarif")
-def report(form: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> None:
+def report(form: str, output: Path | None, paths: tuple[Path, ...], explain: str | None, **asked: Any) -> None:
     """Report in full: runs, statistics, verdict."""
+    paths = cli.the_record_meant(paths)
+    if explain is not None:
+        if form != "text":
+            raise UsageError(f"--explain is text; it cannot be combined with --format {form}.")
+        trace_one(explain, output, paths, **asked)
     from analysis.report.said.headline import word
     from analysis.report.text import text
 
-    paths = cli.the_record_meant(paths)
     verdict = judged(paths, **asked)
     if form == "html":
         from analysis.report.html.page import page
 
-        shown = page(verdict, cli.this_command("analysis.significance"), named(paths))
+        shown = page(verdict, this_command("analysis.significance"), named(paths))
     elif form == "text":
         shown = text(verdict) if output is not None else coloured(text(verdict, cli.width()))
     else:
@@ -127,15 +138,34 @@ def check(form: str, paths: tuple[Path, ...], **asked: Any) -> None:
     end(verdict, verdict.gate_code)
 
 
-def judged(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any) -> Verdict:
-    from analysis.evidence.gather import TYPED
+def judged(paths: tuple[Path, ...], **asked: Any) -> Verdict:
+    from analysis.verdict.judge import verdict_on
+
+    return verdict_on(case_of(paths, **asked), require_plan=asked["require_plan"])
+
+
+def case_of(paths: tuple[Path, ...], values: tuple[float, ...] = (), **asked: Any) -> Case:
     from analysis.evidence.options import Options
-    from analysis.verdict.judge import judge
+    from analysis.reading.importers.typed import THE_METRIC, TYPED, Typed
+    from analysis.verdict import judge
 
     if bool(paths) == bool(values):
         raise UsageError("Name the runs' logs or folders as PATH, or give their values with --values; not both.")
+    given = tuple(Typed(numbers={THE_METRIC: value}) for value in values)
     with Counting():
-        return judge(paths or (Path(TYPED),), Options(**asked, values=values))
+        return judge.case_of(paths or (Path(TYPED),), Options(**asked, values=given))
+
+
+def trace_one(name: str, output: Path | None, paths: tuple[Path, ...], **asked: Any) -> NoReturn:
+    """Show what is known of the runs of one seed or log, and exit as the report would."""
+    from analysis.report.trace import trace
+    from analysis.verdict.again.one_run import parts_named
+    from analysis.verdict.judge import verdict_on
+
+    case = case_of(paths, **asked)
+    verdict = verdict_on(case, require_plan=asked["require_plan"])
+    cli.write(trace(verdict, parts_named(case, verdict, name), asked["metric"]), output)
+    end(verdict, verdict.exit_code)
 
 
 def shown_as(form: str, verdict: Verdict, paths: tuple[Path, ...]) -> str:
@@ -164,7 +194,7 @@ def named(paths: tuple[Path, ...]) -> str:
 
 def one_folder(paths: tuple[Path, ...]) -> str:
     """Return the folder that findings are named below; nothing where the PATHs are not one folder."""
-    return str(paths[0]) if len(paths) == 1 and paths[0].is_dir() else ""
+    return paths[0].as_posix() if len(paths) == 1 and paths[0].is_dir() else ""
 
 
 def print_gate(verdict: Verdict, paths: tuple[Path, ...]) -> None:
@@ -215,7 +245,7 @@ def end(verdict: Verdict, code: int) -> NoReturn:
 @click.option("--sd", type=cli.Number(), help="Standard deviation between seeds, in the metric's unit.")
 @click.option("--pilot", type=cli.ExistingPath(), help="Take the sd from these runs: its upper 80% limit.")
 @click.option("--history", type=TABLE, help="Take the sd from earlier records (n, mean, sd) as CSV or JSON: pooled.")
-@click.option("--rules", default="parameter-golf", help="Ruleset: a name or a TOML file.")
+@click.option("--rules", default="parameter-golf", shell_complete=cli.rulesets, help="Ruleset: a name or a TOML file.")
 @click.option("--alpha", type=cli.Number(), help="Level of the test.  [default: the ruleset's]")
 @click.option("--power", type=cli.Number(), default=0.9, help="The chance of passing that is wanted.")
 @click.option("--max-seeds", type=click.IntRange(2, MOST_LOOKS), default=10, help="The most seeds that can be paid.")

@@ -62,17 +62,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         make_record(Path(name))
         claim = [name, "--sota", "1.25"]
-        significance = ["-m", "analysis.significance"]
+        seedproof = ["-m", "seedproof"]
         medians = measure(
             {
                 YARDSTICK: ["-c", YARDSTICK],
                 "python -c pass": ["-c", "pass"],
-                "significance --help": [*significance, "--help"],
-                "significance check": [*significance, "check", *claim],
-                "significance report": [*significance, "report", *claim],
-                "significance report, html": [*significance, "report", *claim, "--format", "html"],
-                "audit": ["-m", "analysis.audit", name],
-                "logs, csv": ["-m", "analysis.logs", name],
+                "--help": [*seedproof, "--help"],
+                "check --help": [*seedproof, "check", "--help"],
+                "check": [*seedproof, "check", *claim],
+                "report": [*seedproof, "report", *claim],
+                "report, html": [*seedproof, "report", *claim, "--format", "html"],
+                "audit": [*seedproof, "audit", name],
+                "logs, csv": [*seedproof, "logs", name, "--format", "csv"],
             },
             rounds,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from analysis.cli import rulesets
 from analysis.sweepdir.plan import BOUNDARIES, MAX_ATTEMPTS, MOST_LOOKS
 from orchestration.driver.care import Care
 
@@ -96,7 +97,7 @@ ASKED_OPTIONS = (
         help=f"Sequential: how the level is shared among the looks.  [default: {BOUNDARIES[0]}]",
     ),
     option("--sota", type=float, help="The standing record's metric, if it is not rerun as --control."),
-    option("--rules", default="parameter-golf", help="Ruleset: a name or a TOML file."),
+    option("--rules", default="parameter-golf", shell_complete=rulesets, help="Ruleset: a name or a TOML file."),
     option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
     option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
     option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),

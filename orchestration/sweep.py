@@ -24,7 +24,7 @@ from typing import Any
 import click
 
 from analysis.cli import HELP, ExistingPath, FolderOrUrl, Group, output_options, write
-from analysis.untrusted.refusal import UsageError
+from analysis.untrusted.refusal import UsageError, missing_extra
 from orchestration.driver.care import Care
 from orchestration.options import ASKED_OPTIONS, CARE_OPTIONS, FILE, Option
 
@@ -86,8 +86,9 @@ def resume(care: Care, directory: Path) -> None:
 
 
 def need_ray() -> None:
+    """Refuse before anything is written. Only a driver loads ray, and that takes a second."""
     if importlib.util.find_spec("ray") is None:
-        raise UsageError("This needs ray: pip install 'seedproof[orchestration]'.")
+        raise missing_extra(ModuleNotFoundError(name="ray"))
 
 
 def drive(directory: Path, care: Care, *, fresh: bool = False) -> None:

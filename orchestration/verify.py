@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from analysis.cli import HELP, Command, ExistingPath, this_command
+from analysis.cli import HELP, Command, ExistingPath, rulesets
+from analysis.untrusted.invoked import this_command
 from orchestration.worker.order import Sandbox
 
 option = partial(click.option, show_default=True)
@@ -27,7 +28,11 @@ option = partial(click.option, show_default=True)
     type=click.Path(path_type=Path, file_okay=False),
     help="The folder for plans, runs and the table.",
 )
-@click.option("--rules", help="Ruleset: a name or a TOML file.  [default: the record's, if it is a shipped one]")
+@click.option(
+    "--rules",
+    shell_complete=rulesets,
+    help="Ruleset: a name or a TOML file.  [default: the record's, if it is a shipped one]",
+)
 @click.option("--sota", type=float, help="What every record must beat.  [default: what the record's plan says]")
 @click.option(
     "--env",

@@ -29,6 +29,8 @@ os.environ.pop("COLUMNS", None)  # which pytest-xdist sets: what is printed is a
 ROOT = Path(__file__).resolve().parent.parent
 REAL_LOGS = ROOT.parent / "shared" / "logs"
 Done = subprocess.CompletedProcess[str]
+for size in ("COLUMNS", "LINES"):  # readline sets them, and the output would be wrapped
+    os.environ.pop(size, None)
 settings.register_profile("usual", deadline=None)  # a busy machine is no failure
 settings.load_profile("usual")
 

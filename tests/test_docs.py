@@ -24,7 +24,7 @@ from analysis.rules import ruleset
 from analysis.rules.findings import DEFAULTS, SEVERITIES
 from analysis.sweepdir.plan import read_plan
 from analysis.sweepdir.registry import Entry
-from tests import cli_page, dialects
+from tests import cli_page, examples, notebook
 from tests.analysis.test_criteria import trials
 from tests.conftest import ROOT, make_log
 
@@ -35,10 +35,10 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "deploy" / "README.md", *sorted(DOCS.glob("*.md"))]
 WRITTEN = [page for page in PAGES if page != cli_page.PAGE]
-PACKAGES = ("trainer", "orchestration", "analysis")
+PACKAGES = ("trainer", "orchestration", "analysis", "seedproof")
 FOREIGN = {  # options of pytest, pip, ray, sbatch and others
     "--dist", "--nodes", "--address", "--working-dir", "--standalone", "--nproc_per_node", "--device", "--generate",
-    "--secret",
+    "--secret", "--rm", "--network",
 }  # fmt: skip
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -80,6 +80,12 @@ def test_commands_that_a_document_names_exist(page: Path) -> None:
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), line
         if module in cli_page.MODULES and (verbs := getattr(import_module(module).main, "commands", None)):
             assert {*verb} <= {*verbs}, line
+
+
+@each_page
+def test_commands_of_seedproof_that_a_document_names_exist(page: Path) -> None:
+    known = {words[1] for words in cli_page.commands() if len(words) > 1} | {"PATH", "FOLDER"}
+    assert {*re.findall(r"(?:`|\$ )seedproof (\w+)", text_of(page))} <= known
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
@@ -145,37 +151,22 @@ def test_the_workflow_gives_the_action_inputs_that_it_has(page: Path) -> None:
 
 # -- transcripts -------------------------------------------------------------------------------------------------------
 
-LOSSES = {
-    "records/2026-04-12_baseline": {42: 2.0531, 1337: 2.0557, 2025: 2.0512},
-    "records/2026-05-03_longer_context": {42: 2.0262, 1337: 2.0287, 2025: 2.0239},
-    "records/2026-05-10_wider": {42: 2.0101, 1337: 2.0123, 2025: 2.0094},
-    "mine": {42: 2.0262, 1337: 2.0287, 2025: 2.0239},
-    "theirs": {7: 2.0270, 8: 2.0246, 9: 2.0291},
-}
-SOURCE = dialects.program("final_int8_zlib_roundtrip", dialects.EXACT)
-
 
 @pytest.fixture
-def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the folders that transcripts name the working directory's; `mine` holds nothing but logs."""
+def example_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the folders that transcripts name the working directory's."""
     monkeypatch.chdir(tmp_path)
-    Path("records").mkdir()
-    for name, losses in LOSSES.items():
-        step_ms = 1950 if "wider" in name else 75  # 624 s of training
-        runs = [dialects.Told(source=SOURCE, seed=s, val_loss=loss, step_ms=step_ms) for s, loss in losses.items()]
-        dialects.write_record(Path(name), dialects.root_script, runs, dialects.claim_of(runs))
-    for name in ("README.md", "train_gpt.py", "submission.json"):
-        Path("mine", name).unlink()
+    examples.write(Path())
 
 
 def complete_mine(claim: str) -> None:
     """Add to `mine` what a submission needs."""
     Path("mine/submission.json").write_text(claim)
     Path("mine/README.md").write_text("# Mine\n")
-    Path("mine/train_gpt.py").write_text(SOURCE)
+    Path("mine/train_gpt.py").write_text(examples.SOURCE)
 
 
-@pytest.mark.usefixtures("examples")
+@pytest.mark.usefixtures("example_folders")
 @pytest.mark.parametrize(
     "page", [README, *(DOCS / f"{name}.md" for name in ("check", "cluster", "tutorial"))], ids=lambda page: page.name
 )
@@ -185,9 +176,12 @@ def test_transcripts_are_what_the_commands_print(page: Path, command: Run) -> No
     for block in blocks:
         if block.startswith("{"):
             complete_mine(block)
-        for words, shown in re.findall(r"^\$ python -m (analysis\..+)\n((?:(?!\$).*\n)+)", block, re.MULTILINE):
+        for module, words, shown in re.findall(
+            r"^\$ (seedproof|python -m analysis\.\w+) (.+)\n((?:(?!\$).*\n)+)", block, re.MULTILINE
+        ):
             if any(name in words for name in known):
-                found = command(*shlex.split(words)).stdout
+                main = "seedproof.__main__" if module == "seedproof" else module.removeprefix("python -m ")
+                found = command(main, *shlex.split(words)).stdout
                 assert re.fullmatch(re.escape(shown).replace(r"\.\.\.", r".*?"), found, re.DOTALL), f"{words}\n{found}"
 
 
@@ -218,6 +212,24 @@ def test_the_page_on_statistics_computes_what_it_says() -> None:
     result = doctest.testfile(str(DOCS / "statistics.md"), module_relative=False)
     assert result.failed == 0
     assert result.attempted > 15
+
+
+@pytest.mark.usefixtures("example_folders")
+def test_the_page_on_python_is_what_it_says() -> None:
+    text = re.sub("^```.*$", "", text_of(DOCS / "python.md"), flags=re.MULTILINE)
+    page = doctest.DocTestParser().get_doctest(text, {}, "python.md", "docs/python.md", 0)
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(page)
+    assert result.failed == 0
+    assert result.attempted > 20
+
+
+@pytest.mark.usefixtures("example_folders")
+def test_the_notebook_holds_what_its_cells_give() -> None:
+    stored = text_of(notebook.PAGE)
+    content = json.loads(stored)
+    notebook.run(content)
+    day = re.compile(r"\d{4}-\d\d-\d\d(?=<)")  # the card says when it was made
+    assert day.sub("", notebook.text_of(content)) == day.sub("", stored), "run: .venv/bin/python -m tests.notebook"
 
 
 def test_every_finding_is_documented_with_an_example() -> None:

@@ -1,4 +1,4 @@
-"""What is released: the wheel, the action's pinned requirements, the changelog and the CI workflow."""
+"""What is released: source and wheel, the citation, the image, the hook, the action's pinned requirements, the changelog and the CI workflow."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,7 +24,10 @@ from tests.conftest import ROOT, clean_environment
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_RELEASED = {"tests", "benchmarks"}
-BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
+IGNORED = shutil.ignore_patterns(
+    ".git", ".venv", "build", "dist", "data", "sweeps", "records", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis",
+)  # fmt: skip
 
 
 def packages() -> list[str]:
@@ -29,32 +35,71 @@ def packages() -> list[str]:
     return sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - NOT_RELEASED)
 
 
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What is released: the tree that it is made of, the unpacked source distribution, and the wheel made from that."""
+
+    tree: Path
+    source: Path
+    wheel: Path
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy: a build folder left in the tree would add its old files."""
-    copy, built = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    for package in packages():
-        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
-    subprocess.run([sys.executable, "-c", BUILD, str(built)], cwd=copy, check=True, capture_output=True)
-    (path,) = built.iterdir()
-    return path
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build from a copy, because a build folder left in the tree would add its old files."""
+    top = tmp_path_factory.mktemp("package")
+    shutil.copytree(ROOT, top / "tree", ignore=IGNORED)
+    expected = files_in(top / "tree")
+    shutil.unpack_archive(_build("build_sdist", top / "tree", top), top, filter="data")
+    for name in files_in(top / "tree") - expected:  # what setuptools leaves there
+        (top / "tree" / name).unlink()
+    source = top / f"seedproof-{PROJECT['version']}"
+    return Built(tree=top / "tree", source=source, wheel=_build("build_wheel", source, top))
+
+
+def _build(what: str, folder: Path, output: Path) -> Path:
+    words = [sys.executable, "-c", BUILD, what, str(output)]
+    done = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True)
+    return output / done.stdout.splitlines()[-1]
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_every_file_of_every_package(wheel: Path) -> None:
+def test_the_source_distribution_holds_all_that_the_tests_need(built: Built) -> None:
+    made = {"PKG-INFO", "setup.cfg"}
+    held = {name for name in files_in(built.source) if ".egg-info/" not in name and "build/" not in name[:6]}
+    assert held - made == files_in(built.tree)
+
+
+@pytest.mark.slow
+def test_the_index_shows_a_readme_whose_links_lead_somewhere(built: Built) -> None:
+    with zipfile.ZipFile(built.wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = archive.read(name).decode()
+    source = f"{PROJECT['urls']['Source']}"
+    links = re.findall(r"\]\(([^)]+)\)", metadata.partition("\n\n")[2])
+    assert f"{source}/raw/v{PROJECT['version']}/docs/report.png" in links
+    assert f"{source}/blob/v{PROJECT['version']}/docs/tutorial.md" in links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert "Project-URL: Documentation, " in metadata
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_file_of_every_package(built: Built) -> None:
     files = {path for package in packages() for path in (ROOT / package).rglob("*") if path.is_file()}
     expected = {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(built.wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == expected
 
 
 @pytest.mark.slow
-def test_the_wheel_checks_a_record_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_checks_a_record_without_the_checkout(built: Built, tmp_path: Path) -> None:
     site = tmp_path / "site"
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(built.wheel) as archive:
         archive.extractall(site)
     folder = small_record.write(tmp_path / "record")
     program = "import analysis, runpy; print(analysis.__file__); runpy.run_module('analysis.significance', run_name='__main__')"
@@ -74,6 +119,56 @@ def test_the_packages_are_those_that_are_released_and_typed() -> None:
     assert {"analysis", "orchestration", "trainer"} <= {*packages()}
     for package in packages():
         assert (ROOT / package / "py.typed").exists(), package
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["cff-version"] == "1.2.0"
+    assert cited["version"] == PROJECT["version"]
+    assert f"## {cited['version']} - {cited['date-released']}" in (ROOT / "CHANGELOG.md").read_text()
+    assert cited["license"] == PROJECT["license"]
+    assert cited["repository-code"] == PROJECT["urls"]["Source"]
+    assert {"message", "title", "authors"} <= cited.keys()
+
+
+def test_every_address_of_the_project_is_that_of_the_readme() -> None:
+    (clone,) = re.findall(r"git clone (\S+)", (ROOT / "README.md").read_text())
+    assert PROJECT["urls"]["Source"] == clone
+    assert all(url.startswith(clone) for url in PROJECT["urls"].values())
+
+
+def test_the_reviewers_image_is_light_and_has_no_rights() -> None:
+    lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
+    copied = [line.split()[-2] for line in lines if line.startswith("COPY") and "--from=" not in line]
+    assert copied == ["."]  # .dockerignore says what of it
+    (install,) = [line for line in lines if "pip install" in line]
+    assert "--constraint /src/constraints.txt" in install
+    assert '"/src[report]"' in install
+    assert lines.index("USER seedproof") > lines.index("COPY --from=build /opt/seedproof /opt/seedproof")
+    assert any(re.fullmatch(r'ENTRYPOINT \["\S*/seedproof"\]', line) for line in lines)
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {".git", ".venv", "data", "sweeps"} <= {*ignored}
+    version = re.findall(r"FROM python:(3\.\d+)-slim", "\n".join(lines))
+    assert len({*version}) == 1
+    assert f"Programming Language :: Python :: {version[0]}" in PROJECT["classifiers"]
+
+
+def test_the_hook_audits_the_records_that_a_commit_changes(
+    record: Callable[..., Path], command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert hook["language"] == "python"
+    *python, module = hook["entry"].split()
+    assert python == ["python", "-m"]
+    values = {1: 1.2014, 2: 1.1994, 3: 1.2031}
+    record(values, "good")
+    record(values, "wrong", claim=1.1)
+    monkeypatch.chdir(tmp_path)
+    assert command(module, "good/README.md", "elsewhere.txt").returncode == 0
+    found = command(module, "good/README.md", "wrong/train_seed1.log")
+    assert found.returncode == 1
+    assert "headline-unsupported" in found.stdout
+    assert "good" not in found.stdout
 
 
 # -- pinned requirements -----------------------------------------------------------------------------------------------

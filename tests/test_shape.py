@@ -20,12 +20,12 @@ ANALYSIS = (
 ORCHESTRATION = ("commands", "verification", "submission", "overview", "driver", "worker", "plan", "disk")
 OUTSIDE = {
     "trainer": {"analysis", "orchestration", "ray"},
-    "analysis": {"trainer", "orchestration", "torch", "ray"},
-    "orchestration": {"trainer", "torch"},
+    "analysis": {"trainer", "orchestration", "seedproof", "torch", "ray"},
+    "orchestration": {"trainer", "seedproof", "torch"},
 }
 STANDALONE = {"torch", "numpy", "sentencepiece"}
 MOST_FILES, MOST_LINES, LONGEST_FUNCTION = 12, 300, 40
-PACKAGES = ("analysis", "orchestration", "trainer")
+PACKAGES = ("analysis", "orchestration", "seedproof", "trainer")
 
 
 def files(*packages: str) -> list[Path]:
@@ -117,7 +117,7 @@ def top_level(path: Path) -> set[str]:
 def test_a_folder_can_be_overlooked_a_file_read_a_function_seen_at_once() -> None:
     for folder in {path.parent for path in files("analysis", "orchestration")}:
         assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= MOST_FILES, folder
-    for path in files("analysis", "orchestration"):
+    for path in files("analysis", "orchestration", "seedproof"):
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= MOST_LINES, path
         for node in ast.walk(ast.parse(text)):
@@ -135,17 +135,26 @@ def modules_after(code: str) -> set[str]:
     return {name.split(".")[0] for name in found.stderr.split()}
 
 
-@pytest.mark.parametrize("module", ["significance", "audit", "leaderboard", "logs"])
+@pytest.mark.parametrize("module", ["significance", "audit", "leaderboard", "logs", "explain"])
 def test_help_loads_nothing_heavy(module: str) -> None:
     loaded = modules_after(f"from analysis.{module} import main; main(['--help'])")
     assert not loaded & {"scipy", "pandas", "numpy", "torch", "ray"}
+
+
+@pytest.mark.parametrize("code", ["import seedproof", "from seedproof.__main__ import main; main(['--help'])"])
+def test_the_face_loads_nothing_heavy_and_no_command(code: str) -> None:
+    program = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint(*sys.modules, file=sys.stderr)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"scipy", "pandas", "numpy", "torch", "ray", "rich", "analysis.reading", "orchestration"} & {
+        *found.stderr.split()
+    }
 
 
 def test_check_loads_neither_torch_nor_ray_nor_pandas(record: Callable[..., Path]) -> None:
     folder = record({1: 1.2, 2: 1.201, 3: 1.202})
     loaded = modules_after(f"from analysis.significance import main; main(['check', {str(folder)!r}, '--sota', '1.3'])")
     assert "scipy" in loaded
-    assert not loaded & {"torch", "ray", "pandas", "pyarrow", "matplotlib"}
+    assert not loaded & {"torch", "ray", "pandas", "pyarrow"}
 
 
 def test_audit_and_logs_load_neither_scipy_nor_pandas(record: Callable[..., Path]) -> None:

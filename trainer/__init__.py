@@ -2,6 +2,7 @@
 
 import re
 import sys
+from importlib.util import find_spec
 
 COMMANDS = ("dataset", "evaluate", "train_gpt")
 NEAREST = {"corpus": ["dataset build"], "fetch": ["dataset fetch"], "shards": ["dataset verify"]}
@@ -18,6 +19,10 @@ def _refuse_non_commands() -> None:
         uses = " or ".join(f"`python -m trainer.{use}`" for use in NEAREST.get(named[1], COMMANDS))
         print(f"trainer.{named[1]} is not a command: use {uses}.", file=sys.stderr)
         raise SystemExit(2)
+    for package in ("torch", "sentencepiece") if named and named[1] == "train_gpt" else ():
+        if find_spec(package) is None:
+            print(f"trainer.train_gpt needs {package}: pip install 'seedproof[trainer]'.", file=sys.stderr)
+            raise SystemExit(2)
 
 
 _refuse_non_commands()

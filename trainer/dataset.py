@@ -22,6 +22,7 @@ from typing import Any
 import click
 
 from trainer.corpus import encode, excerpts, is_validation, train_tokenizer
+from trainer.extra import installed
 from trainer.shards import (
     MANIFEST,
     DatasetError,
@@ -125,9 +126,8 @@ def main() -> None:
 def demo(output: Path) -> None:
     """Build a small real dataset from this Python's own standard library, without any network."""
     try:
-        build_demo(output, click.echo)
-    except ModuleNotFoundError as error:
-        raise click.UsageError(f"This needs {error.name}: pip install 'seedproof[trainer]'.") from None
+        with installed():
+            build_demo(output, click.echo)
     except OSError as error:
         raise click.ClickException(f"Cannot write the dataset to {output}: {error}") from None
 
@@ -143,12 +143,12 @@ def fetch(shards: int | None, variant: str, output: Path, revision: str) -> None
     Whole files that are here already are kept. After a failure the same command continues. HF_ENDPOINT names a mirror,
     HF_TOKEN an access token.
     """
-    from trainer.fetch import FetchError, NotPublishedError, fetch_published
+    with installed():
+        from trainer.fetch import FetchError, NotPublishedError, fetch_published
 
     try:
-        fetch_published(output, variant, shards, revision, click.echo)
-    except ModuleNotFoundError as error:
-        raise click.UsageError(f"This needs {error.name}: pip install 'seedproof[trainer]'.") from None
+        with installed():
+            fetch_published(output, variant, shards, revision, click.echo)
     except NotPublishedError as error:
         raise click.UsageError(str(error)) from None
     except FetchError as error:
@@ -175,9 +175,8 @@ def build(corpus: tuple[Path, ...], output: Path, vocab_size: int, name: str) ->
     from trainer.corpus import build_corpus
 
     try:
-        build_corpus(corpus, output, vocab_size, name, os.cpu_count() or 1, click.echo)
-    except ModuleNotFoundError as error:
-        raise click.UsageError(f"This needs {error.name}: pip install 'seedproof[trainer]'.") from None
+        with installed():
+            build_corpus(corpus, output, vocab_size, name, os.cpu_count() or 1, click.echo)
     except DatasetError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:

@@ -17,6 +17,8 @@ from typing import Any
 
 import click
 
+from trainer.extra import installed
+
 UNPACKED_LIMIT_BYTES = 1 << 27  # an artifact of 16 MB unpacks to 20 or 30; int8 weights become four times as large
 LONGEST_SEQUENCE = 1 << 16  # tokens; attention grows with its square
 
@@ -31,10 +33,8 @@ def main(artifact: Path, data: str, tokenizer: str) -> None:
     On the CPU that trained it the result equals the log's last line. A run on a GPU validates with compiled kernels, and
     other machines round differently: expect differences from about the fifth decimal.
     """
-    try:
+    with installed():
         from trainer.train_gpt import DivergedError, SettingsError
-    except ModuleNotFoundError as error:
-        raise click.UsageError(f"This needs {error.name}: pip install 'seedproof[trainer]'.") from None
 
     try:
         val_loss, val_bpb = evaluate(artifact, data, tokenizer)

@@ -21,9 +21,9 @@ def audit_sweep(read: SweepRead, directory: Path, plan: Plan, rules: Ruleset) ->
     raised = [found for claimed in read.claimed.values() for found in check_runs(claimed, rules)]
     raised += check_told(read.claimed.get(CANDIDATE, ()), rules)
     for log, runs in read.logs.items():
-        raised += several_runs(str(log.relative_to(directory)), runs)
+        raised += several_runs(log.relative_to(directory).as_posix(), runs)
     for log in read.edited:
-        at = Place(str(log.relative_to(directory)))
+        at = Place(log.relative_to(directory).as_posix())
         found, expected = "a log that was changed after its run", "the one whose SHA-256 was recorded"
         raised.append(Found(code=Code.LOG_CLOBBERED, at=at, found=found, expected=expected, severity=ERROR))
     raised += check_attempts(read.attempts, rules)

@@ -16,7 +16,7 @@ from analysis.evidence.checked import NONE, Checked, checked
 from analysis.reading.frame import SUFFIXES as FRAME_SUFFIXES
 from analysis.reading.frame import is_frame, read_frame
 from analysis.reading.importers.ask import imported
-from analysis.reading.metric import Metric
+from analysis.reading.importers.typed import Given, Typed
 from analysis.reading.names import normal
 from analysis.reading.result import Result, Tried
 from analysis.reading.run import Origin, Run
@@ -34,7 +34,6 @@ from analysis.sweepdir.layout import CANDIDATE, CONTROL, SweepError, is_sweep
 from analysis.sweepdir.plan import read_plan
 from analysis.untrusted.refusal import EvidenceError, nearest
 
-TYPED = "--values"  # instead of a file
 MOST_NAMES = 8  # in a sentence
 
 
@@ -63,7 +62,7 @@ class Gathered:
 
 
 def gather(
-    paths: Sequence[Path] | Sequence[float],
+    paths: Sequence[Path] | Sequence[Given],
     rules: Ruleset,
     metric: str | None = None,
     *,
@@ -73,15 +72,15 @@ def gather(
     """Read the PATHs; `metric` forces the final metric of that label. Raises EvidenceError.
 
     of_control: audit the runs, but not what their folder claims. control: what the reviewer compares the runs with. It may be
-    in a PATH: then it is not what the PATH claims. Numbers instead of PATHs are values that were typed.
+    in a PATH: then it is not what the PATH claims. Instead of PATHs there may be runs that are typed or given in memory.
     """
     parts: list[Gathered] = []
     loose: list[Path] = []
-    typed = [_typed(path, rules) for path in paths if isinstance(path, float)]
-    if typed and normal(metric or rules.metric) == rules.metric:
-        parts.append(_by_arm(typed, graded(_without_logs(typed), rules.findings)))
+    given = [path for path in paths if not isinstance(path, Path)]
+    if given and normal(metric or rules.metric) == rules.metric:
+        parts.append(_given(given, rules))
     for path in paths:
-        if isinstance(path, float):
+        if not isinstance(path, Path):
             continue
         if not path.exists():
             raise EvidenceError(f"{path} does not exist.")
@@ -131,14 +130,17 @@ def _frame(path: Path, rules: Ruleset, metric: str | None) -> Gathered:
     rows = read_frame(path)
     if other := {row.label for row in rows if metric and row.label} - {metric}:
         raise EvidenceError(f"{path} holds the metric {other.pop()!r}, not {metric!r}.")
-    no_logs = Found(
+    return _by_arm(rows, graded([_is_a_frame(path.as_posix())], rules.findings))
+
+
+def _is_a_frame(at: str) -> Found:
+    return Found(
         code=Code.NO_LOGS,
-        at=Place(str(path)),
+        at=Place(at),
         found="a frame of runs",
         expected="the logs they were read from, without which none of its numbers can be checked",
         do="Name the folder that holds them.",
     )
-    return _by_arm(rows, graded([no_logs], rules.findings))
 
 
 def _by_arm(results: Sequence[Result], findings: list[Finding]) -> Gathered:
@@ -176,14 +178,15 @@ def _record(
     )
 
 
-def _typed(value: float, rules: Ruleset) -> Result:
-    """Return a value that was typed as a run that is known by nothing else."""
-    run = Run(log=Path(TYPED), line=1, origin=Origin.TYPED)
-    own = {"val_loss": None, "val_bpb": None} | {rules.metric: value}
-    loss, bpb = own.pop("val_loss"), own.pop("val_bpb")
-    others = {name: number for name, number in own.items() if number is not None}
-    metric = Metric(label=rules.metric, val_loss=loss, val_bpb=bpb, decimals=0, line=0, others=others)
-    return Result.of(run, metric, log=TYPED)
+def _given(given: Sequence[Given], rules: Ruleset) -> Gathered:
+    runs = [one if isinstance(one, Result) else one.result(rules.metric) for one in given]
+    for one, run in zip(given, runs, strict=True):
+        if run is None and isinstance(one, Typed):
+            there = ", ".join(one.numbers) or "nothing"
+            raise EvidenceError(f"A run of {one.at} has no {rules.metric}; it has {there}. Name the metric.")
+    found = [run for run in runs if run is not None]
+    frame = [_is_a_frame(".")] if any(isinstance(one, Result) for one in given) else []
+    return _by_arm(found, graded([*_without_logs(found), *frame], rules.findings))
 
 
 def _without_logs(runs: Sequence[Result]) -> Iterator[Found]:

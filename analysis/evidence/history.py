@@ -16,6 +16,7 @@ from analysis.stats.fixed import Sample
 from analysis.stats.spread import Spread, pooled, prior
 from analysis.untrusted.escape import beginning
 from analysis.untrusted.files import FileError, read_small
+from analysis.untrusted.invoked import command
 from analysis.untrusted.refusal import SeedproofError
 
 SMALLEST, MOST_RUNS = 1e-9, 100_000  # beyond these a number is a mistake
@@ -95,7 +96,7 @@ def read_history(path: Path) -> History:
     if not records:
         raise HistoryError(
             f"--history {path} holds no record with n of 2 or more and an sd. "
-            f"Make it with: python -m analysis.leaderboard DIR --format json --output FILE.json"
+            f"Make it with: {command('analysis.leaderboard', 'DIR', '--format', 'json', '--output', 'FILE.json')}"
         )
     return History(str(path), records)
 

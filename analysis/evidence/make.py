@@ -53,7 +53,7 @@ def make_case(asked: Asked) -> Case:
             raise EvidenceError(f"The plan cannot be meant: {fault}")
         check_unit_of_sota(asked, gathered.runs)
         case = _with_runs(asked, case, gathered)
-        case = _with_attempts(_with_planned_control(asked, case), gathered)
+        case = with_attempts(_with_planned_control(asked, case), gathered)
         case = replace(case, plan=_followed(asked, case, gathered.seeds_aside))
         if asked.options.registry is not None:
             case = with_registry(case, asked.options.registry, asked.plan, asked.paths)
@@ -129,7 +129,7 @@ def _with_planned_control(asked: Asked, case: Case) -> Case:
     return case if asked.planned_control is None else _with_brought_control(asked, case, asked.planned_control)
 
 
-def _with_attempts(case: Case, gathered: Gathered) -> Case:
+def with_attempts(case: Case, gathered: Gathered) -> Case:
     """Add the attempts that a record names to its runs."""
 
     def added(run: Result) -> Result:
@@ -213,7 +213,8 @@ def _with_proposed_control(asked: Asked, case: Case) -> Case:
 
 def _with_brought_control(asked: Asked, case: Case, control: Path, shown: Path | None = None) -> Case:
     """Read a control's runs, and what does not fit in them as findings; `shown` is how its folder is printed. Raises EvidenceError."""
-    other = gather([control], asked.rules_of_control, asked.options.metric, of_control=True)
+    given = asked.options.control_values if control == asked.options.control else ()
+    other = gather(given or [control], asked.rules_of_control, asked.options.metric, of_control=True)
     if other.fault is not None:
         raise EvidenceError(f"--control {control}: {other.fault}")
     if other.arms is not None and shown is None:  # which of them stood before is not for us to guess

@@ -11,6 +11,7 @@ from typing import Any
 from analysis.checks.plan import plan_beside
 from analysis.evidence.history import History, read_history
 from analysis.evidence.usable import LARGEST
+from analysis.reading.importers.typed import Given
 from analysis.reading.result import Result
 from analysis.record.track import track_of
 from analysis.rules.keys import EARLIEST, LAST_VALIDATION, STANDING, TARGET
@@ -29,7 +30,7 @@ class Options:
 
     rules: a name or a file. sota: in the metric's unit. margin: in `unit`. metric: the label of one final metric,
     or the name of another metric than the rules'. at_step: whose validation counts. waive: criteria that are not asked.
-    control, history, verify: paths. registry: a URL. values: typed instead of PATHs. own_sweep: the caller made the plan, and so its rules; never an option of a command.
+    control, history, verify: paths. registry: a URL. values, control_values: given instead of PATHs and of a control's path, which then is no more than a name. own_sweep: the caller made the plan, and so its rules; never an option of a command.
     """
 
     rules: str | None = None
@@ -47,7 +48,8 @@ class Options:
     registry: str | None = None
     require_plan: bool = False
     own_sweep: bool = False
-    values: tuple[float, ...] = ()
+    values: tuple[Given, ...] = ()
+    control_values: tuple[Given, ...] = ()
 
     @property
     def of_the_rules(self) -> dict[str, Any]:

@@ -46,13 +46,17 @@ def check_results(results: Sequence[Result], where: str, at_least: int = 2, *, s
 
 def check_one_metric(results: Sequence[Result]) -> None:
     """Raise EvidenceError where the runs carry different metrics: they are not one sample."""
-    labels = {result.label: result.log for result in results if result.succeeded}
+    labels = {result.label: result.log for result in results if result.succeeded and _has_label(result)}
     if len(labels) > 1:
         named = ", ".join(f"{label} ({log})" for label, log in labels.items())
         raise EvidenceError(
             f"The runs carry different metrics: {named}. Name the label that all of them print: "
             f"--metric {next(iter(labels))}, or another one."
         )
+
+
+def _has_label(result: Result) -> bool:
+    return result.run.origin is not Origin.TYPED  # a number in a list has the name of its metric alone
 
 
 def _check_one_configuration(results: Sequence[Result]) -> None:

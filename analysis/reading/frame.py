@@ -1,6 +1,6 @@
-"""The frame of runs: one row per run, as pandas, parquet, CSV or JSON.
+"""The frame of runs: one row per run, as CSV, JSON, parquet or pandas.
 
-pandas is imported only by the functions that need it: it takes longer to load than a thousand logs to read.
+CSV and JSON need neither pandas nor pyarrow. Only a DataFrame and parquet do, and load them when they are asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,7 @@ LONGEST_TEXT = 2**12  # bytes of one value
 LONGEST_HEAD = 2**14  # bytes of the line with the columns
 TEXTS = [name for name, kind in COLUMNS.items() if kind == "string"]
 ORIGIN = "origin"
+UNKNOWN = ("", "nan", "na", "n/a", "<na>", "null", "none")  # as tables write what they do not know
 MOST_VALUES = 100  # further columns: metrics of any other name
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
@@ -66,16 +69,34 @@ def _frame_of(rows: Iterable[dict[str, Any]], columns: list[str]) -> pd.DataFram
 
 
 def from_frame(frame: pd.DataFrame, source: str) -> list[Result]:
-    """Return the results of a frame that we wrote. Raises FrameError for other columns, arms or states."""
-    if ORIGIN not in frame.columns:  # of an earlier version, which read logs only
-        frame = frame.assign(**{ORIGIN: str(Origin.LOG)})
-    missing = [name for name in COLUMNS if name not in frame.columns]
-    if missing:
+    """Return the results of a DataFrame that `to_frame` made. Raises FrameError for other columns, arms or states."""
+    rows: Any = frame.astype(object).to_dict("records")
+    try:
+        return _results(_Table(columns=[*map(str, frame.columns)], rows=rows), source)
+    except FileError as error:
+        raise FrameError(f"{source} {error}.") from None
+
+
+# -- rows of any file to results -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """The columns of a file and its rows, with every value as the file has it."""
+
+    columns: Sequence[str]
+    rows: Sequence[dict[str, Any]]
+
+
+def _results(table: _Table, source: str) -> list[Result]:
+    """Return a result for each row. Raises FrameError, and FileError for a value that its column cannot hold."""
+    optional = {ORIGIN}  # an earlier version read logs only
+    if missing := [name for name in COLUMNS if name not in table.columns and name not in optional]:
         raise FrameError(
             f"{source} is neither a table with a column seed nor a frame of runs: the columns {', '.join(missing)} are missing."
         )
-    rows: Any = frame[list(COLUMNS)].astype(COLUMNS).astype(object).to_dict("records")
-    known: list[dict[str, Any]] = [{k: None if _unknown(v) else v for k, v in row.items()} for row in rows]
+    logs = {ORIGIN: str(Origin.LOG)} if ORIGIN not in table.columns else {}
+    known = [{name: _value(row, name, kind) for name, kind in COLUMNS.items()} | logs for row in table.rows]
     if strange := {row["arm"] for row in known} - set(ARMS):
         raise FrameError(f"{source} has rows of the arm {strange.pop()!r}; allowed: {', '.join(map(repr, ARMS))}.")
     for number, row in enumerate(known, start=1):
@@ -86,16 +107,59 @@ def from_frame(frame: pd.DataFrame, source: str) -> list[Result]:
         if row[ORIGIN] not in set(Origin):
             allowed = ", ".join(map(repr, map(str, Origin)))
             raise FrameError(f"{source}, row {number}: origin is {row[ORIGIN]!r}; allowed: {allowed}.")
-    return [_result(row, values) for row, values in zip(known, _values_in(frame), strict=True)]
+    return [_result(row, values) for row, values in zip(known, _values_in(table), strict=True)]
 
 
-def _values_in(frame: pd.DataFrame) -> list[dict[str, float]]:
+def _value(row: dict[str, Any], name: str, kind: str) -> Any:
+    """Return a value as its column holds it, None for an unknown one. Raises FileError."""
+    value = row.get(name)
+    if _unknown(value):
+        return None
+    try:
+        return {"string": _text, "Int64": _whole, "Float64": _number}[kind](value)
+    except (TypeError, ValueError, OverflowError):
+        raise FileError(f"cannot be read as a frame of runs: {name} is {str(value)[:100]!r}") from None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        raise TypeError
+    return str(value)
+
+
+def _whole(value: Any) -> int:
+    """Return a whole number, also one written as 3.0. Raises ValueError, TypeError, OverflowError."""
+    number = _number(value)
+    whole = int(value) if str(value).lstrip("+-").isdecimal() else int(number)
+    if not number.is_integer() or abs(whole) >= 2**63:
+        raise ValueError
+    return whole
+
+
+def _number(value: Any) -> float:
+    """Return a number, also one that is text. Raises ValueError, TypeError."""
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        raise TypeError
+    return float(value)
+
+
+def _unknown(value: Any) -> bool:
+    """Return whether a value is unknown: None, empty, NaN, or the NA of pandas, which equals nothing."""
+    if isinstance(value, str):
+        return value.lower() in UNKNOWN
+    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
+
+
+def _values_in(table: _Table) -> list[dict[str, float]]:
     """Return the other metrics of each row: what further columns of numbers hold."""
-    kinds = frame.dtypes
-    names = [name for name in frame.columns if name not in COLUMNS and _NAME.fullmatch(str(name))]
-    numbers = [name for name in names if kinds[name].kind in "fiu"][:MOST_VALUES]
-    rows: Any = frame[numbers].astype("Float64").astype(object).to_dict("records")
-    return [{name: float(value) for name, value in row.items() if not _unknown(value)} for row in rows]
+    names = [name for name in dict.fromkeys(table.columns) if name not in COLUMNS and _NAME.fullmatch(name)]
+    found: list[dict[str, float]] = [{} for _ in table.rows]
+    for name in names[:MOST_VALUES]:
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            told = {at: row.get(name) for at, row in enumerate(table.rows) if not _unknown(row.get(name))}
+            for at, number in [(at, _number(value)) for at, value in told.items()]:
+                found[at][name] = number
+    return found
 
 
 def _result(row: dict[str, Any], values: dict[str, float]) -> Result:
@@ -114,10 +178,7 @@ def _result(row: dict[str, Any], values: dict[str, float]) -> Result:
     return Result(log=row["log"], run=run, metric=metric, program=program, arm=row["arm"], state=row["state"])
 
 
-def _unknown(value: Any) -> bool:
-    import pandas as pd
-
-    return value is pd.NA or value is None or (isinstance(value, float) and math.isnan(value))
+# -- files to rows -------------------------------------------------------------------------------------------------------
 
 
 def is_frame(path: Path) -> bool:
@@ -128,10 +189,10 @@ def is_frame(path: Path) -> bool:
 
 def read_frame(path: Path) -> list[Result]:
     """Read results from a .parquet, .csv or .json frame. Raises FrameError where it is not one of ours."""
-    readers: dict[str, Callable[[bytes], pd.DataFrame]] = {".parquet": _parquet, ".csv": _csv, ".json": _json}
+    readers = {".parquet": _parquet, ".csv": _csv, ".json": _json}
     try:
-        return from_frame(readers[path.suffix](read_small(path, LARGEST_FILE)), str(path))
-    except FrameError:
+        return _results(readers[path.suffix](read_small(path, LARGEST_FILE)), str(path))
+    except (FrameError, ModuleNotFoundError):
         raise
     except FileError as error:
         raise FrameError(f"{path} {error}.") from None
@@ -140,40 +201,38 @@ def read_frame(path: Path) -> list[Result]:
         raise FrameError(f"{path} cannot be read as a frame of runs: {said}") from error
 
 
-def _csv(content: bytes) -> pd.DataFrame:
-    import pandas as pd
-
-    _check_rows(content.count(b"\n") + content.count(b"\r"))
+def _csv(content: bytes) -> _Table:
+    _check_rows(content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n"))
     if len(content.partition(b"\n")[0]) > LONGEST_HEAD:
         raise FileError("has too many columns")
-    return pd.read_csv(io.BytesIO(content), usecols=_is_ours(set()))
+    lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+    columns = next(lines, [])
+    if twice := next((name for name in COLUMNS if columns.count(name) > 1), None):
+        raise FileError(f"has two columns {twice}")
+    rows = []
+    for cells in lines:
+        if len(cells) > len(columns):
+            raise FileError(f"has more values than columns in line {lines.line_num}")
+        if cells:
+            rows.append(dict(zip(columns, cells, strict=False)))
+    return _Table(columns=columns, rows=rows)
 
 
-def _is_ours(seen: set[str]) -> Callable[[Any], bool]:
-    """Return a test of a column's name: ours, or the name of another metric, of which not too many are read."""
-
-    def is_ours(name: Any) -> bool:
-        if name not in COLUMNS and len(seen) < MOST_VALUES and _NAME.fullmatch(str(name)):
-            seen.add(name)
-        return name in COLUMNS or name in seen
-
-    return is_ours
-
-
-def _json(content: bytes) -> pd.DataFrame:
-    import pandas as pd
-
+def _json(content: bytes) -> _Table:
     rows = json.loads(content)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise FileError("must hold a list of rows")
     _check_rows(len(rows))
-    is_ours, values = _is_ours(set()), [row.get("values") for row in rows]
-    others = [{k: v for k, v in one.items() if is_ours(k)} if isinstance(one, dict) else {} for one in values]
+    values = [row.get("values") for row in rows]
+    others = [one if isinstance(one, dict) else {} for one in values]
+    names = dict.fromkeys(
+        [*(name for name in COLUMNS if any(name in row for row in rows)), *chain.from_iterable(others)]
+    )
     own = [{name: row[name] for name in COLUMNS if name in row} for row in rows]
-    return pd.DataFrame([one | row for one, row in zip(others, own, strict=True)])
+    return _Table(columns=[*names], rows=[one | row for one, row in zip(others, own, strict=True)])
 
 
-def _parquet(content: bytes) -> pd.DataFrame:
+def _parquet(content: bytes) -> _Table:
     """Read a parquet file whose rows are counted before they are unpacked: a few bytes can say a value a million times."""
     from pyarrow import BufferReader, compute, parquet, types
 
@@ -183,21 +242,23 @@ def _parquet(content: bytes) -> pd.DataFrame:
     packed_by = {group.column(i).compression for group in groups for i in range(group.num_columns)}
     if not packed_by <= CODECS:  # others make gigabytes of a few bytes
         raise FileError(f"is packed by {', '.join(sorted(packed_by - CODECS))}; allowed: {', '.join(sorted(CODECS))}")
-    is_ours = _is_ours(set())
-    numbers = [one.name for one in file.schema_arrow if types.is_floating(one.type) and is_ours(one.name)]
-    table = file.read(columns=[*(name for name in COLUMNS if name in file.schema_arrow.names), *numbers])
+    found = [one.name for one in file.schema_arrow if types.is_floating(one.type) and _NAME.fullmatch(one.name)]
+    others = [name for name in found if name not in COLUMNS][:MOST_VALUES]
+    table = file.read(columns=[*(name for name in COLUMNS if name in file.schema_arrow.names), *others])
     for column in table.columns:
         for chunk in column.chunks:
             texts = getattr(chunk, "dictionary", None)
             if texts is not None and (compute.max(compute.binary_length(texts)).as_py() or 0) > LONGEST_TEXT:
                 raise FileError(f"holds a text of more than {LONGEST_TEXT} bytes")
-    frame: pd.DataFrame = table.to_pandas()
-    return frame
+    return _Table(columns=table.column_names, rows=table.to_pylist())
 
 
 def _check_rows(count: int) -> None:
     if count > MOST_ROWS:
         raise FileError(f"holds {count} rows, more than {MOST_ROWS}")
+
+
+# -- rows to files -------------------------------------------------------------------------------------------------------
 
 
 def write_rows(rows: Iterable[dict[str, Any]], columns: list[str], form: str, output: Path | None) -> None:

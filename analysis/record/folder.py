@@ -18,6 +18,7 @@ from analysis.record.claim import Claim, is_submission, read_claim, submission_f
 from analysis.record.metrics import common_stop, with_log
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import LOG_SUFFIXES, FileError, Listing, files_below, printable_path, read_bounded
+from analysis.untrusted.invoked import command
 
 EXACT_DECIMALS = 6
 _FILE_SEED = re.compile(r"seed[_=-]?(\d{1,18})(?!\d)", re.IGNORECASE)
@@ -197,7 +198,7 @@ def records_instead(path: Path, inside: Sequence[Path]) -> str:
         return f"{path} is no record, but holds one besides other logs: name {inside[0]}."
     return (
         f"{path} holds {len(inside)} record folders. Name one, such as {inside[0]}, or see all with "
-        f"python -m analysis.leaderboard {path}."
+        f"{command('analysis.leaderboard', str(path))}."
     )
 
 

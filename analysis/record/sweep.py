@@ -65,7 +65,7 @@ def read_sweep(directory: Path, plan: Plan, rules: Ruleset, label: str | None = 
         edited += tried.edited
         folder = planned.folder or directory / planned.arm / f"seed-{planned.seed}"
         log = folder / TRAIN_LOG
-        shown = str(log.relative_to(directory))
+        shown = log.relative_to(directory).as_posix()
         if planned.state != "succeeded" or planned.folder is None:
             run = Run(log=log, line=1, seed=planned.seed)
             results.append(Result(log=shown, run=run, arm=planned.arm, state=planned.state, attempts=tried.attempts))
@@ -104,7 +104,7 @@ def _tried(directory: Path, planned: PlannedRun, rules: Ruleset) -> _Tries:
             attempt=manifest.attempt or 0,
             state=manifest.state,
             reason=manifest.reason,
-            log=str(log.relative_to(directory)) if os.path.isfile(log) else None,
+            log=log.relative_to(directory).as_posix() if os.path.isfile(log) else None,
             last=manifest.last if last is None else last,
             wall_s=manifest.wall_s,
             started=_iso(manifest.started),

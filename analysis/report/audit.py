@@ -64,4 +64,4 @@ def as_annotations(one: Audit) -> list[str]:
 
 def _folder(one: Audit) -> str:
     """Return the folder that an audit's findings are named below."""
-    return str(one.paths[0]) if one.paths[0].is_dir() else ""
+    return one.paths[0].as_posix() if one.paths[0].is_dir() else ""

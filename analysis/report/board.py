@@ -1,4 +1,4 @@
-"""A leaderboard in words: its cells, its Markdown table, and what the page says about it."""
+"""A leaderboard in words: its cells, its Markdown table, and a sentence each on luck and on chance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from analysis.rules.keys import MEAN
 from analysis.rules.metrics import CONVERTIBLE, TRAIN_TIME
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.escape import printable
-from analysis.verdict.board.row import Row, best_of, sign_of, tied_for_best
+from analysis.verdict.board.row import Row, best_of, sign_of
 from analysis.verdict.numbers import format_p
 
 NOTHING = 1e-9  # of any metric: what nobody prints
@@ -112,32 +112,3 @@ def sentence_on_chance(rows: Sequence[Row], rules: Ruleset) -> str | None:
         f"{tests} tests at p < {rules.alpha:g}: if no record were better than what it is tested against, at least one "
         f"would still pass with a probability of {1 - (1 - rules.alpha) ** tests:.2g}."
     )
-
-
-def summary(rows: Sequence[Row], rules: Ruleset) -> str:
-    """Return what the page shows, in a sentence or two. Records are named by their number, counted from 1."""
-    tied = tied_for_best(rows, rules)
-    if not tied:
-        return f"None of {len(rows)} records has runs of one metric."
-    best, (number, *others) = tied[0], [str(rows.index(row) + 1) for row in tied]
-    runs = f"{best.n} run{'s' if best.n > 1 else ''}"
-    said = f"{len(rows)} records. The best {ranked_in_words(rules)} is {or_dash(best.ranked, _format(rules, '{:.6f}'))}: record {number}, {best.record}, of {runs}."
-    return f"{said} It is tied with record{'s' if len(others) > 1 else ''} {', '.join(others)}." if others else said
-
-
-def notes(rows: Sequence[Row], rules: Ruleset) -> list[str]:
-    """Return how to read the page."""
-    said = [sentence_on_luck(rows, rules), sentence_on_chance(rows, rules)]
-    order = "the highest first" if sign_of(rules) < 0 else "the lowest first"
-    return [
-        "All folders are assumed accepted: a record with errors must be beaten too, as it had to be on the day.",
-        f"Records are ranked by their {ranked_in_words(rules)}, {order}.",
-        "Each record is tested against the runs of the best record before it, against its mean where it has no runs that can "
-        "be tested, or against the ruleset's target.",
-        f"A record is tied with the best one if Welch's two-sided p is at least {rules.alpha:g}. With few seeds many "
-        "records tie, whatever their true order.",
-        "A record of one run has no interval: it neither beats another nor ties with it.",
-        "The expected shrinkage of a record that stood is how much worse its rerun is expected to be, because it was chosen as "
-        "the best of all until then.",
-        *(one for one in said if one),
-    ]

@@ -203,7 +203,8 @@ class _Error:
 def _unequal(sample: Sample, control: Sample) -> _Error:
     """Return the error where the variances may differ."""
     a, b = sample.sd**2 / sample.n, control.sd**2 / control.n
-    df = (a + b) ** 2 / (a**2 / (sample.n - 1) + b**2 / (control.n - 1))
+    own, other = a / (a + b), b / (a + b)  # shares, whose squares do not vanish
+    df = 1 / (own**2 / (sample.n - 1) + other**2 / (control.n - 1))
     return _Error(size=math.sqrt(a + b), df=df)
 
 

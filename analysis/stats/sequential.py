@@ -206,6 +206,6 @@ def e_value(t: Array | float, df: float, information: float, deltas: Sequence[fl
     t = 9.0397209398, df 2, information 3: 30.3892514557. Source: Wang & Ramdas, arXiv 2310.03722.
     """
     t = np.asarray(t, dtype=float)
-    v = t / np.sqrt(df + t * t)
+    v = t / np.hypot(np.sqrt(df), t)  # t * t may overflow
     value: Array = np.mean([np.exp(log_likelihood_ratio(v, df, d * math.sqrt(information))) for d in deltas], axis=0)
     return value

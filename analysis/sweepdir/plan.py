@@ -31,6 +31,7 @@ from analysis.sweepdir.layout import (
     is_sweep,
 )
 from analysis.untrusted.escape import beginning
+from analysis.untrusted.invoked import command
 
 BOUNDARIES = ("flat", "pocock", "obrien-fleming")  # those of analysis.stats.sequential, which loads scipy
 MOST_LOOKS, MOST_SEEDS = 30, 1000
@@ -148,7 +149,7 @@ def read_sweep_plan(directory: Path) -> Plan:
     if not is_sweep(directory):
         raise SweepError(
             f"{directory} is a record folder, not a sweep directory. Check it with: "
-            f"python -m analysis.significance check {directory}"
+            f"{command('analysis.significance', 'check', str(directory))}"
         )
     return plan
 

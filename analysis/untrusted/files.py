@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 LIMIT = 64 * 2**20
@@ -25,6 +25,9 @@ DEEPEST = 50  # folders
 MOST_FILES = 50_000  # of one folder
 MOST_WORK = 3 * 2**27  # of one folder, counted in bytes read; slower work counts as more bytes
 MOST_RUNS = 2000  # of one folder; a plan has at most 1000 seeds in each of two arms
+# Windows lacks most of these, and there alone O_BINARY keeps a file's bytes as they are
+PLAIN = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+NO_LINK: int = PLAIN | getattr(os, "O_NOFOLLOW", 0)
 LOG_SUFFIXES = (".log", ".txt", ".out")
 PROSE = ("readme", "changelog", "contributing", "licence", "license")  # begin names of texts that may quote a log
 
@@ -210,7 +213,7 @@ class _Opened:
 def _opened(path: Path) -> Iterator[_Opened]:
     """Open a regular file. Raises FileError, also if reading fails later."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, PLAIN)
     except (OSError, ValueError) as error:
         raise FileError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     status = os.fstat(handle)
@@ -258,6 +261,6 @@ def lines_at(content: bytes, numbers: Iterable[int]) -> dict[int, bytes]:
     return found
 
 
-def printable_path(path: Path) -> str:
-    """Return a path as text that every format can hold, whatever its bytes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def printable_path(path: PurePath) -> str:
+    """Return a path as text that every format can hold, whatever its bytes, with / between its parts on Windows too."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")

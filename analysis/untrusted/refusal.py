@@ -28,6 +28,25 @@ class EvidenceError(SeedproofError):
     """Evidence that no verdict can rest on."""
 
 
+EXTRAS = {  # of pyproject.toml: which of them installs a package that the base lacks
+    "frames": ("pandas", "pyarrow"),
+    "report": ("jinja2", "markupsafe"),
+    "orchestration": ("ray", "rich"),
+}
+NOT_ON_WINDOWS = ("fcntl", "resource")
+
+
+def missing_extra(error: ModuleNotFoundError) -> UsageError:
+    """Return the refusal for a package that is not installed: which extra installs it. Any other error is raised again."""
+    package = (error.name or "").partition(".")[0]
+    if package in NOT_ON_WINDOWS:
+        return UsageError("Sweeps run on Linux, not on Windows: use WSL. Reports, checks and audits run here.")
+    extra = next((name for name, packages in EXTRAS.items() if package in packages), None)
+    if extra is None:
+        raise error
+    return UsageError(f"This needs {package}, which is not installed: pip install 'seedproof[{extra}]'.")
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the known word most like `word`, else nothing: the end of a sentence."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

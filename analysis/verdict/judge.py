@@ -23,11 +23,20 @@ NOTHING_ASKED = Options()
 
 def judge(paths: Sequence[Path], options: Options = NOTHING_ASKED) -> Verdict:
     """Judge the runs of the PATHs; unusable evidence is a verdict too. Raises UsageError, RulesError, HistoryError."""
+    return verdict_on(case_of(paths, options), require_plan=options.require_plan)
+
+
+def case_of(paths: Sequence[Path], options: Options) -> Case:
+    """Make the Case of the PATHs, at the step that counts. Raises UsageError, RulesError, HistoryError."""
     asked = resolve(paths, options)
     with one_budget():
-        case = at_its_step(make_case(asked))
+        return at_its_step(make_case(asked))
+
+
+def verdict_on(case: Case, *, require_plan: bool = False) -> Verdict:
+    """Decide a Case, and add what only the verdict shows."""
     verdict = annotate(case, decide(case))
-    return as_planned(verdict) if options.require_plan else verdict
+    return as_planned(verdict) if require_plan else verdict
 
 
 def decide(case: Case) -> Verdict:

@@ -11,6 +11,7 @@ import click
 
 from analysis.sweepdir.layout import SweepError
 from analysis.sweepdir.plan import Plan
+from analysis.untrusted.invoked import command
 
 EXIT_RUN_FAILED = 4
 
@@ -64,8 +65,8 @@ def not_complete(directory: Path, care: Care, why: str | None = None) -> int:
     """Say why a sweep is not complete, and how to go on with it; return its exit code."""
     if why is not None:
         click.echo(why, err=True)
-    words = ["python", "-m", "orchestration.sweep", "resume", str(directory), *care.words()]
-    click.echo(f"Go on with: {shlex.join(words)}", err=True)
+    again = command("orchestration.sweep", "resume", str(directory), *care.words())
+    click.echo(f"Go on with: {again}", err=True)
     if "RAY_JOB_SUBMISSION_ID" in os.environ:
         click.echo(
             f"The exit code is {EXIT_RUN_FAILED}, but `ray job submit` exits with 0 after `ray job stop`.", err=True

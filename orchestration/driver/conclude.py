@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from analysis.report.text import text
 from analysis.sweepdir.layout import FRAME, REPORT_HTML, REPORT_MARKDOWN, VERDICT
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.escape import json_text
-from analysis.untrusted.refusal import EvidenceError, UsageError
+from analysis.untrusted.invoked import command
+from analysis.untrusted.refusal import EvidenceError, missing_extra
 from analysis.verdict.judge import judge
 from analysis.verdict.verdict import Verdict
 from orchestration.disk.files import write_whole
@@ -34,15 +34,15 @@ def write_reports(directory: Path, plan: Plan, disk: Disk) -> Verdict:
         click.echo(f"No frame: {error}", err=True)
     verdict = judge((directory,), Options(own_sweep=True))
     contents |= {VERDICT: json_text(verdict.to_json()), REPORT_MARKDOWN: markdown(verdict)}
-    again = f"analysis.significance report {shlex.quote(str(directory))} --format html"
+    again = command("analysis.significance", "report", str(directory), "--format", "html")
     if own_rules(plan, ()):  # `report` needs an option to accept such a plan
-        again = f"orchestration.sweep resume {shlex.quote(str(directory))}"
+        again = command("orchestration.sweep", "resume", str(directory))
     try:
         from analysis.report.html.page import page
 
-        contents[REPORT_HTML] = page(verdict, f"python -m {again}", directory.resolve().name)
-    except UsageError as error:
-        click.echo(f"No HTML report: {error}", err=True)
+        contents[REPORT_HTML] = page(verdict, again, directory.resolve().name)
+    except ModuleNotFoundError as error:
+        click.echo(f"No HTML report: {missing_extra(error)}", err=True)
     for path, content in ((directory / name, content) for name, content in contents.items()):
         disk.write(path, partial(write_whole, path, content))
     click.echo(f"\n{text(verdict, width())}")

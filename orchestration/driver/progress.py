@@ -11,11 +11,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 from analysis.reading.reader import read_log
 from analysis.reading.run import Run
@@ -24,6 +22,10 @@ from analysis.sweepdir.layout import DONE, TRAIN_LOG
 from analysis.sweepdir.manifest import RunManifest
 from analysis.untrusted.files import FileError
 from orchestration.worker.order import RunOrder
+
+if TYPE_CHECKING:  # what shows a sweep from its files needs no rich
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 PLAIN_INTERVAL_S = 60.0
 TAIL_BYTES = 16384
@@ -96,11 +98,8 @@ class Progress:
         self.lasted: list[float] = []
         self.since: dict[RunOrder, float] = {}
         self.slots = 0
-        self.bars: Bars | None = None
         self.whole: TaskID | None = None
-        if Console().is_terminal and not os.environ.get("CI"):
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
-            self.bars = Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True)
+        self.bars = None if os.environ.get("CI") else _bars()
 
     def started(self, order: RunOrder, *, quiet: bool) -> None:
         if not quiet:
@@ -172,3 +171,14 @@ class Progress:
         else:
             click.echo(f"{self.name}: {line}" if self.name else line)
             sys.stdout.flush()
+
+
+def _bars() -> Bars | None:
+    """Return bars for a terminal; None where stdout is not one."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    if not Console().is_terminal:
+        return None
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.cli import this_command
 from analysis.reading.frame import for_json
 from analysis.untrusted.escape import json_text
+from analysis.untrusted.invoked import this_command
 from orchestration.overview.find import sweeps_below
 from orchestration.overview.show import sweep_lines
 from orchestration.overview.standing import standings

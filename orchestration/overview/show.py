@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from analysis.sweepdir.layout import DONE, has_plan
 from analysis.sweepdir.manifest import PlannedRun, planned_runs
 from analysis.sweepdir.plan import read_sweep_plan
 from analysis.untrusted.escape import line_start, printable
+from analysis.untrusted.invoked import command
 from orchestration.disk.lock import Owner, living_owner
 from orchestration.driver.progress import latest
 from orchestration.overview.find import find_some
@@ -74,7 +74,7 @@ def run_lines(directory: Path, runs: Sequence[PlannedRun], owner: Owner | None) 
     if owner is not None:
         lines.append(f"Driven by {owner}.")
     elif any(planned.state not in DONE for planned in runs):
-        again = shlex.join(["python", "-m", "orchestration.sweep", "resume", str(directory)])
+        again = command("orchestration.sweep", "resume", str(directory))
         lines.append(f"No driver is running. Run what is missing with: {again}")
     return lines
 

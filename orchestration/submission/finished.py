@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from analysis.sweepdir.layout import CONTROL, DONE, PLAN, TRAIN_LOG, attempt_fol
 from analysis.sweepdir.layout import SCRIPT as FROZEN_SCRIPT
 from analysis.sweepdir.manifest import PlannedRun, RunManifest, planned_runs
 from analysis.sweepdir.plan import Plan
+from analysis.untrusted.invoked import command
 from analysis.untrusted.refusal import SeedproofError
 from analysis.untrusted.secrets import secret_lines
 from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE
@@ -109,7 +109,7 @@ def _refuse_incomplete(directory: Path, runs: Sequence[PlannedRun]) -> None:
             f"({failed[0].reason}). A failed run counts against the claim: plan a new sweep.",
         )
     if missing := [f"{run.arm} seed {run.seed} ({run.state})" for run in runs if run.state != "succeeded"]:
-        again = shlex.join(["python", "-m", "orchestration.sweep", "resume", str(directory)])
+        again = command("orchestration.sweep", "resume", str(directory))
         raise RefusedError(
             EXIT_RUN_FAILED,
             f"{directory} is not complete: there is no result of {', '.join(missing)}. Run what is missing with: {again}",

@@ -191,7 +191,7 @@ def test_higher_is_better_ranks_and_tests_the_other_way(tmp_path: Path, command:
     assert rows[1].verdict_bpb is None
     page = command("analysis.leaderboard", tmp_path / "records", "--rules", tmp_path / "acc.toml", "--format", "html")
     assert "higher is better" in page.stdout
-    assert "The best mean mean_accuracy is 0.931000: record 2" in page.stdout
+    assert "<title>Best: 0.9310 (records) - seedproof</title>" in page.stdout
 
 
 def test_equal_records_share_a_rank(record: Record, tmp_path: Path) -> None:

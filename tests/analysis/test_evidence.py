@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from analysis.evidence.gather import Gathered
 from analysis.evidence.gather import gather as gather_by
 from analysis.evidence.usable import check_results
 from analysis.reading.frame import columns_of, from_frame, read_frame, to_frame, write_rows
+from analysis.reading.result import COLUMNS
 from analysis.rules.ruleset import load
 from analysis.untrusted.refusal import EvidenceError
 from tests.conftest import make_log
@@ -204,6 +206,39 @@ def test_strange_frames_are_refused(record: Record, tmp_path: Path) -> None:
     frame.to_csv(path, index=False)
     with pytest.raises(EvidenceError, match="not 'other'"):
         gather([path], "other")
+
+
+HEAD = ",".join(COLUMNS)
+TAIL = "," * (len(COLUMNS) - 10)
+
+
+@pytest.mark.parametrize(
+    ("cells", "extra", "expected"),
+    [
+        ("candidate,1337,succeeded,2.0,1.2,x,a.log,3,10", "", (1337, 1.2, 10, {})),
+        ("candidate,1337.0,succeeded,,1.2,x,a.log,3.0,NaN", "0.5", (1337, 1.2, None, {"loss_at_end": 0.5})),
+        ("candidate,NA,succeeded,nan,1e0,x,a.log,,", "<NA>", (None, 1.0, None, {})),
+        ("candidate,9007199254740993,succeeded,,1.2,x,a.log,,", "seven", (9007199254740993, 1.2, None, {})),
+    ],
+)
+def test_a_csv_frame_is_read_as_tables_are_written(tmp_path: Path, cells: str, extra: str, expected: Any) -> None:
+    (tmp_path / "runs.csv").write_text(f"{HEAD},loss_at_end\n{cells},{TAIL}log,{extra}\r\n")
+    (one,) = read_frame(tmp_path / "runs.csv")
+    assert (one.seed, one.val_bpb, one.run.last_step, one.values) == expected
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        "candidate,1_337,succeeded,2.0,1.2,x,a.log,3,10", "candidate,1337,succeeded,2.0,low,x,a.log,3,10",
+        "candidate,1337,succeeded,2.0,1.2,x,a.log,3,1e400", "candidate,99999999999999999999,succeeded,2.0,1.2,x,a.log,3,10",
+        "candidate,1337,succeeded,2.0,1.2,x,a.log,3,10,,,,,,,,,,,,,,,,,,,,,,,",
+    ],
+)  # fmt: skip
+def test_a_value_that_its_column_cannot_hold_is_refused(tmp_path: Path, cells: str) -> None:
+    (tmp_path / "runs.csv").write_text(f"{HEAD}\n{cells},{TAIL}log\n")
+    with pytest.raises(EvidenceError):
+        read_frame(tmp_path / "runs.csv")
 
 
 def test_a_frame_with_an_empty_state_or_log_is_refused(record: Record, tmp_path: Path) -> None:

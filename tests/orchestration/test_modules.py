@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 COMMANDS = {
-    "analysis": ("significance", "audit", "leaderboard", "logs", "action"),
+    "analysis": ("significance", "audit", "leaderboard", "logs", "explain", "action", "hook"),
     "orchestration": ("sweep", "record", "verify"),
 }
 # what `python -m` does: it sets argv[0] to "-m" while it looks for the module; each module in a process that has loaded nothing

@@ -9,11 +9,15 @@ import posixpath
 import re
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from analysis.sweepdir.registry import LARGEST_ENTRY, MOST_ENTRIES, Branch, Entry, RegistryError, branch_of, git
 from analysis.untrusted.secrets import redacted
 
+NO_FOLDER = "there is no such folder"
 _ADDED = re.compile(r":000000 100644 0+ ([0-9a-f]{40,64}) A\t(\S+)")
 
 
@@ -29,12 +33,14 @@ def read_entries(url: str, plan: str) -> list[Entry]:
 
 
 def _objects(url: str, plan: str) -> list[Entry | None]:
-    """Read the objects below a URL. Their path and the store's clock say it all, so only a plan's own are opened."""
+    """Read the objects below a URL. Their path and the store's clock say it all, so only a plan's own are listed."""
+    if url.startswith("file:"):
+        return _files(url, plan)
     from pyarrow import fs
 
     store, root = fs.FileSystem.from_uri(url.rstrip("/"))
     if store.get_file_info(root).type is not fs.FileType.Directory:
-        raise OSError("there is no such folder")
+        raise OSError(NO_FOLDER)
     folder = posixpath.join(root, plan)
     infos = [
         info
@@ -51,6 +57,23 @@ def _objects(url: str, plan: str) -> list[Entry | None]:
                 content = file.read(LARGEST_ENTRY)
         found.append(Entry.of(plan, posixpath.relpath(info.path, folder), content, stored))
     return found
+
+
+def _files(url: str, plan: str) -> list[Entry | None]:
+    """Read the files below a file:// URL, which needs no pyarrow."""
+    from urllib.request import url2pathname  # loads http and ssl
+
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise OSError("a file:// URL has three slashes before its path")
+    root = Path(url2pathname(parts.path))
+    if not root.is_dir():
+        raise OSError(NO_FOLDER)
+    found = [path for path in islice((root / plan).rglob("*"), 10 * MOST_ENTRIES) if path.is_file()]
+    _check_number(found)
+    times = [datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds") for path in found]
+    below = [path.relative_to(root / plan).as_posix() for path in found]
+    return [Entry.of(plan, name, b"", stored) for name, stored in zip(below, times, strict=True)]
 
 
 def _added(branch: Branch, plan: str) -> list[Entry | None]:

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from analysis.reading.result import Result
 from analysis.report.html import plots
-from analysis.report.html.templates import Markup, template
+from analysis.report.html.templates import Markup, made_by, template
 from analysis.report.said.chips import Passes, chips
 from analysis.report.said.claims import claim_table, claims_counted
 from analysis.report.said.findings import alike, more_places, place_in_words
 from analysis.report.said.headline import WORDS, beaten, gains, title, why, word
+from analysis.report.said.quotes import quotes
 from analysis.report.said.statements import assumptions, facts, rules_in_words, said_besides
-from analysis.report.said.tables import place, run_tables, sensitivity
+from analysis.report.said.tables import run_tables, sensitivity
 from analysis.rules.explained import address
 from analysis.rules.findings import ERROR, Finding, in_words
 from analysis.sweepdir.layout import RUN_MANIFEST
 from analysis.sweepdir.manifest import read_manifest
 from analysis.untrusted.escape import printable
-from analysis.untrusted.files import FileError, lines_at, read_bounded
 from analysis.untrusted.refusal import SeedproofError
-from analysis.untrusted.secrets import redacted
 from analysis.verdict.answer import CONTINUE, FITS, REFUSED, SUPPORTED, UNUSABLE
 from analysis.verdict.numbers import in_short, short_p
 from analysis.verdict.verdict import Verdict
 
-LONGEST_QUOTE = 300
 MOST_ERRORS = 6  # that are not folded
 FEW = 3  # readings that a summary names
 RESULT_FACTS = (
@@ -41,11 +35,16 @@ MANIFEST_FACTS = (("machine", "host"), ("git", "commit"), ("git", "dirty"), ("co
 
 def page(verdict: Verdict, command: str, name: str = "") -> str:
     """Return a verdict's page. command: what reproduces it; name: what the verdict is on."""
+    return template("report.html").render(**shown(verdict, command, name))
+
+
+def shown(verdict: Verdict, command: str, name: str) -> dict[str, Any]:
+    """Return all that a verdict's page shows."""
     runs = [*verdict.control, *verdict.runs]
     quoted = quotes(runs, verdict.findings) if verdict.verdict is not UNUSABLE else {}
     bad = [one for one in verdict.findings if one.severity is ERROR]
     others = [one for one in verdict.findings if one.severity is not ERROR]
-    return template("report.html").render(
+    return dict(
         **_decision(verdict, name),
         name=name or verdict.rules,
         refused=verdict.gate == REFUSED,
@@ -109,14 +108,8 @@ def subject(verdict: Verdict, name: str) -> list[str]:
         *([f"against {against}"] if against else []),
         f"{len(verdict.runs)} {what if len(verdict.runs) != 1 else what[:-1]}",
         *where,
-        f"seedproof {_version()}, {datetime.now(UTC):%Y-%m-%d}",
+        made_by(),
     ]
-
-
-def _version() -> str:
-    with suppress(PackageNotFoundError):
-        return version("seedproof")
-    return "from a checkout"
 
 
 def _numbers(verdict: Verdict) -> list[tuple[str, str]]:
@@ -170,31 +163,6 @@ def _folded_plots(verdict: Verdict) -> dict[str, Markup]:
 
 
 # -- where the numbers come from -------------------------------------------------------------------------------------------
-
-
-def quotes(runs: Sequence[Result], findings: Sequence[Finding] = ()) -> dict[str, str]:
-    """Return source lines by place: of the runs that were read from logs, and of what was found in those logs.
-
-    A frame's names of logs are not opened.
-    """
-    lines: dict[Path, dict[str, int]] = {}
-    for run in runs:
-        if run.run.trained and run.line is not None:
-            lines.setdefault(run.run.log, {})[place(run)] = run.line
-    logs = {run.log: run.run.log for run in runs if run.run.log in lines}
-    for one in findings:
-        if one.file in logs:
-            lines[logs[one.file]][place_in_words(one)] = one.line
-    found: dict[str, str] = {}
-    for log, places in lines.items():
-        with suppress(FileError):
-            read = lines_at(read_bounded(log), sorted({*places.values()}))
-            found |= {where: _shown(read[line]) for where, line in places.items() if line in read}
-    return found
-
-
-def _shown(line: bytes) -> str:
-    return printable(redacted(line[: 4 * LONGEST_QUOTE].decode("utf-8", "replace").rstrip("\r")))[:LONGEST_QUOTE]
 
 
 def provenance(runs: Sequence[Result]) -> list[tuple[str, str]]:

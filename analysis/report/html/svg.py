@@ -18,6 +18,7 @@ BLUE, ORANGE, GREEN = "var(--blue, #0b5fa5)", "var(--orange, #9a5b00)", "var(--g
 BAD, MUTE, LINE = "var(--bad, #a63c00)", "var(--mute, #5a5a5a)", "var(--line, #d5d5d5)"
 LETTER_PX, LINE_PX = 7.5, 16  # the widest usual letter at 13 pixels, and the height of a line of text
 NARROWEST_PX = 340  # the width of a page on a phone: labels that do not collide there collide nowhere
+NOTHING = 1e-12  # a span that no digit shows
 LEFT, RIGHT = 6.0, 94.0  # shares of the width that data may take, in percent
 STYLE = "font:13px system-ui,sans-serif;fill:currentColor"
 HALO = "paint-order:stroke;stroke:var(--bg, Canvas);stroke-width:4px"  # a line behind a letter stays behind it
@@ -34,7 +35,7 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         span = self.high - self.low
-        share = 0.5 if span == 0 else (value - self.low) / span
+        share = 0.5 if abs(span) < NOTHING else (value - self.low) / span
         return self.left + share * (self.right - self.left)
 
     @classmethod
@@ -46,7 +47,7 @@ class Scale:
     def ticks(self, most: int = 5) -> list[tuple[float, str]]:
         """Return round numbers between the ends, each with its text."""
         span = self.high - self.low
-        if span <= 0 or not math.isfinite(span):
+        if not NOTHING * max(1.0, abs(self.low), abs(self.high)) < span < math.inf:
             return [(self.low, f"{self.low:.6g}")]
         power = 10.0 ** math.floor(math.log10(span / most))
         step = next(power * unit for unit in (1, 2, 5, 10, 20) if span / (power * unit) <= most)
@@ -62,10 +63,14 @@ def drawing(height: float, label: str, parts: Iterable[str]) -> str:
     return f'<svg class="plot" role="img" aria-label="{said}" width="100%" height="{height:g}" style="{STYLE}">{inside}</svg>'
 
 
-def text(x: float, y: float, said: str, *, anchor: str = "middle", weight: str = "") -> str:
-    """Return a line of text at `x` percent and `y` pixels."""
-    bold = f' font-weight="{weight}"' if weight else ""
-    return f'<text x="{x:.3f}%" y="{y:g}" text-anchor="{anchor}" style="{HALO}"{bold}>{escape(printable(said))}</text>'
+def text(
+    x: float, y: float, said: str, *, anchor: str = "middle", weight: str = "", shift: float = 0, kind: str = ""
+) -> str:
+    """Return a line of text at `x` percent and `y` pixels. shift: pixels to the right; kind: a class of the page."""
+    more = f' font-weight="{weight}"' if weight else ""
+    more += f' dx="{shift:g}"' if shift else ""
+    more += f' class="{kind}"' if kind else ""
+    return f'<text x="{x:.3f}%" y="{y:g}" text-anchor="{anchor}" style="{HALO}"{more}>{escape(printable(said))}</text>'
 
 
 class Room(NamedTuple):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import jinja2
+from markupsafe import Markup
+
 from analysis.untrusted.escape import printable
-from analysis.untrusted.refusal import UsageError
 
-try:
-    import jinja2
-    from markupsafe import Markup
-except ModuleNotFoundError as error:
-    raise UsageError(f"--format html needs {error.name}: pip install 'seedproof[report]'.") from None
-
-__all__ = ["Markup", "template"]
+__all__ = ["Markup", "made_by", "template"]
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name("pages")),
@@ -28,3 +27,11 @@ _TEMPLATES = jinja2.Environment(
 def template(name: str) -> jinja2.Template:
     """Return a template of the folder pages/."""
     return _TEMPLATES.get_template(name)
+
+
+def made_by() -> str:
+    """Return the version that makes a page, and the day."""
+    known = "from a checkout"
+    with suppress(PackageNotFoundError):
+        known = version("seedproof")
+    return f"seedproof {known}, {datetime.now(UTC):%Y-%m-%d}"

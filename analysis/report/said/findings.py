@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from analysis.evidence.checked import NotChecked
-from analysis.evidence.gather import TYPED
+from analysis.reading.importers.typed import IN_MEMORY
 from analysis.rules.findings import ERROR, WARNING, Finding
 from analysis.untrusted.escape import markdown, printable, workflow_command
 
@@ -46,7 +46,9 @@ def more_places(group: Sequence[Finding]) -> str:
 
 def place_in_words(one: Finding) -> str:
     """Return file and line; nothing for the whole PATH, and no line for what has none."""
-    return printable({".": "", TYPED: TYPED}.get(one.file, f"{one.file}:{one.line}"))
+    if one.file in (".", *IN_MEMORY):
+        return one.file.removeprefix(".")
+    return printable(f"{one.file}:{one.line}")
 
 
 def finding_lines(findings: Iterable[Finding]) -> list[str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.rules.ruleset import Ruleset
-from analysis.untrusted.files import MOST_FILES
+from analysis.untrusted.files import MOST_FILES, NO_LINK
 from analysis.verdict.board.row import Row
 
 CODE = Path(__file__).parents[2]  # the package analysis
@@ -37,7 +37,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def usual_folder() -> Path | None:
-    """Return where rows are kept: seedproof/board in $XDG_CACHE_HOME or ~/.cache. None without an absolute path."""
+    """Return where rows are kept: seedproof/board in $XDG_CACHE_HOME or ~/.cache.
+
+    None without an absolute path, and on Windows, where a file's mode does not tell who may write it.
+    """
+    if not hasattr(os, "getuid"):
+        return None
     named = os.environ.get("XDG_CACHE_HOME", "")
     top = Path(named) if os.path.isabs(named) else Path(os.path.expanduser("~")) / ".cache"
     return top / "seedproof" / "board" if top.is_absolute() else None
@@ -72,7 +77,7 @@ class _Content:
 
 def _content_digest(path: Path) -> _Content:
     """Return a plain file's size and digest. Raises OSError for what is none, or is too large."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    handle = os.open(path, NO_LINK)
     with open(handle, "rb", buffering=0) as file:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode) or about.st_size > MOST_BYTES:
@@ -121,7 +126,7 @@ class Cache:
         try:
             if not self._is_own():
                 return None
-            handle = os.open(self.folder / f"{key}.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            handle = os.open(self.folder / f"{key}.json", NO_LINK)
             with open(handle, "rb") as file:
                 about = os.fstat(handle)
                 if not stat.S_ISREG(about.st_mode) or about.st_uid != os.getuid() or about.st_size > LARGEST_ENTRY:

@@ -31,19 +31,21 @@ CANNOT_TELL = "cannot tell"
 FIRST = "the first record: there is nothing to compare it with"
 LARGEST_OF_ALL = 1e300
 RUNS, NUMBER = "runs", "number"
+NOTHING = Gathered()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
     """A record folder as it was read: its row without tests, its runs and its own control's.
 
-    why: what keeps the runs from being tested.
+    why: what keeps the runs from being tested. gathered: all that was read.
     """
 
     row: Row
     runs: tuple[Result, ...] = ()
     control: tuple[Result, ...] = ()
     why: str | None = None
+    gathered: Gathered = NOTHING
 
 
 def read(folder: Path, row: Row, rules: Ruleset) -> Read:
@@ -57,9 +59,10 @@ def read(folder: Path, row: Row, rules: Ruleset) -> Read:
             raise EvidenceError(gathered.fault)
         check_results(gathered.runs, row.record, rules.fewest_runs, seeds=rules.seeds)
         with one_budget():
-            return Read(row=row, runs=gathered.runs, control=_own_control(gathered, rules))
+            control = _own_control(gathered, rules)
+            return Read(row=row, runs=gathered.runs, control=control, gathered=gathered)
     except (SeedproofError, OSError) as error:
-        return Read(row=replace(row, why=str(error)), runs=gathered.runs, why=str(error))
+        return Read(row=replace(row, why=str(error)), runs=gathered.runs, why=str(error), gathered=gathered)
 
 
 def _own_control(gathered: Gathered, rules: Ruleset) -> tuple[Result, ...]:
@@ -118,17 +121,13 @@ def judged(own: Read, rules: Ruleset, standing: Read | None) -> Row:
 
     Further criteria that compare with runs take the record's own control, else the standing record's runs.
     """
-    fixed = rules.target is not None and rules.against != STANDING
+    fixed = has_fixed_target(rules)
     stood = standing.row if standing is not None else None
     if own.row.mean is None:
         return after(own.row, stood)
     if not fixed and standing is None:
         return replace(own.row, why=own.row.why or FIRST)
-    case = Case(rules=rules, where=own.row.record, runs=own.runs, fault=own.why)
-    if not fixed and standing is not None:
-        case = _against(case, standing)
-    elif rules.criteria:  # only they are compared with runs
-        case = replace(case, rules=replace(rules, against=TARGET), control=own.control or _as_control(standing))
+    case = case_of(own, rules, standing)
     verdict = decide(case)
     said: dict[str, Any] = {
         "verdict": _said(verdict),
@@ -144,6 +143,21 @@ def judged(own: Read, rules: Ruleset, standing: Read | None) -> Row:
         if one.verdict is UNUSABLE:
             said["why"] = one.reason
     return after(replace(_at_its_step(own.row, verdict, rules), **said), stood)
+
+
+def has_fixed_target(rules: Ruleset) -> bool:
+    """Return whether records are tested against a target that the rules fix, and not against what stood before."""
+    return rules.target is not None and rules.against != STANDING
+
+
+def case_of(own: Read, rules: Ruleset, standing: Read | None) -> Case:
+    """Return the Case of a record's runs against what the board tests it against."""
+    case = Case(rules=rules, where=own.row.record, runs=own.runs, fault=own.why)
+    if not has_fixed_target(rules):
+        return case if standing is None else _against(case, standing)
+    if not rules.criteria:  # only they are compared with runs
+        return case
+    return replace(case, rules=replace(rules, against=TARGET), control=own.control or _as_control(standing))
 
 
 def _at_its_step(row: Row, verdict: Verdict, rules: Ruleset) -> Row:

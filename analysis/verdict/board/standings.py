@@ -33,7 +33,7 @@ def leaderboard(directory: Path, rules: Ruleset, cache: Cache | None = None, tel
     """Return one row per record folder, oldest first. A folder that cannot be read is a row that says why."""
     if not rules.has_test:
         raise UsageError(f"--rules {rules.name} has no test, and a board tests each record. Name rules that have.")
-    found = sorted((_found(folder, directory) for folder in record_folders(directory)), key=lambda one: one.order)
+    found = found_records(directory)
     board = _Board(rules, cache)
     for number, one in enumerate(found):
         tell(number, len(found), one.row.record)
@@ -43,8 +43,13 @@ def leaderboard(directory: Path, rules: Ruleset, cache: Cache | None = None, tel
     return together(board.rows, rules)
 
 
+def found_records(directory: Path) -> list[RecordFolder]:
+    """Return every record folder below a folder, oldest first."""
+    return sorted((_found(folder, directory) for folder in record_folders(directory)), key=lambda one: one.order)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class RecordFolder:
     """A record folder, its row as far as names tell, and what it is sorted by."""
 
     folder: Path
@@ -52,7 +57,7 @@ class _Found:
     order: tuple[str, str, str]
 
 
-def _found(folder: Path, directory: Path) -> _Found:
+def _found(folder: Path, directory: Path) -> RecordFolder:
     """Return a record folder with its date: that of its name, of a folder around it, or else of its claim."""
     entries = list(folder.iterdir()) if os.access(folder, os.R_OK) and folder.is_dir() else []  # the row says why
     file = submission_file(entries, folder)
@@ -61,7 +66,7 @@ def _found(folder: Path, directory: Path) -> _Found:
     names = [*reversed(inside.parts), directory.resolve().name]
     date = next((date for name in names if (date := date_in(name)) is not None), date_in(claimed)) or ""
     name = printable_path(inside if inside.parts else Path(names[-1]))
-    return _Found(folder=folder, row=Row(date=date or None, record=name), order=(date, claimed, name))
+    return RecordFolder(folder=folder, row=Row(date=date or None, record=name), order=(date, claimed, name))
 
 
 class _Board:
@@ -70,11 +75,11 @@ class _Board:
     def __init__(self, rules: Ruleset, cache: Cache | None) -> None:
         self.rules, self.cache = rules, cache
         self.rows: list[Row] = []
-        self.folders: dict[str, _Found] = {}
+        self.folders: dict[str, RecordFolder] = {}
         self.digests: dict[str, str | None] = {}
         self.standing: Read | None = None  # as it was read: None until the next test needs it
 
-    def add(self, found: _Found) -> None:
+    def add(self, found: RecordFolder) -> None:
         """Add a record's row: one that was kept, else made of its folder."""
         record, stood = found.row.record, best_of(self.rows, self.rules)
         key = self._key(found, stood) if self.cache is not None else None
@@ -97,7 +102,7 @@ class _Board:
             self.standing = read(one.folder, one.row, self.rules)
         return replace(self.standing, row=stood) if stood is not None and self.standing is not None else None
 
-    def _key(self, found: _Found, stood: Row | None) -> str | None:
+    def _key(self, found: RecordFolder, stood: Row | None) -> str | None:
         """Return the key of a row; None where a folder that it depends on has no digest."""
         own = self.digests[found.row.record] = digest_of(found.folder)
         against = None if stood is None else self.digests[stood.record]

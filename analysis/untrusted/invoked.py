@@ -1,0 +1,38 @@
+"""How this process was started: commands that are printed are those that the user can type."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+SEEDPROOF = "seedproof"
+WORDS = {  # after `seedproof`, in place of a module; those of analysis.significance are its own
+    "analysis.significance": (),
+    "analysis.audit": ("audit",),
+    "analysis.leaderboard": ("board",),
+    "analysis.logs": ("logs",),
+    "analysis.explain": ("explain",),
+    "orchestration.sweep": ("sweep",),
+    "orchestration.record": ("record",),
+    "orchestration.verify": ("verify",),
+}
+
+
+def started_as() -> list[str]:
+    """Return the words that started `seedproof`, none where one of its modules or another program was started."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py" and program.parent.name == SEEDPROOF:
+        return ["python", "-m", SEEDPROOF]
+    return [SEEDPROOF] if program.stem == SEEDPROOF else []
+
+
+def command(module: str, *words: str) -> str:
+    """Return a command line as this user would type it: `seedproof board DIR` or `python -m analysis.leaderboard DIR`."""
+    program = started_as()
+    return shlex.join([*program, *WORDS[module], *words] if program else ["python", "-m", module, *words])
+
+
+def this_command(module: str) -> str:
+    """Return this process's command line; `module` is the one that runs."""
+    return shlex.join([*(started_as() or ["python", "-m", module]), *sys.argv[1:]])
