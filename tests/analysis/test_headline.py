@@ -128,7 +128,7 @@ def test_numbers_in_sentences_are_short_and_tell_apart(metric: str, values: tupl
 def test_a_time_claim_names_both_gains_and_what_was_not_tested(tmp_path: Path) -> None:
     verdict = judge((trials(tmp_path / "speedrun", 3.27),), Options(rules="nanogpt-track-1"))
     said = improvement(verdict) or ""
-    assert " nats better" in said
+    assert " nats below the target" in said
     assert said.endswith("; time is not tested")
 
 
@@ -158,7 +158,7 @@ def test_a_claim_that_fits_passes_everything_but_the_plan_it_does_not_have(recor
         "Time": Passes.YES,
         "Size": Passes.YES,
         "Plan": Passes.UNKNOWN,
-        "Checks": Passes.YES,
+        "Checks made": Passes.YES,
     }
     assert found["Seeds"].detail == "3 of 3, distinct"
 
@@ -171,12 +171,12 @@ def test_time_and_size_say_how_near_the_cap_the_largest_is(record: Record) -> No
         for one, time in zip(verdict.runs, times, strict=True)
     ]
     found = by_name(chips(replace(verdict, runs=tuple(sized))))
-    assert found["Time"].detail == "599.9 of 600 s (100.0%)"
-    assert found["Size"].detail == "15.89 of 16 MB (99.3%)"
+    assert found["Time"].detail == "599.9 of 600 s, 0.017% left"
+    assert found["Size"].detail == "15.89 of 16 MB, 0.69% left"
     some = replace(sized[0], run=replace(sized[0].run, train_time_ms=None))
     found = by_name(chips(replace(verdict, runs=(some, *sized[1:]))))
     assert found["Time"].passes is Passes.UNKNOWN
-    assert found["Time"].detail == "570.0 of 600 s (95.0%), 1 unknown"
+    assert found["Time"].detail == "570.0 of 600 s, 5% left, 1 unknown"
 
 
 def test_a_cap_fails_where_a_finding_says_so_and_not_by_a_rounding(record: Record) -> None:
@@ -202,7 +202,8 @@ def test_runs_without_a_result_and_seeds_used_twice_are_seen(record: Record) -> 
 def test_nothing_is_said_to_pass_where_nothing_was_tested(record: Record) -> None:
     verdict = judge((record({1: 1.2}, bare=True),), Options(sota=1.3))
     assert verdict.verdict is UNUSABLE
-    assert "Significance" not in by_name(chips(verdict))
+    assert by_name(chips(verdict))["Significance"] == Chip("Significance", Passes.UNKNOWN, "not tested")
+    assert by_name(chips(verdict))["Seeds"].passes is Passes.UNKNOWN
     assert verdict.gain is None
     assert math.isfinite(verdict.sota or math.nan)
     assert improvement(verdict) is None

@@ -246,7 +246,7 @@ def test_a_board_of_any_size_has_a_page(rows: list[Row], said: str) -> None:
 def test_records_with_and_without_dates_are_side_by_side() -> None:
     rows = [replace(one, date=None) if one.record == "r0" else one for one in board_of(1.22, 1.21, 1.20)]
     assert "no date" in (frontier_plot(rows, RULES, names(rows)) or "")
-    assert subject(rows, RULES, "w") == ["parameter-golf", "w", "3 records, 2 March to 3 March 2026"]
+    assert subject(rows, RULES, "w") == ["rules parameter-golf", "w", "3 records, 2 March to 3 March 2026"]
 
 
 def test_a_track_says_seconds_and_steps() -> None:

@@ -62,6 +62,8 @@ def _tests(verdict: Verdict) -> Iterator[Chip]:
     elif verdict.is_decided:
         passed = _answer(_of_the_metric(verdict))
         yield Chip("Significance", passed, _significance(verdict))
+    else:
+        yield Chip("Significance", Passes.UNKNOWN, "not tested")
     for one in verdict.criteria:
         detail = "not tested" if one.verdict is UNUSABLE else _against(one.test, one.alpha)
         yield Chip(one.name.replace("_", " ").capitalize(), _answer(one.verdict), detail)
@@ -81,21 +83,20 @@ def _answer(answer: Answer) -> Passes:
 
 def _significance(verdict: Verdict) -> str:
     looks = verdict.sequential
-    if looks is not None and looks.p_value is not None and looks.nominal_p is not None:
-        return f"{_below(looks.p_value, looks.nominal_p)} at look {looks.taken} of {looks.looks[-1]}"
+    if looks is not None and verdict.test is not None:
+        return f"sequential {_against(verdict.test, verdict.alpha)}, look at {looks.taken} of {looks.looks[-1]}"
     return _against(verdict.test, verdict.alpha)
 
 
 def _against(test: Test | None, alpha: float) -> str:
-    return "compared, without a test" if test is None else _below(test.p_value, alpha)
-
-
-def _below(p: float, alpha: float) -> str:
+    if test is None:
+        return "compared, without a test"
+    p = test.p_value
     return f"p {short_p(p, alpha)}, {'' if p < alpha else 'not '}below {alpha:.4g}"
 
 
 def _evidence(verdict: Verdict) -> Chip:
-    return Chip("Evidence", Passes.of(passed=not verdict.errors), in_words(verdict.findings) or "nothing found")
+    return Chip("Evidence", Passes.of(passed=not verdict.errors), in_words(verdict.findings) or "no problem found")
 
 
 def _seeds(verdict: Verdict) -> Iterator[Chip]:
@@ -110,7 +111,7 @@ def _seeds(verdict: Verdict) -> Iterator[Chip]:
     known = ["distinct"] if distinct else ["seeds unknown"] if len(seeds) < len(good) else []
     aside = [f"{len(verdict.left_out)} left out"] if verdict.left_out else []
     said = ", ".join([f"{len(good)} of {every}", *(doubts or known), *aside])
-    passes = Passes.YES if distinct else Passes.UNKNOWN
+    passes = Passes.YES if distinct and verdict.is_decided else Passes.UNKNOWN
     yield Chip("Seeds", Passes.NO if doubts or len(good) < every else passes, said)
 
 
@@ -131,7 +132,9 @@ def _cap(name: str, values: list[float], runs: int, cap: float, unit: str, *, ov
     if not values:
         return Chip(name, Passes.NO if over else Passes.UNKNOWN, f"not in the logs; the cap is {cap:g} {unit}")
     largest = max(values)
-    said = f"{largest:.{1 if largest >= 100 else 2}f} of {cap:g} {unit} ({100 * largest / cap:.1f}%)"
+    left = 100 * (1 - largest / cap)
+    share = f"{abs(left):.0f}" if abs(left) >= 10 else f"{abs(left):.2g}"
+    said = f"{largest:.{1 if largest >= 100 else 2}f} of {cap:g} {unit}, {share}% {'left' if left >= 0 else 'over'}"
     if len(values) < runs:
         said += f", {runs - len(values)} unknown"
     known = Passes.YES if len(values) == runs else Passes.UNKNOWN
@@ -148,5 +151,5 @@ def _plan(verdict: Verdict) -> Chip:
 def _checks(verdict: Verdict) -> Iterator[Chip]:
     if verdict.checks:
         lacking = len(verdict.not_checked)
-        detail = f"{lacking} of {verdict.checks} not made" if lacking else f"all {verdict.checks} made"
-        yield Chip("Checks", Passes.UNKNOWN if lacking else Passes.YES, detail)
+        detail = f"{verdict.checks - lacking} of {verdict.checks}"
+        yield Chip("Checks made", Passes.UNKNOWN if lacking else Passes.YES, detail)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from analysis.evidence.case import Source
 from analysis.rules.findings import ERROR, in_words
-from analysis.rules.metrics import TRAIN_TIME, unit_of
+from analysis.rules.metrics import HIGHER, TRAIN_TIME, unit_of
 from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, REFUSED, SUPPORTED, UNUSABLE, Answer
 from analysis.verdict.gain import Gain
 from analysis.verdict.numbers import in_short, percent
@@ -76,7 +76,7 @@ def gains(verdict: Verdict) -> list[Gained]:
 def _in_words(one: Verdict | OfCriterion, gain: Gain) -> Gained:
     numbers = [gain.mean, gain.needed, *([] if gain.low is None else [gain.low])]
     mean, needed, *low = in_short(one.metric, *map(abs, numbers))
-    better, worse = ("faster", "slower") if one.metric == TRAIN_TIME else ("better", "worse")
+    better, worse = _sides(one)
     least = ""
     if gain.low is not None:
         least = f"at least {low[0]}" if gain.low >= 0 else f"perhaps {low[0]} {worse}"
@@ -86,6 +86,16 @@ def _in_words(one: Verdict | OfCriterion, gain: Gain) -> Gained:
         mean=f"{mean}{_unit(one.metric)} {better if gain.mean >= 0 else worse}",
         least=f"{least}{_needed(gain.needed, needed, worse)}",
     )
+
+
+def _sides(one: Verdict | OfCriterion) -> tuple[str, str]:
+    """Return the words for a gain and for a loss: against a target that nobody ran, on which side of it the runs are."""
+    if one.metric == TRAIN_TIME:
+        return "faster", "slower"
+    if isinstance(one, Verdict) and one.sota_is is Source.TARGET:
+        below, above = "below the target", "above the target"
+        return (above, below) if one.direction == HIGHER else (below, above)
+    return "better", "worse"
 
 
 def _needed(needed: float, shown: str, worse: str) -> str:
@@ -110,11 +120,12 @@ def title(verdict: Verdict) -> str:
         return (
             f": but {', '.join(open_ones)} is not tested" if open_ones else ": the gain is shown, and the evidence fits"
         )
+    errors = f", and the evidence has {found}" if found else ""
     if verdict.verdict is CONTINUE and verdict.sequential is not None and verdict.sequential.next_look is not None:
-        return f": the next look is at {verdict.sequential.next_look} seeds"
+        return f": the next look is at {verdict.sequential.next_look} seeds{errors}"
     if verdict.verdict is NOT_SUPPORTED and verdict.is_decided:
         test = f" at p < {verdict.alpha:g}" if verdict.test is not None else ""
-        return f": the gain is not shown{test}" + (f", and the evidence has {found}" if found else "")
+        return f": the gain is not shown{test}{errors}"
     return ""
 
 
@@ -124,11 +135,11 @@ def errors_in_words(verdict: Verdict) -> str:
 
 
 def beaten(verdict: Verdict) -> str | None:
-    """Return what must be beaten and where it comes from: SOTA 1.2244 (given)."""
+    """Return what must be beaten and where it comes from: SOTA 1.2244 (given, not checked)."""
     if verdict.sota is None:
         return None
     (value,) = in_short(verdict.metric, verdict.sota)
     if verdict.sota_is is Source.CONTROL:
         many = len(verdict.control)
         return f"the control's mean {value} ({many} run{'s' if many > 1 else ''})"
-    return f"the target {value}" if verdict.sota_is is Source.TARGET else f"SOTA {value} (given)"
+    return f"the target {value}" if verdict.sota_is is Source.TARGET else f"SOTA {value} (given, not checked)"

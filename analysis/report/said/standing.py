@@ -96,7 +96,7 @@ def subject(rows: Sequence[Row], rules: Ruleset, where: str) -> list[str]:
         first, last = (f"{day.day} {day:%B} {day.year}" for day in (days[0], days[-1]))
         first = first.removesuffix(f" {days[-1].year}") if days[0] != days[-1] else first
         said += f", {first} to {last}" if first != last else f", {last}"
-    return [rules.name, *([where] if where else []), said]
+    return [f"rules {rules.name}", *([where] if where else []), said]
 
 
 def card(rows: Sequence[Row], rules: Ruleset) -> list[tuple[str, str]]:
@@ -131,7 +131,7 @@ def _passed(rows: Sequence[Row], rules: Ruleset) -> tuple[str, str]:
     if rules.target is not None:
         return number, f"pass the target {rules.target:g}{level}"
     margin = f" by {rules.margin:g} {unit_of(rules.metric) if not units(rules) else rules.unit}" if rules.margin else ""
-    said = f"beat the best before them{margin}{level}"
+    said = f"tested records beat the best before them{margin}{level}"
     for unit in units(rules)[1:]:
         said += f" ({sum(getattr(row, f'verdict_{unit}') == SUPPORTED for row in rows)} in {unit})"
     return number, said
@@ -139,9 +139,9 @@ def _passed(rows: Sequence[Row], rules: Ruleset) -> tuple[str, str]:
 
 def _luck(best: Row, rules: Ruleset) -> tuple[str, str]:
     if best.shrinkage is None:
-        return NONE, "of the best is luck: unknown, as no record has a spread"
+        return NONE, "worse a rerun of the best should be: unknown, as no record has a spread"
     value = "0" if best.shrinkage < NOTHING else f"{best.shrinkage:.2g}" + (" s" if rules.ranked == TRAIN_TIME else "")
-    return value, "of the best is expected to be luck (best of many)"
+    return value, "worse a rerun of the best should be: the best of many is partly lucky"
 
 
 # -- the table -------------------------------------------------------------------------------------------------------------
