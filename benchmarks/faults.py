@@ -159,8 +159,12 @@ def account(scene: Scene, ledger: Path, code: int) -> None:
     for logs in (sorted(folder.glob(f"candidate/seed-{seed}/attempt-*/train.log")) for seed in seeds):
         if thrown := [log for log in logs[:-1] if b"\nfinal_score " in log.read_bytes()]:
             raise LostError(f"thrown away: the result of {thrown[0]}")
-    cannot_tell = 1 if isinstance(scene.place, Jobs) else 3  # Ray says only whether a job failed
-    if code != (0 if len(seeds) > 1 else cannot_tell):
+    said = json.loads((folder / "verdict.json").read_text())
+    right = (
+        "supported" if len(seeds) > 1 else "unusable"
+    )  # attempts that were remade may refuse what the numbers support
+    expected = {"supported": 0, "refused": 1}.get(said["gate"], 1 if isinstance(scene.place, Jobs) else 3)
+    if said["verdict"] != right or code != expected:  # Ray says only whether a job failed
         raise LostError(f"the sweep exited with {code}; see {scene.place.folder / 'driver.log'}")
 
 

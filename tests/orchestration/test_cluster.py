@@ -179,7 +179,8 @@ def test_a_head_that_is_gone_with_its_disk_is_replaced(
     kill(str(script))  # the head's own processes went with it
     resumed = tmp_path / "new" / "mine"
     found = python("-m", "orchestration.sweep", "resume", resumed, "--storage", url, env=private_ray)
-    assert found.returncode == 0, found.stdout + found.stderr
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert "\nREFUSED: " in found.stdout  # seed 2 was remade, and its first attempt's log went with the head
     assert "1 of 3 runs have a result already." in found.stdout
     states = {str(path.relative_to(resumed)): manifest(path)["state"] for path in resumed.glob("*/*/attempt-*")}
     assert states == {
