@@ -47,8 +47,7 @@ def main(directory: Path, rules: str, form: str, output: Path | None, site: Path
     """Show every record folder below DIR, one row each, tested against the record that stood before it."""
     from analysis.reading.frame import write_rows
     from analysis.record.discover import loose_logs, record_folders
-    from analysis.report.board import markdown
-    from analysis.report.board_text import board_text
+    from analysis.report.board import board_text, markdown
     from analysis.rules.ruleset import load
     from analysis.verdict.board.cache import Cache, usual_folder
     from analysis.verdict.board.row import Row

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from analysis.report.grid import literal_table, or_dash
+from analysis.report.grid import WHOLE, Width, fitted, literal_table, or_dash, text_table, wrapped
 from analysis.rules.keys import MEAN
 from analysis.rules.metrics import CONVERTIBLE, TRAIN_TIME
 from analysis.rules.ruleset import Ruleset
-from analysis.untrusted.escape import printable
+from analysis.untrusted.escape import line_start, printable
 from analysis.verdict.board.row import Row, best_of, sign_of
 from analysis.verdict.numbers import format_p
 
@@ -112,3 +113,44 @@ def sentence_on_chance(rows: Sequence[Row], rules: Ruleset) -> str | None:
         f"{tests} tests at p < {rules.alpha:g}: if no record were better than what it is tested against, at least one "
         f"would still pass with a probability of {1 - (1 - rules.alpha) ** tests:.2g}."
     )
+
+
+# -- for a terminal -----------------------------------------------------------------------------------------------------
+
+ALSO = ("date", "sd", "longest time", "bytes", "tested against", "after", "expected shrinkage", "remarks")
+SPARE = (*reversed(ALSO), "p")
+
+
+def board_text(rows: Sequence[Row], rules: Ruleset, width: Width = WHOLE) -> str:
+    """Return the table, and what is said below it."""
+    best_first = sorted(rows, key=lambda row: math.inf if row.rank is None else row.rank)  # stable: else by date
+    table = [_cells(row, rules) for row in best_first]
+    shown = fitted(table, width.table, "record", SPARE)
+    lines = [line_start(line) for line in text_table(shown)]
+    left_out = [name for name in table[0] if name not in shown[0]]
+    said = [sentence_on_luck(rows, rules), sentence_on_chance(rows, rules)]
+    if left_out:
+        said.append(f"Not shown: {', '.join(left_out)}. A wider terminal, or --format csv, json or html, shows them.")
+    return "\n\n".join(["\n".join(lines), *("\n".join(wrapped([one], width.prose)) for one in said if one)]) + "\n"
+
+
+def _cells(row: Row, rules: Ruleset) -> dict[str, str]:
+    every = cells(row, rules)
+    gain = None if row.delta_ranked is None else -sign_of(rules) * row.delta_ranked
+    return {
+        "rank": every["rank"],
+        "record": printable(row.record),
+        "n": every["n"],
+        ranked_in_words(rules): value_of_rank(row, rules),
+        "gain": or_dash(gain, "{:+.6g}" if abs(gain or 0) >= 1 else "{:+.6f}"),
+        "verdict": or_dash(row.verdict),
+        "p": "-" if row.p is None else format_p(row.p).removeprefix("= "),
+        "findings": _findings(row),
+        **{name: printable(every[name]) for name in ALSO if name in every},
+    }
+
+
+def _findings(row: Row) -> str:
+    """Return how many there are of the worst severity."""
+    many, what = (row.errors, "error") if row.errors else (row.warnings, "warning")
+    return f"{many} {what}{'s' if many > 1 else ''}" if many else "-"

@@ -159,7 +159,9 @@ def test_a_board_for_people_is_ranked_and_names_what_it_leaves_out(
     assert head.split()[:3] == ["rank", "record", "n"]
     assert [row.split()[:3] for row in rows] == [["1", "2026-02-01_a", "3"], ["2", "2026-01-01_b", "3"]]
     assert "+0.100000" in rows[0]
-    assert "Not shown: date, " in found
+    narrow = command("analysis.leaderboard", tmp_path, env={"COLUMNS": "70"}).stdout
+    assert "Not shown: p, date, " in narrow
+    assert " p " not in narrow.splitlines()[0]
     assert len(command("analysis.leaderboard", tmp_path, "--format", "csv").stdout.splitlines()) == 3
 
 
