@@ -48,7 +48,7 @@ class Counting:
     def _notice(self, log: Path) -> None:
         self.logs += 1
         if not self.told:
-            self._say(f"{self.logs - 1} logs read, now {printable_path(log)}")
+            self._say(f"{self.logs - 1} log{'s' * (self.logs != 2)} read, now {printable_path(log)}")
 
     def _say(self, text: str) -> None:
         if time.monotonic() < self.next_s:

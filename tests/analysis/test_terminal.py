@@ -284,7 +284,7 @@ def test_logs_that_are_read_are_counted_where_somebody_waits(
         for log in logs:
             read_bounded(log)
     read_bounded(logs[0])  # nobody waits
-    assert capsys.readouterr().err == f"1 logs read, now {logs[1]}\n"
+    assert capsys.readouterr().err == f"1 log read, now {logs[1]}\n"
 
 
 # -- first guesses -----------------------------------------------------------------------------------------------------
