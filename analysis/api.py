@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -24,6 +25,7 @@ from analysis.report.notebook.verdict import Verdict
 from analysis.rules.ruleset import USUAL, load
 from analysis.stats.power import designs
 from analysis.sweepdir.plan import BOUNDARIES, MOST_LOOKS, DesignKind
+from analysis.untrusted.escape import beginning, printable
 from analysis.untrusted.files import MOST_WORK, FileError, Listing, one_budget, printable_path
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest, nearest_path
 from analysis.verdict.answer import UNUSABLE
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     Evidence = Name | Sequence[Name] | Iterable[float] | Mapping[int, float] | pd.DataFrame
-_OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)( (?=[^a-z\s]))?")
+_OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)( (?=[^a-z\s(]))?")
 
 
 def in_python(said: str) -> str:
@@ -53,7 +55,7 @@ def _speaks_python(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*arguments, **options)
         except SeedproofError as error:
-            error.args = (in_python(str(error)),)
+            error.args = (printable(in_python(str(error))),)
             raise
 
     return called
@@ -101,7 +103,7 @@ def audit(path: Name | Sequence[Name], *, rules: Name | None = None) -> Audit:
     paths = _paths(path, "path")
     if len(paths) > 1 and any(one.is_dir() for one in paths):
         raise UsageError("path is several folders; audit one at a time.")
-    return Audit.of(audits.audit(paths, None if rules is None else os.fspath(rules)))
+    return Audit.of(audits.audit(paths, _checked("rules", rules)))
 
 
 @_speaks_python
@@ -124,8 +126,10 @@ def read_logs(path: Name | Sequence[Name]) -> Runs:
 @_speaks_python
 def board(directory: Name, *, rules: Name = USUAL) -> Board:
     """Test every record folder below a folder against the record that stood before it, as `seedproof board` does."""
-    ruleset = load(os.fspath(rules))
-    rows = leaderboard(_path(directory, "directory"), ruleset)
+    ruleset, folder = load(_checked("rules", rules) or USUAL), _path(directory, "directory")
+    if not folder.is_dir():
+        raise UsageError(f"directory: {printable_path(folder)} is a file; name the folder.")
+    rows = leaderboard(folder, ruleset)
     if not rows:
         raise EvidenceError(f"No record folder below {directory}: none holds a submission.json or a training log.")
     return Board(rules=ruleset, rows=rows)
@@ -149,25 +153,12 @@ def plan(
     price: float | None = None,
 ) -> Plan:
     """Return what each design costs and how likely it passes, as `seedproof plan` does. Give one of sd, pilot, history."""
-    if not 2 <= max_seeds <= MOST_LOOKS:
-        raise UsageError(f"max_seeds is {max_seeds}; it must be from 2 to {MOST_LOOKS}.")
-    asked = question(
-        PlanOptions(
-            gain=gain,
-            sd=sd,
-            pilot=None if pilot is None else _path(pilot, "pilot"),
-            history=None if history is None else _path(history, "history"),
-            rules=os.fspath(rules),
-            alpha=alpha,
-            power=power,
-            max_seeds=max_seeds,
-            control_seeds=control_seeds,
-            boundary=_one_of(*BOUNDARIES)(boundary, "boundary"),
-            gpus=gpus,
-            minutes=minutes,
-            price=price,
-        )
-    )
+    given = {
+        "gain": gain, "sd": sd, "pilot": pilot, "history": history, "rules": rules or USUAL, "alpha": alpha, "power": power,
+        "max_seeds": max_seeds, "control_seeds": control_seeds, "boundary": boundary, "gpus": gpus, "minutes": minutes,
+        "price": price,
+    }  # fmt: skip
+    asked = question(PlanOptions(**{name: _checked(name, value) for name, value in given.items()}))
     return Plan(question=asked, designs=designs(asked))
 
 
@@ -186,9 +177,7 @@ def _options(ours: _Source, theirs: _Source, asked: Mapping[str, Any]) -> Option
     """Return the options of a verdict, each checked as the command's options are."""
     if len(theirs.paths) > 1:
         raise UsageError(f"control is {len(theirs.paths)} paths; name one log, folder, sweep or frame.")
-    checked: dict[str, Any] = {
-        name: value if value is None else _CHECKS.get(name, _as_is)(value, name) for name, value in asked.items()
-    }
+    checked: dict[str, Any] = {name: _checked(name, value) for name, value in asked.items()}
     control = next(iter(theirs.paths), None)
     return Options(**checked, control=control, control_values=theirs.values, values=ours.values)
 
@@ -204,24 +193,48 @@ def _source(evidence: Any, name: str, at: str) -> _Source:
 
 
 def _paths(named: Any, name: str) -> tuple[Path, ...]:
-    return tuple(_path(one, name) for one in (named if isinstance(named, (list, tuple)) else [named]))
+    many = named if isinstance(named, (list, tuple)) else [named]
+    if not many:
+        raise UsageError(f"{name} is empty; name a path.")
+    return tuple(_path(one, name) for one in many)
 
 
 def _path(named: Any, name: str) -> Path:
     """Return a path that exists. Raises UsageError with the nearest one."""
-    if not isinstance(named, (str, os.PathLike)):
-        raise UsageError(f"{name} is a {type(named).__name__}; it must be a path.")
-    path = Path(named).expanduser()
+    path = Path(_text(named, name, "a path")).expanduser()
     if not path.exists():
         raise UsageError(f"{name}: {printable_path(path)} does not exist.{nearest_path(path)}")
     return path
 
 
+def _text(value: Any, name: str, what: str = "text") -> str:
+    """Return text, or a path as text; neither is empty: a path of no letters would be the working directory."""
+    said = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(said, str) or not said:
+        got = f"is a {type(value).__name__}" if not isinstance(said, str) else "is empty"
+        raise UsageError(f"{name} {got}; it must be {what}.")
+    return said
+
+
 def _number(value: Any, name: str) -> float:
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return float(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{name} is {value!r}; it must be a number.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{name} is {beginning(value)}; it must be a number.") from None
+
+
+def _whole(least: int, most: int = 2**63) -> Callable[[Any, str], int]:
+    """Return a check for a whole number in these bounds."""
+
+    def check(value: Any, name: str) -> int:
+        if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
+            bounds = f"of {least} or more" if most == 2**63 else f"from {least} to {most}"
+            raise UsageError(f"{name} is {beginning(value)}; it must be a whole number {bounds}.")
+        return int(value)
+
+    return check
 
 
 def _one_of(*allowed: str) -> Callable[[Any, str], str]:
@@ -229,25 +242,40 @@ def _one_of(*allowed: str) -> Callable[[Any, str], str]:
 
     def check(value: Any, name: str) -> str:
         if value not in allowed:
-            raise UsageError(f"{name} is {value!r}; allowed: {', '.join(allowed)}.{nearest(str(value), allowed)}")
+            hint = nearest(str(value), allowed) if isinstance(value, str) else ""
+            raise UsageError(f"{name} is {beginning(value)}; allowed: {', '.join(allowed)}.{hint}")
         return str(value)
 
     return check
 
 
 def _words(value: Any, name: str) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+    many = [value] if isinstance(value, str) else value
+    if not isinstance(many, Iterable):
+        raise UsageError(f"{name} is {beginning(value)}; it must be a name or several.")
+    return tuple(_text(one, name) for one in many)
 
 
 def _as_is(value: Any, name: str) -> Any:
     return value
 
 
+def _checked(name: str, value: Any) -> Any:
+    """Return the value of an argument as the option of this name has it; None where it was not given."""
+    return None if value is None and name not in _NEVER_NONE else _CHECKS.get(name, _as_is)(value, name)
+
+
+_NEVER_NONE = ("gain", "power", "max_seeds", "control_seeds", "boundary", "waive")
 _CHECKS: Mapping[str, Callable[[Any, str], Any]] = {
-    **dict.fromkeys(("sota", "margin", "alpha"), _number),
-    **dict.fromkeys(("history", "verify"), _path),
-    "rules": lambda value, name: os.fspath(value),
+    **dict.fromkeys(("sota", "margin", "alpha", "gain", "sd", "power", "minutes", "price"), _number),
+    **dict.fromkeys(("history", "verify", "pilot"), _path),
+    **dict.fromkeys(("rules", "metric", "registry"), _text),
+    "at_step": _whole(1),
+    "max_seeds": _whole(2, MOST_LOOKS),
+    "control_seeds": _whole(0, 1000),
+    "gpus": _whole(1),
     "unit": _one_of("bpb", "nats"),
     "design": _one_of(*DesignKind),
+    "boundary": _one_of(*BOUNDARIES),
     "waive": _words,
 }

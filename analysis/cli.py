@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import math
 import os
@@ -122,7 +123,7 @@ class Command(click.Command):
         tolerate_any_text()
         try:
             try:
-                return super().invoke(ctx)
+                return _written(lambda: super(Command, self).invoke(ctx))
             except ModuleNotFoundError as error:
                 raise missing_extra(error) from None
         except SeedproofError as error:
@@ -132,6 +133,20 @@ class Command(click.Command):
             kind = "Cannot tell" if error.exit_code == EvidenceError.exit_code else "Error"
             click.echo("\n".join([f"{kind}: {said}", *error.lines]), err=True)
             ctx.exit(error.exit_code)
+
+
+def _written(call: Callable[[], Any]) -> Any:
+    """Call, and see that stdout is written: one that is full must not look like an answer. Raises UsageError."""
+    try:
+        try:
+            return call()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the exit
+        raise UsageError(f"The output cannot be written: {error.strerror}.") from None
 
 
 class Group(click.Group):
@@ -195,6 +210,8 @@ def tolerate_any_text() -> None:
 
     The bytes are the same on every system: lines end with \\n, and what Windows sends to a file or a pipe is UTF-8.
     """
+    if sys.stdout is None:  # closed by `>&-`: the exit code is all that is wanted
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = "utf-8" if os.name == "nt" and not sys.stdout.isatty() else None
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", newline="\n")
@@ -208,7 +225,7 @@ def width(output: Path | None = None, tables: int | None = None) -> Width:
     if output is not None:
         return WHOLE
     columns = os.environ.get("COLUMNS", "")
-    asked = int(columns) if columns.isdecimal() and int(columns) else None
+    asked = int(columns[:9]) or None if columns.isdecimal() else None
     if not sys.stdout.isatty():
         return Width(table=asked or tables)
     found = max(asked or shutil.get_terminal_size().columns, NARROWEST)

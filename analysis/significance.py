@@ -223,7 +223,7 @@ def coloured(shown: str) -> str:
     word, colon, rest = shown.partition(":")
     colour = (
         "red"
-        if word.startswith(("NOT", "REFUSED", "EVIDENCE DOES NOT"))
+        if word.startswith(("NOT SUPPORTED", "REFUSED", "EVIDENCE DOES NOT"))
         else "green"
         if word in ("SUPPORTED", "EVIDENCE FITS")
         else "yellow"

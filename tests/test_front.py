@@ -216,3 +216,17 @@ def test_explain_of_a_mistyped_code_gives_the_nearest() -> None:
     answer = run("explain", "sorce-differs")
     assert answer.exit_code == 2
     assert "'source-differs'" in answer.stderr
+
+
+# -- stdout --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_or_closed_stdout_is_no_answer_of_its_own(record: Folder) -> None:
+    words = f"{sys.executable} -m seedproof check {record({1: 1.2, 2: 1.201, 3: 1.202})} --sota 1.3"
+    for end, code, said in ((">/dev/full", 2, "cannot be written: No space left"), (">&-", 0, "")):
+        found = subprocess.run(f"{words} {end}", shell=True, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S602
+        assert found.returncode == code
+        assert said in found.stderr
+        assert "Traceback" not in found.stderr
+        assert "Exception" not in found.stderr

@@ -169,6 +169,21 @@ def test_the_hook_audits_the_records_that_a_commit_changes(
     assert found.returncode == 1
     assert "headline-unsupported" in found.stdout
     assert "good" not in found.stdout
+    assert command(module, tmp_path / "wrong" / "README.md").returncode == 1
+
+
+@pytest.mark.parametrize("name", ["--help", "--rules=lenient.toml", "-x"])
+def test_no_file_of_a_commit_is_an_option_of_the_hook(
+    record: Callable[..., Path], command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    module = hook["entry"].split()[-1]
+    record({1: 1.2014, 2: 1.1994, 3: 1.2031}, "wrong", claim=1.1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lenient.toml").write_text("")
+    (tmp_path / name).write_text("")
+    assert command(module, *hook["args"], name, "wrong/README.md").returncode == 1
+    assert command(module, name, "wrong/README.md").returncode == 2
 
 
 # -- pinned requirements -----------------------------------------------------------------------------------------------

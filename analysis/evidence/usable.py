@@ -29,14 +29,13 @@ def check_results(results: Sequence[Result], where: str, at_least: int = 2, *, s
             f"{first.log}): finish the sweep."
         )
     for result in results:
+        at = result.log if result.line is None else f"{result.log}, line {result.line}"
         for name, value in (("val_bpb", result.val_bpb), ("val_loss", result.val_loss)):
             if value is not None and not SMALLEST < value < LARGEST:
-                raise EvidenceError(f"{result.log}, line {result.line}: {name} is {value}, which no run can end with.")
+                raise EvidenceError(f"{at}: {name} is {value}, which no run can end with.")
         other = result.value(result.label or "")
         if other is not None and not abs(other) < LARGEST:
-            raise EvidenceError(
-                f"{result.log}, line {result.line}: {result.label} is {other}, which no run can end with."
-            )
+            raise EvidenceError(f"{at}: {result.label} is {other}, which no run can end with.")
     check_one_metric(results)
     _check_one_configuration(results)
     _check_independent(results, seeds=seeds)

@@ -11,6 +11,7 @@ from analysis.reading.run import Origin
 from analysis.report.grid import aligned
 from analysis.report.said.claims import WORDS as FITS
 from analysis.report.said.findings import finding_lines
+from analysis.report.said.headline import headline
 from analysis.report.said.quotes import quotes
 from analysis.report.said.tables import place
 from analysis.sweepdir.layout import CANDIDATE
@@ -35,7 +36,7 @@ def _shown(verdict: Verdict, part: Part, label: str | None) -> str:
     counts = "counts" if part.why is None else f"does not count: {part.why}"
     who = f"seed {result.seed}" if result.seed is not None else f"run of {result.log}"
     rows = [*_of_the_line(result, verdict, label), *_of_the_run(result), *_claimed(part, verdict)]
-    rows += [*_findings(result, verdict), *_tested(part, verdict)]
+    rows += [*_findings(result, verdict), *_tested(part, verdict), ("verdict", headline(verdict))]
     lines = [f"{who}, {part.arm}: {verdict.metric} {number} {counts}", *(f"  {line}" for line in aligned(rows))]
     return "".join(f"{printable(line)}\n" for line in lines)
 
@@ -117,8 +118,8 @@ def _tested(part: Part, verdict: Verdict) -> Rows:
         yield "test", "none that this run is in"
         return
     now, other = (part.with_it, part.without_it) if part.why is None else (part.without_it, part.with_it)
-    yield "with it", _outcome(part.with_it, verdict) + (" (this verdict)" if now is part.with_it else "")
-    yield "without it", _outcome(part.without_it, verdict) + (" (this verdict)" if now is part.without_it else "")
+    yield "with it", _outcome(part.with_it, verdict) + (" (as tested)" if now is part.with_it else "")
+    yield "without it", _outcome(part.without_it, verdict) + (" (as tested)" if now is part.without_it else "")
     if now.tested is not None and other.tested is not None:
         same = now.tested.passed == other.tested.passed
         yield "so", "the test's answer is the same either way" if same else "the test's answer hangs on this run"

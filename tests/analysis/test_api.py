@@ -149,6 +149,43 @@ def test_a_wrong_argument_is_a_value_error_in_terms_of_python(
     assert "--" not in str(found.value)
 
 
+HUGE = 10**400  # no float holds it
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: seedproof.judge(VALUES, sota=HUGE), "sota is 1000"),
+        (lambda: seedproof.judge(VALUES, sota=True), "sota is True"),
+        (lambda: seedproof.judge({1: HUGE, 2: 1.2}, sota=1.3), "not a number"),
+        (lambda: seedproof.judge(b"records", sota=1.3), "of type bytes"),
+        (lambda: seedproof.judge({1.2, 1.201}, sota=1.3), "of type set"),
+        (lambda: seedproof.judge(np.array(1.2), sota=1.3), "of type ndarray"),
+        (lambda: seedproof.judge("", sota=1.3), "evidence is empty"),
+        (lambda: seedproof.judge(VALUES, sota=1.3, verify=""), "verify is empty"),
+        (lambda: seedproof.judge("no\x1b[31mrecord", sota=1.3), r"no\x1b[31mrecord does not exist"),
+        (lambda: seedproof.judge(VALUES, sota=1.3, rules=b"parameter-golf"), "rules is a bytes"),
+        (lambda: seedproof.judge(VALUES, sota=1.3, metric=5), "metric is a int"),
+        (lambda: seedproof.judge(VALUES, sota=1.3, registry=Path.cwd), "registry is a "),
+        (lambda: seedproof.judge(VALUES, sota=1.3, at_step=-1, rules="nanogpt-track-3"), "at_step is -1"),
+        (lambda: seedproof.judge(VALUES, sota=1.3, waive=None), "waive is None"),
+        (lambda: seedproof.judge(table().set_axis(["val_bpb"] * 2, axis=1), sota=1.3), "two columns val_bpb"),
+        (lambda: seedproof.judge(table().set_axis(["Val/BPB", "val_bpb"], axis=1), sota=1.3), "two columns Val/BPB"),
+        (lambda: seedproof.audit([]), "path is empty"),
+        (lambda: seedproof.board(__file__), "is a file"),
+        (lambda: seedproof.plan(gain="much", sd=0.1), "gain is 'much'"),
+        (lambda: seedproof.plan(gain=None, sd=0.1), "gain is None"),
+        (lambda: seedproof.plan(gain=0.1, sd=0.1, max_seeds=5.5), "max_seeds is 5.5"),
+        (lambda: seedproof.plan(gain=0.1, sd=0.1, control_seeds=-5), "control_seeds is -5"),
+        (lambda: seedproof.plan(gain=0.1, sd=0.1, gpus=-5), "gpus is -5"),
+        (lambda: seedproof.plan(gain=0.1, sd=0.1, power=2), "between alpha (0.01) and 0.999"),
+    ],
+)
+def test_nothing_that_is_no_argument_is_a_traceback_or_an_answer(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(seedproof.SeedproofError, match=re.escape(said)):
+        call()
+
+
 def test_unusable_evidence_is_a_verdict_in_terms_of_python(record: Folder) -> None:
     one = seedproof.judge(record({1: 1.2}), sota=1.3)
     assert (one.gate, bool(one)) == ("unusable", False)

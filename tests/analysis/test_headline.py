@@ -6,24 +6,29 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.evidence.checked import NotChecked
 from analysis.evidence.options import Options
+from analysis.reading.importers.typed import THE_METRIC, Typed
+from analysis.reading.metric import Metric
 from analysis.report.gate import gate
 from analysis.report.html.page import card, page
 from analysis.report.markdown import markdown
 from analysis.report.said.chips import Chip, Passes, chips
-from analysis.report.said.headline import WORDS, gains, headline, improvement, why
+from analysis.report.said.headline import WORDS, gains, headline, improvement, title, why
 from analysis.report.text import text
-from analysis.rules.findings import ERROR, Code, Finding
+from analysis.rules.findings import ERROR, WARNING, Code, Finding
 from analysis.rules.ruleset import load
 from analysis.stats import fixed
-from analysis.verdict.answer import CONTINUE, REFUSED, SUPPORTED, UNUSABLE
+from analysis.verdict.answer import CONTINUE, FITS, NOT_SUPPORTED, REFUSED, SUPPORTED, UNUSABLE, Answer
 from analysis.verdict.judge import judge
 from analysis.verdict.numbers import in_short, short_p
+from analysis.verdict.verdict import OfCriterion
 from tests.analysis.test_criteria import trials
 from tests.analysis.verdicts import METRICS, decided, runs
 
@@ -142,6 +147,103 @@ def test_a_look_that_is_not_the_last_says_not_yet(record: Record) -> None:
     assert {one.name: one.passes for one in chips(verdict)}["Significance"] is Passes.UNKNOWN
 
 
+def test_a_title_and_the_chip_of_the_test_do_not_say_that_a_gain_is_not_shown_where_a_plan_is_what_lacks(
+    record: Record,
+) -> None:
+    verdict = judge((record(GOOD),), Options(sota=1.3, require_plan=True))
+    assert verdict.verdict is NOT_SUPPORTED
+    assert title(verdict) == ""
+    assert {one.name: one.passes for one in chips(verdict)}["Significance"] is Passes.YES
+
+
+def test_a_title_hides_no_warning_and_no_check_that_was_not_made(record: Record) -> None:
+    verdict = judge((record(GOOD),), Options(sota=1.3))
+    assert title(verdict) == ": the gain is shown, and the evidence fits"
+    warned = replace(verdict, findings=(replace(bad(), severity=WARNING),))
+    assert title(warned) == ": the gain is shown, with 1 warning"
+    lacking = replace(warned, not_checked=(NotChecked(check="time", why="no log prints it"),) * 2)
+    assert title(lacking) == ": the gain is shown, with 1 warning and 2 checks not made"
+
+
+def test_a_comparison_without_a_test_shows_no_gain() -> None:
+    verdict = replace(decided(RULES, runs(1.2, 1.201, 1.202), 1.3, []), test=None, upper_bound=None)
+    assert title(verdict).startswith(": better, compared without a test, ")
+
+
+@pytest.mark.parametrize(
+    ("p", "time", "said"),
+    [
+        (0.001, NOT_SUPPORTED, ": time is not shown"),
+        (0.2, NOT_SUPPORTED, ": the gain is not shown at p < 0.01, and time is not shown"),
+        (0.2, SUPPORTED, ": the gain is not shown at p < 0.01"),
+    ],
+)
+def test_a_title_names_the_test_that_does_not_pass(p: float, time: Answer, said: str) -> None:
+    verdict = decided(RULES, runs(1.2, 1.201, 1.202), 1.3, [])
+    assert verdict.test is not None
+    one = OfCriterion(
+        name="time", metric="train_time_s", direction="lower", verdict=time, reason="", alpha=0.01, margin=0, unit="s",
+        waives=None,
+    )  # fmt: skip
+    found = replace(verdict, verdict=NOT_SUPPORTED, criteria=(one,), test=replace(verdict.test, p_value=p))
+    assert title(found) == said
+    assert by_name(chips(found))["Significance"].passes is Passes.of(passed=p < 0.01)
+
+
+def test_a_p_at_which_a_rounded_critical_value_passes_is_not_said_to_be_too_large() -> None:
+    verdict = decided(load("nanogpt-track-3"), [replace(runs(3.276)[0], metric=loss(3.276))], None, [])
+    assert verdict.verdict is SUPPORTED
+    assert verdict.test is not None
+    assert verdict.test.p_value > verdict.alpha
+    assert "not below" not in by_name(chips(verdict))["Significance"].detail
+    assert (improvement(verdict) or "").endswith("; the rules' own critical value passes it")
+
+
+def loss(value: float) -> Metric:
+    return Metric(label="", val_loss=value, val_bpb=None, decimals=4, line=9)
+
+
+VALUES = st.lists(st.floats(1.1, 1.3), min_size=2, max_size=6)
+ASKED = st.fixed_dictionaries(
+    {},
+    optional={
+        "sota": st.floats(1.1, 1.3),
+        "control_values": VALUES.map(lambda values: tuple(Typed(numbers={THE_METRIC: one}) for one in values)),
+        "alpha": st.sampled_from([1e-5, 0.05, 0.3]),
+        "margin": st.sampled_from([0.0, 0.02]),
+        "design": st.sampled_from(["fixed", "sequential"]),
+        "require_plan": st.booleans(),
+        "rules": st.sampled_from(["parameter-golf", "parameter-golf-non-record"]),
+    },
+).filter(lambda asked: "non-record" not in asked.get("rules", "") or "design" not in asked)
+
+
+@settings(max_examples=60)
+@given(VALUES, ASKED, st.booleans(), st.sampled_from([(), (bad(),), (replace(bad(), severity=WARNING),)]))
+def test_all_views_and_numbers_say_the_same(
+    values: list[float], asked: dict[str, Any], waived: bool, findings: tuple[Finding, ...]
+) -> None:
+    if "control_values" in asked:
+        asked["control"] = Path("<control>")
+    elif "sota" not in asked:
+        asked["sota"] = 1.25
+    given_values = tuple(Typed(numbers={THE_METRIC: one}, seed=seed) for seed, one in enumerate(values))
+    verdict = judge((Path("<evidence>"),), Options(values=given_values, **asked))
+    verdict = replace(verdict, findings=findings, waived=(verdict.metric,) if waived else ())
+    said, plain = WORDS[verdict.gate], verdict.to_json()
+    accepted = verdict.gate in (SUPPORTED, FITS)
+    assert (verdict.gate_code == 0) == accepted == (plain["gate"] in (SUPPORTED, FITS))
+    for shown in (text(verdict), gate(verdict)):
+        assert shown.startswith(f"{said.upper()}: ")
+        assert ("SUPPORTED: " in shown.replace("NOT SUPPORTED: ", "")) == (verdict.gate is SUPPORTED)
+    assert f'class="sp-card {Passes.YES}"' in card(verdict) or not accepted
+    assert title(verdict).startswith((": the gain is shown", ": better,")) == (verdict.gate is SUPPORTED)
+    if verdict.is_decided and not waived and verdict.verdict is not CONTINUE and verdict.test is not None:
+        passes = by_name(chips(verdict))["Significance"].passes
+        assert passes is Passes.of(passed=verdict.test.p_value < verdict.alpha)
+        assert plain["gain_low"] <= plain["gain"]
+
+
 # -- what a claim must pass ------------------------------------------------------------------------------------------------
 
 
@@ -183,7 +285,9 @@ def test_a_cap_fails_where_a_finding_says_so_and_not_by_a_rounding(record: Recor
     folder = record(GOOD)
     verdict = judge((folder,), Options(sota=1.3))
     just = tuple(replace(one, run=replace(one.run, train_time_ms=600_010.0)) for one in verdict.runs)
-    assert by_name(chips(replace(verdict, runs=just)))["Time"].passes is Passes.YES
+    rounded = by_name(chips(replace(verdict, runs=just)))["Time"]
+    assert rounded.passes is Passes.YES
+    assert rounded.detail.endswith(" over, accepted by the checks")
     late = replace(verdict, runs=just, findings=(bad(Code.TIME_OVER_CAP),))
     assert by_name(chips(late))["Time"].passes is Passes.NO
 

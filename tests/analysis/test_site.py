@@ -15,7 +15,7 @@ from analysis.evidence.options import Options
 from analysis.reading.result import Result
 from analysis.reading.run import Run as ReadRun
 from analysis.reading.source import Source
-from analysis.report.html.site import page_names
+from analysis.report.html.site import _write, page_names
 from analysis.report.said.recipe import MOST_LINES, MOST_SHOWN, NOT_EMBEDDED, SAME, TOO_LONG, difference
 from analysis.rules.ruleset import load
 from analysis.verdict.board.again import judged_again
@@ -108,7 +108,8 @@ def test_pages_of_records_that_are_gone_are_removed(board: Path, site: Path, com
 
 
 @pytest.mark.parametrize(
-    "there", ["notes.txt", "index.html", ".git", "a/index.html", "link.html", "2026-03-02_record.html"]
+    "there",
+    ["notes.txt", "index.html", ".git", "a/index.html", "link.html", "2026-03-02_record.html", "film.html.part"],
 )
 def test_a_folder_with_other_files_is_refused_and_left_alone(
     board: Path, tmp_path_factory: pytest.TempPathFactory, command: Run, there: str
@@ -135,6 +136,21 @@ def test_a_site_is_the_only_output(board: Path, tmp_path_factory: pytest.TempPat
     assert command("analysis.leaderboard", board, "--site", folder / "file").returncode == 2
     assert command("analysis.leaderboard", board, "--site", folder / "file" / "below").returncode == 2
     assert [one.name for one in folder.iterdir()] == ["file"]
+
+
+def test_a_part_is_a_new_file_and_no_link_is_followed(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    (tmp_path / "a.html.part").symlink_to(theirs)
+    _write(tmp_path / "a.html", "page")
+    assert not theirs.exists()
+    assert (tmp_path / "a.html").read_text() == "page"
+
+
+def test_no_page_has_a_name_that_is_a_device_on_windows() -> None:
+    names = page_names(["con", "AUX.x", "com1", "console", "record-con"])
+    assert not {name.lower().partition(".")[0] for name in names} & {"con", "aux", "com1"}
+    assert "console.html" in names
+    assert len({*names}) == 5
 
 
 def test_every_record_has_a_file_name_of_its_own() -> None:

@@ -55,6 +55,16 @@ def test_a_number_is_traced_to_its_line_and_the_test_without_it(record: Folder, 
         p = stats.ttest_1samp(values, 1.211, alternative="less").pvalue
         assert said[name].startswith(f"{len(values)} runs, mean {sum(values) / len(values):.8f}, p = {p:.4g}")
     assert "hangs on this run" in said["so"]
+    assert said["verdict"].startswith(("SUPPORTED: ", "REFUSED: "))
+
+
+def test_a_test_that_passes_is_not_taken_for_a_claim_that_does(record: Folder, explain: Run) -> None:
+    folder = record(VALUES)
+    (folder / "train_seed3.log").write_text(make_log(3, 1.203).replace("world_size:8", "world_size:2"))
+    for words, word in (((), "REFUSED"), (("--require-plan",), "NOT SUPPORTED")):
+        ((_, rows),) = explain(2, folder, "--sota", "1.3", *words).items()
+        assert dict(rows)["with it"].endswith("passes (as tested)")
+        assert dict(rows)["verdict"].startswith(f"{word}: ")
 
 
 def test_a_run_that_does_not_count_says_why_and_what_it_would_change(record: Folder, explain: Run) -> None:

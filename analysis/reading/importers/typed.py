@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -21,6 +22,7 @@ from analysis.untrusted.refusal import UsageError
 
 TYPED, EVIDENCE, CONTROL = "--values", "<evidence>", "<control>"  # in place of a file
 IN_MEMORY = (TYPED, EVIDENCE, CONTROL)
+NO_LIST = (bytes, bytearray, memoryview, set, frozenset)  # bytes may be meant for a path; a set holds equal values once
 THE_METRIC = ""  # the name of a number that is the rules' metric, whatever that is
 
 
@@ -65,7 +67,7 @@ def given(evidence: Any, at: str) -> tuple[Given, ...]:
             Typed(numbers={THE_METRIC: _number(value, at)}, seed=_seed(seed, at), at=at)
             for seed, value in evidence.items()
         ]
-    elif isinstance(evidence, Iterable):
+    elif isinstance(evidence, Iterable) and not isinstance(evidence, NO_LIST) and getattr(evidence, "ndim", 1) != 0:
         found = [Typed(numbers={THE_METRIC: _number(value, at)}, at=at) for value in evidence]
     else:
         raise UsageError(
@@ -79,7 +81,12 @@ def given(evidence: Any, at: str) -> tuple[Given, ...]:
 
 def _rows(frame: Any, at: str) -> list[Given]:
     """Return the runs of a DataFrame: of one that `to_frame` made all that it says, else seeds and numbers."""
-    columns = {str(name) for name in frame.columns}
+    names = [str(name) for name in frame.columns]
+    columns = {*names}
+    if twice := next((name for name in names if [*map(normal, names)].count(normal(name)) > 1), None):
+        raise UsageError(
+            f"{at.strip('<>')} has two columns {twice}, by this or another spelling. Leave one of them out."
+        )
     if {"arm", "state", "log"} <= columns:
         return [*from_frame(frame[frame["counts"].astype(bool)] if "counts" in columns else frame, at)]
     rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
@@ -91,9 +98,13 @@ def _rows(frame: Any, at: str) -> list[Given]:
 
 
 def _number(value: Any, at: str) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            number = float(value)
+    if not math.isfinite(number):
         raise UsageError(f"{at.strip('<>')} holds {beginning(value)}, which is not a number.")
-    return float(value)
+    return number
 
 
 def _seed(value: Any, at: str) -> int:

@@ -25,6 +25,7 @@ MARK = f'{HEAD}<meta name="generator" content="seedproof board">\n'  # what make
 MARKED_WITHIN = 500  # bytes
 PART = ".part"
 LONGEST_NAME = 80
+NO_FILES = ("con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in range(10)))  # on Windows
 _OURS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.html(\.part)?")
 
 
@@ -33,6 +34,8 @@ def page_names(records: Sequence[str]) -> list[str]:
     taken, found = {Path(INDEX).stem}, []
     for record in records:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", record).strip("-._")[:LONGEST_NAME] or "record"
+        if name.lower().partition(".")[0] in NO_FILES:
+            name = f"record-{name}"
         if name != record or name.lower() in taken:
             name += "-" + hashlib.sha256(record.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         number = 1
@@ -62,11 +65,12 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a file is a page that we wrote, or the part of one that a broken call left."""
+    """Return whether a file is a page that we wrote, or the part of one that a broken call left, be it empty."""
     if _OURS.fullmatch(path.name) is None or not stat.S_ISREG(path.lstat().st_mode):
         return False
     with path.open("rb") as file:
-        return path.name.endswith(PART) or MARK.encode() in file.read(MARKED_WITHIN)
+        begins = file.read(MARKED_WITHIN)
+    return MARK.encode() in begins or (path.name.endswith(PART) and not begins)
 
 
 def write_site(
@@ -110,9 +114,11 @@ def _pages(
 
 
 def _write(path: Path, content: str) -> None:
-    """Write a page so that it appears whole."""
+    """Write a page so that it appears whole. Its part is a new file: a link of that name is not followed."""
     part = path.with_name(path.name + PART)
-    part.write_text(content.replace(HEAD, MARK, 1), encoding="utf-8")
+    part.unlink(missing_ok=True)
+    with part.open("x", encoding="utf-8") as file:
+        file.write(content.replace(HEAD, MARK, 1))
     os.replace(part, path)
 
 

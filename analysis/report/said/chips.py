@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from analysis.report.said.headline import alone
 from analysis.rules.findings import ERROR, Code, in_words
 from analysis.stats.fixed import Test
 from analysis.verdict.answer import CONTINUE, SUPPORTED, UNUSABLE, Answer
@@ -60,21 +61,12 @@ def _tests(verdict: Verdict) -> Iterator[Chip]:
     if verdict.metric in verdict.waived:
         yield Chip(verdict.metric, Passes.UNKNOWN, "waived by the reviewer")
     elif verdict.is_decided:
-        passed = _answer(_of_the_metric(verdict))
-        yield Chip("Significance", passed, _significance(verdict))
+        yield Chip("Significance", _answer(alone(verdict)), _significance(verdict))
     else:
         yield Chip("Significance", Passes.UNKNOWN, "not tested")
     for one in verdict.criteria:
-        detail = "not tested" if one.verdict is UNUSABLE else _against(one.test, one.alpha)
+        detail = "not tested" if one.verdict is UNUSABLE else _against(one.test, one.alpha, one.verdict)
         yield Chip(one.name.replace("_", " ").capitalize(), _answer(one.verdict), detail)
-
-
-def _of_the_metric(verdict: Verdict) -> Answer:
-    """Return the answer of the first test alone: the verdict is that of all criteria."""
-    if not verdict.criteria or verdict.gain is None:
-        return verdict.verdict
-    gain = verdict.gain.mean if verdict.gain.low is None else verdict.gain.low
-    return Answer.of(passed=gain > verdict.gain.needed or (verdict.gain.low is None and gain == verdict.gain.needed))
 
 
 def _answer(answer: Answer) -> Passes:
@@ -84,14 +76,16 @@ def _answer(answer: Answer) -> Passes:
 def _significance(verdict: Verdict) -> str:
     looks = verdict.sequential
     if looks is not None and verdict.test is not None:
-        return f"sequential {_against(verdict.test, verdict.alpha)}, look at {looks.taken} of {looks.looks[-1]}"
-    return _against(verdict.test, verdict.alpha)
+        return f"sequential {_against(verdict.test, verdict.alpha, alone(verdict))}, look at {looks.taken} of {looks.looks[-1]}"
+    return _against(verdict.test, verdict.alpha, alone(verdict))
 
 
-def _against(test: Test | None, alpha: float) -> str:
+def _against(test: Test | None, alpha: float, answer: Answer) -> str:
     if test is None:
         return "compared, without a test"
     p = test.p_value
+    if p >= alpha and answer is SUPPORTED:  # a track may round its critical value
+        return f"p {short_p(p, alpha)}, which the rules' own critical value passes"
     return f"p {short_p(p, alpha)}, {'' if p < alpha else 'not '}below {alpha:.4g}"
 
 
@@ -134,7 +128,7 @@ def _cap(name: str, values: list[float], runs: int, cap: float, unit: str, *, ov
     largest = max(values)
     left = 100 * (1 - largest / cap)
     share = f"{abs(left):.0f}" if abs(left) >= 10 else f"{abs(left):.2g}"
-    said = f"{largest:.{1 if largest >= 100 else 2}f} of {cap:g} {unit}, {share}% {'left' if left >= 0 else 'over'}"
+    said = f"{largest:.{1 if largest >= 100 else 2}f} of {cap:g} {unit}, {share}% {'left' if left >= 0 else 'over' if over else 'over, accepted by the checks'}"
     if len(values) < runs:
         said += f", {runs - len(values)} unknown"
     known = Passes.YES if len(values) == runs else Passes.UNKNOWN

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.evidence.case import Source
-from analysis.rules.findings import ERROR, in_words
+from analysis.rules.findings import ERROR, WARNING, in_words
 from analysis.rules.metrics import HIGHER, TRAIN_TIME, unit_of
 from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, REFUSED, SUPPORTED, UNUSABLE, Answer
 from analysis.verdict.gain import Gain
@@ -84,8 +84,14 @@ def _in_words(one: Verdict | OfCriterion, gain: Gain) -> Gained:
     return Gained(
         metric=one.metric,
         mean=f"{mean}{_unit(one.metric)} {better if gain.mean >= 0 else worse}",
-        least=f"{least}{_needed(gain.needed, needed, worse)}",
+        least=f"{least}{_needed(gain.needed, needed, worse)}{_rounded(one, gain)}",
     )
+
+
+def _rounded(one: Verdict | OfCriterion, gain: Gain) -> str:
+    """Return why a gain passes whose limit does not: a track may round its critical value."""
+    passes = one.verdict is SUPPORTED and gain.low is not None and gain.low <= gain.needed
+    return "; the rules' own critical value passes it" if passes else ""
 
 
 def _sides(one: Verdict | OfCriterion) -> tuple[str, str]:
@@ -116,17 +122,51 @@ def title(verdict: Verdict) -> str:
     if verdict.gate == REFUSED:
         return f" by {found} in the evidence; the numbers alone would pass"
     if verdict.verdict is SUPPORTED:
-        open_ones = [one.name for one in verdict.criteria if one.verdict is UNUSABLE]
-        return (
-            f": but {', '.join(open_ones)} is not tested" if open_ones else ": the gain is shown, and the evidence fits"
-        )
+        return f": {_shown(verdict)}, {_of_the_evidence(verdict)}"
     errors = f", and the evidence has {found}" if found else ""
     if verdict.verdict is CONTINUE and verdict.sequential is not None and verdict.sequential.next_look is not None:
         return f": the next look is at {verdict.sequential.next_look} seeds{errors}"
     if verdict.verdict is NOT_SUPPORTED and verdict.is_decided:
-        test = f" at p < {verdict.alpha:g}" if verdict.test is not None else ""
-        return f": the gain is not shown{test}{errors}"
+        return _not_shown(verdict, errors)
     return ""
+
+
+def _shown(verdict: Verdict) -> str:
+    """Return what a claim that is supported shows: a comparison without a test shows no more than these runs."""
+    asked: list[Verdict | OfCriterion] = [*([] if verdict.metric in verdict.waived else [verdict]), *verdict.criteria]
+    untested = [one.name for one in verdict.criteria if one.verdict is UNUSABLE]
+    shown = "the gain is shown" if any(one.test is not None for one in asked) else "better, compared without a test"
+    return f"{shown}, but {', '.join(untested)} is not tested" if untested else shown
+
+
+def _of_the_evidence(verdict: Verdict) -> str:
+    """Return that the evidence fits, or what is left to look at: warnings, and checks that could not be made."""
+    left, warned = len(verdict.not_checked), in_words(one for one in verdict.findings if one.severity is WARNING)
+    not_made = f"{left} check{'s' if left > 1 else ''} not made" if left else ""
+    said = " and ".join(filter(None, (warned, not_made)))
+    return f"with {said}" if said else "and the evidence fits"
+
+
+def _not_shown(verdict: Verdict, errors: str) -> str:
+    """Return which test does not pass. Where all that were made do, something else is asked, and a sentence says what."""
+    first = verdict.metric not in verdict.waived and alone(verdict) is NOT_SUPPORTED
+    lost = [one.name for one in verdict.criteria if one.verdict is NOT_SUPPORTED]
+    others = f"{' and '.join(lost)} {'is' if len(lost) == 1 else 'are'} not shown" if lost else ""
+    if not first:
+        return f": {others}{errors}" if others else ""
+    level = f" at p < {verdict.alpha:g}" if verdict.test is not None else ""
+    return f": the gain is not shown{level}{f', and {others}' if others else ''}{errors}"
+
+
+def alone(verdict: Verdict) -> Answer:
+    """Return the answer of the first test: the verdict is also that of further criteria, of a plan and of a second lab."""
+    whole = verdict.verdict
+    if whole in (SUPPORTED, CONTINUE) or (whole is UNUSABLE and not verdict.criteria) or verdict.gain is None:
+        return whole
+    if verdict.test is not None:
+        return Answer.of(passed=verdict.test.p_value < verdict.alpha)
+    better, tied = verdict.gain.mean > verdict.gain.needed, verdict.value == verdict.threshold
+    return Answer.of(passed=verdict.sota_is is Source.TARGET if tied else better)
 
 
 def errors_in_words(verdict: Verdict) -> str:
