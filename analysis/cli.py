@@ -16,7 +16,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from analysis.report.grid import WHOLE, Width
+from analysis.report.grid import WHOLE, Width, named
 from analysis.untrusted.escape import printable
 from analysis.untrusted.files import printable_path
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, missing_extra, nearest, nearest_path
@@ -118,6 +118,18 @@ class Command(click.Command):
             raise click.UsageError("This shell's working directory was deleted. Change to one that exists.") from None
         return super().make_context(*arguments, **options)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and name every option that is missing, not only the first."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            options = [one for one in self.params if isinstance(one, click.Option) and one.required]
+            missing = [(one.opts[0], one.help or "") for one in options if ctx.params.get(str(one.name)) is None]
+            if not isinstance(error.param, click.Option):
+                raise
+            said = "".join(f"\n  {line}" for line in named(missing, shutil.get_terminal_size().columns - 2))
+            raise click.UsageError(f"Missing option{'s' if len(missing) > 1 else ''}:{said}", ctx) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         tolerate_any_text()
         try:
@@ -175,6 +187,8 @@ def output_options(*names: str) -> Callable[[Any], Any]:
 
     def chosen(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
         output = ctx.params.get("output")
+        if value == "html" and output is None and sys.stdout.isatty():
+            raise click.UsageError("HTML does not show on a terminal: add --output FILE, such as page.html.", ctx)
         by_name = SUFFIXES.get(output.suffix.lower()) if output is not None else None
         return value or (by_name if by_name in names else names[0])
 
@@ -183,7 +197,7 @@ def output_options(*names: str) -> Callable[[Any], Any]:
         "form",
         type=Choice(names),
         callback=chosen,
-        help=f"[default: what the name of --output ends with, else {names[0]}]",
+        help=f"[default: by the ending of --output, else {names[0]}]",
     )
     file = click.Path(path_type=Path, dir_okay=False)
     output = click.option("--output", type=file, is_eager=True, help="Write here, not to stdout.")

@@ -151,5 +151,5 @@ def _plan(verdict: Verdict) -> Chip:
 def _checks(verdict: Verdict) -> Iterator[Chip]:
     if verdict.checks:
         lacking = len(verdict.not_checked)
-        detail = f"{verdict.checks - lacking} of {verdict.checks}"
-        yield Chip("Checks made", Passes.UNKNOWN if lacking else Passes.YES, detail)
+        detail = f"{verdict.checks - lacking} of {verdict.checks} made"
+        yield Chip("Checks", Passes.UNKNOWN if lacking else Passes.YES, detail)
