@@ -49,7 +49,7 @@ class ExistingPath(click.Path):
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
-    """A click number; the message for what is none suggests the one that may be meant."""
+    """A click number. If the text is not one, the message suggests what may be meant."""
 
     name = "float"
 
@@ -68,7 +68,7 @@ def _number_meant(text: str) -> str:
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]
-    """A click choice; the message for what is none suggests the nearest."""
+    """A click choice. If the word is not one, the message suggests the nearest."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
@@ -91,7 +91,7 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 
 
 def rulesets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the shipped rulesets that begin so, else files, for a shell; a click callback."""
+    """Complete a ruleset in a shell: return the shipped ones that begin so, or else ask for files; a click callback."""
     from analysis.rules.ruleset import known
 
     names = [CompletionItem(name) for name in known() if name.startswith(incomplete)]
@@ -160,7 +160,7 @@ RULES = click.option(
 
 
 def the_record_meant(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Return the PATHs; for a folder that holds nothing but one record, that record, and say so."""
+    """Return the PATHs. In place of a folder that holds only one record, return that record, and say so."""
     return tuple(map(_record_meant, paths))
 
 
@@ -169,11 +169,11 @@ def _record_meant(path: Path) -> Path:
     from analysis.record.discover import the_record_in
 
     if path.is_file() and is_submission(path.name):
-        click.echo(printable(f"Note: {printable_path(path)} is a record's claim: its folder is read."), err=True)
+        click.echo(printable(f"Note: {printable_path(path)} is a record's claim. Reading its folder."), err=True)
         return path.parent
     if not path.is_dir() or (inside := the_record_in(path)) is None:
         return path
-    click.echo(printable(f"Note: {printable_path(path)} holds one record: {printable_path(inside)} is read."), err=True)
+    click.echo(printable(f"Note: {printable_path(path)} holds one record. Reading {printable_path(inside)}."), err=True)
     return inside
 
 
@@ -183,7 +183,7 @@ def format_option(*names: str) -> Callable[[Any], Any]:
 
 
 def output_options(*names: str) -> Callable[[Any], Any]:
-    """Return the options `--format` and `--output`. Without the first, the name of the file says what is meant."""
+    """Return the options `--format` and `--output`. Without the first, the ending of the file decides."""
 
     def chosen(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
         output = ctx.params.get("output")
@@ -205,7 +205,7 @@ def output_options(*names: str) -> Callable[[Any], Any]:
 
 
 def tolerate_any_text() -> None:
-    """Let stdout show what its encoding lacks as an escape, instead of ending with an error.
+    """Let stdout escape what its encoding lacks, instead of ending with an error.
 
     The bytes are the same on every system: lines end with \\n, and what Windows sends to a file or a pipe is UTF-8.
     """

@@ -1,4 +1,4 @@
-"""What a finding means, when it is raised, how bad the rulesets take it for, and what to do about it.
+"""What a finding means, when it is raised, how severe it is by each ruleset, and what to do about it.
 
     python -m analysis.explain [CODE]
 
@@ -17,7 +17,7 @@ from analysis.untrusted.refusal import UsageError, nearest
 
 
 def codes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the codes that begin so, for a shell."""
+    """Complete a code in a shell."""
     from analysis.rules.findings import Code
 
     return [CompletionItem(code.value, help=code.do) for code in Code if code.value.startswith(incomplete)]

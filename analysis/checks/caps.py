@@ -51,7 +51,7 @@ CAPS = (
 
 
 def check_told(claimed: Sequence[Claimed], rules: Ruleset) -> Raised:
-    """Check that the claimed runs print what the ruleset caps. Of typed numbers, `no-logs` says all that is to be said."""
+    """Check that the claimed runs print what the ruleset caps. Typed numbers print nothing; `no-logs` refuses them."""
     claimed = [one for one in claimed if one.run.origin is not Origin.TYPED]
     runs = [with_training(one) for one in claimed]
     for cap in CAPS:

@@ -348,7 +348,7 @@ def test_the_json_of_a_record_means_its_folder(command: Run, record: Record) -> 
     found = command("analysis.significance", "check", folder / "submission.json", "--sota", "1.3")
     assert found.returncode == 0
     assert "3 seeds" in found.stdout
-    assert "its folder is read" in found.stderr
+    assert "Reading its folder" in found.stderr
 
 
 def test_runs_of_different_metrics_are_told_which_option_and_labels(record: Record) -> None:

@@ -17,7 +17,7 @@ DOUBTS = {Code.DUPLICATE_SEED: "one seed twice", Code.SEED_MISMATCH: "a seed mis
 
 
 class Passes(StrEnum):
-    """Whether a claim passes; UNKNOWN is no failure and no pass."""
+    """Whether a claim passes; UNKNOWN is neither a pass nor a failure."""
 
     YES = "yes"
     NO = "no"

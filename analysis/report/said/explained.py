@@ -12,7 +12,7 @@ from analysis.rules.ruleset import known, load
 
 
 def listing(width: int | None = None) -> str:
-    """Return every code in a line: how bad it is unless a ruleset says otherwise, and as much of what it means as fits."""
+    """Return a line for each code: its severity unless a ruleset says otherwise, and as much of what it means as fits."""
     wide = [
         max(map(len, column)) + BETWEEN
         for column in zip(*((code.value, code.severity.value) for code in Code), strict=True)
@@ -28,7 +28,7 @@ def listing(width: int | None = None) -> str:
 
 
 def explanation(code: Code, width: int | None = None) -> str:
-    """Return when a code is raised, an example, why it matters, what to do, and how bad it is by each ruleset."""
+    """Return when a code is raised, an example, why it matters, what to do, and how severe it is by each ruleset."""
     paragraphs = ["\n".join(wrapped(_lines(part), width)) for part in explained()[code].split("\n\n")]
     others: dict[str, list[str]] = {}
     for name in known():
