@@ -17,7 +17,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from analysis.report.grid import WHOLE, Width
+from analysis.report.grid import WHOLE, Width, named
 from analysis.untrusted.escape import printable
 from analysis.untrusted.files import printable_path
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, missing_extra, nearest, nearest_path
@@ -50,7 +50,7 @@ class ExistingPath(click.Path):
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
-    """A click number; the message for what is none suggests the one that may be meant."""
+    """A click number. If the text is not one, the message suggests what may be meant."""
 
     name = "float"
 
@@ -69,7 +69,7 @@ def _number_meant(text: str) -> str:
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]
-    """A click choice; the message for what is none suggests the nearest."""
+    """A click choice. If the word is not one, the message suggests the nearest."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
@@ -92,7 +92,7 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 
 
 def rulesets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the shipped rulesets that begin so, else files, for a shell; a click callback."""
+    """Complete a ruleset in a shell: return the shipped ones that begin so, or else ask for files; a click callback."""
     from analysis.rules.ruleset import known
 
     names = [CompletionItem(name) for name in known() if name.startswith(incomplete)]
@@ -118,6 +118,18 @@ class Command(click.Command):
         except FileNotFoundError:
             raise click.UsageError("This shell's working directory was deleted. Change to one that exists.") from None
         return super().make_context(*arguments, **options)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and name every option that is missing, not only the first."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            options = [one for one in self.params if isinstance(one, click.Option) and one.required]
+            missing = [(one.opts[0], one.help or "") for one in options if ctx.params.get(str(one.name)) is None]
+            if not isinstance(error.param, click.Option):
+                raise
+            said = "".join(f"\n  {line}" for line in named(missing, shutil.get_terminal_size().columns - 2))
+            raise click.UsageError(f"Missing option{'s' if len(missing) > 1 else ''}:{said}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         tolerate_any_text()
@@ -163,7 +175,7 @@ RULES = click.option(
 
 
 def the_record_meant(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Return the PATHs; for a folder that holds nothing but one record, that record, and say so."""
+    """Return the PATHs. In place of a folder that holds only one record, return that record, and say so."""
     return tuple(map(_record_meant, paths))
 
 
@@ -172,11 +184,11 @@ def _record_meant(path: Path) -> Path:
     from analysis.record.discover import the_record_in
 
     if path.is_file() and is_submission(path.name):
-        click.echo(printable(f"Note: {printable_path(path)} is a record's claim: its folder is read."), err=True)
+        click.echo(printable(f"Note: {printable_path(path)} is a record's claim. Reading its folder."), err=True)
         return path.parent
     if not path.is_dir() or (inside := the_record_in(path)) is None:
         return path
-    click.echo(printable(f"Note: {printable_path(path)} holds one record: {printable_path(inside)} is read."), err=True)
+    click.echo(printable(f"Note: {printable_path(path)} holds one record. Reading {printable_path(inside)}."), err=True)
     return inside
 
 
@@ -186,10 +198,12 @@ def format_option(*names: str) -> Callable[[Any], Any]:
 
 
 def output_options(*names: str) -> Callable[[Any], Any]:
-    """Return the options `--format` and `--output`. Without the first, the name of the file says what is meant."""
+    """Return the options `--format` and `--output`. Without the first, the ending of the file decides."""
 
     def chosen(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
         output = ctx.params.get("output")
+        if value == "html" and output is None and sys.stdout.isatty():
+            raise click.UsageError("HTML does not show on a terminal: add --output FILE, such as page.html.", ctx)
         by_name = SUFFIXES.get(output.suffix.lower()) if output is not None else None
         return value or (by_name if by_name in names else names[0])
 
@@ -198,7 +212,7 @@ def output_options(*names: str) -> Callable[[Any], Any]:
         "form",
         type=Choice(names),
         callback=chosen,
-        help=f"[default: what the name of --output ends with, else {names[0]}]",
+        help=f"[default: by the ending of --output, else {names[0]}]",
     )
     file = click.Path(path_type=Path, dir_okay=False)
     output = click.option("--output", type=file, is_eager=True, help="Write here, not to stdout.")
@@ -206,7 +220,7 @@ def output_options(*names: str) -> Callable[[Any], Any]:
 
 
 def tolerate_any_text() -> None:
-    """Let stdout show what its encoding lacks as an escape, instead of ending with an error.
+    """Let stdout escape what its encoding lacks, instead of ending with an error.
 
     The bytes are the same on every system: lines end with \\n, and what Windows sends to a file or a pipe is UTF-8.
     """

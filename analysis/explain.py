@@ -1,4 +1,4 @@
-"""What a finding means, when it is raised, how bad the rulesets take it for, and what to do about it.
+"""What a finding means, when it is raised, how severe it is by each ruleset, and what to do about it.
 
     python -m analysis.explain [CODE]
 
@@ -17,7 +17,7 @@ from analysis.untrusted.refusal import UsageError, nearest
 
 
 def codes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the codes that begin so, for a shell."""
+    """Complete a code in a shell."""
     from analysis.rules.findings import Code
 
     return [CompletionItem(code.value, help=code.do) for code in Code if code.value.startswith(incomplete)]
@@ -27,17 +27,18 @@ def codes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
 @click.argument("code", required=False, metavar="[CODE]", shell_complete=codes)
 def main(code: str | None) -> None:
     """Explain a finding: what it means, when it is raised, what to do. Without CODE, list all."""
-    from analysis.report.explained import explanation, listing
+    from analysis.report.said.explained import explanation, listing
     from analysis.rules.findings import Code
 
     if code is None:
-        sys.stdout.write(listing())
+        sys.stdout.write(listing(cli.width().table))
         return
     found = next((one for one in Code if one == code), None)
     if found is None:
-        hint = nearest(code, map(str, Code)) or " `explain` alone lists all."
+        among = ", ".join(one for one in Code if code and code in one)
+        hint = f" Codes with it: {among}." if among else nearest(code, map(str, Code)) or " `explain` alone lists all."
         raise UsageError(f"No finding has the code {code!r}.{hint}")
-    sys.stdout.write(explanation(found))
+    sys.stdout.write(explanation(found, cli.width().prose))
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def trace_one(name: str, output: Path | None, paths: tuple[Path, ...], **asked: 
 
     case = case_of(paths, **asked)
     verdict = verdict_on(case, require_plan=asked["require_plan"])
-    cli.write(trace(verdict, parts_named(case, verdict, name), asked["metric"]), output)
+    cli.write(trace(verdict, parts_named(case, verdict, name), asked["metric"], cli.width(output).prose), output)
     end(verdict, verdict.exit_code)
 
 
@@ -263,7 +263,7 @@ def end(verdict: Verdict, code: int) -> NoReturn:
 @click.option("--price", type=cli.Number(), help="Price of a GPU hour, in any currency.  [default: count GPU hours]")
 @cli.format_option("text", "json")
 def plan(form: str, **options: Any) -> None:
-    """Before paying: seeds needed, chances and costs, fixed and sequential."""
+    """Plan before paying: seeds needed, chances and costs, fixed and sequential."""
     from analysis.evidence.question import PlanOptions, question
     from analysis.report.plan import as_json, as_text
     from analysis.stats.power import designs

@@ -20,7 +20,7 @@ from seedproof import __version__
 COMMANDS = {  # the module of each, and the first sentence of its help: a list of them loads none
     "check": ("analysis.significance", "Pass or fail the claim: a few lines and an exit code."),
     "report": ("analysis.significance", "Report in full: runs, statistics, verdict."),
-    "plan": ("analysis.significance", "Before paying: seeds needed, chances and costs, fixed and sequential."),
+    "plan": ("analysis.significance", "Plan before paying: seeds needed, chances and costs, fixed and sequential."),
     "audit": ("analysis.audit", "Show what does not fit in a record: findings with file and line."),
     "board": (
         "analysis.leaderboard",
@@ -70,8 +70,16 @@ class Front(cli.Group):
             return super().resolve_command(ctx, args)
         if os.path.lexists(word) or {"/", "\\", "."} & {*word}:
             return super().resolve_command(ctx, [USUAL, *args])
-        hint = nearest(word, COMMANDS) or nearest_path(Path(word)) or f" Commands: {', '.join(COMMANDS)}."
+        hint = nearest(word, COMMANDS) or nearest_path(Path(word)) or self._as_option(ctx, word)
+        hint = hint or f" Commands: {', '.join(COMMANDS)}."
         raise click.UsageError(f"{word!r} is neither a command nor a path.{hint}", ctx)
+
+    def _as_option(self, ctx: click.Context, word: str) -> str:
+        """Return which of the reviewer's commands have an option of that name: the end of a sentence."""
+        ours = [name for name, (module, _) in COMMANDS.items() if module.startswith("analysis.")]
+        found = {name: self.get_command(ctx, name) for name in ours}
+        having = [name for name, one in found.items() if one and any(f"--{word}" in each.opts for each in one.params)]
+        return f" --{word} is an option of {', '.join(having)}." if having else ""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -70,6 +70,7 @@ def test_a_word_that_is_neither_gets_the_nearest_command() -> None:
     assert answer.exit_code == 2
     assert "'check'" in answer.stderr
     assert "explain" in run("xyzzy").stderr
+    assert "--site is an option of board." in run("site").stderr
 
 
 def test_help_is_help_and_the_version_is_the_projects() -> None:
@@ -106,6 +107,8 @@ def test_python_m_seedproof_is_the_same() -> None:
         ("audit mine", 0, "nothing found"),
         ("logs mine", 0, "val_bpb"),
         ("board .", 0, "mine"),
+        ("plan", 2, "threshold"),
+        ("sweep run", 2, "--output"),
         ("plan --gain 0.004 --sd 0.0014", 0, "Plan looks"),
         ("explain source-differs", 0, "different programs"),
         ("explain", 0, "source-differs"),
@@ -210,6 +213,10 @@ def test_explain_names_the_rulesets_that_grade_it_otherwise_and_alone_lists_all(
     assert "nanogpt-track-1" in run("explain", Code.CAP_UNKNOWN).stdout
     lines = run("explain").stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [[code, code.severity] for code in Code]
+
+
+def test_explain_of_a_part_of_a_code_gives_the_codes_with_it() -> None:
+    assert "time-over-cap, eval-time-over-cap" in run("explain", "time").stderr
 
 
 def test_explain_of_a_mistyped_code_gives_the_nearest() -> None:

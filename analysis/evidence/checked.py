@@ -13,6 +13,7 @@ from analysis.checks.among.alike import prints_settings
 from analysis.checks.among.curves import BEGINNING, WARM
 from analysis.checks.caps import CAPS, Cap
 from analysis.reading.result import Result
+from analysis.reading.run import Origin
 from analysis.record.fit import headlines
 from analysis.record.folder import Record
 from analysis.record.selection import Claimed, with_training
@@ -67,6 +68,8 @@ def checked(claimed: Sequence[Claimed], rules: Ruleset, record: Record | None = 
 def _lacking(check: _Check, claimed: Sequence[Claimed]) -> str | None:
     silent = list(dict.fromkeys(one.log for one in claimed if not check.told(one)))
     if len(silent) == len({one.log for one in claimed}):
+        if all(one.run.origin is Origin.TYPED for one in claimed):
+            return "only numbers were given"
         return f"no log prints {check.needs}" if len(silent) > 1 else f"{silent[0]} does not print {check.needs}"
     more = f" and {len(silent) - 1} more do" if len(silent) > 1 else " does"
     return f"{silent[0]}{more} not print {check.needs}" if silent else None

@@ -251,7 +251,7 @@ def _fault(record: Record, selection: Selection, rules: Ruleset, metric: str | N
             return f"{record.shown(log)}: {unknown}."
         if unprinted := _unprinted(record.logs.get(log, ()), rules):
             return f"{record.shown(log)} {unprinted}"
-        do = "Let the run finish, or take the log away and say why."
+        do = "Let the run finish, or remove the log and say why."
         if isinstance(rules.at_step, int):
             do = "Name a step at which every run validates with --at-step."
         return f"{record.shown(log)} {what}. {do}"

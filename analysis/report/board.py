@@ -6,14 +6,16 @@ import math
 from collections.abc import Sequence
 
 from analysis.report.grid import WHOLE, Width, fitted, literal_table, or_dash, text_table, wrapped
+from analysis.report.said.headline import WORDS
 from analysis.rules.keys import MEAN
 from analysis.rules.metrics import CONVERTIBLE, TRAIN_TIME
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.escape import line_start, printable
+from analysis.verdict.answer import REFUSED, SUPPORTED
 from analysis.verdict.board.row import Row, best_of, sign_of
 from analysis.verdict.numbers import format_p
 
-NOTHING = 1e-9  # of any metric: what nobody prints
+NOTHING = 5e-7  # of any metric: no digit of the board shows it
 
 
 def cells(row: Row, rules: Ruleset) -> dict[str, str]:
@@ -72,16 +74,21 @@ def _format(rules: Ruleset, usual: str) -> str:
 def _verdicts(row: Row, rules: Ruleset) -> dict[str, str]:
     """Return the verdict and, where the margin has two units, the verdict in each instead."""
     if rules.margin == 0 or rules.target is not None or rules.metric not in CONVERTIBLE.values():
-        return {"verdict": _verdict(row.verdict, row.p, f"{rules.metric} p" if rules.criteria else "p")}
+        return {"verdict": _with_p(gate_word(row, row.verdict), row.p, f"{rules.metric} p" if rules.criteria else "p")}
     return {
-        "verdict, bpb": _verdict(row.verdict_bpb, row.p_bpb),
-        "verdict, nats": _verdict(row.verdict_nats, row.p_nats),
+        "verdict, bpb": _with_p(gate_word(row, row.verdict_bpb), row.p_bpb),
+        "verdict, nats": _with_p(gate_word(row, row.verdict_nats), row.p_nats),
     }
 
 
-def _verdict(verdict: str | None, p: float | None, name: str = "p") -> str:
+def gate_word(row: Row, verdict: str | None) -> str | None:
+    """Return the word that `check` would say: errors in the evidence refuse what the numbers support."""
+    return WORDS[REFUSED] if verdict == SUPPORTED and row.errors else verdict
+
+
+def _with_p(word: str | None, p: float | None, name: str = "p") -> str:
     """Return a verdict and the p of the first test, named where the verdict is on more than that."""
-    return or_dash(verdict) if p is None else f"{verdict}, {name} {format_p(p)}"
+    return or_dash(word) if p is None else f"{word}, {name} {format_p(p)}"
 
 
 def markdown(rows: Sequence[Row], rules: Ruleset) -> str:
@@ -143,7 +150,7 @@ def _cells(row: Row, rules: Ruleset) -> dict[str, str]:
         "n": every["n"],
         ranked_in_words(rules): value_of_rank(row, rules),
         "gain": or_dash(gain, "{:+.6g}" if abs(gain or 0) >= 1 else "{:+.6f}"),
-        "verdict": or_dash(row.verdict),
+        "verdict": or_dash(gate_word(row, row.verdict)),
         "p": "-" if row.p is None else format_p(row.p).removeprefix("= "),
         "findings": _findings(row),
         **{name: printable(every[name]) for name in ALSO if name in every},

@@ -16,7 +16,7 @@ from analysis.untrusted.escape import line_start
 from analysis.untrusted.files import noticing, printable_path
 
 LINE_EVERY_S = 10.0
-QUIET_S, REWRITE_S = 2.0, 0.1  # a shorter wait is not said
+QUIET_S, REWRITE_S = 2.0, 0.1  # shorter waits are not shown
 
 
 class Counting:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from analysis.reading.metric import Metric
 from analysis.reading.result import Result
 from analysis.reading.run import Origin
-from analysis.report.grid import aligned
+from analysis.report.grid import named, wrapped
 from analysis.report.said.claims import WORDS as FITS
 from analysis.report.said.findings import finding_lines
 from analysis.report.said.headline import headline
@@ -24,12 +24,12 @@ Row = tuple[str, str]
 Rows = Iterator[Row]
 
 
-def trace(verdict: Verdict, parts: Sequence[Part], label: str | None = None) -> str:
-    """Return what is known of each of these runs; `label` is the one that was asked for, if any."""
-    return "\n".join(_shown(verdict, part, label) for part in parts)
+def trace(verdict: Verdict, parts: Sequence[Part], label: str | None = None, width: int | None = None) -> str:
+    """Return what is known of each of these runs, wrapped; `label` is the one that was asked for, if any."""
+    return "\n".join(_shown(verdict, part, label, width) for part in parts)
 
 
-def _shown(verdict: Verdict, part: Part, label: str | None) -> str:
+def _shown(verdict: Verdict, part: Part, label: str | None, width: int | None) -> str:
     result = part.result
     value = result.value(verdict.metric)
     number = result.state if value is None else in_metric(value, verdict.metric)
@@ -37,8 +37,9 @@ def _shown(verdict: Verdict, part: Part, label: str | None) -> str:
     who = f"seed {result.seed}" if result.seed is not None else f"run of {result.log}"
     rows = [*_of_the_line(result, verdict, label), *_of_the_run(result), *_claimed(part, verdict)]
     rows += [*_findings(result, verdict), *_tested(part, verdict), ("verdict", headline(verdict))]
-    lines = [f"{who}, {part.arm}: {verdict.metric} {number} {counts}", *(f"  {line}" for line in aligned(rows))]
-    return "".join(f"{printable(line)}\n" for line in lines)
+    head = wrapped([printable(f"{who}, {part.arm}: {verdict.metric} {number} {counts}")], width)
+    below = named([(name, printable(said)) for name, said in rows], None if width is None else width - 2)
+    return "".join(f"{line}\n" for line in (*head, *(f"  {line}" for line in below)))
 
 
 def _of_the_line(result: Result, verdict: Verdict, label: str | None) -> Rows:

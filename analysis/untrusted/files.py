@@ -55,7 +55,7 @@ _NOTICE: ContextVar[Callable[[Path], None] | None] = ContextVar("notice", defaul
 
 @contextlib.contextmanager
 def noticing(notice: Callable[[Path], None]) -> Iterator[None]:
-    """Call `notice` with each log that is read inside: somebody waits for them."""
+    """Call `notice` with each log that is read inside the block, so that it can show progress."""
     before = _NOTICE.set(notice)
     try:
         yield

@@ -42,9 +42,9 @@ def index_page(rows: Sequence[Standing], folder: Path, command: str) -> str:
 
 
 def summary(rows: Sequence[Standing]) -> str:
-    """Return how many sweeps there are, how many are driven, and when this was so."""
+    """Return how many sweeps there are, how many are running, and when this was so."""
     driven, damaged = sum(one.owner is not None for one in rows), sum(one.fault is not None for one in rows)
-    return f"{len(rows)} sweep{'s' * (len(rows) != 1)} at {now()[:16].replace('T', ' ')} UTC: {driven} driven, {damaged} damaged."
+    return f"{len(rows)} sweep{'s' * (len(rows) != 1)} at {now()[:16].replace('T', ' ')} UTC: {driven} running, {damaged} damaged."
 
 
 def address(one: Standing, folder: Path) -> str:

@@ -82,14 +82,14 @@ def test_every_format_says_it(record: Record, command: Run) -> None:
     without(folder, LINES["the kind of GPU"])
     said = "16 of 17 checks were made; not checked: the kind of GPU"
     page = command("analysis.significance", "report", folder, "--sota", "1.3", "--format", "html").stdout
-    assert "<span>16 of 17</span>" in page
+    assert "<span>16 of 17 made</span>" in page
     assert "the kind of GPU" in page
     for words in (("report", "text"), ("report", "markdown"), ("check", "")):
         form = ("--format", words[1]) if words[1] else ()
         assert said in command("analysis.significance", words[0], folder, "--sota", "1.3", *form).stdout
     assert said in command("analysis.audit", folder).stdout
     page = command("analysis.significance", "report", folder, "--sota", "1.3", "--format", "html").stdout
-    assert "Checks made \N{EN DASH}<span>16 of 17</span>" in page
+    assert "Checks \N{EN DASH}</strong><span>16 of 17 made</span>" in page
     assert '<th scope="row">the kind of GPU</th><td class="prose">no log prints its GPU</td>' in page
     for module in (("analysis.significance", "report"), ("analysis.audit",)):
         options = ("--sota", "1.3") if len(module) > 1 else ()

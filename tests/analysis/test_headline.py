@@ -260,7 +260,7 @@ def test_a_claim_that_fits_passes_everything_but_the_plan_it_does_not_have(recor
         "Time": Passes.YES,
         "Size": Passes.YES,
         "Plan": Passes.UNKNOWN,
-        "Checks made": Passes.YES,
+        "Checks": Passes.YES,
     }
     assert found["Seeds"].detail == "3 of 3, distinct"
 

@@ -17,7 +17,7 @@ from analysis.evidence.options import Options
 from analysis.reading.importers.ask import imported
 from analysis.reading.reader import read_log
 from analysis.reading.run import Origin, Run
-from analysis.rules.findings import Code
+from analysis.rules.findings import ERROR, Code
 from analysis.rules.ruleset import Ruleset, load
 from analysis.untrusted.files import LeftAside
 from analysis.verdict.judge import judge
@@ -376,6 +376,14 @@ def test_a_table_with_a_column_of_runs_is_several_runs() -> None:
 
 
 # -- typed values, and what the rules do not read ----------------------------------------------------------------------
+
+
+def test_of_typed_values_one_error_says_all(tmp_path: Path) -> None:
+    """The ruleset caps time, size and ranks; that a list of numbers prints none of them needs no errors of its own."""
+    (tmp_path / "values.csv").write_text("seed,val_bpb\n1,1.2\n2,1.201\n3,1.203\n")
+    verdict = judge((tmp_path / "values.csv",), Options(sota=1.3))
+    assert [one.code for one in verdict.findings if one.severity == ERROR] == [Code.NO_LOGS]
+    assert {one.why for one in verdict.not_checked} == {"only numbers were given"}
 
 
 def test_typed_values_are_judged_by_report_and_refused_by_check(

@@ -176,6 +176,9 @@ def test_a_tie_is_what_welchs_test_cannot_tell_apart() -> None:
     assert title([best, tie, other], RULES) == "Best: 1.2000, tied with the next"
     assert title([best, row("between", 1, 1.2001, None), tie, other], RULES) == "Best: 1.2000, tied with 1 other"
     assert title([single, other], RULES) == "Best: 1.2000, of one run"
+    assert (
+        title([row("refused", 3, 1.2, 0.001, errors=1), other], RULES) == "Best: 1.2000, with 1 error in its evidence"
+    )
 
 
 # -- the page of any board ---------------------------------------------------------------------------------------------

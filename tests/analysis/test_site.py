@@ -78,7 +78,7 @@ def test_a_records_page_is_its_row(board: Path, site: Path) -> None:
         page = (site / name).read_text()
         assert html.escape(row.record) in page
         assert f'href="{name}"' in index
-        place = f": {row.rank} of 3" if row.rank else "without a rank"
+        place = f", rank {row.rank} of 3" if row.rank else "without a rank"
         assert place in page
         count = one.verdict.errors
         line = re.search(rf'href="{name}".*\n(?:.*\n)*?.*data-label="evidence"[^>]*>(.*)\n', index)

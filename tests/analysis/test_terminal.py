@@ -11,15 +11,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from click import UsageError
 
 from analysis.evidence.options import Options
 from analysis.report.counting import Counting
 from analysis.report.grid import Width, fitted, shortened, text_table, wrapped
+from analysis.report.said.explained import explanation, listing
 from analysis.report.said.findings import MOST_ANNOTATIONS, alike, annotated, finding_lines
 from analysis.report.text import text
 from analysis.rules.findings import ERROR, WARNING, Code, Finding, counts, in_words
+from analysis.significance import report
 from analysis.untrusted.files import read_bounded
 from analysis.verdict.judge import judge
 from tests.conftest import ROOT, clean_environment, make_log
@@ -115,6 +119,22 @@ def test_a_pipe_gets_whole_lines(command: Run, deep: Path) -> None:
     narrow = command("analysis.significance", "report", deep, "--sota", "1.3", env={"COLUMNS": "80"})
     assert f"{LONG}/train_of_seed_1.log:" not in narrow.stdout
     assert max(len(line) for line in narrow.stdout.splitlines() if line.startswith(("1 ", "2 ", "3 "))) <= 80
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_what_explains_is_as_wide_as_the_terminal(width: int) -> None:
+    listed = listing(width).splitlines()
+    assert max(map(len, listed)) <= width
+    assert len(listed) == len(Code)
+    lines = explanation(Code.DATA_UNEXPECTED, width).splitlines()
+    assert max(len(line) for line in lines if "https://" not in line) <= width
+    assert "..." not in listing()
+
+
+def test_html_is_not_poured_into_a_terminal(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", Mock(isatty=lambda: True))
+    with pytest.raises(UsageError, match="--output"):
+        report.make_context("report", ["--format", "html", "--sota", "1.3", str(record(SEEDS))])
 
 
 @pytest.mark.slow
@@ -328,7 +348,7 @@ def test_the_json_of_a_record_means_its_folder(command: Run, record: Record) -> 
     found = command("analysis.significance", "check", folder / "submission.json", "--sota", "1.3")
     assert found.returncode == 0
     assert "3 seeds" in found.stdout
-    assert "its folder is read" in found.stderr
+    assert "Reading its folder" in found.stderr
 
 
 def test_runs_of_different_metrics_are_told_which_option_and_labels(record: Record) -> None:

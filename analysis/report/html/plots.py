@@ -66,7 +66,7 @@ def improvement_plot(verdict: Verdict) -> str | None:
 
 
 def _limits(verdict: Verdict, scale: Scale, needed: float) -> Iterator[str]:
-    """Yield the names of the two vertical lines, one above the other: they may be close."""
+    """Yield the names of the two vertical lines, one above the other, because the lines may be close."""
     assert verdict.sota is not None, "the plot has something to beat"
     origin = {Source.GIVEN: "SOTA", Source.TARGET: "target", Source.CONTROL: "control's mean"}[verdict.sota_is]
     beaten, shown = in_short(verdict.metric, verdict.sota, abs(needed) or 1.0)

@@ -34,7 +34,7 @@ class OnBoard:
             return "without a rank"
         value = standing.digits(self.rules, self.row.ranked)
         tied = " (tied with the best)" if self.row in tied_for_best(self.rows, self.rules)[1:] else ""
-        return f"{ranked_in_words(self.rules)} {value}: {self.row.rank} of {ranked}{tied}"
+        return f"{ranked_in_words(self.rules)} {value}, rank {self.row.rank} of {ranked}{tied}"
 
 
 def record_page(again: Again, board: OnBoard, command: str) -> str:
@@ -53,4 +53,4 @@ def record_page(again: Again, board: OnBoard, command: str) -> str:
 
 def _in_words(recipe: Recipe) -> str:
     number = len(recipe.settings) + recipe.more
-    return f"{number} setting{'s' if number != 1 else ''}; program: {recipe.code.said}"
+    return f"{number or 'no'} setting{'s' if number != 1 else ''}; program: {recipe.code.said}"

@@ -18,7 +18,7 @@ DOUBTS = {Code.DUPLICATE_SEED: "one seed twice", Code.SEED_MISMATCH: "a seed mis
 
 
 class Passes(StrEnum):
-    """Whether a claim passes; UNKNOWN is no failure and no pass."""
+    """Whether a claim passes; UNKNOWN is neither a pass nor a failure."""
 
     YES = "yes"
     NO = "no"
@@ -145,5 +145,5 @@ def _plan(verdict: Verdict) -> Chip:
 def _checks(verdict: Verdict) -> Iterator[Chip]:
     if verdict.checks:
         lacking = len(verdict.not_checked)
-        detail = f"{verdict.checks - lacking} of {verdict.checks}"
-        yield Chip("Checks made", Passes.UNKNOWN if lacking else Passes.YES, detail)
+        detail = f"{verdict.checks - lacking} of {verdict.checks} made"
+        yield Chip("Checks", Passes.UNKNOWN if lacking else Passes.YES, detail)

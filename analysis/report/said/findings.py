@@ -116,7 +116,10 @@ def place_of(finding: Finding, folder: str) -> str:
 
 def checks_made(checks: int, not_checked: Sequence[NotChecked]) -> list[str]:
     """Return a line that says how many checks were made, and why the others could not be."""
-    lacking = "; ".join(f"{one.check} ({one.why})" for one in not_checked[:CHECKS_NAMED])
+    by_why: dict[str, list[str]] = {}
+    for one in not_checked[:CHECKS_NAMED]:
+        by_why.setdefault(one.why, []).append(one.check)
+    lacking = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_why.items())
     lacking += f"; and {len(not_checked) - CHECKS_NAMED} more" if len(not_checked) > CHECKS_NAMED else ""
     made = f"{checks - len(not_checked)} of {checks} checks were made"
     return [f"{made}; not checked: {lacking}" if lacking else made] if checks else []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from analysis.record.discover import date_in
-from analysis.report.board import NOTHING, ranked_in_words, sentence_on_chance, sentence_on_luck
+from analysis.report.board import NOTHING, gate_word, ranked_in_words, sentence_on_chance, sentence_on_luck
 from analysis.report.said.chips import MEGABYTE, Passes
 from analysis.rules.metrics import CONVERTIBLE, STEPS, TRAIN_TIME, unit_of
 from analysis.rules.ruleset import Ruleset
@@ -70,22 +70,27 @@ def _minus(said: str) -> str:
 
 
 def title(rows: Sequence[Row], rules: Ruleset) -> str:
-    """Return the best value, and what it is tied with: Best: 1.0611, tied with the next 3."""
+    """Return the best value, what it is tied with, and whether errors refuse it: Best: 1.0611, tied with the next 3."""
     tied = tied_for_best(rows, rules)
     if not tied:
         return "No record has a value" if rows else "No record yet"
     best = tied[0]
-    said = f"Best: {short(rules, best.ranked)}"
-    if best.n == 1:
-        return f"{said}, of one run"
+    errors = f", with {best.errors} error{'s' if best.errors > 1 else ''} in its evidence" if best.errors else ""
+    return f"Best: {short(rules, best.ranked)}{_tie(rows, tied, rules)}{errors}"
+
+
+def _tie(rows: Sequence[Row], tied: Sequence[Row], rules: Ruleset) -> str:
+    """Return what the best record, the first of the tied ones, is tied with."""
+    if tied[0].n == 1:
+        return ", of one run"
     others = len(tied) - 1
     if not others:
-        return said
+        return ""
     placed = [at for row in rows if (at := place(row, rules)) is not None]
     better = sum(at < max(place(row, rules) or 0.0 for row in tied) for at in placed)
     if better == others:
-        return f"{said}, tied with the next" + (f" {others}" if others > 1 else "")
-    return f"{said}, tied with {others} other{'s' if others > 1 else ''}"
+        return ", tied with the next" + (f" {others}" if others > 1 else "")
+    return f", tied with {others} other{'s' if others > 1 else ''}"
 
 
 def subject(rows: Sequence[Row], rules: Ruleset, where: str) -> list[str]:
@@ -139,9 +144,9 @@ def _passed(rows: Sequence[Row], rules: Ruleset) -> tuple[str, str]:
 
 def _luck(best: Row, rules: Ruleset) -> tuple[str, str]:
     if best.shrinkage is None:
-        return NONE, "worse a rerun of the best should be: unknown, as no record has a spread"
+        return NONE, "how much worse a rerun of the best is expected to be: unknown, as no record has a spread"
     value = "0" if best.shrinkage < NOTHING else f"{best.shrinkage:.2g}" + (" s" if rules.ranked == TRAIN_TIME else "")
-    return value, "worse a rerun of the best should be: the best of many is partly lucky"
+    return value, "how much worse a rerun of the best is expected to be: the best of many is partly lucky"
 
 
 # -- the table -------------------------------------------------------------------------------------------------------------
@@ -209,8 +214,9 @@ def _verdicts(row: Row, rules: Ruleset) -> Iterator[tuple[str, Cell]]:
         if row.verdict is None:
             yield "verdict", Cell(NONE, Passes.UNKNOWN, title=why)
         else:
-            passes = Passes.YES if row.verdict == SUPPORTED else Passes.UNKNOWN
-            yield "verdict", Cell(f"{'✓ ' if passes is Passes.YES else ''}{row.verdict}", passes, p, why)
+            word = gate_word(row, row.verdict)
+            passes = Passes.UNKNOWN if word == row.verdict != SUPPORTED else Passes.of(passed=word == SUPPORTED)
+            yield "verdict", Cell(f"{'✓ ' if passes is Passes.YES else ''}{word}", passes, p, why)
 
 
 def _p(verdict: str | None, p: float | None, rules: Ruleset, why: str) -> Cell:
