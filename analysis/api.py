@@ -27,7 +27,7 @@ from analysis.stats.power import designs
 from analysis.sweepdir.plan import BOUNDARIES, MOST_LOOKS, DesignKind
 from analysis.untrusted.escape import beginning, printable
 from analysis.untrusted.files import MOST_WORK, FileError, Listing, one_budget, printable_path
-from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, nearest, nearest_path
+from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, missing_extra, nearest, nearest_path
 from analysis.verdict.answer import UNUSABLE
 from analysis.verdict.board.standings import leaderboard
 from analysis.verdict.judge import judge as judge_paths
@@ -48,12 +48,14 @@ def in_python(said: str) -> str:
 
 
 def _speaks_python(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a function's errors name its arguments."""
+    """Let a function's errors name its arguments, and the extra that a package lacks."""
 
     @wraps(function)
     def called(*arguments: P.args, **options: P.kwargs) -> T:
         try:
             return function(*arguments, **options)
+        except ModuleNotFoundError as error:
+            raise missing_extra(error) from None
         except SeedproofError as error:
             error.args = (printable(in_python(str(error))),)
             raise

@@ -267,6 +267,8 @@ def write_rows(rows: Iterable[dict[str, Any]], columns: list[str], form: str, ou
     A row's `values` are columns of their own where `columns` has them.
     """
     if form == "parquet":
+        import pyarrow  # noqa: F401  # which pandas lacks with an error of its own
+
         assert output is not None, "parquet needs a file"
         _frame_of(rows, columns).to_parquet(output, index=False)
         return

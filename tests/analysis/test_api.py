@@ -150,35 +150,37 @@ def test_a_wrong_argument_is_a_value_error_in_terms_of_python(
 
 
 HUGE = 10**400  # no float holds it
+ANYHOW: Any = seedproof  # whose types do not matter
+judge, plan, audit, board = ANYHOW.judge, ANYHOW.plan, ANYHOW.audit, ANYHOW.board
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: seedproof.judge(VALUES, sota=HUGE), "sota is 1000"),
-        (lambda: seedproof.judge(VALUES, sota=True), "sota is True"),
-        (lambda: seedproof.judge({1: HUGE, 2: 1.2}, sota=1.3), "not a number"),
-        (lambda: seedproof.judge(b"records", sota=1.3), "of type bytes"),
-        (lambda: seedproof.judge({1.2, 1.201}, sota=1.3), "of type set"),
-        (lambda: seedproof.judge(np.array(1.2), sota=1.3), "of type ndarray"),
-        (lambda: seedproof.judge("", sota=1.3), "evidence is empty"),
-        (lambda: seedproof.judge(VALUES, sota=1.3, verify=""), "verify is empty"),
-        (lambda: seedproof.judge("no\x1b[31mrecord", sota=1.3), r"no\x1b[31mrecord does not exist"),
-        (lambda: seedproof.judge(VALUES, sota=1.3, rules=b"parameter-golf"), "rules is a bytes"),
-        (lambda: seedproof.judge(VALUES, sota=1.3, metric=5), "metric is a int"),
-        (lambda: seedproof.judge(VALUES, sota=1.3, registry=Path.cwd), "registry is a "),
-        (lambda: seedproof.judge(VALUES, sota=1.3, at_step=-1, rules="nanogpt-track-3"), "at_step is -1"),
-        (lambda: seedproof.judge(VALUES, sota=1.3, waive=None), "waive is None"),
-        (lambda: seedproof.judge(table().set_axis(["val_bpb"] * 2, axis=1), sota=1.3), "two columns val_bpb"),
-        (lambda: seedproof.judge(table().set_axis(["Val/BPB", "val_bpb"], axis=1), sota=1.3), "two columns Val/BPB"),
-        (lambda: seedproof.audit([]), "path is empty"),
-        (lambda: seedproof.board(__file__), "is a file"),
-        (lambda: seedproof.plan(gain="much", sd=0.1), "gain is 'much'"),
-        (lambda: seedproof.plan(gain=None, sd=0.1), "gain is None"),
-        (lambda: seedproof.plan(gain=0.1, sd=0.1, max_seeds=5.5), "max_seeds is 5.5"),
-        (lambda: seedproof.plan(gain=0.1, sd=0.1, control_seeds=-5), "control_seeds is -5"),
-        (lambda: seedproof.plan(gain=0.1, sd=0.1, gpus=-5), "gpus is -5"),
-        (lambda: seedproof.plan(gain=0.1, sd=0.1, power=2), "between alpha (0.01) and 0.999"),
+        (lambda: judge(VALUES, sota=HUGE), "sota is 1000"),
+        (lambda: judge(VALUES, sota=True), "sota is True"),
+        (lambda: judge({1: HUGE, 2: 1.2}, sota=1.3), "not a number"),
+        (lambda: judge(b"records", sota=1.3), "of type bytes"),
+        (lambda: judge({1.2, 1.201}, sota=1.3), "of type set"),
+        (lambda: judge(np.array(1.2), sota=1.3), "of type ndarray"),
+        (lambda: judge("", sota=1.3), "evidence is empty"),
+        (lambda: judge(VALUES, sota=1.3, verify=""), "verify is empty"),
+        (lambda: judge("no\x1b[31mrecord", sota=1.3), r"no\x1b[31mrecord does not exist"),
+        (lambda: judge(VALUES, sota=1.3, rules=b"parameter-golf"), "rules is a bytes"),
+        (lambda: judge(VALUES, sota=1.3, metric=5), "metric is a int"),
+        (lambda: judge(VALUES, sota=1.3, registry=Path.cwd), "registry is a "),
+        (lambda: judge(VALUES, sota=1.3, at_step=-1, rules="nanogpt-track-3"), "at_step is -1"),
+        (lambda: judge(VALUES, sota=1.3, waive=None), "waive is None"),
+        (lambda: judge(table().set_axis(["val_bpb"] * 2, axis=1), sota=1.3), "two columns val_bpb"),
+        (lambda: judge(table().set_axis(["Val/BPB", "val_bpb"], axis=1), sota=1.3), "two columns Val/BPB"),
+        (lambda: audit([]), "path is empty"),
+        (lambda: board(__file__), "is a file"),
+        (lambda: plan(gain="much", sd=0.1), "gain is 'much'"),
+        (lambda: plan(gain=None, sd=0.1), "gain is None"),
+        (lambda: plan(gain=0.1, sd=0.1, max_seeds=5.5), "max_seeds is 5.5"),
+        (lambda: plan(gain=0.1, sd=0.1, control_seeds=-5), "control_seeds is -5"),
+        (lambda: plan(gain=0.1, sd=0.1, gpus=-5), "gpus is -5"),
+        (lambda: plan(gain=0.1, sd=0.1, power=2), "between alpha (0.01) and 0.999"),
     ],
 )
 def test_nothing_that_is_no_argument_is_a_traceback_or_an_answer(call: Callable[[], object], said: str) -> None:
@@ -291,6 +293,27 @@ def test_without_pandas_a_frame_is_refused_with_the_command_that_installs_it(
 
 
 # -- the package ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_package_that_lacks_is_one_sentence_in_python_too(
+    record: Folder, tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table().to_parquet(tmp_path / "values.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"seedproof\[frames\]"):
+        seedproof.judge(tmp_path / "values.parquet", sota=1.3)
+    with pytest.raises(UsageError, match=r"seedproof\[frames\]"):
+        seedproof.plan(gain=0.1, pilot=tmp_path / "values.parquet")
+    logs = command("analysis.logs", record(VALUES), "--format", "parquet", "--output", tmp_path / "runs.parquet")
+    assert (logs.returncode, "seedproof[frames]" in logs.stderr) == (2, True)
+
+
+def test_runs_are_shown_and_not_obeyed(record: Folder) -> None:
+    folder = record(VALUES)
+    (folder / "train_seed1337.log").rename(folder / "a\x1b[31m.log")
+    shown = repr(seedproof.read_logs(folder))
+    assert "\x1b" not in shown
+    assert r"a\x1b[31m.log" in shown
 
 
 def test_the_arguments_are_the_options_of_the_commands() -> None:

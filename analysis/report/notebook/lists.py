@@ -16,6 +16,7 @@ from analysis.rules.findings import Finding, errors
 from analysis.rules.ruleset import Ruleset
 from analysis.stats.power import Question
 from analysis.stats.power import Row as Design
+from analysis.untrusted.escape import printable
 from analysis.verdict.board.row import Row
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Runs(tuple[Result, ...]):
 
     def __repr__(self) -> str:
         shown = [f"{one.log}:{one.line} seed {one.seed}" for one in self[:3]]
-        return f"<{len(self)} runs: {', '.join([*shown, *(['...'] if len(self) > 3 else [])])}>"
+        return printable(f"<{len(self)} runs: {', '.join([*shown, *(['...'] if len(self) > 3 else [])])}>")
 
     def _repr_html_(self) -> str | None:
         return as_html(self.to_frame()) if has_pandas() else None
