@@ -334,7 +334,7 @@ def test_a_change_may_not_touch_what_it_is_judged_by(
     ("inputs", "words"),
     [
         ({}, "What is to be beaten?"),
-        ({"sota": "1,3"}, "'1,3' is not a valid float"),
+        ({"sota": "1,3"}, "'1,3' is not a number"),
         ({"sota": "1.3", "unit": "bits"}, "'bits' is not one of 'bpb', 'nats'"),
         ({"sota": "1.3", "rules": "golf"}, "'golf' is neither a ruleset"),
         ({"sota": "1.3", "control": "nowhere"}, "'nowhere' does not exist"),
