@@ -87,7 +87,7 @@ def audit_a_folder(data: bytes, folder: Path) -> None:
     for name in LOGS[len(logs) :]:
         (folder / name).unlink(missing_ok=True)
     one = audit([folder], "parameter-golf")
-    for form in (views.text(one), views.as_json([one]), "".join(views.as_annotations(one))):
+    for form in (views.text(one), views.as_json([one]), *views.as_annotations(one)):
         form.encode()
 
 
