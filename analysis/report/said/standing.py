@@ -145,8 +145,11 @@ def _passed(rows: Sequence[Row], rules: Ruleset) -> tuple[str, str]:
 def _luck(best: Row, rules: Ruleset) -> tuple[str, str]:
     if best.shrinkage is None:
         return NONE, "how much worse a rerun of the best is expected to be: unknown, as no record has a spread"
-    value = "0" if best.shrinkage < NOTHING else f"{best.shrinkage:.2g}" + (" s" if rules.ranked == TRAIN_TIME else "")
-    return value, "how much worse a rerun of the best is expected to be: the best of many is partly lucky"
+    worse = "how much worse a rerun of the best is expected to be"
+    if best.shrinkage < NOTHING:
+        return "0", worse
+    value = f"{best.shrinkage:.2g}" + (" s" if rules.ranked == TRAIN_TIME else "")
+    return value, f"{worse}: the best of many is partly lucky"
 
 
 # -- the table -------------------------------------------------------------------------------------------------------------
