@@ -275,6 +275,7 @@ def test_audit_board_logs_and_plan_are_what_the_commands_say(record: Folder, tmp
     board = seedproof.board(str(tmp_path))
     assert board.to_frame()["record"].tolist() == [row.record for row in board.rows]
     assert len(board) == 2
+    assert str(board).split()[:2] == ["rank", "record"]  # the command's table, not Markdown
     plan = seedproof.plan(gain=0.004, sd=0.0014)
     assert plan.recommendation in repr(plan)
     assert len(plan.to_frame()) == len(plan.designs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from analysis.evidence import audit
 from analysis.reading.result import Result
 from analysis.report.audit import text
-from analysis.report.board import markdown
+from analysis.report.board import board_text, markdown
 from analysis.report.notebook.frames import as_html, frame_of, frame_of_curves, frame_of_runs, has_pandas
 from analysis.report.plan import as_text, recommendation
 from analysis.rules.findings import Finding, errors
@@ -75,7 +75,7 @@ class Board:
         return len(self.rows)
 
     def __repr__(self) -> str:
-        return markdown(self.rows, self.rules).rstrip("\n")
+        return board_text(self.rows, self.rules).rstrip("\n")
 
     def _repr_markdown_(self) -> str:
         return markdown(self.rows, self.rules)
