@@ -164,6 +164,13 @@ def test_commands_are_printed_as_the_user_types_them(
     assert this_command("analysis.significance") == check.removesuffix(" check D").removesuffix(" D") + " x"
 
 
+def test_a_command_on_a_page_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["seedproof", "report", "a b", "--registry", "https://me:hunter2secret@x.org/r"])
+    shown = this_command("analysis.significance")
+    assert shown.startswith("seedproof report 'a b' --registry https://")
+    assert "hunter2secret" not in shown
+
+
 def test_advice_names_the_command_that_the_user_has(record: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     record(VALUES, "inside")
     above = record(VALUES, "above")

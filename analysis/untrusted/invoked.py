@@ -34,5 +34,7 @@ def command(module: str, *words: str) -> str:
 
 
 def this_command(module: str) -> str:
-    """Return this process's command line; `module` is the one that runs."""
-    return shlex.join([*(started_as() or ["python", "-m", module]), *sys.argv[1:]])
+    """Return this process's command line for a page that everybody may read; `module` is the one that runs."""
+    from analysis.untrusted.secrets import redacted  # which takes longer than most commands need it
+
+    return redacted(shlex.join([*(started_as() or ["python", "-m", module]), *sys.argv[1:]]))

@@ -113,6 +113,11 @@ def test_what_is_not_there_is_an_error_that_says_what_is(record: Folder, command
     assert command(*words, "--explain", "1", "--format", "json").returncode == 2
 
 
+def test_a_number_of_very_many_digits_is_no_seed(record: Folder, command: Run) -> None:
+    found = command("analysis.significance", "report", record(VALUES), "--sota", "1.3", "--explain", "9" * 5000)
+    assert (found.returncode, "no run has that seed" in found.stderr) == (2, True)
+
+
 def test_a_line_is_shown_redacted_and_escaped(record: Folder, explain: Run) -> None:
     folder = record(VALUES)
     log = folder / "train_seed1.log"

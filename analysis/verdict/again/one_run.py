@@ -69,7 +69,7 @@ def _parts(case: Case, verdict: Verdict) -> Iterator[Part]:
 
 def _is_named(result: Result, name: str) -> bool:
     by_log = name in (result.log, Path(result.log).name, f"{result.log}:{result.line}")
-    return by_log or (name.isdecimal() and result.seed == int(name))
+    return by_log or (result.seed is not None and str(result.seed) == (name.lstrip("0") or "0"))
 
 
 def _there(parts: Sequence[Part]) -> str:
