@@ -16,7 +16,16 @@ from analysis.reading.result import Result
 from analysis.reading.run import Run as ReadRun
 from analysis.reading.source import Source
 from analysis.report.html.site import _write, page_names
-from analysis.report.said.recipe import MOST_LINES, MOST_SHOWN, NOT_EMBEDDED, SAME, TOO_LONG, difference
+from analysis.report.said.recipe import (
+    MOST_LINES,
+    MOST_SHOWN,
+    NOT_EMBEDDED,
+    OTHER_ORDER,
+    SAME,
+    TOO_LONG,
+    UNSEEN,
+    difference,
+)
 from analysis.rules.ruleset import load
 from analysis.verdict.board.again import judged_again
 from analysis.verdict.board.standings import leaderboard
@@ -212,6 +221,9 @@ def test_programs_are_compared_by_line() -> None:
     assert [line for line in found.lines if line[0] in "+-"] == ["-line_7 = 7", "+line_7 = 8", "+new = '\\x1b[31m'"]
     assert len(found.lines) == 1 + 3 + 4
     assert difference(ran({}, program=old), ran({}, program=old)).code.said == SAME
+    assert difference(ran({}, program=old), ran({}, program=old.strip())).code.said == UNSEEN
+    turned = "".join(reversed(old.splitlines(keepends=True)))
+    assert difference(ran({}, program=old), ran({}, program=turned)).code.said == OTHER_ORDER
     assert difference(ran({}), ran({}, program=old)).code.said == NOT_EMBEDDED
 
 

@@ -18,6 +18,7 @@ MOST_SHOWN = 500  # lines of a difference
 MOST_SETTINGS = 200
 LONGEST_SHOWN = 300  # letters of a line or a value
 NOT_PRINTED = ""
+UNSEEN, OTHER_ORDER = "other ends of lines or secrets, which are not shown", "the same lines in another order"
 SAME, NOT_EMBEDDED, TOO_LONG = "same", "not embedded by both", "too long to compare here"
 
 
@@ -97,7 +98,10 @@ def _code(before: Sequence[Result], after: Sequence[Result]) -> Code:
         return Code(said=f"{TOO_LONG}: {sizes}")
     then, now = (redacted(one.text.decode("utf-8", "replace")).splitlines() for one in (old, new))
     added = _only_in(now, then)
-    said = f"{added:,} line{'s' if added != 1 else ''} added, {_only_in(then, now):,} removed"
+    removed = _only_in(then, now)
+    said = f"{added:,} line{'s' if added != 1 else ''} added, {removed:,} removed"
+    if not added and not removed:
+        said = UNSEEN if then == now else OTHER_ORDER
     if max(map(len, _without_common_ends(then, now))) > MOST_LINES:
         return Code(said=f"{said}; {TOO_LONG}: {sizes}")
     lines = [_line(line) for line in islice(difflib.unified_diff(then, now, lineterm="", n=2), 2, None)]
