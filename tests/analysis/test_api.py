@@ -104,6 +104,9 @@ def test_a_frame_of_ours_keeps_arms_and_what_does_not_count(sweep: Folder) -> No
     assert again.test == judged.test
     partly = judged.to_frame().assign(counts=[True, True, False] * 2)
     assert seedproof.judge(partly).n == 2
+    assert seedproof.judge(partly.assign(counts=partly["counts"].astype(str))).n == 2  # as a CSV may have it
+    with pytest.raises(UsageError, match="column counts"):
+        seedproof.judge(partly.assign(counts=[True, True, "no"] * 2))
 
 
 # -- errors --------------------------------------------------------------------------------------------------------------

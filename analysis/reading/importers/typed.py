@@ -88,13 +88,21 @@ def _rows(frame: Any, at: str) -> list[Given]:
             f"{at.strip('<>')} has two columns {twice}, by this or another spelling. Leave one of them out."
         )
     if {"arm", "state", "log"} <= columns:
-        return [*from_frame(frame[frame["counts"].astype(bool)] if "counts" in columns else frame, at)]
+        return [*from_frame(_counted(frame, at) if "counts" in columns else frame, at)]
     rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
     numbers = [{normal(name): value for name, value in numbers_in(row).items()} for row in rows]
     named = [
         {name: value for name, value in row.items() if name == TRAIN_TIME or name not in NOT_METRICS} for row in numbers
     ]
     return [Typed(numbers=own, seed=seed_of(row), at=at) for own, row in zip(named, rows, strict=True)]
+
+
+def _counted(frame: Any, at: str) -> Any:
+    """Return the rows that count. Raises UsageError for what is neither true nor false: any text would be true."""
+    said = [str(value) for value in frame["counts"]]
+    if strange := next((one for one in said if one not in ("True", "False")), None):
+        raise UsageError(f"{at.strip('<>')} has {beginning(strange)} in its column counts; allowed: True, False.")
+    return frame[[one == "True" for one in said]]
 
 
 def _number(value: Any, at: str) -> float:
