@@ -22,6 +22,7 @@ from analysis import significance
 from analysis.api import in_python
 from analysis.evidence.options import Options
 from analysis.evidence.question import PlanOptions
+from analysis.report.html.page import page
 from analysis.report.notebook import frames
 from analysis.report.notebook import verdict as shown
 from analysis.report.text import text
@@ -163,6 +164,7 @@ judge, plan, audit, board = ANYHOW.judge, ANYHOW.plan, ANYHOW.audit, ANYHOW.boar
         (lambda: judge(VALUES, sota=HUGE), "sota is 1000"),
         (lambda: judge(VALUES, sota=True), "sota is True"),
         (lambda: judge({1: HUGE, 2: 1.2}, sota=1.3), "not a number"),
+        (lambda: judge({2**63: 1.2, 2: 1.2}, sota=1.3), "64 bits"),
         (lambda: judge(b"records", sota=1.3), "of type bytes"),
         (lambda: judge({1.2, 1.201}, sota=1.3), "of type set"),
         (lambda: judge(np.array(1.2), sota=1.3), "of type ndarray"),
@@ -252,6 +254,17 @@ def test_curves_have_a_row_for_each_step_that_a_log_prints(record: Folder) -> No
     assert one["val_bpb"].iloc[-1] == pytest.approx(1.2486)
     assert seedproof.read_logs(folder).curves()["step"].tolist() == curves["step"].tolist()
     assert seedproof.judge(VALUES, sota=1.3).curves().empty
+
+
+@pytest.mark.parametrize("digits", [12, 400])
+def test_tokens_that_no_training_has_are_unknown(record: Folder, digits: int) -> None:
+    folder = record(VALUES)
+    for log in folder.glob("*.log"):
+        told = log.read_text().replace("step:100/100", "step:9000000000/9000000000")
+        log.write_text(re.sub(r"train_batch_tokens:\d+", f"train_batch_tokens:{'9' * digits}", told))
+    verdict = seedproof.judge(folder, sota=1.3)
+    assert verdict.curves()["tokens"].isna().any()
+    assert "<svg" in page(verdict, "")
 
 
 def test_a_plot_is_an_svg_that_can_be_saved(record: Folder, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from analysis.untrusted.refusal import UsageError
 TYPED, EVIDENCE, CONTROL = "--values", "<evidence>", "<control>"  # in place of a file
 IN_MEMORY = (TYPED, EVIDENCE, CONTROL)
 NO_LIST = (bytes, bytearray, memoryview, set, frozenset)  # bytes may be meant for a path; a set holds equal values once
+LARGEST_SEED = 2**63
 THE_METRIC = ""  # the name of a number that is the rules' metric, whatever that is
 
 
@@ -116,8 +117,8 @@ def _number(value: Any, at: str) -> float:
 
 
 def _seed(value: Any, at: str) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool):
+    if not isinstance(value, Integral) or isinstance(value, bool) or abs(int(value)) >= LARGEST_SEED:
         raise UsageError(
-            f"{at.strip('<>')} has the key {beginning(value)}; its keys must be seeds, which are whole numbers."
+            f"{at.strip('<>')} has the key {beginning(value)}; its keys must be seeds, which are whole numbers of 64 bits."
         )
     return int(value)

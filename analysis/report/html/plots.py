@@ -22,6 +22,7 @@ from analysis.verdict.verdict import Verdict
 COLOURS = {"candidate": BLUE, "control": ORANGE, "verifier": GREEN}
 MOST_STEPS = 100_000  # of all runs that one plot draws
 MOST_LABELS = 4  # rows of labels above the points of one arm
+MOST_DIGITS = 12  # of the tokens of a step
 LEAST_POINTS = 3  # of a curve of the metric: two say less than the training losses
 NAMES = {"val_bpb": "val_bpb", "val_loss": "val_loss, nats per token", "train_loss": "training loss, nats per token"}
 
@@ -140,7 +141,8 @@ def tokens_per_step(run: Run) -> int | None:
     """Return how many tokens a step trains on, if one setting of the run says it; None otherwise."""
     said = {value for name, value in run.hyperparameters.items() if {"batch", "tokens"} <= {*name.lower().split("_")}}
     (value, *others) = [*said, ""] if said else ["", ""]
-    return int(value) if value.isdecimal() and others == [""] and int(value) > 0 else None
+    known = value.isdecimal() and len(value) <= MOST_DIGITS and others == [""]
+    return (int(value) or None) if known else None
 
 
 def curves(verdict: Verdict) -> list[Curve]:

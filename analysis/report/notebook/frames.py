@@ -15,6 +15,7 @@ from analysis.untrusted.refusal import missing_extra
 if TYPE_CHECKING:
     import pandas as pd
 
+LARGEST = 2**63 - 1  # that an Int64 holds
 STEP_ROW = 1536  # bytes that a row counts as, of the budget of what is read
 CURVE_COLUMNS = {  # with pandas' nullable types
     "arm": "string", "seed": "Int64", "log": "string", "step": "Int64", "tokens": "Int64", "time_s": "Float64",
@@ -62,7 +63,7 @@ def _steps(one: Result) -> Iterable[dict[str, Any]]:
             "seed": one.seed,
             "log": one.log,
             "step": step.step,
-            "tokens": None if tokens is None else tokens * step.step,
+            "tokens": None if tokens is None or tokens * step.step > LARGEST else tokens * step.step,
             "time_s": None if step.train_time_ms is None else step.train_time_ms / 1000,
             "train_loss": step.train_loss,
             "val_loss": step.val_loss,
