@@ -267,15 +267,13 @@ def write_rows(rows: Iterable[dict[str, Any]], columns: list[str], form: str, ou
     A row's `values` are columns of their own where `columns` has them.
     """
     if form == "parquet":
-        import pyarrow  # noqa: F401  # which pandas lacks with an error of its own
+        import pyarrow  # noqa: F401  # without it, pandas raises an error of its own
 
-        assert output is not None, "parquet needs a file"
         _frame_of(rows, columns).to_parquet(output, index=False)
         return
     with contextlib.ExitStack() as stack:
-        target: Any = sys.stdout
-        if output is not None:
-            target = stack.enter_context(open(output, "w", encoding="utf-8", newline=""))
+        file = output and stack.enter_context(open(output, "w", encoding="utf-8", newline=""))
+        target: Any = file or sys.stdout
         if form == "csv":
             writer = csv.DictWriter(target, columns, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
