@@ -93,7 +93,7 @@ def samples(values: np.ndarray) -> Iterator[Sample]:
 
 
 def t_test(values: np.ndarray) -> list[bool]:
-    return [one_sample_t(sample, THRESHOLD).p_value < ALPHA for sample in samples(values)]
+    return [one_sample_t(sample, THRESHOLD, ALPHA).p_value < ALPHA for sample in samples(values)]
 
 
 def lowest(rng: np.random.Generator, sweeps: int, n: int, of: int) -> list[bool]:
@@ -102,7 +102,9 @@ def lowest(rng: np.random.Generator, sweeps: int, n: int, of: int) -> list[bool]
 
 
 def known_spread(rng: np.random.Generator, sweeps: int, n: int) -> list[bool]:
-    return [known_sigma_z(sample, THRESHOLD, SD).statistic >= CRITICAL for sample in samples(draw(rng, sweeps, n))]
+    return [
+        known_sigma_z(sample, THRESHOLD, SD, ALPHA).statistic >= CRITICAL for sample in samples(draw(rng, sweeps, n))
+    ]
 
 
 def two_samples(
@@ -116,7 +118,7 @@ def two_samples(
 
 def exact_number(sample: Sample, control: Sample, margin: float) -> Test:
     """Test against the control's mean as if it had no noise."""
-    return one_sample_t(sample, control.mean - margin)
+    return one_sample_t(sample, control.mean - margin, ALPHA)
 
 
 def stops(
@@ -130,9 +132,9 @@ def stops(
         candidates = samples(values[running, :n])
         if control.size:
             controls = samples(control[running, : n if design.paired else None])
-            tests = [pooled_t(sample, other, MARGIN) for sample, other in zip(candidates, controls, strict=True)]
+            tests = [pooled_t(sample, other, MARGIN, ALPHA) for sample, other in zip(candidates, controls, strict=True)]
         else:
-            tests = [one_sample_t(sample, THRESHOLD) for sample in candidates]
+            tests = [one_sample_t(sample, THRESHOLD, ALPHA) for sample in candidates]
         t = np.array([-test.statistic for test in tests])
         if criticals is None:
             passed = e_value(t, design.degrees(n), design.information(n)) >= 1 / ALPHA

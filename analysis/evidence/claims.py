@@ -55,12 +55,12 @@ def _tests(case: Case) -> Iterator[Test]:
         for margin in dict.fromkeys((compared.margin, 0.0)):
             threshold = compared.threshold + compared.margin - margin
             if rules.sigma is not None and not rules.is_t_test:
-                yield fixed.known_sigma_z(sample, threshold, rules.sigma, compared.control)
+                yield fixed.known_sigma_z(sample, threshold, rules.sigma, rules.alpha, compared.control)
             if compared.control is not None:
-                yield fixed.welch_t(sample, compared.control, margin)
-                yield fixed.pooled_t(sample, compared.control, margin)
+                yield fixed.welch_t(sample, compared.control, margin, rules.alpha)
+                yield fixed.pooled_t(sample, compared.control, margin, rules.alpha)
             if sample.sd > 0:
-                yield fixed.one_sample_t(sample, threshold)
+                yield fixed.one_sample_t(sample, threshold, rules.alpha)
 
 
 def _compared(one: Statement, tests: list[Test], case: Case) -> Statement:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import chdtri, ndtr, ndtri, stdtr, stdtrit
@@ -19,12 +19,17 @@ class StatisticsError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Test:
-    """A test: its name, statistic, degrees of freedom (None where the spread is known) and p-value."""
+    """A test: its name, statistic, degrees of freedom (None where the spread is known), p-value and bound.
+
+    bound: the one-sided (1 - alpha) upper limit of the tested mean, a control's noise included. It is below the threshold
+    exactly when p is below alpha, because both come from one standard error. None where a test has no such limit.
+    """
 
     name: str
     statistic: float
     df: float | None
     p_value: float
+    bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +67,14 @@ class Sample:
         return cls(len(values), mean, sd)
 
 
-def one_sample_t(sample: Sample, threshold: float) -> Test:
-    """Test mean < threshold with Student's t: t = (m - threshold) sqrt(n) / s, p = T_{n-1}(t).
+def one_sample_t(sample: Sample, threshold: float, alpha: float) -> Test:
+    """Test mean < threshold with Student's t: t = (m - threshold) sqrt(n) / s, p = T_{n-1}(t), bound m + t_{alpha, n-1} s / sqrt(n).
 
-    (1.20143417, 1.19945102, 1.20319508) against 1.21113611: t = -9.0397209398, df 2, p = 0.0060086381.
+    (1.20143417, 1.19945102, 1.20319508) against 1.21113611: t = -9.0397209398, df 2, p = 0.0060086381, bound 1.2088919205.
     Source: Student 1908; the same as scipy.stats.ttest_1samp(alternative="less").
     """
-    statistic = (sample.mean - threshold) * math.sqrt(sample.n) / sample.sd
-    return _below("one-sample t", statistic, sample.n - 1)
+    error = _Error(sample.sd / math.sqrt(sample.n), sample.n - 1)
+    return _below("one-sample t", sample, sample.mean - threshold, error, alpha)
 
 
 def critical_t(df: float, alpha: float) -> float:
@@ -80,22 +85,15 @@ def critical_t(df: float, alpha: float) -> float:
     return -float(stdtrit(df, alpha))
 
 
-def upper_bound(sample: Sample, alpha: float) -> float:
-    """Return the one-sided (1 - alpha) confidence bound of the mean: m + t_{alpha, n-1} s / sqrt(n).
-
-    It is below the threshold exactly when one_sample_t's p is below alpha.
-    """
-    return sample.mean + critical_t(sample.n - 1, alpha) * sample.sd / math.sqrt(sample.n)
-
-
-def known_sigma_z(sample: Sample, threshold: float, sigma: float, control: Sample | None = None) -> Test:
+def known_sigma_z(sample: Sample, threshold: float, sigma: float, alpha: float, control: Sample | None = None) -> Test:
     """Test mean < threshold with a known spread: z = (threshold - m) sqrt(n) / sigma, p = 1 - Phi(z).
 
-    With a control, the threshold is its mean less the margin, and sqrt(n) becomes 1 / sqrt(1/n1 + 1/n0).
+    The bound is m + z_{1 - alpha} sigma / sqrt(n). With a control, the threshold is its mean less the margin, and sqrt(n) becomes 1 / sqrt(1/n1 + 1/n0).
     Ten runs of mean 3.2785 against 3.28 with sigma 0.0013: z = 3.648782, p = 0.00013174. Source: the speedrun's track 3.
     """
-    statistic = scaled_gain(sample, threshold, control) / sigma
-    return Test(name="known-sigma z", statistic=statistic, df=None, p_value=float(ndtr(-statistic)))
+    z = scaled_gain(sample, threshold, control) / sigma
+    bound = sample.mean - float(ndtri(alpha)) * sigma * math.sqrt(1 / sample.n + (1 / control.n if control else 0))
+    return Test(name="known-sigma z", statistic=z, df=None, p_value=float(ndtr(-z)), bound=bound)
 
 
 def scaled_gain(sample: Sample, threshold: float, control: Sample | None = None) -> float:
@@ -114,37 +112,32 @@ def known_sigma_level(critical: float, sigma: float, sd: float) -> float:
     return float(ndtr(-critical * sigma / sd))
 
 
-def known_sigma_upper_bound(sample: Sample, alpha: float, sigma: float, control: Sample | None = None) -> float:
-    """Return the one-sided (1 - alpha) bound of the mean when the spread is known: m + z_{1 - alpha} sigma / sqrt(n)."""
-    return sample.mean - float(ndtri(alpha)) * sigma * math.sqrt(1 / sample.n + (1 / control.n if control else 0))
-
-
 # -- against a control's own runs --------------------------------------------------------------------------------------
 
 
-def welch_t(sample: Sample, control: Sample, margin: float) -> Test:
+def welch_t(sample: Sample, control: Sample, margin: float, alpha: float) -> Test:
     """Test mean < control's mean - margin with both samples' own noise and unequal variances.
 
     t = (m1 - m0 + margin) / sqrt(s1^2/n1 + s0^2/n0); df by Satterthwaite 1946, Welch 1947. At a nominal 1 % its true
     level is 0.6 % with three seeds against three, and 1.6 % with ten against three.
     """
-    error = _unequal(sample, control)
-    return _below("Welch t", (sample.mean - control.mean + margin) / error.size, error.df)
+    return _below("Welch t", sample, sample.mean - control.mean + margin, _unequal(sample, control), alpha)
 
 
-def pooled_t(sample: Sample, control: Sample, margin: float) -> Test:
+def pooled_t(sample: Sample, control: Sample, margin: float, alpha: float) -> Test:
     """Test the same with one common variance: exact when the two spreads are equal. df = n1 + n0 - 2."""
-    error = _equal(sample, control)
-    return _below("pooled t", (sample.mean - control.mean + margin) / error.size, error.df)
+    return _below("pooled t", sample, sample.mean - control.mean + margin, _equal(sample, control), alpha)
 
 
-def against_control(sample: Sample, control: Sample, margin: float) -> Test:
-    """Return the one of Welch's and the pooled test with the larger p: both must pass.
+def against_control(sample: Sample, control: Sample, margin: float, alpha: float) -> Test:
+    """Return the one of Welch's and the pooled test with the larger p, and the larger of their bounds: both must pass.
 
     With equal numbers of runs that is Welch's, which never has more df. With unequal numbers either may be the
     liberal one.
     """
-    return max(welch_t(sample, control, margin), pooled_t(sample, control, margin), key=lambda test: test.p_value)
+    both = [test(sample, control, margin, alpha) for test in (welch_t, pooled_t)]
+    larger = max(both, key=lambda test: test.p_value)
+    return replace(larger, bound=max(test.bound for test in both if test.bound is not None))
 
 
 def power_against(n: int, control: int, alpha: float, delta: float, scatter: float = 1.0) -> float:
@@ -167,34 +160,9 @@ def power_against(n: int, control: int, alpha: float, delta: float, scatter: flo
     return float(w @ passes @ w)
 
 
-def upper_bound_welch(sample: Sample, control: Sample, alpha: float) -> float:
-    """Return the bound of `welch_t`: m1 + t_{alpha, df} se, with the standard error of m1 - m0.
-
-    It is below control's mean - margin exactly when the test's p is below alpha.
-    """
-    error = _unequal(sample, control)
-    return sample.mean + critical_t(error.df, alpha) * error.size
-
-
-def upper_bound_pooled(sample: Sample, control: Sample, alpha: float) -> float:
-    """Return the bound of `pooled_t`, likewise."""
-    error = _equal(sample, control)
-    return sample.mean + critical_t(error.df, alpha) * error.size
-
-
-def upper_bound_against(sample: Sample, control: Sample, alpha: float) -> float:
-    """Return the bound of `against_control`: the larger of the two tests' bounds."""
-    return max(upper_bound_welch(sample, control, alpha), upper_bound_pooled(sample, control, alpha))
-
-
-def standard_error(sample: Sample, control: Sample | None = None) -> float:
-    """Return the standard error of the mean, s / sqrt(n), or of its distance to a control's mean with one common spread."""
-    return sample.sd / math.sqrt(sample.n) if control is None else _equal(sample, control).size
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Error:
-    """The standard error of the difference of two means, and its degrees of freedom."""
+    """The standard error of a mean, or of the difference of two, and its degrees of freedom."""
 
     size: float
     df: float
@@ -205,25 +173,26 @@ def _unequal(sample: Sample, control: Sample) -> _Error:
     a, b = sample.sd**2 / sample.n, control.sd**2 / control.n
     own, other = a / (a + b), b / (a + b)  # shares, whose squares do not vanish
     df = 1 / (own**2 / (sample.n - 1) + other**2 / (control.n - 1))
-    return _Error(size=math.sqrt(a + b), df=df)
+    return _Error(math.sqrt(a + b), df)
 
 
 def _equal(sample: Sample, control: Sample) -> _Error:
     """Return the error with one common variance."""
     df = sample.n + control.n - 2
     variance = ((sample.n - 1) * sample.sd**2 + (control.n - 1) * control.sd**2) / df
-    return _Error(size=math.sqrt(variance * (1 / sample.n + 1 / control.n)), df=df)
+    return _Error(math.sqrt(variance * (1 / sample.n + 1 / control.n)), df)
 
 
-def _below(name: str, t: float, df: float) -> Test:
-    """Return a one-sided t-test: p = T_df(t)."""
-    return Test(name=name, statistic=t, df=df, p_value=float(stdtr(df, t)))
+def _below(name: str, sample: Sample, distance: float, error: _Error, alpha: float) -> Test:
+    """Return the one-sided t-test of a distance to the threshold: t = distance / error, p = T_df(t)."""
+    t, bound = distance / error.size, sample.mean + critical_t(error.df, alpha) * error.size
+    return Test(name=name, statistic=t, df=error.df, p_value=float(stdtr(error.df, t)), bound=bound)
 
 
 # -- with a spread known from elsewhere, and a second lab --------------------------------------------------------------
 
 
-def moderated_t(sample: Sample, threshold: float, sd: float, df: float) -> Test:
+def moderated_t(sample: Sample, threshold: float, sd: float, df: float, alpha: float) -> Test:
     """Test mean < threshold with a variance averaged with an earlier one of `df` degrees of freedom (Smyth 2004).
 
     s~^2 = (df sd^2 + (n-1) s^2) / (df + n - 1), t = (m - threshold) sqrt(n) / s~ with df + n - 1. The source record with
@@ -231,7 +200,8 @@ def moderated_t(sample: Sample, threshold: float, sd: float, df: float) -> Test:
     """
     total = df + sample.n - 1
     spread = math.sqrt((df * sd**2 + (sample.n - 1) * sample.sd**2) / total)
-    return _below("history-assisted t", (sample.mean - threshold) * math.sqrt(sample.n) / spread, total)
+    error = _Error(spread / math.sqrt(sample.n), total)
+    return _below("history-assisted t", sample, sample.mean - threshold, error, alpha)
 
 
 def prediction_interval(sample: Sample, m: int, level: float) -> tuple[float, float]:

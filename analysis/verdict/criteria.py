@@ -81,7 +81,7 @@ def _answered(case: Case, criterion: Criterion) -> OfCriterion:
     )
     try:
         tested = rules_test(own)
-        known = numbers(own, tested.test, tested.upper_bound)
+        known = numbers(own, tested.test)
         said = reason(own, tested)
     except EvidenceError as error:
         return replace(about, reason=str(error))

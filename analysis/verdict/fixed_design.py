@@ -31,7 +31,7 @@ def decide_fixed(case: Case) -> Verdict:
         reason(case, tested),
         also=tuple(readings(case)),
         rerun_at_least=rerun_at_least(case),
-        **numbers(case, tested.test, tested.upper_bound),
+        **numbers(case, tested.test),
     )
 
 

@@ -21,7 +21,7 @@ from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.again.readings import if_meant, open_ended
 from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer
 from analysis.verdict.numbers import chance_in_words, format_p, in_short
-from analysis.verdict.tested import numbers, rules_test
+from analysis.verdict.tested import numbers, rules_test, shown
 from analysis.verdict.verdict import Looks, Reading, ReadingKind, Verdict
 
 SURE = 30.0  # sd; a larger gain has no larger chance
@@ -86,8 +86,12 @@ class _Taken:
         return Looks(looks=self.plan.looks, boundary=self.plan.boundary, taken=self.runs)
 
     def test(self) -> Test:
-        p = sequential.sequential_p(self.design, self.ts, self.plan.boundary)
-        return Test(name="group-sequential t", statistic=-self.ts[-1], df=self.design.degrees(self.runs), p_value=p)
+        """Return the last look's test, with the sequential p and a bound that is valid at every look."""
+        assert self.at is not None, "a look was taken"
+        p, df = sequential.sequential_p(self.design, self.ts, self.plan.boundary), self.design.degrees(self.runs)
+        nominal = float(stdtr(df, -self.criticals[len(self.ts) - 1]))
+        own = _test(self.at.compared, df, nominal)
+        return replace(own, name="group-sequential t", p_value=p)
 
 
 def _take(case: Case, plan: LookPlan) -> _Taken:
@@ -106,7 +110,8 @@ def _take(case: Case, plan: LookPlan) -> _Taken:
         if not plan.seeds and n < good:
             continue
         at = case.at_look(n)
-        ts[-1] = _t(at.compared, design.degrees(n))
+        df = design.degrees(n)
+        ts[-1] = -_test(at.compared, df, float(stdtr(df, -critical))).statistic
         if ts[-1] >= critical:
             break
     lost = next((run for run in [*case.runs, *(case.control if in_step else ())] if run.state == "failed"), None)
@@ -118,20 +123,19 @@ def _unbroken(results: Sequence[Result]) -> int:
     return next((i for i, run in enumerate(results) if run.state == "failed"), len(results))
 
 
-def _t(compared: Compared, df: float) -> float:
-    """Return t in the direction of improvement.
+def _test(compared: Compared, df: float, nominal: float) -> Test:
+    """Return a look's own test, at its nominal level.
 
-    Against a control of another size Welch's test must pass too: then return the t whose p is the larger of the two,
-    because pooling is loose when the smaller sample scatters more.
+    Against a control of another size Welch's test must pass too: then it has the larger p and the larger bound of the two,
+    and the t of `df` degrees of freedom that has this p, because pooling is loose when the smaller sample scatters more.
     """
     sample, control = compared.sample, compared.control
     if control is None:
-        return -fixed.one_sample_t(sample, compared.threshold).statistic
-    pooled = fixed.pooled_t(sample, control, compared.margin)
+        return fixed.one_sample_t(sample, compared.threshold, nominal)
     if sample.n == control.n:
-        return -pooled.statistic
-    welch = fixed.welch_t(sample, control, compared.margin)
-    return min(-pooled.statistic, -float(stdtrit(df, max(welch.p_value, 1e-300))))
+        return fixed.pooled_t(sample, control, compared.margin, nominal)
+    both = fixed.against_control(sample, control, compared.margin, nominal)
+    return replace(both, statistic=float(stdtrit(df, max(both.p_value, 1e-300))), df=df)
 
 
 # -- before the first look, and at one -----------------------------------------------------------------------------------
@@ -147,9 +151,8 @@ def _before_the_first(case: Case, taken: _Taken) -> Verdict:
 
 
 def _at_a_look(case: Case, taken: _Taken, at: Case) -> Verdict:
-    compared, design, look = at.compared, taken.design, len(taken.ts) - 1
+    design, look = taken.design, len(taken.ts) - 1
     t, critical, df = taken.ts[-1], taken.criticals[look], design.degrees(taken.runs)
-    bound = compared.shown(compared.sample.mean + critical * fixed.standard_error(compared.sample, compared.control))
     nominal = float(stdtr(df, -critical))
     looks = replace(taken.looks, p_value=float(stdtr(df, -t)), critical=-critical, nominal_p=nominal)
     if taken.answer is SUPPORTED:
@@ -168,7 +171,7 @@ def _at_a_look(case: Case, taken: _Taken, at: Case) -> Verdict:
         _reason(at, taken, looks, test),
         sequential=looks,
         also=tuple(_readings(case, taken, at, nominal)),
-        **numbers(at, test, bound),
+        **numbers(at, test),
     )
 
 
@@ -203,17 +206,17 @@ def _readings(case: Case, taken: _Taken, at: Case, nominal: float) -> Iterator[R
             reading=f"margin of {rules.margin:g} {rules.unit}, after {other.runs} runs",
             assumes=if_meant(rules.unit),
             verdict=other.answer,
-            test=other.test(),
+            test=shown(other.at, other.test()),
         )
     if at.compared.control is not None:
-        welch = fixed.welch_t(at.compared.sample, at.compared.control, at.compared.margin)
+        welch = fixed.welch_t(at.compared.sample, at.compared.control, at.compared.margin, nominal)
         yield Reading.of(
             at,
             ReadingKind.WELCH_AT_LOOK,
             reading="Welch at this look",
             assumes=f"spreads may differ; at this look's own {nominal:.4g}",
             verdict=Answer.of(passed=welch.p_value < nominal),
-            test=welch,
+            test=shown(at, welch),
         )
     if taken.runs < len(case.runs) and all(run.succeeded for run in case.runs):
         tested = rules_test(case)
@@ -223,7 +226,7 @@ def _readings(case: Case, taken: _Taken, at: Case, nominal: float) -> Iterator[R
             reading=f"all {len(case.runs)} runs at once",
             assumes="the number of runs was fixed beforehand; those after the verdict count too",
             verdict=Answer.of(passed=tested.passed),
-            test=tested.test,
+            test=shown(case, tested.test),
         )
     yield open_ended(at)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scipy.special import ndtri
@@ -22,15 +22,10 @@ AT_LEAST = {"above": "at least", "below": "at most"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
-    """Whether the ruleset calls its test passed, the test, and the bound of the mean that goes with it.
-
-    test and upper_bound are None for a comparison without a test. Where higher is better, upper_bound is the lower one:
-    it is always on the side of what must be beaten.
-    """
+    """Whether the ruleset calls its test passed, and the test; None for a comparison without one."""
 
     passed: bool
     test: Test | None
-    upper_bound: float | None
 
 
 def rules_test(case: Case) -> Tested:
@@ -41,20 +36,20 @@ def rules_test(case: Case) -> Tested:
     rules, compared = case.rules, case.compared
     if rules.test == COMPARISON:
         tied = compared.value == compared.threshold and _passes_at_a_tie(case)
-        return Tested(passed=tied or compared.value < compared.threshold, test=None, upper_bound=None)
+        return Tested(passed=tied or compared.value < compared.threshold, test=None)
     if rules.test == Z_TEST:
         return _known_sigma(case)
-    sample, control, alpha = compared.sample, compared.control, rules.alpha
+    test = _t_test(case)
+    return Tested(passed=test.p_value < rules.alpha, test=test)
+
+
+def _t_test(case: Case) -> Test:
+    rules, compared = case.rules, case.compared
+    sample, control, margin = compared.sample, compared.control, compared.margin
     if control is None:
-        test, bound = fixed.one_sample_t(sample, compared.threshold), fixed.upper_bound(sample, alpha)
-    elif rules.test == WELCH:
-        test, bound = fixed.welch_t(sample, control, compared.margin), fixed.upper_bound_welch(sample, control, alpha)
-    elif rules.test == POOLED:
-        test, bound = fixed.pooled_t(sample, control, compared.margin), fixed.upper_bound_pooled(sample, control, alpha)
-    else:
-        test = fixed.against_control(sample, control, compared.margin)
-        bound = fixed.upper_bound_against(sample, control, alpha)
-    return Tested(passed=test.p_value < alpha, test=test, upper_bound=compared.shown(bound))
+        return fixed.one_sample_t(sample, compared.threshold, rules.alpha)
+    made = {WELCH: fixed.welch_t, POOLED: fixed.pooled_t}.get(rules.test, fixed.against_control)
+    return made(sample, control, margin, rules.alpha)
 
 
 def _passes_at_a_tie(case: Case) -> bool:
@@ -67,18 +62,22 @@ def _known_sigma(case: Case) -> Tested:
     rules, compared = case.rules, case.compared
     sample, control = compared.sample, compared.control
     assert rules.sigma is not None, "from_table gives a z-test its sigma"
-    test = fixed.known_sigma_z(sample, compared.threshold, rules.sigma, control)
+    test = fixed.known_sigma_z(sample, compared.threshold, rules.sigma, rules.alpha, control)
     passed = test.p_value < rules.alpha
     if rules.scaled_gain is not None:
         gain = fixed.scaled_gain(sample, compared.threshold, control)
         passed = gain >= rules.scaled_gain * (1 - 1e-9)  # 3.28 - 3.278 is 0.001999999...
-    bound = fixed.known_sigma_upper_bound(sample, rules.alpha, rules.sigma, control)
-    return Tested(passed=passed, test=test, upper_bound=compared.shown(bound))
+    return Tested(passed=passed, test=test)
 
 
-def numbers(case: Case, test: Test | None, upper_bound: float | None) -> dict[str, Any]:
+def shown(case: Case, test: Test | None) -> Test | None:
+    """Return a test whose bound is in the metric's own direction: a lower limit where higher is better."""
+    return test if test is None or test.bound is None else replace(test, bound=case.compared.shown(test.bound))
+
+
+def numbers(case: Case, test: Test | None) -> dict[str, Any]:
     """Return what every verdict with a sample says of it, by the verdict's own keys. The spread of one run is unknown."""
-    compared = case.compared
+    compared, test = case.compared, shown(case, test)
     sample = compared.sample
     low, high = (None, None) if sample.n < 2 else sd_interval(sample.sd, sample.n)
     return {
@@ -90,7 +89,7 @@ def numbers(case: Case, test: Test | None, upper_bound: float | None) -> dict[st
         "sd": None if sample.n < 2 else sample.sd,
         "sd_low": low,
         "sd_high": high,
-        "upper_bound": upper_bound,
+        "upper_bound": None if test is None else test.bound,
         "test": test,
         "level_at_own_sd": level_at_own_sd(case.rules, sample),
     }

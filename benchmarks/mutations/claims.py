@@ -35,7 +35,7 @@ def threshold_of(folder: Folder) -> float | None:
 
 def _tested(values: Sequence[float], least: float | None) -> Test | None:
     """Return the t-test that a claimant reports; None for values without a spread."""
-    return one_sample_t(Sample.of(values), least) if least is not None and len(set(values)) > 1 else None
+    return one_sample_t(Sample.of(values), least, 0.01) if least is not None and len(set(values)) > 1 else None
 
 
 def _claim(runs: Sequence[Made], values: Sequence[float], folder: Folder) -> dict[str, Any]:

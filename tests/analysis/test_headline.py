@@ -74,7 +74,7 @@ def test_a_refusal_says_how_many_errors_the_list_shows() -> None:
 def test_the_improvement_is_over_what_must_be_beaten_and_not_over_the_threshold() -> None:
     verdict = decided(RULES, runs(1.2, 1.201, 1.202), 1.3, [])
     (said,) = gains(verdict)
-    bound = fixed.upper_bound(fixed.Sample.of([1.2, 1.201, 1.202]), 0.01)
+    bound = fixed.one_sample_t(fixed.Sample.of([1.2, 1.201, 1.202]), 1.295, 0.01).bound or 0.0
     assert said.mean == "0.0990 bpb better"
     assert said.least == f"at least {1.3 - bound:.4f} at 99%; 0.0050 needed"
     assert headline(verdict) == f"SUPPORTED: {said.mean}, {said.least}"

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -224,3 +225,20 @@ def test_runs_after_the_verdict_that_undo_it_make_the_gate_refuse(sweep: Folder)
         verdict = judge((sweep(good | later, f"sweep of {len(later)}", seeds=TEN, looks=TEN[2:]),))
         errors = [finding.code for finding in verdict.findings if finding.severity == "error"]
         assert (verdict.verdict, errors) == ("supported", codes)
+
+
+def test_the_bound_agrees_with_the_verdict_at_every_look_against_a_control_of_another_size() -> None:
+    """Five runs against ten, of unlike spreads: 297 of 600 such cases contradicted each other while the bound was pooled."""
+    draw, passed = np.random.default_rng(20), 0
+    plan = LookPlan(looks=tuple(range(3, 11)), boundary="flat", seeds=(), in_step=False)
+    for _ in range(15):
+        sd, gain = draw.choice([(0.001, 0.004), (0.002, 0.006), (0.0005, 0.003)])
+        candidate = runs(*(1.2 + sd * draw.standard_normal(5)))
+        control = runs(*(1.205 + gain + 3 * sd * draw.standard_normal(10)), arm="control")
+        verdict = decided(RULES, candidate, None, control, plan)
+        gained = verdict.gain
+        assert gained is not None
+        assert gained.low is not None
+        passed += verdict.verdict == "supported"
+        assert (verdict.verdict == "supported") == (gained.low > gained.needed)
+    assert 0 < passed < 15

@@ -18,7 +18,6 @@ from analysis.stats.fixed import (
     against_control,
     critical_t,
     known_sigma_level,
-    known_sigma_upper_bound,
     known_sigma_z,
     moderated_t,
     one_sample_t,
@@ -27,8 +26,6 @@ from analysis.stats.fixed import (
     prediction_interval,
     same_mean,
     scaled_gain,
-    upper_bound,
-    upper_bound_against,
     welch_t,
 )
 
@@ -44,25 +41,30 @@ def spread_out(numbers: list[float]) -> bool:
 
 def test_one_sample_t_of_the_source_record() -> None:
     sample = Sample.of(RECORD)
-    test = one_sample_t(sample, 1.21113611)
+    test = one_sample_t(sample, 1.21113611, 0.01)
     assert sample.sd == pytest.approx(0.0018731289880037877, rel=1e-12)
     assert test.statistic == pytest.approx(-9.039720939803, rel=1e-12)
     assert test.df == 2
     assert test.p_value == pytest.approx(0.006008638100610, rel=1e-11)
-    assert upper_bound(sample, 0.01) == pytest.approx(1.2088919205043798, rel=1e-12)
+    assert test.bound == pytest.approx(1.2088919205043798, rel=1e-12)
 
 
 def test_three_seeds_have_a_closed_form() -> None:
-    test = one_sample_t(Sample.of(RECORD), 1.21113611)
+    test = one_sample_t(Sample.of(RECORD), 1.21113611, 0.01)
     t = test.statistic
     assert test.p_value == pytest.approx((1 + t / math.sqrt(t * t + 2)) / 2, rel=1e-10)
+
+
+def bound_of(test: fixed.Test) -> float:
+    assert test.bound is not None
+    return test.bound
 
 
 @given(values, st.floats(0.5, 5))
 def test_one_sample_t_equals_scipy(numbers: list[float], threshold: float) -> None:
     assume(spread_out(numbers))
     expected = scipy.stats.ttest_1samp(numbers, threshold, alternative="less")
-    test = one_sample_t(Sample.of(numbers), threshold)
+    test = one_sample_t(Sample.of(numbers), threshold, 0.01)
     assert test.statistic == pytest.approx(expected.statistic, rel=1e-6, abs=1e-9)
     assert test.p_value == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
 
@@ -73,7 +75,7 @@ def test_two_sample_tests_equal_scipy(numbers: list[float], others: list[float],
     for function, equal in ((welch_t, False), (pooled_t, True)):
         shifted = [value - margin for value in others]
         expected = scipy.stats.ttest_ind(numbers, shifted, equal_var=equal, alternative="less")
-        test = function(Sample.of(numbers), Sample.of(others), margin)
+        test = function(Sample.of(numbers), Sample.of(others), margin, 0.01)
         assert test.statistic == pytest.approx(expected.statistic, rel=1e-6, abs=1e-9)
         assert test.df == pytest.approx(expected.df, rel=1e-6)
         assert test.p_value == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
@@ -85,13 +87,13 @@ def test_the_bound_lies_below_the_threshold_exactly_when_p_is_below_alpha(
 ) -> None:
     assume(spread_out(numbers))
     sample = Sample.of(numbers)
-    p, bound = one_sample_t(sample, threshold).p_value, upper_bound(sample, alpha)
-    assume(abs(p - alpha) > 1e-9)
-    assert (bound < threshold) == (p < alpha)
+    test = one_sample_t(sample, threshold, alpha)
+    assume(abs(test.p_value - alpha) > 1e-9)
+    assert (bound_of(test) < threshold) == (test.p_value < alpha)
 
 
 def test_welch_of_the_source_record_against_its_rerun_control() -> None:
-    assert welch_t(Sample.of(RECORD), Sample.of(CONTROL), 0.005).p_value == pytest.approx(0.498, abs=5e-4)
+    assert welch_t(Sample.of(RECORD), Sample.of(CONTROL), 0.005, 0.01).p_value == pytest.approx(0.498, abs=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -108,16 +110,16 @@ def test_known_sigma_is_a_normal_tail_and_agrees_with_its_bound(
     n: int, mean: float, sigma: float, alpha: float
 ) -> None:
     sample = Sample(n, mean, 1.0)
-    test = known_sigma_z(sample, 3.28, sigma)
+    test = known_sigma_z(sample, 3.28, sigma, alpha)
     assert test.p_value == pytest.approx(scipy.stats.norm.cdf(mean, 3.28, sigma / math.sqrt(n)), rel=1e-6, abs=1e-300)
-    bound = known_sigma_upper_bound(sample, alpha, sigma)
+    bound = bound_of(test)
     assert bound == pytest.approx(scipy.stats.norm.ppf(1 - alpha, mean, sigma / math.sqrt(n)), rel=1e-12)
     if abs(bound - 3.28) > 1e-9:
         assert (bound < 3.28) == (test.p_value < alpha)
 
 
 def test_known_sigma_worked() -> None:
-    test = known_sigma_z(Sample(10, 3.2785, 0.001), 3.28, 0.0013)
+    test = known_sigma_z(Sample(10, 3.2785, 0.001), 3.28, 0.0013, 0.01)
     assert test.statistic == pytest.approx(3.648782, abs=1e-6)
     assert test.p_value == pytest.approx(0.00013174, rel=1e-4)
 
@@ -138,7 +140,7 @@ def test_a_history_is_averaged_in_by_its_degrees_of_freedom(
 ) -> None:
     assume(spread_out(numbers))
     n, sample = len(numbers), Sample.of(numbers)
-    test = moderated_t(sample, threshold, sd, df)
+    test = moderated_t(sample, threshold, sd, df, 0.01)
     variance = np.average([sd**2, np.var(numbers, ddof=1)], weights=[df, n - 1])
     expected = (np.mean(numbers) - threshold) / math.sqrt(variance / n)
     assert test.statistic == pytest.approx(expected, rel=1e-6, abs=1e-9)
@@ -148,10 +150,10 @@ def test_a_history_is_averaged_in_by_its_degrees_of_freedom(
 
 def test_a_history_of_no_runs_changes_nothing() -> None:
     sample = Sample.of(RECORD)
-    plain, assisted = one_sample_t(sample, 1.21113611), moderated_t(sample, 1.21113611, 0.00073, 0)
+    plain, assisted = one_sample_t(sample, 1.21113611, 0.01), moderated_t(sample, 1.21113611, 0.00073, 0, 0.01)
     assert assisted.statistic == pytest.approx(plain.statistic, rel=1e-14)
     assert assisted.p_value == pytest.approx(plain.p_value, rel=1e-14)
-    found = moderated_t(sample, 1.21113611, 0.00073, 8)
+    found = moderated_t(sample, 1.21113611, 0.00073, 8, 0.01)
     assert found.statistic == pytest.approx(-15.942630802919593, rel=1e-11)
     assert found.p_value == pytest.approx(9.719393819985515e-09, rel=1e-11)
 
@@ -194,10 +196,10 @@ def test_one_run_of_a_second_lab_agrees_exactly_inside_the_prediction_interval(
 def test_the_bound_against_a_control_is_passed_exactly_when_both_tests_are(
     sample: Sample, control: Sample, margin: float, alpha: float
 ) -> None:
-    test = against_control(sample, control, margin)
-    both = [welch_t(sample, control, margin).p_value, pooled_t(sample, control, margin).p_value]
+    test = against_control(sample, control, margin, alpha)
+    both = [welch_t(sample, control, margin, alpha).p_value, pooled_t(sample, control, margin, alpha).p_value]
     assert test.p_value == max(both)
-    bound = upper_bound_against(sample, control, alpha)
+    bound = bound_of(test)
     assume(abs(bound - (control.mean - margin)) > 1e-9)
     assert (bound < control.mean - margin) == (test.p_value < alpha) == all(p < alpha for p in both)
 
@@ -208,17 +210,17 @@ def test_the_bound_against_a_control_is_passed_exactly_when_both_tests_are(
 def test_the_bound_against_a_control_is_the_larger_one(n: int, sd: float, of: str) -> None:
     sample, control = Sample(n, 1.1, sd), Sample(13 - n, 1.5, 0.1)
     bounds = {}
-    for name, test in (("Welch", welch_t(sample, control, 0)), ("pooled", pooled_t(sample, control, 0))):
+    for name, test in (("Welch", welch_t(sample, control, 0, 0.01)), ("pooled", pooled_t(sample, control, 0, 0.01))):
         error = (sample.mean - control.mean) / test.statistic
         bounds[name] = sample.mean + scipy.stats.t.isf(0.01, test.df) * error
     assert max(bounds, key=lambda name: bounds[name]) == of
-    assert upper_bound_against(sample, control, 0.01) == pytest.approx(bounds[of], rel=1e-9)
+    assert against_control(sample, control, 0, 0.01).bound == pytest.approx(bounds[of], rel=1e-9)
 
 
 @given(samples, st.floats(0.6, 1), st.floats(1e-3, 0.5), st.floats(0, 0.5))
 def test_with_as_many_control_runs_welch_decides(sample: Sample, gain: float, sd: float, margin: float) -> None:
     control = Sample(sample.n, sample.mean + gain, sd)
-    test, welch = against_control(sample, control, margin), welch_t(sample, control, margin)
+    test, welch = against_control(sample, control, margin, 0.01), welch_t(sample, control, margin, 0.01)
     assert test.p_value == pytest.approx(welch.p_value, rel=1e-9)
 
 
@@ -227,14 +229,14 @@ def test_a_known_sigma_against_a_control_counts_the_noise_of_both(
     sample: Sample, control: Sample, sigma: float, margin: float, alpha: float
 ) -> None:
     threshold, error = control.mean - margin, sigma * math.sqrt(1 / sample.n + 1 / control.n)
-    test = known_sigma_z(sample, threshold, sigma, control)
+    test = known_sigma_z(sample, threshold, sigma, alpha, control)
     assert test.p_value == pytest.approx(scipy.stats.norm.cdf(sample.mean, threshold, error), rel=1e-6, abs=1e-300)
     assert scaled_gain(sample, threshold, control) == pytest.approx(test.statistic * sigma, rel=1e-12)
-    bound = known_sigma_upper_bound(sample, alpha, sigma, control)
+    bound = bound_of(test)
     assert bound == pytest.approx(scipy.stats.norm.ppf(1 - alpha, sample.mean, error), rel=1e-12)
     if abs(bound - threshold) > 1e-9:
         assert (bound < threshold) == (test.p_value < alpha)
-    assert abs(test.statistic) <= abs(known_sigma_z(sample, threshold, sigma).statistic)
+    assert abs(test.statistic) <= abs(known_sigma_z(sample, threshold, sigma, 0.01).statistic)
 
 
 def test_the_scaled_gain_of_the_speedrun() -> None:
@@ -253,13 +255,13 @@ def test_the_order_of_the_runs_never_matters(both: tuple[list[float], list[float
 
 CONTROL_SAMPLE = Sample(4, 1.5, 0.07)
 TESTS: list[Callable[[Sample, float], fixed.Test]] = [
-    lambda sample, margin: one_sample_t(sample, 1.5 - margin),
-    lambda sample, margin: known_sigma_z(sample, 1.5 - margin, 0.05),
-    lambda sample, margin: known_sigma_z(sample, 1.5 - margin, 0.05, CONTROL_SAMPLE),
-    lambda sample, margin: moderated_t(sample, 1.5 - margin, 0.05, 8),
-    lambda sample, margin: welch_t(sample, CONTROL_SAMPLE, margin),
-    lambda sample, margin: pooled_t(sample, CONTROL_SAMPLE, margin),
-    lambda sample, margin: against_control(sample, CONTROL_SAMPLE, margin),
+    lambda sample, margin: one_sample_t(sample, 1.5 - margin, 0.01),
+    lambda sample, margin: known_sigma_z(sample, 1.5 - margin, 0.05, 0.01),
+    lambda sample, margin: known_sigma_z(sample, 1.5 - margin, 0.05, 0.01, CONTROL_SAMPLE),
+    lambda sample, margin: moderated_t(sample, 1.5 - margin, 0.05, 8, 0.01),
+    lambda sample, margin: welch_t(sample, CONTROL_SAMPLE, margin, 0.01),
+    lambda sample, margin: pooled_t(sample, CONTROL_SAMPLE, margin, 0.01),
+    lambda sample, margin: against_control(sample, CONTROL_SAMPLE, margin, 0.01),
 ]
 
 

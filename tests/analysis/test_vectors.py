@@ -28,12 +28,12 @@ Numbers = dict[str, float]
 
 def p_at(t: float, df: int) -> float:
     """The p-value of the project's t-test where its statistic is t."""
-    return stats.one_sample_t(Sample(df + 1, t / math.sqrt(df + 1), 1.0), 0.0).p_value
+    return stats.one_sample_t(Sample(df + 1, t / math.sqrt(df + 1), 1.0), 0.0, 0.01).p_value
 
 
 def one_sample_t(args: Arguments) -> Numbers:
     sample, threshold = Sample.of(args["values"]), args["threshold"]
-    test = stats.one_sample_t(sample, threshold)
+    test = stats.one_sample_t(sample, threshold, 0.01)
     low, high = spread.sd_interval(sample.sd, sample.n)
     return {
         "n": sample.n,
@@ -43,8 +43,8 @@ def one_sample_t(args: Arguments) -> Numbers:
         "t": test.statistic,
         "df": test.df or 0,
         "p": test.p_value,
-        "ucb99": stats.upper_bound(sample, 0.01),
-        "ucb95": stats.upper_bound(sample, 0.05),
+        "ucb99": test.bound or 0,
+        "ucb95": stats.one_sample_t(sample, threshold, 0.05).bound or 0,
         "sd_ci95_low": low,
         "sd_ci95_high": high,
         "cohen_d": -test.statistic / math.sqrt(sample.n),
@@ -58,12 +58,12 @@ def t_critical(args: Arguments) -> Numbers:
 
 def welch_margin(args: Arguments) -> Numbers:
     sample, control, margin = Sample.of(args["challenger"]), Sample.of(args["sota"]), args["margin"]
-    welch, pooled = stats.welch_t(sample, control, margin), stats.pooled_t(sample, control, margin)
+    welch, pooled = stats.welch_t(sample, control, margin, 0.01), stats.pooled_t(sample, control, margin, 0.01)
     difference = sample.mean - control.mean
     error = (difference + margin) / welch.statistic
     bound = difference + stats.critical_t(welch.df or 0, 0.01) * error
-    assert stats.against_control(sample, control, margin) == welch
-    assert stats.upper_bound_against(sample, control, 0.01) - control.mean == pytest.approx(bound, rel=1e-9)
+    assert stats.against_control(sample, control, margin, 0.01) == welch
+    assert (welch.bound or 0) - control.mean == pytest.approx(bound, rel=1e-9)
     fewest = min(sample.n, control.n) - 1
     return {
         "diff": difference,
@@ -157,7 +157,7 @@ def evalue_t_mixture(args: Arguments) -> Numbers:
 
 def evalue_t_gauss_two_sided(args: Arguments) -> Numbers:
     sample, scale = Sample.of(args["values"]), math.sqrt(args["g"])
-    t = -stats.one_sample_t(sample, args["threshold"]).statistic
+    t = -stats.one_sample_t(sample, args["threshold"], 0.01).statistic
 
     def weighted(delta: float) -> float:
         return float(norm.pdf(delta, scale=scale) * sequential.e_value(t, sample.n - 1, sample.n, (delta,)))
@@ -168,7 +168,7 @@ def evalue_t_gauss_two_sided(args: Arguments) -> Numbers:
 def known_sigma_z(args: Arguments) -> Numbers:
     sample = Sample(args["n"], args["mean"], args["sigma"])
     gain = stats.scaled_gain(sample, args["target"])
-    test = stats.known_sigma_z(sample, args["target"], args["sigma"])
+    test = stats.known_sigma_z(sample, args["target"], args["sigma"], 0.01)
     return {"statistic": gain, "passes": gain >= 0.004, "z": test.statistic, "p": test.p_value}
 
 
@@ -188,7 +188,7 @@ def pooled_history_sd(args: Arguments) -> Numbers:
 
 
 def moderated_t(args: Arguments) -> Numbers:
-    test = stats.moderated_t(Sample.of(args["values"]), args["threshold"], args["s0"], args["d0"])
+    test = stats.moderated_t(Sample.of(args["values"]), args["threshold"], args["s0"], args["d0"], 0.01)
     return {"t": test.statistic, "df": test.df or 0, "p": test.p_value}
 
 
@@ -199,7 +199,7 @@ def rcp_min_acceptable_mean(args: Arguments) -> Numbers:
     mean = Sample.of(trimmed).mean
 
     def lowest(sd: float) -> float:
-        test = stats.pooled_t(Sample(runs, mean + 1, sd), Sample(len(trimmed), mean, sd), 0)
+        test = stats.pooled_t(Sample(runs, mean + 1, sd), Sample(len(trimmed), mean, sd), 0, 0.01)
         return mean - stats.critical_t(test.df or 0, args["alpha"]) / test.statistic
 
     return {

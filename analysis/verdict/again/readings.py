@@ -10,7 +10,7 @@ from analysis.rules.keys import COMPARISON
 from analysis.stats import fixed, sequential
 from analysis.stats.fixed import Test
 from analysis.verdict.answer import Answer
-from analysis.verdict.tested import rules_test
+from analysis.verdict.tested import rules_test, shown
 from analysis.verdict.verdict import Reading, ReadingKind
 
 TWO_SAMPLE = (
@@ -30,14 +30,14 @@ def readings(case: Case) -> Iterator[Reading]:
             reading=f"margin of {rules.margin:g} {other.rules.unit}",
             assumes=if_meant(other.rules.unit),
             verdict=Answer.of(passed=tested.passed),
-            test=tested.test,
+            test=shown(other, tested.test),
         )
     if not case.compared.sample.sd > 0 or rules.test == COMPARISON:
         return
     if case.control and all(run.succeeded for run in case.control):
         yield from _against_control(case)
     elif not rules.is_t_test:
-        test = fixed.one_sample_t(case.compared.sample, case.compared.threshold)
+        test = fixed.one_sample_t(case.compared.sample, case.compared.threshold, rules.alpha)
         assumes = "the spread is not known but estimated from these runs"
         yield _at_alpha(case, ReadingKind.SPREAD_ESTIMATED, "one-sample t", assumes, test)
     if case.history is not None and case.compared.control is None:
@@ -53,12 +53,12 @@ def if_meant(unit: str) -> str:
 
 def open_ended(case: Case) -> Reading:
     """Return the e-value: what the runs are worth when nothing fixed how many there would be."""
-    compared = case.compared
+    compared, alpha = case.compared, case.rules.alpha
     sample, control = compared.sample, compared.control
     if control is None:
-        t, information = fixed.one_sample_t(sample, compared.threshold), float(sample.n)
+        t, information = fixed.one_sample_t(sample, compared.threshold, alpha), float(sample.n)
     else:
-        t, information = fixed.pooled_t(sample, control, compared.margin), 1 / (1 / sample.n + 1 / control.n)
+        t, information = fixed.pooled_t(sample, control, compared.margin, alpha), 1 / (1 / sample.n + 1 / control.n)
     assert t.df is not None, "a t-test has degrees of freedom"
     e = float(sequential.e_value(-t.statistic, t.df, information))
     return Reading.of(
@@ -66,7 +66,7 @@ def open_ended(case: Case) -> Reading:
         ReadingKind.OPEN_ENDED,
         reading="open-ended e-value",
         assumes="holds however many seeds were run and whenever one looked; passes at 1 / alpha",
-        verdict=Answer.of(passed=e >= 1 / case.rules.alpha),
+        verdict=Answer.of(passed=e >= 1 / alpha),
         test=Test(name="e-value", statistic=e, df=t.df, p_value=min(1.0, 1 / e) if e > 0 else 1.0),
     )
 
@@ -76,13 +76,16 @@ def rerun_at_least(case: Case) -> float | None:
     sample = case.compared.sample
     if case.compared.control is not None or not case.rules.is_t_test or sample.sd == 0:
         return None
-    needed = fixed.upper_bound_against(sample, replace(sample, mean=0.0), case.rules.alpha) + case.compared.margin
-    return case.compared.shown(needed)
+    test = fixed.against_control(sample, replace(sample, mean=0.0), 0.0, case.rules.alpha)
+    assert test.bound is not None, "a t-test has a bound"
+    return case.compared.shown(test.bound + case.compared.margin)
 
 
 def _at_alpha(case: Case, kind: ReadingKind, name: str, assumes: str, test: Test) -> Reading:
     passed = test.p_value < case.rules.alpha
-    return Reading.of(case, kind, reading=name, assumes=assumes, verdict=Answer.of(passed=passed), test=test)
+    return Reading.of(
+        case, kind, reading=name, assumes=assumes, verdict=Answer.of(passed=passed), test=shown(case, test)
+    )
 
 
 def _with_history(case: Case) -> Reading:
@@ -93,7 +96,7 @@ def _with_history(case: Case) -> Reading:
         f"the spread is like that of {len(case.history.records)} earlier records, sd {usual.sd:.6f}, "
         f"which count as {usual.df:.1f} degrees of freedom; records that passed have small spreads by selection"
     )
-    test = fixed.moderated_t(case.compared.sample, case.compared.threshold, usual.sd, usual.df)
+    test = fixed.moderated_t(case.compared.sample, case.compared.threshold, usual.sd, usual.df, case.rules.alpha)
     return _at_alpha(case, ReadingKind.HISTORY, "history-assisted t", assumes, test)
 
 
@@ -101,7 +104,7 @@ def _against_control(case: Case) -> Iterator[Reading]:
     """Yield the control's mean taken as exact, where the verdict counts its noise, and both two-sample tests in both units."""
     if case.source is Source.CONTROL and case.control_step is None:  # a number has no steps to save
         alone = case.against_number(case.number_to_beat)
-        test = fixed.one_sample_t(alone.compared.sample, alone.compared.threshold)
+        test = fixed.one_sample_t(alone.compared.sample, alone.compared.threshold, case.rules.alpha)
         name, assumes = "one-sample t against the control's mean", "the control's mean is an exact number"
         yield _at_alpha(alone, ReadingKind.CONTROL_AS_NUMBER, name, assumes, test)
     for one in (case, case.in_other_unit()):
@@ -112,6 +115,6 @@ def _against_control(case: Case) -> Iterator[Reading]:
         if compared.control is None or not compared.control.sd > 0:
             return
         for kind, name, assumes, function in TWO_SAMPLE:
-            test = function(compared.sample, compared.control, compared.margin)
+            test = function(compared.sample, compared.control, compared.margin, rules.alpha)
             said = f"{name} against {compared.control.n} control runs, margin of {rules.margin:g} {rules.unit}"
             yield _at_alpha(against, kind, said, assumes, test)

@@ -138,7 +138,7 @@ def tied_for_best(rows: Sequence[Row], rules: Ruleset) -> list[Row]:
     for row in rows:
         runs = sample(row) if place(row, rules) is not None else None
         if row is not best and runs is not None and best_runs is not None:
-            p = welch_t(best_runs, runs, 0.0).p_value
+            p = welch_t(best_runs, runs, 0.0, rules.alpha).p_value
             if 2 * min(p, 1 - p) >= rules.alpha:
                 tied.append(row)
     return tied
