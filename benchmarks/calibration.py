@@ -113,12 +113,12 @@ def two_samples(
     mine, theirs = draw(rng, sweeps, n), draw(rng, sweeps, n0)
     theirs = THRESHOLD + MARGIN + scatter * (theirs - THRESHOLD)
     pairs = zip(samples(mine), samples(theirs), strict=True)
-    return [test(sample, control, MARGIN).p_value < ALPHA for sample, control in pairs]
+    return [test(sample, control, MARGIN, ALPHA).p_value < ALPHA for sample, control in pairs]
 
 
-def exact_number(sample: Sample, control: Sample, margin: float) -> Test:
+def exact_number(sample: Sample, control: Sample, margin: float, alpha: float) -> Test:
     """Test against the control's mean as if it had no noise."""
-    return one_sample_t(sample, control.mean - margin, ALPHA)
+    return one_sample_t(sample, control.mean - margin, alpha)
 
 
 def stops(

@@ -90,7 +90,7 @@ def two_samples(test: Callable[..., fixed.Test], n: int, n0: int) -> float:
         low, high = 0.0, 1e6
         for _ in range(60):
             gain = (low + high) / 2
-            passes = test(sample, control, -gain).p_value < ALPHA
+            passes = test(sample, control, -gain, ALPHA).p_value < ALPHA
             low, high = (low, gain) if passes else (gain, high)
         return high / math.sqrt(1 / n + 1 / n0)
 

@@ -126,7 +126,7 @@ def test_the_wall_clock_cap_stops_all_ranks_in_time(python: Run, tiny_data: Tiny
     capped = {"MAX_WALLCLOCK_SECONDS": "2", "ITERATIONS": "100000", "WARMDOWN_ITERS": "10", "VAL_LOSS_EVERY": "0"}
     log = train(python, tiny_data, tmp_path / "cap", ranks=2, RUN_ID="capped", **capped)
     (found,) = re.findall(r"^stopping_early: wallclock_cap train_time:(\d+)ms step:(\d+)/100000$", log, re.MULTILINE)
-    assert 2000 <= int(found[0]) < 3000
+    assert 1900 <= int(found[0]) < 3000  # any rank at the cap stops all: rank 0 may be just short of it
     assert re.search(rf"^step:{found[1]}/100000 val_loss", log, re.MULTILINE)
     assert (tmp_path / "cap" / "capped.int8.ptz").is_file()
 
