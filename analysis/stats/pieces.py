@@ -45,10 +45,10 @@ class Pieces:
     def __call__(self, piece: Indices, angle: Array) -> Array:
         """Return the values at angles, which are in these pieces; beyond its piece an angle has the value of the end."""
         low, high = self.knots[piece], self.knots[piece + 1]
-        angle = np.clip(angle, low, high)
-        x = np.arctan2(np.sqrt(angle - low), np.sqrt(high - angle)) * (4 / np.pi) - 1
-        value: Array = chebyshev.chebval(x, self.series[:, piece], tensor=False)
-        return value
+        inside: Array = np.minimum(np.maximum(angle, low), high)
+        x = np.arctan2(np.sqrt(inside - low), np.sqrt(high - inside)) * (4 / np.pi) - 1
+        value = chebyshev.chebval(x, self.series[:, piece], tensor=False)
+        return np.asarray(value, dtype=np.float64)
 
 
 def graded(low: Array, high: Array) -> tuple[Array, Array]:
@@ -66,7 +66,7 @@ def separate(ends: list[float], between: Iterable[float], unit: float) -> Array:
     return np.array(sorted(knots))
 
 
-def fitted(function: Callable[[Array], Array], knots: Array, unit: float) -> Pieces:
+def fitted(function: Callable[[Array], Array], knots: Array, unit: float, tolerance: float = TOLERANCE) -> Pieces:
     """Return the function in pieces between the knots, halved until each series has converged.
 
     The error of a piece counts as much as the piece is wide, in units of `unit`, about one standard deviation.
@@ -76,7 +76,7 @@ def fitted(function: Callable[[Array], Array], knots: Array, unit: float) -> Pie
         low, width = todo[:, :1], todo[:, 1:] - todo[:, :1]
         fit = _FIT @ function((low + width * _FIT_AT).ravel()).reshape(-1, TERMS).T
         error = np.abs(fit[-3:]).max(axis=0) * np.minimum(1, width[:, 0] / unit)
-        good = (error < TOLERANCE) | (halving == HALVINGS)
+        good = (error < tolerance) | (halving == HALVINGS)
         done.append(todo[good])
         series.append(fit[:, good])
         todo = todo[~good]
@@ -86,7 +86,7 @@ def fitted(function: Callable[[Array], Array], knots: Array, unit: float) -> Pie
         todo = np.concatenate([np.hstack([todo[:, :1], middle]), np.hstack([middle, todo[:, 1:]])])
     bounds, terms = np.concatenate(done), np.concatenate(series, axis=1)
     order = np.argsort(bounds[:, 0])
-    count = 1 + np.max(np.nonzero(np.abs(terms).max(axis=1) > TOLERANCE / 100)[0], initial=0)
+    count = 1 + np.max(np.nonzero(np.abs(terms).max(axis=1) > tolerance / 100)[0], initial=0)
     return Pieces(np.append(bounds[order, 0], knots[-1]), terms[:count, order])
 
 

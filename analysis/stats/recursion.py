@@ -120,10 +120,10 @@ def _about_the_peak(h: Array, df: float) -> Array:
 
 def _log_density(angle: Array, df: float, mu: float) -> Array:
     """Return the logarithm of the density of t's angle."""
-    central = (1 - df) / 2 * np.log1p(np.tan(angle) ** 2) + math.log(poch(df / 2, 0.5) / math.sqrt(math.pi))
-    if mu == 0:
-        return central
-    return central + log_likelihood_ratio(np.sin(angle), df, mu, np.cos(angle) ** 2)
+    central: Array = (1 - df) / 2 * np.log1p(np.tan(angle) ** 2) + math.log(poch(df / 2, 0.5) / math.sqrt(math.pi))
+    if mu > 0:
+        central += log_likelihood_ratio(np.sin(angle), df, mu, np.cos(angle) ** 2)
+    return central
 
 
 def bottom(df: float) -> float:

@@ -84,12 +84,17 @@ def boundary(design: Design, alpha: float, kind: str = FLAT) -> tuple[float, ...
 def nominal_level(design: Design, alpha: float) -> float:
     """Return the p that each look must stay below in the flat boundary. Looks 3..10 at 1 %: 0.0021359554."""
 
-    def excess(nominal: float) -> float:
-        return type_one_error(design, at_nominal(design, nominal)) - alpha
+    @cache  # the root finder asks for the start once more
+    def excess(log_nominal: float) -> float:
+        """Return how much is too much, as logarithms: nearly a straight line of slope 1."""
+        return math.log(type_one_error(design, at_nominal(design, math.exp(log_nominal))) / alpha)
+
+    from scipy.optimize import newton  # takes longer to load than a fixed verdict
 
     if len(design.looks) == 1:
         return alpha
-    return _root(excess, alpha / len(design.looks), alpha, 1e-15)
+    start = math.log(alpha) - 0.7 * math.log(len(design.looks))
+    return math.exp(newton(excess, start, x1=start - excess(start), tol=1e-9))
 
 
 def spending(alpha: float, kind: str, share: float) -> float:
@@ -123,7 +128,7 @@ def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, 
         # A look's nominal p is at least what it spends, and at most what all looks so far may spend.
         low, high = (math.log(min(max(x, 1e-300), 0.499)) for x in (share, allowed))
         crosses = bool(before) and excess(low) < 0 < excess(high)
-        criticals = (*before, at(_root(excess, low, high, 1e-12) if crosses else low))
+        criticals = (*before, at(_root(excess, low, high, 1e-10) if crosses else low))
         spent = allowed
     return criticals
 

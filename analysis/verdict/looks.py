@@ -247,8 +247,8 @@ def chance_of_passing(design: Design, criticals: tuple[float, ...], look: int, t
     better = gains > 0
     if not better.any():
         return 0.0
-    some = np.minimum(gains[better], SURE), weights[better]
-    chance = sequential.predictive_power(design, criticals, look, t, *some)
+    some = np.minimum(gains[better], SURE).tolist()
+    chance = sequential.predictive_power(design, criticals, look, t, some, weights[better].tolist())
     return float(chance * worth[better].sum() / worth.sum())
 
 
