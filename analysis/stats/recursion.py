@@ -88,7 +88,7 @@ def cosine(t: float, df: float) -> float:
 
 def angle_of(t: float, df: float) -> float:
     """Return the angle a with t = sqrt(df) tan(a)."""
-    return math.atan(t / math.sqrt(df))
+    return math.atan(t / math.sqrt(min(df, AS_GOOD_AS_KNOWN)))
 
 
 def log_likelihood_ratio(v: Array, df: float, mu: float, rest: Array | None = None) -> Array:
@@ -100,7 +100,7 @@ def log_likelihood_ratio(v: Array, df: float, mu: float, rest: Array | None = No
     exponential one. A Gauss rule over the part above e^-60 gives 12 digits. `rest` is 1 - v^2, where it is known better.
     t = 9.0397209398, df 2, mu = 2 sqrt(3): log 22.0310639658.
     """
-    v = np.asarray(v, dtype=float)
+    v, df, mu = np.asarray(v, dtype=float), min(df, AS_GOOD_AS_KNOWN), min(mu, LARGEST_MU)
     h = np.arcsinh(mu * v / (2 * math.sqrt(df)))
     height = df * (h - np.expm1(-2 * h) / 2) - mu * mu * ((1 - v) * (1 + v) if rest is None else rest) / 2
     ratio: Array = height + np.log(_about_the_peak(h, df) / _about_the_peak(np.zeros(()), df))
@@ -259,13 +259,13 @@ def crossing(design: Design, before: tuple[float, ...], critical: float, delta: 
     """Return the chance that the look after those with the critical t `before` is the first to cross, at `critical`."""
     look = len(before)
     df = design.known(look)
-    mu = min(delta * math.sqrt(design.information(design.looks[look])), LARGEST_MU)
+    mu = min(delta, LARGEST_MU) * math.sqrt(design.information(design.looks[look]))
     q, cut, unit = unstopped(design, before)[0], angle_of(critical, df), 1 / math.sqrt(df)
     usual = math.atan(mu * unit)
     high = min(q.knots[-1], max(cut, usual) + 14 * unit)
     if cut >= high:
         return 0.0
-    even = np.arange(max(cut, usual - 14 * unit), high, 2 * unit)
+    even = np.arange(max(cut, usual - 14 * unit), high, unit)
     narrow = np.arctan(mu * unit * 4.0 ** np.arange(-3, 4))  # for a mu far above sqrt(df)
     edges = np.unique(np.clip(np.concatenate([q.knots, even, narrow, [cut, high]]), cut, high))
     angle, weight = graded(edges[:-1], edges[1:])

@@ -116,7 +116,7 @@ def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, 
     for n in design.looks[:looks]:
         df, before = design.degrees(n), criticals
         allowed = spending(alpha, kind, design.information(n) / design.information(design.looks[-1]))
-        share = max(allowed - spent, 1e-300)
+        share = max(allowed - spent, 1e-200)
 
         def at(log_nominal: float, df: float = df) -> float:
             return -float(stdtrit(df, math.exp(log_nominal)))
@@ -126,7 +126,7 @@ def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, 
             return crossing(design, before, at(log_nominal), 0.0) / share - 1
 
         # A look's nominal p is at least what it spends, and at most what all looks so far may spend.
-        low, high = (math.log(min(max(x, 1e-300), 0.499)) for x in (share, allowed))
+        low, high = (math.log(min(max(x, 1e-200), 0.499)) for x in (share, allowed))
         crosses = bool(before) and excess(low) < 0 < excess(high)
         criticals = (*before, at(_root(excess, low, high, 1e-10) if crosses else low))
         spent = allowed
@@ -205,7 +205,7 @@ def e_value(t: Array | float, df: float, information: float, deltas: Sequence[fl
     1 / alpha is at most alpha (Ville), so min(1, 1 / e) is a p-value at any time. E-values of independent studies multiply.
     t = 9.0397209398, df 2, information 3: 30.3892514557. Source: Wang & Ramdas, arXiv 2310.03722.
     """
-    df = min(df, AS_GOOD_AS_KNOWN)
-    v = np.sin(np.arctan(np.asarray(t, dtype=float) / math.sqrt(df)))
-    value: Array = np.mean([np.exp(log_likelihood_ratio(v, df, d * math.sqrt(information))) for d in deltas], axis=0)
+    v = np.sin(np.arctan(np.asarray(t, dtype=float) / math.sqrt(min(df, AS_GOOD_AS_KNOWN))))
+    logs = [log_likelihood_ratio(v, df, delta * math.sqrt(information)) for delta in deltas]
+    value: Array = np.mean(np.exp(np.minimum(logs, 700.0)), axis=0)  # more is no float
     return value

@@ -25,6 +25,7 @@ from analysis.verdict.tested import numbers, rules_test, shown
 from analysis.verdict.verdict import Looks, Reading, ReadingKind, Verdict
 
 SURE = 30.0  # sd; a larger gain has no larger chance
+SURE_T = 1e6  # no boundary is beyond it
 SMALLEST_ALPHA, LARGEST_ALPHA = 1e-6, 0.4  # of a boundary
 GAINS = 10  # that the chance of passing is averaged over
 
@@ -236,7 +237,7 @@ def chance_of_passing(design: Design, criticals: tuple[float, ...], look: int, t
 
     The gain that fits best would promise too much after a good start and too little after a bad one.
     """
-    n = design.looks[look]
+    n, t = design.looks[look], min(max(t, -SURE_T), SURE_T)
     df, root = design.degrees(n), math.sqrt(design.information(n))
     reach = 3 * (1 + abs(t) / math.sqrt(2 * df)) / root
     nodes, weights = np.polynomial.legendre.leggauss(GAINS)
@@ -249,7 +250,7 @@ def chance_of_passing(design: Design, criticals: tuple[float, ...], look: int, t
         return 0.0
     some = np.minimum(gains[better], SURE).tolist()
     chance = sequential.predictive_power(design, criticals, look, t, some, weights[better].tolist())
-    return float(chance * worth[better].sum() / worth.sum())
+    return min(float(chance * worth[better].sum() / worth.sum()), 1.0)
 
 
 def _next(looks: Looks, there: int) -> str:
