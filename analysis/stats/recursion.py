@@ -266,11 +266,11 @@ def crossing(design: Design, before: tuple[float, ...], critical: float, delta: 
     if cut >= high:
         return 0.0
     even = np.arange(max(cut, usual - 14 * unit), high, unit)
-    narrow = np.arctan(mu * unit * 4.0 ** np.arange(-3, 4))  # for a mu far above sqrt(df)
-    edges = np.unique(np.clip(np.concatenate([q.knots, even, narrow, [cut, high]]), cut, high))
+    chi = np.maximum(math.sqrt(df) + np.arange(-8.0, 9.0), 0.1)  # a large mu is divided by chi of df alone
+    edges = np.unique(np.clip(np.concatenate([q.knots, even, np.arctan2(mu, chi), [cut, high]]), cut, high))
     angle, weight = graded(edges[:-1], edges[1:])
     here = q.piece((edges[:-1] + edges[1:]) / 2)[:, None]
-    return float(np.sum(weight * np.exp(_log_density(angle, df, mu)) * q(here, angle)))
+    return min(float(np.sum(weight * np.exp(_log_density(angle, df, mu)) * q(here, angle))), 1.0)
 
 
 def first_crossings(design: Design, criticals: Sequence[float], delta: float) -> list[float]:

@@ -52,7 +52,7 @@ def expected_seeds(design: Design, criticals: Sequence[float], delta: float) -> 
     """
     stopped = itertools.accumulate(first_crossings(design, criticals[:-1], delta))
     gaps = (b - a for a, b in itertools.pairwise(design.looks))
-    return design.looks[0] + math.fsum(gap * (1 - chance) for gap, chance in zip(gaps, stopped, strict=True))
+    return design.looks[0] + math.fsum(gap * max(1 - chance, 0.0) for gap, chance in zip(gaps, stopped, strict=True))
 
 
 def at_nominal(design: Design, nominal: float) -> tuple[float, ...]:
