@@ -170,17 +170,16 @@ class _Error:
 
 def _unequal(sample: Sample, control: Sample) -> _Error:
     """Return the error where the variances may differ."""
-    a, b = sample.sd**2 / sample.n, control.sd**2 / control.n
-    own, other = a / (a + b), b / (a + b)  # shares, whose squares do not vanish
-    df = 1 / (own**2 / (sample.n - 1) + other**2 / (control.n - 1))
-    return _Error(math.sqrt(a + b), df)
+    a, b = sample.sd / math.sqrt(sample.n), control.sd / math.sqrt(control.n)
+    size = math.hypot(a, b)  # the squares of small ones vanish
+    return _Error(size, 1 / ((a / size) ** 4 / (sample.n - 1) + (b / size) ** 4 / (control.n - 1)))
 
 
 def _equal(sample: Sample, control: Sample) -> _Error:
     """Return the error with one common variance."""
     df = sample.n + control.n - 2
-    variance = ((sample.n - 1) * sample.sd**2 + (control.n - 1) * control.sd**2) / df
-    return _Error(math.sqrt(variance * (1 / sample.n + 1 / control.n)), df)
+    sd = math.hypot(sample.sd * math.sqrt((sample.n - 1) / df), control.sd * math.sqrt((control.n - 1) / df))
+    return _Error(sd * math.sqrt(1 / sample.n + 1 / control.n), df)
 
 
 def _below(name: str, sample: Sample, distance: float, error: _Error, alpha: float) -> Test:
@@ -196,10 +195,11 @@ def moderated_t(sample: Sample, threshold: float, sd: float, df: float, alpha: f
     """Test mean < threshold with a variance averaged with an earlier one of `df` degrees of freedom (Smyth 2004).
 
     s~^2 = (df sd^2 + (n-1) s^2) / (df + n - 1), t = (m - threshold) sqrt(n) / s~ with df + n - 1. The source record with
-    sd 0.00073 and 8 df: t = -15.9426308, df 10, p = 9.7194e-9.
+    sd 0.00073 and 8 df: t = -15.9426308, df 10, p = 9.7194e-9. With infinite df it is the test with a known spread.
     """
     total = df + sample.n - 1
-    spread = math.sqrt((df * sd**2 + (sample.n - 1) * sample.sd**2) / total)
+    own = (sample.n - 1) / total
+    spread = math.hypot(math.sqrt(1 - own) * sd, math.sqrt(own) * sample.sd)
     error = _Error(spread / math.sqrt(sample.n), total)
     return _below("history-assisted t", sample, sample.mean - threshold, error, alpha)
 
@@ -220,8 +220,7 @@ def same_mean(sample: Sample, values: Sequence[float]) -> Test:
     """
     m = len(values)
     mean = math.fsum(values) / m
-    within = math.fsum((value - mean) ** 2 for value in values)
     df = sample.n + m - 2
-    variance = ((sample.n - 1) * sample.sd**2 + within) / df
-    t = (mean - sample.mean) / math.sqrt(variance * (1 / sample.n + 1 / m))
+    spread = math.hypot(math.sqrt(sample.n - 1) * sample.sd, *(value - mean for value in values)) / math.sqrt(df)
+    t = (mean - sample.mean) / (spread * math.sqrt(1 / sample.n + 1 / m))
     return Test(name="two-sided t", statistic=t, df=df, p_value=2 * float(stdtr(df, -abs(t))))

@@ -1,21 +1,29 @@
-"""How t moves with one more seed, and the chance that it never crosses a boundary: the chain behind analysis.stats.sequential.
+"""The chance that each look of a sequential t-test is the first to cross its boundary, for every design and gain.
 
-Write v = t / sqrt(nu + t^2), the cosine of the angle between data and contrast. Under H0 all directions of the data's
-d = nu + 1 dimensions are equally likely, so at the first look v has the density of cos(th), th proportional to
-sin^(d-2). One more seed adds a dimension and turns the contrast. With the information I (n for one sample,
-1 / (1/n + 1/n0) for two), c = sqrt(I / I') and s = sqrt(1 - c^2),
+What is known about the gain after look k is in t_k alone: given t_k, whether an earlier look crossed does not depend on
+the gain. So one function of t for each look, computed without a gain, serves all gains and all later boundaries:
 
-    v' = R cos(b - b0),  R = sqrt(c^2 v^2 + s^2),  b0 = atan2(s, c v),  b with density proportional to cos^(d-1),
+    q_k(t) = P(no look before k crossed | t_k = t),    P_delta(k is the first to cross) = integral of q_k f_k from c_k,
 
-and b is independent of v: a Markov chain in one variable. (Exact calculations for sequential t go back to Jennison &
-Turnbull 1991.) A true gain of delta standard deviations multiplies every transition by the ratio of the likelihood
-ratios after and before it (Doob's transform), because v is the maximal invariant and its likelihood ratio is the
-density of the noncentral over the central t.
+where f_k is the density of the noncentral t with noncentrality delta sqrt(I_k). I is the information, n for one sample
+and 1 / (1/n + 1/n0) for two. One pass takes q from look to look, q_1 = 1:
 
-The recursion runs backwards. It carries the chance of no crossing from here on, or a sum of such chances, as a function
-of v. That function is smooth except for square roots where a boundary comes into reach, R(v) = a. Each piece between
-two such knots is a Chebyshev series in the root of the distance to its lower knot, and each integral is a Gauss rule in
-the same variable.
+    q_{k+1}(t') = E[q_k(t_k); t_k < c_k | t_{k+1} = t'].
+
+Write t = sqrt(df) tan(a); sin(a) is the cosine between data and contrast. Given a', the rest of the data has a
+uniform direction. Taking m degrees of freedom away again is two moves, each by one random angle x:
+
+- The contrast turns back, and one degree of freedom goes, s^2 = 1 - I_k / I_{k+1} and c^2 = 1 - s^2:
+  tan(a) = (c tan(a') - s sin(x)) / cos(x), the density of x proportional to cos^(df-1) x, df those that remain.
+- The other m - 1 go: tan(a) = tan(a') / cos(x), density cos^(df-1) x sin^(m-2) x.
+
+The first is t = c t' sqrt((df + tau^2) / (df + 1)) - s tau with tau Student's t of df: a bridge, which is Brownian for
+known spreads. Sufficiency: any likelihood ratio of the t so far is that of the last one (Hall, Wijsman & Ghosh 1965).
+Exact boundaries of sequential t: Jennison & Turnbull 1991.
+
+q falls like a square root where a boundary goes out of reach, and has weaker kinks at sin(a) = s and -s; analysis.stats.pieces
+has series and integrals that know them. Reached: an absolute error below 1e-10 in every probability, tested on 200
+random designs; and the relative error of a small chance of crossing is as small, without gain.
 """
 
 from __future__ import annotations
@@ -23,36 +31,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
-from numpy.polynomial import chebyshev
-from scipy.special import betaln, gammaln
+from scipy.special import poch
 
-TERMS, NODES = 24, 32  # of each piece's series and integral; probabilities are right to an absolute 1e-9
-NOTHING = 1e-12  # smaller terms at the end of a series are dropped: most series need half their terms
-MOST_ROOTS = 7  # an older root has become its own eighth power, which is smooth to a series
-Array = np.ndarray[Any, np.dtype[np.float64]]
-Indices = np.ndarray[Any, np.dtype[np.int64]]
+from analysis.stats.pieces import Array, Pieces, fitted, graded, mean, separate
 
-_FINE_X, _FINE_W = np.polynomial.legendre.leggauss(64)
-_X, _W = np.polynomial.legendre.leggauss(NODES)
-_U, _UW = (1 + _X) / 2, (1 + _X) / 2 * _W  # b = low + (high - low) u^2, db = 2 u (high - low) du
-_T = (1 + chebyshev.chebpts1(TERMS)) / 2
-_FEW, _MANY = (0.0, 8.0), (-4.0, -1.0, 1.0, 3.0, 5.0, 8.0, 16.0)  # knots in t below 12 df, and from 12 df on
-_ARC = np.linspace(-math.pi / 2, math.pi / 2, 131)[1:-1]
-_SIDES = np.array([-1.0, 1.0])  # of b0
-_FIT = np.linalg.inv(chebyshev.chebvander(2 * _T - 1, TERMS - 1))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """One state of the chain: its information, its degrees of freedom, and the index of its look (None: no look)."""
-
-    information: float
-    df: float
-    look: int | None
+AS_GOOD_AS_KNOWN = 1e10  # degrees of freedom; more are taken for so many
+LARGEST_MU = 1e7  # noncentrality
+MOST_KINKS = 8  # an older one is smooth to a series
+_X, _W = np.polynomial.legendre.leggauss(64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,189 +73,214 @@ class Design:
         control = n if self.paired else self.control
         return 1 / (1 / n + 1 / control) if control else n
 
-    def states(self, last: int) -> list[State]:
-        """Return every state up to look `last`, seed by seed."""
-        states: list[State] = []
-        for n in range(self.looks[0], self.looks[last] + 1):
-            df = self.degrees(n)
-            if self.paired and states:  # the candidate's seed comes before the control's
-                states.append(State(information=1 / (1 / n + 1 / (n - 1)), df=df - 1, look=None))
-            look = self.looks.index(n) if n in self.looks else None
-            states.append(State(information=self.information(n), df=df, look=look))
-        return states
+    def known(self, look: int) -> float:
+        """Return the degrees of freedom at a look (counted from 0), or what is as good as infinitely many."""
+        return min(self.degrees(self.looks[look]), AS_GOOD_AS_KNOWN)
 
 
-# -- one seed more -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Expectation:
-    """The expectation from a state on, as a function of v up to knots[-1]: one series a piece.
-
-    `series` has a row for each term (TERMS at most) and a column for each piece.
-    """
-
-    knots: Array
-    series: Array
-
-    def __call__(self, piece: Indices, v: Array) -> Array:
-        """Return the values at v of shape (n, m), where row i is in piece[i]."""
-        low, high = self.knots[piece, None], self.knots[piece + 1, None]
-        u = np.sqrt(np.clip((v - low) / (high - low), 0, 1))
-        value: Array = chebyshev.chebval(2 * u - 1, self.series[:, piece, None], tensor=False)
-        return value
-
-
-def _spread(low: Array, high: Array) -> tuple[Array, Array]:
-    """Return points and weights between bounds of any shape, dense near `low`. The points are along a new last axis."""
-    width = (high - low)[..., None]
-    return low[..., None] + width * _U**2, width * _UW
-
-
-@lru_cache(maxsize=1024)
-def _likelihood(df: float, mu: float) -> Any:
-    """Return the function from v to log f_nct(t; df, mu) / f_t(t; df), a series on [-1, 1]; zero for mu = 0."""
-    if mu == 0:
-        return np.zeros_like
-    degree = 40 + int(2 * abs(mu))
-    ratio: Any = partial(log_likelihood_ratio, df=df, mu=mu)
-    series = chebyshev.chebtrim(chebyshev.chebinterpolate(ratio, degree), NOTHING)
-    return lambda v: chebyshev.chebval(v, series)
-
-
-def log_likelihood_ratio(v: Array, df: float, mu: float) -> Array:
-    """Return log f_nct(t; df, mu) / f_t(t; df) at v = t / sqrt(df + t^2), without overflow for any mu.
-
-    The ratio is the mean of exp(mu v r - mu^2 / 2) over r ~ chi with df + 1 degrees of freedom. Its integrand
-    r^df exp(-(r - mu v)^2 / 2) has one peak. Above the peak it falls at least as fast as a normal density and as an
-    exponential one. A Gauss rule over the part above e^-60 gives 12 digits.
-    t = 9.0397209398, df 2, mu = 2 sqrt(3): log 22.0310639658.
-    """
-    x = mu * np.asarray(v, dtype=float)
-    peak = (x + np.sqrt(x * x + 4 * df)) / 2
-    sd = 1 / np.sqrt(1 + df / peak**2)
-    low, high = np.maximum(peak - 12 * sd, 0), peak + np.minimum(12, 12 * sd + 60 / np.maximum(-x, 1e-9))
-    r = low[..., None] + (high - low)[..., None] * (1 + _FINE_X) / 2
-    height = df * np.log(peak) - (peak - x) ** 2 / 2
-    integral = np.sum(_FINE_W * np.exp(df * np.log(r) - (r - x[..., None]) ** 2 / 2 - height[..., None]), axis=-1)
-    integral *= (high - low) / 2
-    chi = (df - 1) / 2 * math.log(2) + gammaln((df + 1) / 2)
-    ratio: Array = np.log(integral) + height + (x * x - mu * mu) / 2 - chi
-    return ratio
-
-
-def one_more(v: Array, state: State, following: State, after: _Expectation, delta: float) -> Array:
-    """Return the mean of `after`, which holds at `following`, at v one seed earlier. A crossing there is worth 0."""
-    c2 = state.information / following.information
-    c, s = math.sqrt(c2), math.sqrt(1 - c2)
-    radius, turn = np.sqrt(c2 * v * v + s * s), np.arctan2(s, c * v)
-    before = _likelihood(state.df, delta * math.sqrt(state.information))(v[:, None])
-    ratio = _likelihood(following.df, delta * math.sqrt(following.information))
-    reach = np.arccos(np.clip(after.knots / radius[:, None], -1, 1))  # |b - b0| at each knot, falling
-    reach[:, 0] = 2 * math.pi  # the lowest piece holds all the rest
-
-    def density(b: Array, row: Indices) -> tuple[Array, Array]:
-        """Return v' and the logarithm of its density at angles b."""
-        there = np.clip(radius[row, None] * np.cos(b - turn[row, None]), -1, 1)
-        return there, state.df * np.log(np.cos(b)) + ratio(there) - before[row]
-
-    low, high = _where_it_counts(density(_ARC, np.arange(len(v)))[1])
-    bounds = np.clip(turn[:, None, None] + _SIDES * reach[..., None], low[:, None, None], high[:, None, None])
-    outer, inner = bounds[:, :-1], bounds[:, 1:]
-    row, piece, side = some = np.nonzero(outer != inner)
-    b, weight = _spread(outer[some], inner[some])
-    there, logarithm = density(b, row)
-    parts = -_SIDES[side] * np.sum(weight * np.exp(logarithm) * after(piece, there), axis=1)
-    return np.bincount(row, parts, len(v)) / math.exp(betaln(0.5, (state.df + 1) / 2))
-
-
-def _where_it_counts(logarithms: Array) -> tuple[Array, Array]:
-    """Return the ends of the arc on which a density, given as logarithms on _ARC, is above e^-40 of its peak."""
-    counts = logarithms > logarithms.max(axis=1, keepdims=True) - 40
-    first, last = counts.argmax(axis=1), len(_ARC) - 1 - counts[:, ::-1].argmax(axis=1)
-    ends = np.concatenate([[-math.pi / 2], _ARC, [math.pi / 2]])
-    return ends[first], ends[last + 2]
-
-
-def _bottom(df: float) -> float:
-    """Return a v that chance undercuts with a probability below 1e-19 when there is no gain; a gain only raises v."""
-    return -math.sqrt(-math.expm1(-90 / df))
-
-
-def _roots(top: float, further: Array, c2: float) -> Array:
-    """Return where the survival before a step has its square roots: where those after it come into reach, below `top`."""
-    reached = np.sqrt((further[further**2 > 1 - c2] ** 2 - (1 - c2)) / c2)
-    return reached[reached < top - 1e-9]
-
-
-def _knots(df: float, top: float, roots: Array) -> Array:
-    """Return the roots and enough other knots in between for a density one unit of t wide, whatever its df."""
-    low, fixed = _bottom(df), [*roots, top]
-    spaced = [
-        v
-        for t in (_FEW if df < 12 else _MANY)
-        if low < (v := t / math.sqrt(df + t * t)) < top and all(abs(t - _t(x, df)) > 0.8 for x in fixed)
-    ]
-    return np.array([low, *sorted([*spaced, *roots]), top])
-
-
-def _t(v: float, df: float) -> float:
-    return v * math.sqrt(df / (1 - v * v)) if v < 1 else math.inf
+# -- the density of t ----------------------------------------------------------------------------------------------------
 
 
 def cosine(t: float, df: float) -> float:
-    """Return v = t / sqrt(df + t^2)."""
-    return t / math.sqrt(df + t * t) if math.isfinite(t) else 1.0
+    """Return t / sqrt(df + t^2)."""
+    return math.sin(angle_of(t, df))
 
 
-def expected_at(
-    design: Design, criticals: Sequence[float], worth: Sequence[float], delta: float, first: int = 0
-) -> _Expectation:
-    """Return the expectation from state `first` on, where not having crossed at look k is worth worth[k]."""
-    states = design.states(len(worth) - 1)
-    tops = [1.0 if state.look is None else cosine(criticals[state.look], state.df) for state in states]
-    knots = _knots(states[-1].df, tops[-1], np.array([]))
-    after, roots = _Expectation(knots, np.full((1, len(knots) - 1), float(worth[-1]))), np.array([tops[-1]])
-    for i in range(len(states) - 2, first - 1, -1):
-        state, following = states[i], states[i + 1]
-        roots = _roots(tops[i], roots, state.information / following.information)
-        knots = _knots(state.df, tops[i], roots)
-        v = knots[:-1, None] + (knots[1:] - knots[:-1])[:, None] * _T**2
-        values = one_more(v.ravel(), state, following, after, delta).reshape(v.shape)
-        series = _FIT @ values.T
-        series[0] += 0 if state.look is None else worth[state.look]
-        count = 1 + np.max(np.nonzero(np.abs(series).max(axis=1) > NOTHING)[0], initial=0)
-        after = _Expectation(knots, series[:count])
-        roots = np.append(roots, tops[i] if tops[i] < 1 else [])[-MOST_ROOTS:]
-    return after
+def angle_of(t: float, df: float) -> float:
+    """Return the angle a with t = sqrt(df) tan(a)."""
+    return math.atan(t / math.sqrt(min(df, AS_GOOD_AS_KNOWN)))
 
 
-def surviving(last: int) -> list[float]:
-    """Return the worth of each look that makes `expected` the chance that none up to `last` crosses."""
-    return [*[0.0] * last, 1.0]
+def log_likelihood_ratio(v: Array, df: float, mu: float, rest: Array | None = None) -> Array:
+    """Return log f_nct(t; df, mu) / f_t(t; df) at v = t / sqrt(df + t^2), without overflow for any mu.
+
+    The ratio is the mean of exp(mu v r - mu^2 / 2) over r ~ chi with df + 1 degrees of freedom. Its integrand
+    r^df exp(-(r - mu v)^2 / 2) has one peak, at sqrt(df) e^h with sinh(h) = mu v / (2 sqrt(df)), from which all is
+    measured: so large df cancel nothing. Above the peak it falls at least as fast as a normal density and as an
+    exponential one. A Gauss rule over the part above e^-60 gives 12 digits. `rest` is 1 - v^2, where it is known better.
+    t = 9.0397209398, df 2, mu = 2 sqrt(3): log 22.0310639658.
+    """
+    v, df, mu = np.asarray(v, dtype=float), min(df, AS_GOOD_AS_KNOWN), min(mu, LARGEST_MU)
+    h = np.arcsinh(mu * v / (2 * math.sqrt(df)))
+    height = df * (h - np.expm1(-2 * h) / 2) - mu * mu * ((1 - v) * (1 + v) if rest is None else rest) / 2
+    ratio: Array = height + np.log(_about_the_peak(h, df) / _about_the_peak(np.zeros(()), df))
+    return ratio
+
+
+def _about_the_peak(h: Array, df: float) -> Array:
+    """Return the integral of (r / peak)^df e^(...), 1 at its peak sqrt(df) e^h."""
+    peak, x = math.sqrt(df) * np.exp(h), 2 * math.sqrt(df) * np.sinh(h)
+    sd = 1 / np.sqrt(1 + df / peak**2)
+    low, high = np.maximum(-12 * sd, -peak), np.minimum(12, 12 * sd + 60 / np.maximum(-x, 1e-9))
+    beyond = low[..., None] + (high - low)[..., None] * (1 + _X) / 2
+    share = beyond / peak[..., None]
+    integral: Array = np.sum(_W * np.exp(df * (np.log1p(share) - share) - beyond**2 / 2), axis=-1) * (high - low) / 2
+    return integral
+
+
+def _log_density(angle: Array, df: float, mu: float) -> Array:
+    """Return the logarithm of the density of t's angle."""
+    central: Array = (1 - df) / 2 * np.log1p(np.tan(angle) ** 2) + math.log(poch(df / 2, 0.5) / math.sqrt(math.pi))
+    if mu > 0:
+        central += log_likelihood_ratio(np.sin(angle), df, mu, np.cos(angle) ** 2)
+    return central
+
+
+def bottom(df: float) -> float:
+    """Return an angle that chance undercuts with a probability below 1e-19 when there is no gain; a gain only raises t."""
+    return -math.asin(math.sqrt(-math.expm1(-90 / df)))
+
+
+# -- one move back -------------------------------------------------------------------------------------------------------
+
+
+class Turn:
+    """The random angle x of a move: its density cos^(df-1) |sin|^(more-1), and panels that are smooth for it.
+
+    `both`: x has both signs. With a gain the panels are `sharper` times as narrow, and reach `beyond` the usual.
+    """
+
+    def __init__(self, df: float, more: float, *, both: bool, sharper: float = 1, beyond: float = 0) -> None:
+        self.df, self.more, self.peak = df, more, 0.0
+        peak, reach, width = 0.0, math.pi / 2, 5 / math.sqrt(max(df - 1, 1))
+        if more > 1:
+            peak, sd = math.atan(math.sqrt((more - 1) / (df - 1))), 1 / math.sqrt(2 * (df + more - 2))
+            reach, width = 14 * sd, 6 * sd
+            self.peak = float(self._log(np.array(peak)))
+        elif df > 1:
+            reach = math.asin(math.sqrt(-math.expm1(-84 / (df - 1))))
+        high = min(peak + reach + beyond, math.pi / 2)
+        low = -min(reach, math.pi / 2) if both else max(peak - reach - beyond, 0)
+        self.is_full = high > math.pi / 2 - 1e-3
+        self.panels = np.linspace(low, high, 1 + math.ceil((high - low) / width * sharper))
+        x, weight = graded(self.panels[:-1], self.panels[1:])
+        self.peak += math.log(np.sum(weight * np.exp(self._log(x) - self.peak)))
+
+    def _log(self, x: Array) -> Array:
+        cosines: Array = (1 - self.df) / 2 * np.log1p(np.tan(x) ** 2)
+        return cosines if self.more == 1 else cosines + (self.more - 1) * np.log(np.abs(np.sin(x)) + 1e-300)
+
+    def log_density(self, x: Array) -> Array:
+        """Return the logarithm of the density at x."""
+        return self._log(x) - self.peak
+
+
+class Back(Turn):
+    """The move from the angle of a later t to an earlier one, when `more` degrees of freedom go and `df` remain."""
+
+    def __init__(self, s: float, df: float, more: float) -> None:
+        super().__init__(df, more, both=s > 0)
+        self.s, self.c = s, math.sqrt(1 - s * s)
+
+    def moved(self, start: Array, x: Array) -> Array:
+        """Return the earlier angle."""
+        cos = np.cos(start)
+        angle: Array = np.arctan2(self.c * np.sin(start) - self.s * cos * np.sin(x), cos * np.cos(x))
+        return angle
+
+    def density(self, start: Array, x: Array, there: Array) -> Array:
+        """Return the density of x, which depends on nothing."""
+        density: Array = np.exp(self.log_density(x))
+        return density
+
+    def leading_to(self, start: Array, goals: Array) -> Array:
+        """Return the two x that lead to each goal; and, where x may be at its ends, points ever nearer to them.
+
+        There t changes sign within a distance of |c tan(a') -+ s|.
+        """
+        sin, cos = np.sin(goals), self.s * np.cos(goals)
+        slope = self.c * np.tan(start)[:, None]
+        found = two_roots(np.arctan2(cos, sin), slope * np.cos(goals) / np.maximum(np.hypot(sin, cos), 1e-300))
+        if not self.is_full or self.df > 12:
+            return found
+        steps = 8.0 ** np.arange(5 if self.df >= 2 else 9)
+        ends = [math.pi / 2 - np.minimum(np.abs(slope - self.s) * steps, math.pi / 2)]
+        ends.append(np.minimum(np.abs(slope + self.s) * steps, math.pi / 2) - math.pi / 2)
+        return np.hstack([found, *ends])
+
+    def image(self, goal: float) -> float:
+        """Return the angle at which a move comes into reach of the goal: sin^2 = c^2 sin^2(goal) + s^2."""
+        return math.copysign(math.asin(min(1, math.hypot(self.c * math.sin(goal), self.s))), goal)
+
+    def starts(self, goal: float) -> list[float]:
+        """Return the angles from which the ends of the panels lead to the goal, then the largest that may lead there.
+
+        A move from above the last leads above the goal.
+        """
+        if goal >= math.pi / 2:
+            return [math.pi / 2]
+        turn = math.atan2(self.s * math.cos(goal), math.sin(goal))  # of the x that leads to the goal from its image
+        sides = [x for x in self.panels if x < turn]
+        starts = [math.atan((math.tan(goal) * math.cos(x) + self.s * math.sin(x)) / self.c) for x in sides]
+        return [*starts, self.image(goal)] if turn < self.panels[-1] else starts
+
+
+def two_roots(middle: Array, cosine: Array) -> Array:
+    """Return the x with cos(x - middle) = cosine, from -pi to pi, and pi where there are none."""
+    half, none = np.arccos(np.clip(cosine, -1, 1)), np.abs(cosine) > 1
+    left, right = middle - half, middle + half
+    right = np.where(right > math.pi, right - 2 * math.pi, right)
+    return np.where(np.hstack([none, none]), math.pi, np.hstack([left, right]))
+
+
+# -- from look to look ---------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def unstopped(design: Design, before: tuple[float, ...]) -> tuple[Pieces, tuple[float, ...]]:
+    """Return q at the look after those with the critical t `before`, as a function of the angle, and its kinks."""
+    look = len(before)
+    df = design.known(look)
+    if look == 0:
+        return Pieces.constant(bottom(df), math.pi / 2), ()
+    q, kinks = unstopped(design, before[:-1])
+    earlier = design.known(look - 1)
+    s = math.sqrt(1 - design.information(design.looks[look - 1]) / design.information(design.looks[look]))
+    cut = angle_of(before[-1], earlier)
+    moves = [Back(s, earlier, 1)] + ([Back(0.0, earlier + 1, df - earlier - 1)] if df - earlier > 1.5 else [])
+    for move in moves:
+        q, kinks = _one_back(q, kinks, cut, move)
+        cut = math.inf
+    return q, kinks
+
+
+def _one_back(q: Pieces, kinks: Sequence[float], cut: float, move: Back) -> tuple[Pieces, tuple[float, ...]]:
+    df = move.df + move.more
+    cut = min(cut, q.knots[-1])
+    starts = move.starts(cut)
+    low, high, unit = bottom(df), starts[-1], 1 / math.sqrt(df)
+    ends = [math.asin(move.s), -math.asin(move.s)] if move.is_full else []
+    kinks = [*ends, *(move.image(kink) for kink in kinks if kink < cut)][:MOST_KINKS]
+    knots = separate([low, high], [*kinks, *starts], unit)
+    return fitted(lambda start: mean(q, cut, move, start), knots, unit), tuple(kinks)
+
+
+def crossing(design: Design, before: tuple[float, ...], critical: float, delta: float) -> float:
+    """Return the chance that the look after those with the critical t `before` is the first to cross, at `critical`."""
+    look = len(before)
+    df = design.known(look)
+    mu = min(delta, LARGEST_MU) * math.sqrt(design.information(design.looks[look]))
+    q, cut, unit = unstopped(design, before)[0], angle_of(critical, df), 1 / math.sqrt(df)
+    usual = math.atan(mu * unit)
+    high = min(q.knots[-1], max(cut, usual) + 14 * unit)
+    if cut >= high:
+        return 0.0
+    even = np.arange(max(cut, usual - 14 * unit), high, unit)
+    chi = np.maximum(math.sqrt(df) + np.arange(-8.0, 9.0), 0.1)  # a large mu is divided by chi of df alone
+    edges = np.unique(np.clip(np.concatenate([q.knots, even, np.arctan2(mu, chi), [cut, high]]), cut, high))
+    angle, weight = graded(edges[:-1], edges[1:])
+    here = q.piece((edges[:-1] + edges[1:]) / 2)[:, None]
+    return min(float(np.sum(weight * np.exp(_log_density(angle, df, mu)) * q(here, angle))), 1.0)
+
+
+def first_crossings(design: Design, criticals: Sequence[float], delta: float) -> list[float]:
+    """Return, for each of the looks with these critical t, the chance that it is the first to cross."""
+    if criticals and min(criticals) <= 0:
+        raise ValueError(f"critical t are {criticals}; they must be above 0.")
+    before = tuple(criticals)
+    return [crossing(design, before[:k], critical, delta) for k, critical in enumerate(before)]
 
 
 def no_crossing(design: Design, criticals: Sequence[float], last: int, delta: float) -> float:
     """Return the chance that none of the looks up to `last` crosses."""
-    return min(max(expected(design, criticals, surviving(last), delta), 0.0), 1.0)
-
-
-def expected(design: Design, criticals: Sequence[float], worth: Sequence[float], delta: float) -> float:
-    """Return the mean, over all courses, of the sum of worth[k] over the looks up to which nothing has crossed."""
-    if min(criticals[: len(worth)]) <= 0:
-        raise ValueError(f"critical t are {criticals}; they must be above 0.")
-    after = expected_at(design, criticals, worth, delta)
-    n = design.looks[0]
-    df = design.degrees(n)
-    ratio = _likelihood(df, delta * math.sqrt(design.information(n)))
-
-    def density(th: Array) -> Array:
-        """Return the logarithm of the density of the first look's angle."""
-        logarithms: Array = (df - 1) * np.log(np.sin(th)) + ratio(np.cos(th))
-        return logarithms
-
-    low, high = _where_it_counts(density(_ARC + math.pi / 2)[None, :])
-    angle = np.clip(np.arccos(after.knots), low + math.pi / 2, high + math.pi / 2)  # falling
-    th, weight = _spread(angle[:-1], angle[1:])
-    total = np.sum(weight * np.exp(density(th)) * after(np.arange(len(th)), np.cos(th)))
-    return -float(total) / math.exp(betaln(0.5, df / 2))
+    return min(max(1 - math.fsum(first_crossings(design, criticals[: last + 1], delta)), 0.0), 1.0)

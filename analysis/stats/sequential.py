@@ -15,16 +15,14 @@ from functools import cache, lru_cache
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+from analysis.stats.conditional import Gains, staying
+from analysis.stats.pieces import Array
 from analysis.stats.recursion import (
-    Array,
+    AS_GOOD_AS_KNOWN,
     Design,
-    cosine,
-    expected,
-    expected_at,
+    crossing,
+    first_crossings,
     log_likelihood_ratio,
-    no_crossing,
-    one_more,
-    surviving,
 )
 
 FLAT, POCOCK, OBRIEN_FLEMING = BOUNDARIES = ("flat", "pocock", "obrien-fleming")
@@ -36,7 +34,7 @@ DELTAS = (1.0, 2.0, 4.0, 8.0)  # the alternatives that the open-ended test avera
 
 def type_one_error(design: Design, criticals: Sequence[float]) -> float:
     """Return the chance that some look crosses without any gain. p < 0.01 at every look from 3 to 10: 0.0387417595."""
-    return 1 - no_crossing(design, criticals, len(design.looks) - 1, 0.0)
+    return power(design, criticals, 0.0)
 
 
 def power(design: Design, criticals: Sequence[float], delta: float) -> float:
@@ -44,7 +42,7 @@ def power(design: Design, criticals: Sequence[float], delta: float) -> float:
 
     Looks 3..10, flat at 1 %, delta 2: 0.9796609746.
     """
-    return 1 - no_crossing(design, criticals, len(design.looks) - 1, delta)
+    return min(math.fsum(first_crossings(design, criticals, delta)), 1.0)
 
 
 def expected_seeds(design: Design, criticals: Sequence[float], delta: float) -> float:
@@ -52,8 +50,9 @@ def expected_seeds(design: Design, criticals: Sequence[float], delta: float) -> 
 
     Looks 3..10, flat at 1 %: 6.1931467281 at delta 2, 4.8355118018 at 3, 3.9162131155 at 5.
     """
-    gaps = [b - a for a, b in itertools.pairwise(design.looks)]
-    return design.looks[0] + (expected(design, criticals, gaps, delta) if gaps else 0.0)
+    stopped = itertools.accumulate(first_crossings(design, criticals[:-1], delta))
+    gaps = (b - a for a, b in itertools.pairwise(design.looks))
+    return design.looks[0] + math.fsum(gap * max(1 - chance, 0.0) for gap, chance in zip(gaps, stopped, strict=True))
 
 
 def at_nominal(design: Design, nominal: float) -> tuple[float, ...]:
@@ -85,12 +84,17 @@ def boundary(design: Design, alpha: float, kind: str = FLAT) -> tuple[float, ...
 def nominal_level(design: Design, alpha: float) -> float:
     """Return the p that each look must stay below in the flat boundary. Looks 3..10 at 1 %: 0.0021359554."""
 
-    def excess(nominal: float) -> float:
-        return type_one_error(design, at_nominal(design, nominal)) - alpha
+    @cache  # the root finder asks for the start once more
+    def excess(log_nominal: float) -> float:
+        """Return how much is too much, as logarithms: nearly a straight line of slope 1."""
+        return math.log(type_one_error(design, at_nominal(design, math.exp(log_nominal))) / alpha)
+
+    from scipy.optimize import newton  # takes longer to load than a fixed verdict
 
     if len(design.looks) == 1:
         return alpha
-    return _root(excess, alpha / len(design.looks), alpha, 1e-15)
+    start = math.log(alpha) - 0.7 * math.log(len(design.looks))
+    return math.exp(newton(excess, start, x1=start - excess(start), tol=1e-9))
 
 
 def spending(alpha: float, kind: str, share: float) -> float:
@@ -107,33 +111,26 @@ def spending(alpha: float, kind: str, share: float) -> float:
 @lru_cache(maxsize=256)
 def _spent(design: Design, alpha: float, kind: str, looks: int) -> tuple[float, ...]:
     """Return the spending boundary at the first `looks` looks."""
-    criticals: list[float] = []
-    above: list[float] = []  # how far log nominal is above the log of the alpha that the look spends
+    criticals: tuple[float, ...] = ()
     spent = 0.0
-    for k, n in enumerate(design.looks[:looks]):
-        df = design.degrees(n)
+    for n in design.looks[:looks]:
+        df, before = design.degrees(n), criticals
         allowed = spending(alpha, kind, design.information(n) / design.information(design.looks[-1]))
+        share = max(allowed - spent, 1e-200)
 
         def at(log_nominal: float, df: float = df) -> float:
             return -float(stdtrit(df, math.exp(log_nominal)))
 
         @cache  # the root finder asks for both ends once more
-        def excess(log_nominal: float, k: int = k, allowed: float = allowed) -> float:
-            return 1 - no_crossing(design, [*criticals, at(log_nominal)], k, 0.0) - allowed
+        def excess(log_nominal: float, before: tuple[float, ...] = before, share: float = share) -> float:
+            return crossing(design, before, at(log_nominal), 0.0) / share - 1
 
         # A look's nominal p is at least what it spends, and at most what all looks so far may spend.
-        low, high = (math.log(min(max(x, 1e-300), 0.499)) for x in (allowed - spent, allowed))
-        near = low + (above[-1] + (above[-1] - above[-2]) if k > 1 else 0.0)  # it moves evenly from look to look
-        for left, right in ((near - 0.1, near + 0.1), (low, high)):
-            if k > 0 and allowed > 1e-12 and low <= left < right <= high and excess(left) < 0 < excess(right):
-                log_nominal = _root(excess, left, right, 1e-9)
-                break
-        else:
-            log_nominal = low
-        criticals.append(at(log_nominal))
-        above.append(log_nominal - low)
+        low, high = (math.log(min(max(x, 1e-200), 0.499)) for x in (share, allowed))
+        crosses = bool(before) and excess(low) < 0 < excess(high)
+        criticals = (*before, at(_root(excess, low, high, 1e-10) if crosses else low))
         spent = allowed
-    return tuple(criticals)
+    return criticals
 
 
 # -- what a result is worth --------------------------------------------------------------------------------------------
@@ -150,7 +147,7 @@ def sequential_p(design: Design, ts: Sequence[float], kind: str = FLAT) -> float
         return 1.0
     if kind != FLAT:
         return _smallest_alpha(design, ts, kind)
-    if smallest < 1e-8:  # one minus a number near one has too few digits; the sum over the looks is never too small
+    if smallest < 1e-8:  # its angle may be too near a right one; the sum over the looks is never too small
         return smallest * len(design.looks)
     return type_one_error(design, at_nominal(design, smallest))
 
@@ -183,19 +180,22 @@ def stagewise_p(design: Design, criticals: Sequence[float], look: int, t: float)
     Looks 3..10, flat at 1 %, stopped at 5 seeds with t = 6.1: 0.0050023286. Raises ValueError for t of 0 or less: no
     boundary stops there.
     """
-    return 1 - no_crossing(design, [*criticals[:look], t], look, 0.0)
+    return power(design, [*criticals[:look], t], 0.0)
 
 
 def conditional_power(design: Design, criticals: Sequence[float], look: int, t: float, delta: float) -> float:
     """Return the chance that a later look crosses, given t at this one (counted from 0) and a true gain of `delta` sd."""
+    return predictive_power(design, criticals, look, t, [delta], [1.0])
+
+
+def predictive_power(
+    design: Design, criticals: Sequence[float], look: int, t: float, deltas: Sequence[float], weights: Sequence[float]
+) -> float:
+    """Return the same, averaged over gains, each by its weight and by its likelihood given t."""
     last = len(design.looks) - 1
     if look >= last:
         return 0.0
-    states = design.states(last)
-    here = next(i for i, state in enumerate(states) if state.look == look)
-    after = expected_at(design, criticals, surviving(last), delta, here + 1)
-    v = np.array([cosine(t, states[here].df)])
-    return float(1 - np.clip(one_more(v, states[here], states[here + 1], after, delta), 0, 1)[0])
+    return 1 - staying(design, criticals[: last + 1], look, t, Gains(tuple(deltas), tuple(weights)))
 
 
 def e_value(t: Array | float, df: float, information: float, deltas: Sequence[float] = DELTAS) -> Array:
@@ -205,7 +205,7 @@ def e_value(t: Array | float, df: float, information: float, deltas: Sequence[fl
     1 / alpha is at most alpha (Ville), so min(1, 1 / e) is a p-value at any time. E-values of independent studies multiply.
     t = 9.0397209398, df 2, information 3: 30.3892514557. Source: Wang & Ramdas, arXiv 2310.03722.
     """
-    t = np.asarray(t, dtype=float)
-    v = t / np.hypot(np.sqrt(df), t)  # t * t may overflow
-    value: Array = np.mean([np.exp(log_likelihood_ratio(v, df, d * math.sqrt(information))) for d in deltas], axis=0)
+    v = np.sin(np.arctan(np.asarray(t, dtype=float) / math.sqrt(min(df, AS_GOOD_AS_KNOWN))))
+    logs = [log_likelihood_ratio(v, df, delta * math.sqrt(information)) for delta in deltas]
+    value: Array = np.mean(np.exp(np.minimum(logs, 700.0)), axis=0)  # more is no float
     return value

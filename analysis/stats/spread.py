@@ -43,7 +43,7 @@ def pooled(sds: Sequence[float], dfs: Sequence[float]) -> Spread:
     20 records of Parameter Golf: 0.00073318 with 44 df.
     """
     total = math.fsum(dfs)
-    return Spread(math.sqrt(math.fsum(df * sd**2 for sd, df in zip(sds, dfs, strict=True)) / total), total)
+    return Spread(math.hypot(*(math.sqrt(df / total) * sd for sd, df in zip(sds, dfs, strict=True))), total)
 
 
 def prior(sds: Sequence[float], dfs: Sequence[float]) -> Spread:
@@ -55,8 +55,8 @@ def prior(sds: Sequence[float], dfs: Sequence[float]) -> Spread:
     """
     from scipy.optimize import brentq  # takes longer to load than a verdict without a history
 
-    half, variance = np.asarray(dfs, dtype=float) / 2, np.asarray(sds, dtype=float) ** 2
-    log = np.log(variance) - psi(half) + np.log(half)
+    half = np.asarray(dfs, dtype=float) / 2
+    log = 2 * np.log(np.asarray(sds, dtype=float)) - psi(half) + np.log(half)
     excess = float(np.var(log, ddof=1) - np.mean(polygamma(1, half)))
     if excess <= 0:
         return Spread(math.exp(float(np.mean(log)) / 2), math.inf)
@@ -69,5 +69,5 @@ def chance_of_less(sd: float, n: int, usual: Spread) -> float:
 
     With a known usual spread it is chi2: (n-1) s^2 / sd^2. Copied logs and the best of many runs make it tiny.
     """
-    ratio = (sd / usual.sd) ** 2
+    ratio = min(sd / usual.sd, 1e150) ** 2
     return float(fdtr(n - 1, min(usual.df, 1e9), ratio))

@@ -16,7 +16,7 @@ from analysis.reading.result import Result
 from analysis.rules.keys import T_TEST
 from analysis.stats import fixed, sequential
 from analysis.stats.fixed import Test
-from analysis.stats.recursion import Design, log_likelihood_ratio
+from analysis.stats.recursion import Design, cosine, log_likelihood_ratio
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.again.readings import if_meant, open_ended
 from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer
@@ -25,6 +25,7 @@ from analysis.verdict.tested import numbers, rules_test, shown
 from analysis.verdict.verdict import Looks, Reading, ReadingKind, Verdict
 
 SURE = 30.0  # sd; a larger gain has no larger chance
+SURE_T = 1e6  # no boundary is beyond it
 SMALLEST_ALPHA, LARGEST_ALPHA = 1e-6, 0.4  # of a boundary
 GAINS = 10  # that the chance of passing is averaged over
 
@@ -236,17 +237,20 @@ def chance_of_passing(design: Design, criticals: tuple[float, ...], look: int, t
 
     The gain that fits best would promise too much after a good start and too little after a bad one.
     """
-    n = design.looks[look]
+    n, t = design.looks[look], min(max(t, -SURE_T), SURE_T)
     df, root = design.degrees(n), math.sqrt(design.information(n))
     reach = 3 * (1 + abs(t) / math.sqrt(2 * df)) / root
     nodes, weights = np.polynomial.legendre.leggauss(GAINS)
     gains = t / root + reach * nodes
-    v = np.array([t / math.sqrt(df + t * t)])
-    likelihoods = np.array([math.exp(float(log_likelihood_ratio(v, df, gain * root)[0])) for gain in gains])
-    chances = [
-        sequential.conditional_power(design, criticals, look, t, min(gain, SURE)) if gain > 0 else 0.0 for gain in gains
-    ]
-    return float(np.sum(weights * likelihoods * chances) / np.sum(weights * likelihoods))
+    v = np.array([cosine(t, df)])
+    logs = np.array([float(log_likelihood_ratio(v, df, gain * root)[0]) for gain in gains])
+    worth = weights * np.exp(logs - logs.max())
+    better = gains > 0
+    if not better.any():
+        return 0.0
+    some = np.minimum(gains[better], SURE).tolist()
+    chance = sequential.predictive_power(design, criticals, look, t, some, weights[better].tolist())
+    return min(float(chance * worth[better].sum() / worth.sum()), 1.0)
 
 
 def _next(looks: Looks, there: int) -> str:
