@@ -34,6 +34,7 @@ lint: $(READY)
 bench: $(READY)
 	@echo "Benchmarks: waiting times as ratios, reading, and how often false claims pass. Results go to benchmarks/results."
 	@$(BIN)/python -m benchmarks.waiting
+	@$(BIN)/python -m benchmarks.looks
 	@$(BIN)/python -m benchmarks.reading
 	@$(BIN)/python -m benchmarks.calibration
 

@@ -15,7 +15,6 @@ from numpy.polynomial import chebyshev
 
 TERMS, NODES = 24, 24  # of each piece's series and integral
 NOTHING = 1e-22  # a panel whose middle weighs less does not count
-TOLERANCE = 1e-9  # of the last terms of a series; what is computed has a hundredth of it
 HALVINGS = 16  # of a piece whose series does not converge
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -66,8 +65,8 @@ def separate(ends: list[float], between: Iterable[float], unit: float) -> Array:
     return np.array(sorted(knots))
 
 
-def fitted(function: Callable[[Array], Array], knots: Array, unit: float, tolerance: float = TOLERANCE) -> Pieces:
-    """Return the function in pieces between the knots, halved until each series has converged.
+def fitted(function: Callable[[Array], Array], knots: Array, unit: float, tolerance: float) -> Pieces:
+    """Return the function in pieces between the knots, halved until the last terms of each series are below the tolerance.
 
     The error of a piece counts as much as the piece is wide, in units of `unit`, about one standard deviation.
     """

@@ -1,8 +1,8 @@
 """The exact group-sequential t-test: look after every seed, stop early, keep the level.
 
 Boundaries, type I error, power and expected seeds of a design, and what a result under it is worth: for one sample, for
-two, and with degrees of freedom added from a history. Nothing is approximated; analysis.stats.recursion computes the
-probabilities. Pure functions on numbers. t is positive in the direction of improvement.
+two, and with degrees of freedom added from a history. analysis.stats.recursion computes the probabilities, right to an
+absolute 1e-10, and analysis.stats.conditional those given t now, to 1e-7. Pure functions on numbers. t is positive in the direction of improvement.
 """
 
 from __future__ import annotations

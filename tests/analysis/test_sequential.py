@@ -341,7 +341,7 @@ def test_conditional_power_is_a_chance_and_rises_with_t(kind: str, ts: list[floa
     design = Design((3, 4, 6), **KINDS[kind])
     criticals = at_nominal(design, 0.004)
     low, high = (conditional_power(design, criticals, look, t, delta) for t in ts)
-    assert 0 <= low <= high + (1e-4 if design.history_df else 1e-6)
+    assert 0 <= low <= high + 1e-7
     assert high <= 1
 
 
