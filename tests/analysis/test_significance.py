@@ -269,11 +269,13 @@ def test_text_from_outside_is_shown_and_not_obeyed(command: Run, tmp_path: Path)
         ("check", {}, "\x1b[32m\x1b[1mSUPPORTED\x1b[0m: "),
         ("check", {"NO_COLOR": "1"}, "SUPPORTED: "),
         ("check", {"TERM": "dumb"}, "SUPPORTED: "),
+        ("check", {"CI": "true"}, "SUPPORTED: "),
     ],
 )
 def test_colour_is_for_terminals(record: Record, command: str, environment: dict[str, str], start: str) -> None:
     arguments = ["-m", "analysis.significance", command, str(record(SEEDS)), "--sota", "1.21613611"]
-    own = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM", "GITHUB_ACTIONS")}
+    plain = ("NO_COLOR", "TERM", "CI", "GITHUB_ACTIONS")
+    own = {name: value for name, value in os.environ.items() if name not in plain}
     ours, theirs = pty.openpty()
     with (
         os.fdopen(ours, "rb", 0) as terminal,
