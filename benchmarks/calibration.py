@@ -126,12 +126,12 @@ def stops(
 ) -> np.ndarray:
     """Look until a sweep passes; return at how many seeds each does, 0 for never. Without criticals the e-value decides."""
     values, stopped = draw(rng, sweeps, design.looks[-1], gain), np.zeros(sweeps, dtype=int)
-    control = draw(rng, sweeps, design.looks[-1] if design.paired else design.control, above=MARGIN)
+    control = draw(rng, sweeps, design.looks[-1] if design.in_step else design.control, above=MARGIN)
     for k, n in enumerate(design.looks):
         running = np.flatnonzero(stopped == 0)
         candidates = samples(values[running, :n])
         if control.size:
-            controls = samples(control[running, : n if design.paired else None])
+            controls = samples(control[running, : n if design.in_step else None])
             tests = [pooled_t(sample, other, MARGIN, ALPHA) for sample, other in zip(candidates, controls, strict=True)]
         else:
             tests = [one_sample_t(sample, THRESHOLD, ALPHA) for sample in candidates]
@@ -193,7 +193,7 @@ def _ours() -> Iterator[tuple[str, float, Decide]]:
     )
     designs = [(LOOKS, kind, kind) for kind in BOUNDARIES]
     designs.append((Design(LOOKS.looks, control=3), FLAT, "flat, v 3 control seeds, pooled test alone"))
-    designs.append((Design(LOOKS.looks, paired=True), FLAT, "flat, v as many control seeds"))
+    designs.append((Design(LOOKS.looks, in_step=True), FLAT, "flat, v as many control seeds"))
     for design, kind, words in designs:
         criticals = sequential.boundary(design, ALPHA, kind)
         yield f"sequential 3..10, {words}", ALPHA, partial(stops, design=design, criticals=criticals)

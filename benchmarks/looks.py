@@ -27,7 +27,7 @@ from analysis.stats import sequential
 from analysis.stats.recursion import Design
 from analysis.verdict.looks import chance_of_passing
 ten, thirty = Design(tuple(range(3, 11))), Design(tuple(range(3, 31)))
-pairs = Design(thirty.looks, paired=True)
+pairs = Design(thirty.looks, in_step=True)
 criticals = sequential.at_nominal(ten, 0.002)
 """
 ROWS = {

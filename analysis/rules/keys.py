@@ -10,10 +10,11 @@ from analysis.rules.findings import OFF, SEVERITIES, Code
 from analysis.rules.metrics import CONVERTIBLE, HIGHER, LOWER, UNITS
 from analysis.untrusted.escape import beginning
 
-T_TEST, WELCH, POOLED, BOTH = "one-sample t", "welch", "pooled", "both"
+T_TEST, WELCH, POOLED, BOTH, PAIRED = "one-sample t", "welch", "pooled", "both", "paired by node"
 Z_TEST, COMPARISON, NO_TEST = "known-sigma z", "comparison", "none"
-T_TESTS = (T_TEST, WELCH, POOLED, BOTH)  # their spread is estimated from the runs
-AGAINST_RUNS = (WELCH, POOLED, BOTH)
+T_TESTS = (T_TEST, WELCH, POOLED, BOTH, PAIRED)  # their spread is estimated from the runs
+AGAINST_RUNS = (WELCH, POOLED, BOTH, PAIRED)
+LOOKING = (T_TEST, BOTH, PAIRED)  # the boundaries of a sequential design are those of a t-test on a mean
 MEAN, MEDIAN, TRIMMED_MEAN, EACH_RUN = "mean", "median", "trimmed mean", "each run"
 LABELLED, LAST_VALIDATION = "labelled line", "last validation"
 TARGET, STANDING = "target", "standing"
@@ -23,7 +24,7 @@ WORDS = re.compile(r"[\w%][\w %/.-]{0,79}", re.ASCII)  # what views print of a r
 ALLOWED: dict[str, tuple[Any, ...]] = {
     "version": (1, 2),
     "direction": (LOWER, HIGHER),
-    "test": (T_TEST, WELCH, POOLED, BOTH, Z_TEST, COMPARISON, NO_TEST),
+    "test": (*T_TESTS, Z_TEST, COMPARISON, NO_TEST),
     "statistic": (MEAN, MEDIAN, TRIMMED_MEAN, EACH_RUN),
     "against": (TARGET, STANDING),
     "final": (LABELLED, LAST_VALIDATION),

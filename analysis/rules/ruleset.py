@@ -15,14 +15,13 @@ from typing import Any
 
 from analysis.rules.keys import (
     AGAINST_RUNS,
-    BOTH,
     LABELLED,
     LAST,
+    LOOKING,
     MEAN,
     NO_TEST,
     OF_VERSION_1,
     STANDING,
-    T_TEST,
     T_TESTS,
     TARGET,
     fault_between,
@@ -122,8 +121,8 @@ class Ruleset(OneTest):
 
     @property
     def may_look(self) -> bool:
-        """Whether a sequential design is possible: its boundaries are those of a t-test on the mean."""
-        return self.test in (T_TEST, BOTH)
+        """Whether a sequential design is possible."""
+        return self.test in LOOKING
 
     @property
     def has_test(self) -> bool:

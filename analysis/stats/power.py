@@ -48,7 +48,7 @@ class Question:
 
     def gpu_hours(self, seeds: float, design: Design) -> float:
         """Return the GPU hours of so many candidate seeds and of the control's."""
-        return (seeds + (seeds if design.paired else design.control)) * self.gpus * self.minutes / 60
+        return (seeds + (seeds if design.in_step else design.control)) * self.gpus * self.minutes / 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ class _Choice:
     def design(self) -> Design:
         in_step = self.asked.control_seeds > 0 and len(self.looks) > 1
         control = 0 if in_step else self.asked.control_seeds
-        return Design(looks=self.looks, control=control, paired=in_step, history_df=self.history)
+        return Design(looks=self.looks, control=control, in_step=in_step, history_df=self.history)
 
     @property
     def criticals(self) -> tuple[float, ...]:

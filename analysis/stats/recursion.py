@@ -52,13 +52,13 @@ class Design:
     """When to look: after so many candidate seeds.
 
     - control: seeds of the control, all run before the first look; 0 tests one sample against a number.
-    - paired: at every look the control has as many seeds as the candidate instead.
+    - in_step: at every look the control has as many seeds as the candidate instead.
     - history_df: degrees of freedom of a standard deviation pooled from earlier records.
     """
 
     looks: tuple[int, ...]
     control: int = field(default=0, kw_only=True)
-    paired: bool = field(default=False, kw_only=True)
+    in_step: bool = field(default=False, kw_only=True)
     history_df: float = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -68,12 +68,12 @@ class Design:
 
     def degrees(self, n: int) -> float:
         """Return the degrees of freedom of t at n candidate seeds."""
-        control = n if self.paired else self.control
+        control = n if self.in_step else self.control
         return n + control - (2 if control else 1) + self.history_df
 
     def information(self, n: int) -> float:
         """Return what n candidate seeds are worth: t has the noncentrality delta sqrt(information)."""
-        control = n if self.paired else self.control
+        control = n if self.in_step else self.control
         return 1 / (1 / n + 1 / control) if control else n
 
     def known(self, look: int) -> float:

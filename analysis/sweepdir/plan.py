@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -56,11 +56,16 @@ class SeedsAre(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """When a claim is tested. `looks`: after how many seeds, empty for a fixed design; `boundary`: how they share alpha."""
+    """When a claim is tested, and on what.
+
+    looks: after how many seeds, empty for a fixed design. boundary: how they share alpha. paired: the two arms' runs of a seed
+    go to one node, and the test is of their differences.
+    """
 
     kind: DesignKind = DesignKind.FIXED
     looks: tuple[int, ...] = ()
     boundary: str = BOUNDARIES[0]
+    paired: bool = False
 
     @property
     def sequential(self) -> bool:
@@ -101,7 +106,7 @@ class Plan:
             sha256=plan_digest(table),
             seeds=tuple(table["seeds"]),
             seeds_are=SeedsAre(table.get("seeds_are", SeedsAre.GIVEN)),
-            design=Design(kind=kind, **looks),
+            design=Design(kind=kind, paired=design.get("paired", False), **looks),
             envs={arm: table["arms"][arm].get("env", {}) for arm in ARMS if arm in table["arms"]},
             script=Script.of(table["script"]),
             sota=table.get("sota"),
@@ -207,7 +212,9 @@ def _fault(table: Mapping[str, Any]) -> str | None:
     fault = _seeds_fault(table) or _sota_fault(table.get("sota")) or _arms_fault(table["arms"])
     fault = fault or files_fault(table["script"].get("files", []))
     fault = fault or _attempts_fault(table.get("max_attempts", MAX_ATTEMPTS))
-    fault = fault or design_fault(table.get("design", {"name": DesignKind.FIXED}), len(table["seeds"]))
+    fault = fault or design_fault(
+        table.get("design", {"name": DesignKind.FIXED}), len(table["seeds"]), set(table["arms"])
+    )
     return f": {fault}" if fault else None
 
 
@@ -239,10 +246,13 @@ def _arms_fault(arms: dict[str, Any]) -> str | None:
     return f"arms is {beginning(arms)}; it must have the table {CANDIDATE!r}, and may have {CONTROL!r}."
 
 
-def design_fault(design: Any, seeds: int) -> str | None:
-    """Return what is wrong with a plan's design for so many seeds, or None."""
+def design_fault(design: Any, seeds: int, arms: Collection[str] = ARMS) -> str | None:
+    """Return what is wrong with a plan's design for so many seeds of these arms, or None."""
     if not isinstance(design, dict) or design.get("name") not in list(DesignKind):
         return f"design is {beginning(design)}; its name must be {' or '.join(map(repr, map(str, DesignKind)))}."
+    paired = design.get("paired", False)
+    if not isinstance(paired, bool) or (paired and CONTROL not in arms):
+        return f"paired is {beginning(paired)}; it must be true or false, and true only with a {CONTROL}."
     if design["name"] == DesignKind.FIXED:
         return None
     if seeds > MOST_LOOKS:

@@ -100,7 +100,7 @@ def _take(case: Case, plan: LookPlan) -> _Taken:
     against = case.source is Source.CONTROL
     in_step = plan.in_step and against
     good = min(_unbroken(case.runs), _unbroken(case.control)) if in_step else _unbroken(case.runs)
-    design = Design(looks=plan.looks, control=0 if in_step or not against else len(case.control), paired=in_step)
+    design = Design(looks=plan.looks, control=0 if in_step or not against else len(case.control), in_step=in_step)
     criticals = sequential.boundary(design, case.rules.alpha, plan.boundary)
     at: Case | None = None
     ts: list[float] = []

@@ -119,7 +119,7 @@ def test_control_runs_in_step_with_the_candidate_count_with_their_noise(sweep: F
     values = {1: 1.2014, 2: 1.1994, 3: 1.2031}
     folder = sweep(values, seeds=TEN, looks=TEN[2:], sota=None, control={1: 1.3001, 2: 1.2994, 3: 1.3011})
     verdict = judge((folder,))
-    design = Design(tuple(TEN[2:]), paired=True)
+    design = Design(tuple(TEN[2:]), in_step=True)
     assert verdict.sequential is not None
     assert verdict.test is not None
     assert verdict.sequential.critical == pytest.approx(-sequential.boundary(design, 0.01)[0])

@@ -121,7 +121,7 @@ def test_control_seeds_are_planned_with_and_paid() -> None:
     assert row["gpu_hours_at_most"] == 6.0
     assert row["cost_at_most"] is None
     in_step = table["designs"][-1]
-    design = Design(tuple(range(3, 11)), paired=True)
+    design = Design(tuple(range(3, 11)), in_step=True)
     assert in_step["critical_t"] == pytest.approx(list(sequential.boundary(design, 0.01)))
     assert in_step["gpu_hours_at_most"] == 20.0
     assert in_step["gpu_hours_expected"] == pytest.approx(2 * in_step["expected_seeds"])

@@ -31,7 +31,7 @@ def cases(number: int) -> Iterator[Case]:
         uneven = np.sort(random.uniform(0.6, 2.5, len(looks)))[::-1] ** random.integers(2)
         gain = float(random.choice([0.5, 1, 2, 5]))
         try:
-            design = Design(looks, control=control if arm == 1 else 0, paired=bool(arm == 2), history_df=history)
+            design = Design(looks, control=control if arm == 1 else 0, in_step=bool(arm == 2), history_df=history)
         except ValueError:  # no degree of freedom at the first look
             continue
         number -= 1
@@ -121,7 +121,7 @@ def test_an_infinite_history_is_a_known_spread_everywhere() -> None:
 
 @pytest.mark.parametrize(
     ("looks", "kind"),
-    [((3, 4), {}), ((2, 7), {}), ((3, 6), {"paired": True}), ((2, 5), {"control": 4, "history_df": 3.5})],
+    [((3, 4), {}), ((2, 7), {}), ((3, 6), {"in_step": True}), ((2, 5), {"control": 4, "history_df": 3.5})],
 )
 @pytest.mark.parametrize("delta", [0.0, 1.5])
 def test_forwards_and_backwards_in_time_agree(looks: tuple[int, int], kind: dict[str, float], delta: float) -> None:
@@ -157,7 +157,7 @@ HUGE = (1e16, 1e154, 1e300, math.inf)
 
 @pytest.mark.parametrize(
     "design",
-    [Design((2, 3)), Design((1, 4), history_df=0.5), Design((3, 30)), Design((2, 5), paired=True, history_df=1e300)],
+    [Design((2, 3)), Design((1, 4), history_df=0.5), Design((3, 30)), Design((2, 5), in_step=True, history_df=1e300)],
 )
 def test_extreme_values_neither_warn_nor_crash(design: Design) -> None:
     criticals = sequential.boundary(design, 0.01)

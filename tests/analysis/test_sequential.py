@@ -40,7 +40,7 @@ SHORT = Design((3, 4, 5))
 KINDS: dict[str, dict[str, Any]] = {
     "one sample": {},
     "against three control runs": {"control": 3},
-    "paired": {"paired": True},
+    "paired": {"in_step": True},
     "with a history": {"history_df": 20},
     "against a control, with a history": {"control": 3, "history_df": 14.18},
 }
@@ -381,7 +381,7 @@ def test_a_stop_with_a_better_t_is_stronger_evidence(ts: list[float], look: int)
         {"looks": (-1, 3), "history_df": 20},
         {"looks": (1, 2)},
         {"looks": (1, 2), "control": 1},
-        {"looks": (1, 2), "paired": True},
+        {"looks": (1, 2), "in_step": True},
     ],
 )
 def test_looks_that_cannot_be_taken_are_refused(bad: dict[str, Any]) -> None:
@@ -401,7 +401,7 @@ def test_the_chain_keeps_the_law_of_t_at_every_df(looks: tuple[int, int], histor
     """Where the first look never stops, the second one's level is its own nominal one."""
     for design in (
         Design(looks, history_df=history_df),
-        Design(looks, paired=True, history_df=history_df),
+        Design(looks, in_step=True, history_df=history_df),
         Design(looks, control=3, history_df=history_df),
     ):
         for nominal in (0.3, 0.003, 1e-6):
@@ -421,7 +421,7 @@ def test_a_sequential_p_lies_between_the_smallest_p_and_their_sum(looks: tuple[i
 def test_a_control_or_a_history_allows_a_look_after_one_seed() -> None:
     assert Design((1, 2), control=2).degrees(1) == 1
     assert Design((1, 2), history_df=8).degrees(1) == 8
-    assert Design((2, 3), paired=True).degrees(2) == 2
+    assert Design((2, 3), in_step=True).degrees(2) == 2
 
 
 # -- simulated runs ----------------------------------------------------------------------------------------------------
@@ -429,14 +429,14 @@ def test_a_control_or_a_history_allows_a_look_after_one_seed() -> None:
 PATHS, BLOCK = 1_000_000, 100_000
 
 
-def simulated(looks: tuple[int, ...], delta: float, control: int, paired: bool, history_df: int) -> Iterator[Array]:
+def simulated(looks: tuple[int, ...], delta: float, control: int, in_step: bool, history_df: int) -> Iterator[Array]:
     """t at every look of real normal runs, block by block: (BLOCK, looks)."""
     random = np.random.default_rng(20260405)
     counts, width = np.array(looks), looks[-1]
     for _ in range(PATHS // BLOCK):
         gain, within = running(random.standard_normal((BLOCK, width)) + delta, counts)
         worth, df = counts.astype(float), counts - 1.0
-        if control or paired:
+        if control or in_step:
             others = np.full_like(counts, control) if control else counts
             mean, scatter = running(random.standard_normal((BLOCK, others[-1])), others)
             gain, within = gain - mean, within + scatter
@@ -458,7 +458,7 @@ def near(found: float, expected: float, error: float) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rule", "looks", "control", "paired", "history_df", "deltas"),
+    ("rule", "looks", "control", "in_step", "history_df", "deltas"),
     [
         (FLAT, DEFAULT.looks, 0, False, 0, (0, 1, 2, 3)),
         (FLAT, DEFAULT.looks, 3, False, 0, (0, 1, 2, 3)),
@@ -472,13 +472,13 @@ def near(found: float, expected: float, error: float) -> bool:
     ],
 )
 def test_a_million_sweeps_stop_as_often_and_as_early_as_computed(
-    rule: str, looks: tuple[int, ...], control: int, paired: bool, history_df: int, deltas: tuple[float, ...]
+    rule: str, looks: tuple[int, ...], control: int, in_step: bool, history_df: int, deltas: tuple[float, ...]
 ) -> None:
-    design = Design(looks, control=control, paired=paired, history_df=history_df)
+    design = Design(looks, control=control, in_step=in_step, history_df=history_df)
     criticals = boundary(design, 0.01, rule)
     for delta in deltas:
         passed, seeds, squares = 0, 0.0, 0.0
-        for ts in simulated(looks, delta, control, paired, history_df):
+        for ts in simulated(looks, delta, control, in_step, history_df):
             crossed = ts >= criticals
             stopped = np.where(crossed.any(axis=1), np.array(looks)[crossed.argmax(axis=1)], looks[-1])
             passed += int(crossed.any(axis=1).sum())
@@ -493,7 +493,7 @@ def test_a_million_sweeps_stop_as_often_and_as_early_as_computed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("control", "paired", "history_df", "look", "low", "high", "delta"),
+    ("control", "in_step", "history_df", "look", "low", "high", "delta"),
     [
         (0, False, 0, 0, 1.5, 3.5, 1.0),
         (0, False, 0, 2, 1.5, 3.5, 1.0),
@@ -503,15 +503,15 @@ def test_a_million_sweeps_stop_as_often_and_as_early_as_computed(
     ],
 )
 def test_simulated_sweeps_go_on_to_pass_as_often_as_computed(
-    control: int, paired: bool, history_df: int, look: int, low: float, high: float, delta: float
+    control: int, in_step: bool, history_df: int, look: int, low: float, high: float, delta: float
 ) -> None:
     """Among the sweeps with t between low and high, each weighed against the chance that goes with its own t."""
-    design = Design(DEFAULT.looks, control=control, paired=paired, history_df=history_df)
+    design = Design(DEFAULT.looks, control=control, in_step=in_step, history_df=history_df)
     criticals = boundary(design, 0.01)
     grid = np.linspace(low, high, 21)
     chances = [conditional_power(design, criticals, look, t, delta) for t in grid]
     excess, variance = 0.0, 0.0
-    for ts in simulated(DEFAULT.looks, delta, control, paired, history_df):
+    for ts in simulated(DEFAULT.looks, delta, control, in_step, history_df):
         crossed = ts >= criticals
         here = (ts[:, look] > low) & (ts[:, look] < high) & ~crossed[:, : look + 1].any(axis=1)
         chance = np.interp(ts[here, look], grid, chances)
