@@ -20,7 +20,7 @@ from analysis.record.arms import Arms
 from analysis.record.selection import LeftOut
 from analysis.record.stated.said import Statement
 from analysis.rules.findings import Finding
-from analysis.rules.keys import AGAINST_RUNS, STANDING, T_TEST, TARGET
+from analysis.rules.keys import AGAINST_RUNS, BOTH, PAIRED, STANDING, T_TEST, TARGET
 from analysis.rules.metrics import CONVERTIBLE, unit_of
 from analysis.rules.ruleset import Criterion, Ruleset
 from analysis.untrusted.refusal import EvidenceError
@@ -83,6 +83,17 @@ class Case:
         if self.source is Source.CONTROL:
             return bool(self.control)
         return self.source is Source.GIVEN or (self.rules.target is not None and self.rules.against != STANDING)
+
+    @property
+    def further(self) -> list[Criterion]:
+        """The further criteria that are asked: one that replaces another is, where that one is waived."""
+        every = [one for one in self.rules.criteria if one.name not in self.waived]
+        return [one for one in every if one.waives is None or one.waives in self.waived]
+
+    @property
+    def in_step(self) -> bool:
+        """Whether each of the candidate's runs has one of the control: so it was planned, or the test is of pairs."""
+        return self.rules.test == PAIRED or (self.looks is not None and self.looks.in_step)
 
     @property
     def fewest_runs(self) -> int:
@@ -158,8 +169,11 @@ class Case:
 
     def at_look(self, runs: int) -> Case:
         """Return the Case of the first runs, and of as many control runs where the arms go in step."""
-        in_step = self.looks is not None and self.looks.in_step and self.source is Source.CONTROL
-        return replace(self, runs=self.runs[:runs], control=self.control[:runs] if in_step else self.control)
+        return replace(self, runs=self.runs[:runs], control=self.control[:runs] if self.in_step else self.control)
+
+    def unpaired(self) -> Case:
+        """Return the Case with its two arms as independent samples."""
+        return replace(self, rules=replace(self.rules, test=BOTH)) if self.rules.test == PAIRED else self
 
     def with_runs(self, runs: tuple[Result, ...]) -> Case:
         """Return the Case of other runs under the same rules, against the same."""

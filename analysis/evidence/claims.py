@@ -56,6 +56,8 @@ def _tests(case: Case) -> Iterator[Test]:
             threshold = compared.threshold + compared.margin - margin
             if rules.sigma is not None and not rules.is_t_test:
                 yield fixed.known_sigma_z(sample, threshold, rules.sigma, rules.alpha, compared.control)
+            if compared.differences is not None:
+                yield fixed.paired_t(sample, compared.differences, margin, rules.alpha)
             if compared.control is not None:
                 yield fixed.welch_t(sample, compared.control, margin, rules.alpha)
                 yield fixed.pooled_t(sample, compared.control, margin, rules.alpha)

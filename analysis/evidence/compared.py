@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from analysis.reading.result import Result
 from analysis.record.metrics import OF_THE_RUN
-from analysis.rules.keys import EACH_RUN, MEAN
+from analysis.rules.keys import EACH_RUN, MEAN, PAIRED
 from analysis.rules.metrics import CONVERTIBLE, unit_of
 from analysis.rules.ruleset import Ruleset
 from analysis.stats.fixed import Sample, StatisticsError
@@ -24,10 +24,12 @@ class Compared:
 
     The numbers are in the metric's own unit and turned so that lower is better (times `sign`); `shown` turns one back.
     value: the statistic that the rules compare, usually the sample's mean. control is None where its noise does not count.
+    differences: of each run and the control's run of its seed, where the test is of pairs.
     """
 
     sample: Sample
     control: Sample | None
+    differences: Sample | None
     value: float
     margin: float
     threshold: float
@@ -69,16 +71,43 @@ def sample_of(rules: Ruleset, results: Sequence[Result]) -> Sample:
 def compare(rules: Ruleset, runs: Sequence[Result], control: Sequence[Result], number: float | None) -> Compared:
     """Return the two sides of the ruleset's test: against a number, else against the control's runs. Raises EvidenceError."""
     sign, margin = rules.sign, margin_in_metric(rules, runs)
+    in_pairs = number is None and rules.test == PAIRED
+    control = control_of_pairs(runs, control) if in_pairs else control
     other = turned(sample_of(rules, control), sign) if number is None else None
     standing = standing_of(rules, control) if number is None else sign * number
     return Compared(
         sample=turned(sample_of(rules, runs), sign),
         control=other,
+        differences=turned(_differences(rules, runs, control), sign) if in_pairs else None,
         value=statistic_of(rules, runs),
         margin=margin,
         threshold=standing - margin,
         sign=sign,
     )
+
+
+def control_of_pairs(runs: Sequence[Result], control: Sequence[Result]) -> list[Result]:
+    """Return the control's run of each run's seed, in the order of the runs. Raises EvidenceError where a run has not exactly one."""
+    pairs = [[one for one in control if one.seed == run.seed and run.seed is not None] for run in runs]
+    for run, found in zip(runs, pairs, strict=True):
+        if len(found) != 1 or [one.seed for one in runs].count(run.seed) > 1:
+            what = (
+                "does not print its seed" if run.seed is None else f"has {len(found) or 'no'} control run of its seed"
+            )
+            what = f"is one of several of seed {run.seed}" if len(found) == 1 else what
+            raise EvidenceError(
+                f"{run.log} {what}. The test is of pairs: one candidate run and one control run of a seed."
+            )
+    return [found[0] for found in pairs]
+
+
+def _differences(rules: Ruleset, runs: Sequence[Result], control: Sequence[Result]) -> Sample:
+    """Return what each run has more than its pair's control run. Raises EvidenceError where nothing scatters."""
+    both = zip(values_of(rules, runs), values_of(rules, control), strict=True)
+    try:
+        return Sample.of([own - other for own, other in both])
+    except StatisticsError as error:
+        raise EvidenceError(f"The differences of {len(runs)} pairs: {error}") from None
 
 
 def turned(sample: Sample, sign: int) -> Sample:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.checks.data import check_control
-from analysis.checks.left_out import check_control_arm, claimed_in_control
 from analysis.checks.plan import Planned, compare, other_claim, own_rules
+from analysis.evidence.against.control import below, with_brought_control, with_control
+from analysis.evidence.against.tests import with_tests_of_control
 from analysis.evidence.case import Case
-from analysis.evidence.checked import checked_control
 from analysis.evidence.claims import with_tests
 from analysis.evidence.compared import sample_of
 from analysis.evidence.gather import Gathered, gather
@@ -26,14 +25,13 @@ from analysis.evidence.options import (
     out_of_range,
 )
 from analysis.evidence.registered.against import with_registry
-from analysis.evidence.usable import check_one_metric, check_results, check_second_lab
+from analysis.evidence.usable import check_results, check_second_lab
 from analysis.reading.names import normal
 from analysis.reading.result import Result
-from analysis.record.selection import LeftOut, Why
 from analysis.record.sweep import in_planned_order
 from analysis.rules.findings import ERROR, WARNING, Code, Finding, Found, Place, graded
 from analysis.rules.keys import METRIC_NAME
-from analysis.sweepdir.layout import CONTROL, DONE, PLAN, is_sweep
+from analysis.sweepdir.layout import DONE, PLAN, is_sweep
 from analysis.untrusted.refusal import EvidenceError
 
 
@@ -64,7 +62,8 @@ def make_case(asked: Asked) -> Case:
             return case
         if case.rules.has_test or not case.runs:
             check_results(case.runs, case.where, case.fewest_runs, seeds=case.rules.seeds)
-        case = _with_control(asked, case) if case.rules.has_test else replace(case, sota=None)
+        case = with_control(asked, case) if case.rules.has_test else replace(case, sota=None)
+        case = with_tests_of_control(asked, case)
         case = with_tests(case)
         case = replace(case, history=_history(asked, case))
         return replace(case, second=_second_lab(asked, case))
@@ -107,7 +106,7 @@ def _gather(asked: Asked) -> Gathered:
 def _looks(asked: Asked, gathered: Gathered) -> LookPlan | None:
     if asked.plan is None:
         return asked_looks(asked.options.design, asked.rules, len(gathered.runs))
-    return planned_looks(asked.plan, in_step=asked.sota is None and asked.control is None)
+    return planned_looks(asked.plan, in_step=asked.control is None)
 
 
 def _with_runs(asked: Asked, case: Case, gathered: Gathered) -> Case:
@@ -126,7 +125,7 @@ def _with_runs(asked: Asked, case: Case, gathered: Gathered) -> Case:
 
 def _with_planned_control(asked: Asked, case: Case) -> Case:
     """Take the record's own folder `control` where its plan has one."""
-    return case if asked.planned_control is None else _with_brought_control(asked, case, asked.planned_control)
+    return case if asked.planned_control is None else with_brought_control(asked, case, asked.planned_control)
 
 
 def with_attempts(case: Case, gathered: Gathered) -> Case:
@@ -169,66 +168,6 @@ def _is_lost_already(case: Case) -> bool:
     return waiting and case.looks is None and case.rules.has_test and bool(case.failed)
 
 
-def _with_control(asked: Asked, case: Case) -> Case:
-    """Find the runs of the standing record: those the reviewer brought, else the PATHs' own. Raises EvidenceError."""
-    own_counts = asked.plan_may_set_the_target or asked.sota is not None or asked.planned_control is not None
-    if asked.control is not None or not own_counts:
-        unused = tuple(LeftOut(result=run, why=Why.OTHER_CONTROL) for run in case.control)
-        case = replace(case, control=(), left_out=case.left_out + unused)
-    if asked.control is not None:
-        case = _with_brought_control(asked, case, asked.control)
-        case = replace(case, arms=case.arms and case.arms.without_control("--control names another"))
-    elif not case.control:
-        case = _with_proposed_control(asked, case)
-    if case.control:
-        check_results(case.control, str(asked.control or asked.paths[0]), case.fewest_runs, seeds=case.rules.seeds)
-        check_one_metric(case.runs + case.control)
-        found = graded(check_control(case.runs, case.control, case.rules), case.rules.findings)
-        checks = case.checked + checked_control(case.runs, case.control)
-        case = replace(case, findings=(*case.findings, *found), checked=checks)
-    return case
-
-
-def _with_proposed_control(asked: Asked, case: Case) -> Case:
-    """Take the proposed arm as control, or say why it cannot be. Raises EvidenceError if nothing else is to be beaten."""
-    if case.arms is None or case.arms.control is None:
-        return case
-    arm = case.arms.control
-    try:
-        taken = _with_brought_control(asked, case, arm.folder, Path(arm.name))
-        same = claimed_in_control(taken.runs, taken.control)
-        found = tuple(graded(check_control_arm(arm.name, same), case.rules.findings))
-        case, taken = (replace(c, left_out=c.left_out + same, findings=c.findings + found) for c in (case, taken))
-        if case.rules.target is not None and case.rules.against is None:
-            raise EvidenceError("the rules fix what is to be beaten")  # which its author's own arm cannot replace
-        check_results(taken.control, arm.name, case.fewest_runs, seeds=case.rules.seeds)
-        check_one_metric(taken.runs + taken.control)
-        return taken
-    except EvidenceError as error:
-        if case.sota is None and case.rules.target is None:
-            raise
-        why = str(error).removeprefix(f"--control {arm.folder}: ").rstrip(".")
-        return replace(case, arms=case.arms and case.arms.without_control(why))
-
-
-def _with_brought_control(asked: Asked, case: Case, control: Path, shown: Path | None = None) -> Case:
-    """Read a control's runs, and what does not fit in them as findings; `shown` is how its folder is printed. Raises EvidenceError."""
-    given = asked.options.control_values if control == asked.options.control else ()
-    other = gather(given or [control], asked.rules_of_control, asked.options.metric, of_control=True)
-    if other.fault is not None:
-        raise EvidenceError(f"--control {control}: {other.fault}")
-    if other.arms is not None and shown is None:  # which of them stood before is not for us to guess
-        raise EvidenceError(f"--control {control}: it holds {other.arms.counted}; name one of them.")
-    rows = other.runs or other.control
-    if not rows:
-        raise EvidenceError(
-            f"--control {control}: it holds no training log (*.log, *.txt). Name the standing record's."
-        )
-    findings = tuple(replace(found, file=_below(control, found.file, shown)) for found in other.findings)
-    runs = tuple(replace(row, arm=CONTROL, log=_below(control, row.log, shown)) for row in rows)
-    return replace(case, control=runs, findings=case.findings + findings)
-
-
 def _history(asked: Asked, case: Case) -> History | None:
     """Return the earlier records, without the one that is judged. Raises HistoryError, EvidenceError."""
     if asked.history is None or len(case.runs) < 2 or not all(run.succeeded for run in case.runs):
@@ -243,12 +182,12 @@ def _second_lab(asked: Asked, case: Case) -> Case | None:
         return None
     try:
         other = gather([where], asked.rules, asked.options.metric, of_control=True)
-        runs = tuple(replace(row, log=_below(where, row.log)) for row in other.runs)
+        runs = tuple(replace(row, log=below(where, row.log)) for row in other.runs)
         check_second_lab(other.fault, runs, where, case.runs)
     except EvidenceError as error:
         raise EvidenceError(f"--verify {where}: {error}") from None
     return Case(
-        rules=case.rules,
+        rules=case.unpaired().rules,
         where=str(where),
         runs=runs,
         control=case.control,
@@ -256,11 +195,6 @@ def _second_lab(asked: Asked, case: Case) -> Case | None:
         left_out=other.left_out,
         findings=_of_second_lab(other.findings, where),
     )
-
-
-def _below(folder: Path, name: str, shown: Path | None = None) -> str:
-    """Return a file of a control or second lab as named from the working directory, or from where `shown` is named."""
-    return str((shown or folder) / name) if folder.is_dir() else name
 
 
 def _own_rules(asked: Asked) -> list[Finding]:
@@ -282,7 +216,7 @@ def _own_rules(asked: Asked) -> list[Finding]:
 def _of_second_lab(findings: Sequence[Finding], where: Path) -> tuple[Finding, ...]:
     """Return what does not fit in the verifier's runs: never an error of the author's. One run is enough to verify."""
     return tuple(
-        replace(found, file=_below(where, found.file), severity=WARNING if found.severity is ERROR else found.severity)
+        replace(found, file=below(where, found.file), severity=WARNING if found.severity is ERROR else found.severity)
         for found in findings
         if found.code is not Code.TOO_FEW_SEEDS
     )

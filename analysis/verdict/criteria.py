@@ -10,17 +10,9 @@ from analysis.rules.findings import ERROR, Code, Found, Place, graded
 from analysis.rules.ruleset import Criterion
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE, Answer
+from analysis.verdict.taken import at_its_look
 from analysis.verdict.tested import numbers, reason, rules_test
 from analysis.verdict.verdict import OfCriterion, Verdict
-
-
-def asked_of(case: Case) -> list[Criterion]:
-    """Return the further criteria of a Case: one that replaces another is asked where that one is waived."""
-    return [
-        one
-        for one in case.rules.criteria
-        if one.name not in case.waived and (one.waives is None or one.waives in case.waived)
-    ]
 
 
 def first_counts(case: Case) -> bool:
@@ -32,7 +24,7 @@ def holds(case: Case) -> bool:
     """Return whether the first test and every further criterion that has something to beat pass. Raises EvidenceError."""
     if first_counts(case) and not rules_test(case).passed:
         return False
-    answers = [_answered(case, one) for one in asked_of(case)]
+    answers = [_answered(case.asking(one), one) for one in case.further]
     return _overall(case, [], answers) is SUPPORTED
 
 
@@ -49,7 +41,7 @@ def with_criteria(case: Case, verdict: Verdict) -> Verdict:
     counted = case.at_look(tested) if tested else case
     if not case.rules.criteria or counted.failed:
         return verdict
-    answers = [_answered(counted, one) for one in asked_of(case)]
+    answers = [_answered(at_its_look(case, one, tested), one) for one in case.further]
     first = (verdict.verdict if first_counts(case) else None, _first_reason(case, verdict))
     every = [first, *((one.verdict, _said(one)) for one in answers)]
     said = " ".join(
@@ -65,16 +57,15 @@ def with_criteria(case: Case, verdict: Verdict) -> Verdict:
     )
 
 
-def _answered(case: Case, criterion: Criterion) -> OfCriterion:
-    """Return the answer to one criterion on the runs of a Case."""
-    own = case.asking(criterion)
+def _answered(own: Case, criterion: Criterion) -> OfCriterion:
+    """Return the answer to one criterion of a Case that asks it alone."""
     about = OfCriterion(
         name=criterion.name,
         metric=criterion.metric,
         direction=criterion.direction,
         verdict=UNUSABLE,
         reason="",
-        alpha=criterion.alpha,
+        alpha=own.rules.alpha,
         margin=criterion.margin,
         unit=criterion.unit,
         waives=criterion.waives,
@@ -95,7 +86,7 @@ def _overall(case: Case, first: Sequence[Answer], answers: Sequence[OfCriterion]
     every = [*first, *(one.verdict for one in answers)]
     if NOT_SUPPORTED in every:
         return NOT_SUPPORTED
-    something = {one.name for one in asked_of(case) if one.waives is not None or _is_told_to_compare(case, one)}
+    something = {one.name for one in case.further if one.waives is not None or _is_told_to_compare(case, one)}
     return UNUSABLE if any(one.name in something for one in _open(answers)) else SUPPORTED
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr
 
-from analysis.evidence.case import Case, Source
-from analysis.evidence.compared import Compared
+from analysis.evidence.case import Case
 from analysis.evidence.look_plan import LookPlan
 from analysis.reading.result import Result
 from analysis.rules.keys import T_TEST
@@ -21,6 +20,7 @@ from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.again.readings import if_meant, open_ended
 from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer
 from analysis.verdict.numbers import chance_in_words, format_p, in_short
+from analysis.verdict.taken import Taken, take
 from analysis.verdict.tested import numbers, rules_test, shown
 from analysis.verdict.verdict import Looks, Reading, ReadingKind, Verdict
 
@@ -37,7 +37,7 @@ def decide_sequential(case: Case) -> Verdict:
     """
     assert case.looks is not None, "a fixed Case has no looks"
     _check(case, case.looks)
-    taken = _take(case, case.looks)
+    taken = take(case, case.looks)
     if taken.at is None:
         return _before_the_first(case, taken)
     return _at_a_look(case, taken, taken.at)
@@ -59,90 +59,10 @@ def _check(case: Case, plan: LookPlan) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Taken:
-    """The looks that the runs allow: `ts` up to the last that counts, the Case there, the first failed run."""
-
-    plan: LookPlan
-    design: Design
-    criticals: tuple[float, ...]
-    good: int
-    lost: Result | None
-    ts: tuple[float, ...]
-    at: Case | None
-
-    @property
-    def answer(self) -> Answer:
-        if self.ts and self.ts[-1] >= self.criticals[len(self.ts) - 1]:
-            return SUPPORTED
-        return NOT_SUPPORTED if self.lost is not None or len(self.ts) == len(self.criticals) else CONTINUE
-
-    @property
-    def runs(self) -> int:
-        """At the last look that counts; 0 before the first."""
-        return self.design.looks[len(self.ts) - 1] if self.ts else 0
-
-    @property
-    def looks(self) -> Looks:
-        return Looks(looks=self.plan.looks, boundary=self.plan.boundary, taken=self.runs)
-
-    def test(self) -> Test:
-        """Return the last look's test, with the sequential p and a bound that is valid at every look."""
-        assert self.at is not None, "a look was taken"
-        p, df = sequential.sequential_p(self.design, self.ts, self.plan.boundary), self.design.degrees(self.runs)
-        nominal = float(stdtr(df, -self.criticals[len(self.ts) - 1]))
-        own = _test(self.at.compared, df, nominal)
-        return replace(own, name="group-sequential t", p_value=p)
-
-
-def _take(case: Case, plan: LookPlan) -> _Taken:
-    """Look at the runs in order: t at each look, up to the first that crosses or the last that the runs allow."""
-    against = case.source is Source.CONTROL
-    in_step = plan.in_step and against
-    good = min(_unbroken(case.runs), _unbroken(case.control)) if in_step else _unbroken(case.runs)
-    design = Design(looks=plan.looks, control=0 if in_step or not against else len(case.control), in_step=in_step)
-    criticals = sequential.boundary(design, case.rules.alpha, plan.boundary)
-    at: Case | None = None
-    ts: list[float] = []
-    for n, critical in zip(design.looks, criticals, strict=True):
-        if n > good:
-            break
-        ts.append(-math.inf)
-        if not plan.seeds and n < good:
-            continue
-        at = case.at_look(n)
-        df = design.degrees(n)
-        ts[-1] = -_test(at.compared, df, float(stdtr(df, -critical))).statistic
-        if ts[-1] >= critical:
-            break
-    lost = next((run for run in [*case.runs, *(case.control if in_step else ())] if run.state == "failed"), None)
-    return _Taken(plan=plan, design=design, criticals=criticals, good=good, lost=lost, ts=tuple(ts), at=at)
-
-
-def _unbroken(results: Sequence[Result]) -> int:
-    """Return how many runs there are before the first that failed."""
-    return next((i for i, run in enumerate(results) if run.state == "failed"), len(results))
-
-
-def _test(compared: Compared, df: float, nominal: float) -> Test:
-    """Return a look's own test, at its nominal level.
-
-    Against a control of another size Welch's test must pass too: then it has the larger p and the larger bound of the two,
-    and the t of `df` degrees of freedom that has this p, because pooling is loose when the smaller sample scatters more.
-    """
-    sample, control = compared.sample, compared.control
-    if control is None:
-        return fixed.one_sample_t(sample, compared.threshold, nominal)
-    if sample.n == control.n:
-        return fixed.pooled_t(sample, control, compared.margin, nominal)
-    both = fixed.against_control(sample, control, compared.margin, nominal)
-    return replace(both, statistic=float(stdtrit(df, max(both.p_value, 1e-300))), df=df)
-
-
 # -- before the first look, and at one -----------------------------------------------------------------------------------
 
 
-def _before_the_first(case: Case, taken: _Taken) -> Verdict:
+def _before_the_first(case: Case, taken: Taken) -> Verdict:
     if taken.lost is not None:
         return Verdict.on(case, taken.answer, _loss(taken.lost), sequential=taken.looks)
     first, most, good = taken.plan.looks[0], taken.plan.looks[-1], taken.good
@@ -151,7 +71,7 @@ def _before_the_first(case: Case, taken: _Taken) -> Verdict:
     return Verdict.on(case, taken.answer, f"{there} {_next(looks, good)}", sequential=looks)
 
 
-def _at_a_look(case: Case, taken: _Taken, at: Case) -> Verdict:
+def _at_a_look(case: Case, taken: Taken, at: Case) -> Verdict:
     design, look = taken.design, len(taken.ts) - 1
     t, critical, df = taken.ts[-1], taken.criticals[look], design.degrees(taken.runs)
     nominal = float(stdtr(df, -critical))
@@ -163,7 +83,7 @@ def _at_a_look(case: Case, taken: _Taken, at: Case) -> Verdict:
             looks,
             next_look=design.looks[look + 1],
             next_seeds=list(taken.plan.seeds[taken.runs : design.looks[look + 1]]),
-            chance=chance_of_passing(design, taken.criticals, look, t),
+            chance=None if taken.first_crossed else chance_of_passing(design, taken.criticals, look, t),
         )
     test = taken.test()
     return Verdict.on(
@@ -176,29 +96,29 @@ def _at_a_look(case: Case, taken: _Taken, at: Case) -> Verdict:
     )
 
 
-def _reason(at: Case, taken: _Taken, looks: Looks, test: Test) -> str:
+def _reason(at: Case, taken: Taken, looks: Looks, test: Test) -> str:
     assert looks.p_value is not None, "a look was taken"
     assert looks.nominal_p is not None, "a look was taken"
     if taken.lost is not None and taken.answer is NOT_SUPPORTED:
         return _loss(taken.lost)
     rules, compared, nominal = at.rules, at.compared, looks.nominal_p
     against = f" against {compared.control.n} control runs" if compared.control else ""
+    against += " of the same seeds" if compared.differences else ""
     where = f"the look at {taken.runs} of at most {taken.design.looks[-1]} runs{against}"
     found, threshold = in_short(rules.metric, compared.shown(compared.sample.mean), compared.shown(compared.threshold))
-    mean = f"The mean {rules.metric}, {found},"
-    t = f"t = {test.statistic:.4g}, df {test.df:g}, its own p {format_p(looks.p_value)}"
+    no = "" if taken.first_crossed else "not "
+    t = f"t = {test.statistic:.4g}, df {test.df:g}, its own p {format_p(looks.p_value)}, is {no}below {nominal:.4g}"
     tail = f"sequential p {format_p(test.p_value)}."
-    if taken.answer is SUPPORTED:
-        return f"{mean} is {rules.beyond} {threshold} at {where}: {t} is below {nominal:.4g}; {tail}"
-    if taken.answer is NOT_SUPPORTED:
-        return f"{mean} is not {rules.beyond} {threshold} at {where}, the last: {t} is not below {nominal:.4g}; {tail}"
-    return f"At {where} {t} is not below {nominal:.4g}; {tail} {_next(looks, taken.runs)}"
+    if taken.answer is CONTINUE:
+        return f"At {where} {t}; {tail} {_next(looks, taken.runs)}"
+    last = "" if taken.answer is SUPPORTED else ", the last"
+    return f"The mean {rules.metric}, {found}, is {no}{rules.beyond} {threshold} at {where}{last}: {t}; {tail}"
 
 
-def _readings(case: Case, taken: _Taken, at: Case, nominal: float) -> Iterator[Reading]:
+def _readings(case: Case, taken: Taken, at: Case, nominal: float) -> Iterator[Reading]:
     """Yield the same looks with the margin in the other unit, Welch at this look, all runs at once, the e-value."""
     whole = case.in_other_unit() if at.in_other_unit() is not None else None
-    other = _take(whole, taken.plan) if whole is not None else None
+    other = take(whole, taken.plan) if whole is not None else None
     if other is not None and other.at is not None:
         rules = other.at.rules
         yield Reading.of(
@@ -219,15 +139,16 @@ def _readings(case: Case, taken: _Taken, at: Case, nominal: float) -> Iterator[R
             verdict=Answer.of(passed=welch.p_value < nominal),
             test=shown(at, welch),
         )
-    if taken.runs < len(case.runs) and all(run.succeeded for run in case.runs):
-        tested = rules_test(case)
+    every = case.at_look(taken.good) if case.in_step else case
+    if taken.runs < len(every.runs) and all(run.succeeded for run in every.runs):
+        tested = rules_test(every)
         yield Reading.of(
-            case,
+            every,
             ReadingKind.ALL_AT_ONCE,
-            reading=f"all {len(case.runs)} runs at once",
+            reading=f"all {len(every.runs)} runs at once",
             assumes="the number of runs was fixed beforehand; those after the verdict count too",
             verdict=Answer.of(passed=tested.passed),
-            test=shown(case, tested.test),
+            test=shown(every, tested.test),
         )
     yield open_ended(at)
 

@@ -48,6 +48,8 @@ def _t_test(case: Case) -> Test:
     sample, control, margin = compared.sample, compared.control, compared.margin
     if control is None:
         return fixed.one_sample_t(sample, compared.threshold, rules.alpha)
+    if compared.differences is not None:
+        return fixed.paired_t(sample, compared.differences, margin, rules.alpha)
     made = {WELCH: fixed.welch_t, POOLED: fixed.pooled_t}.get(rules.test, fixed.against_control)
     return made(sample, control, margin, rules.alpha)
 
@@ -142,6 +144,7 @@ def _control(case: Case) -> str:
     if control is None:
         return ""
     runs = f"{control.n} control run{'s' if control.n > 1 else ''}"
+    runs += " of the same seeds" if case.compared.differences is not None else ""
     if case.control_step is None:
         return runs
     worth = f", a saved step being worth {case.rules.step_value:g} {case.rules.unit}" if case.rules.step_value else ""

@@ -57,6 +57,8 @@ def open_ended(case: Case) -> Reading:
     sample, control = compared.sample, compared.control
     if control is None:
         t, information = fixed.one_sample_t(sample, compared.threshold, alpha), float(sample.n)
+    elif compared.differences is not None:
+        t, information = fixed.paired_t(sample, compared.differences, compared.margin, alpha), float(sample.n)
     else:
         t, information = fixed.pooled_t(sample, control, compared.margin, alpha), 1 / (1 / sample.n + 1 / control.n)
     assert t.df is not None, "a t-test has degrees of freedom"

@@ -46,7 +46,7 @@ def after_second_lab(case: Case, author: Verdict) -> Verdict:
     if not heard.pools:
         reason = f"{author.reason} A second lab does not contradict it; nothing is pooled ({heard.why_not_pooled}): {heard.lies}."
         return replace(compared, reason=reason)
-    together = case.with_runs(case.runs + heard.fresh)
+    together = case.unpaired().with_runs(case.runs + heard.fresh)
     pooled = with_criteria(together, decide_fixed(together))
     return replace(
         pooled,

@@ -16,7 +16,8 @@ from analysis.rules.metrics import VAL_BPB, VAL_LOSS
 from analysis.stats.fixed import Test
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.answer import NOT_SUPPORTED, SUPPORTED, Answer
-from analysis.verdict.criteria import asked_of, holds
+from analysis.verdict.criteria import holds
+from analysis.verdict.taken import at_its_look, decides_when_to_stop
 from analysis.verdict.tested import rules_test
 from analysis.verdict.verdict import Reading, ReadingKind, Verdict
 
@@ -42,7 +43,7 @@ def _worst_case(case: Case, verdict: Verdict) -> Reading:
     control = [_worst(run, case.rules.metric, better) for run in case.control]
     answer, test = NOT_SUPPORTED, None
     if None not in runs and None not in control and not _asks_for_more(case):
-        worst = replace(case, runs=tuple(filter(None, runs)), control=tuple(filter(None, control)), looks=None)
+        worst = replace(case, runs=tuple(filter(None, runs)), control=tuple(filter(None, control)))
         answer, test = _tested(worst, verdict)
     many = sum(len(_late(run)) for run in (*case.runs, *case.control))
     return Reading.of(
@@ -57,18 +58,23 @@ def _worst_case(case: Case, verdict: Verdict) -> Reading:
 
 def _asks_for_more(case: Case) -> bool:
     """Return whether a further criterion compares a metric whose last value no attempt has, such as its time."""
-    return any(one.metric != case.rules.metric and case.asking(one).may_be_compared for one in asked_of(case))
+    return any(one.metric != case.rules.metric and case.asking(one).may_be_compared for one in case.further)
 
 
 def _tested(worst: Case, verdict: Verdict) -> tuple[Answer, Test | None]:
+    look, fixed = verdict.sequential, replace(worst, looks=None)
     try:
-        tested, passed = rules_test(worst), holds(worst)
+        tested = rules_test(fixed)
+        if look is None or look.nominal_p is None or tested.test is None:
+            return Answer.of(passed=holds(fixed)), tested.test
+        others = [
+            rules_test(at_its_look(worst, one, look.taken)).passed
+            for one in worst.further
+            if decides_when_to_stop(worst, one)
+        ]
     except EvidenceError:  # values that no test takes
         return NOT_SUPPORTED, None
-    look = verdict.sequential
-    if look is not None and look.nominal_p is not None and tested.test is not None:
-        passed = tested.test.p_value < look.nominal_p
-    return Answer.of(passed=passed), tested.test
+    return Answer.of(passed=tested.test.p_value < look.nominal_p and all(others)), tested.test
 
 
 def _late(run: Result) -> Sequence[Tried]:

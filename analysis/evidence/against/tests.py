@@ -1,0 +1,35 @@
+"""Which tests a control asks for: one of pairs where they were planned, and one beside that of a given SOTA."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from analysis.evidence.case import Case, Source
+from analysis.evidence.options import Asked
+from analysis.rules.keys import BOTH, LOOKING, PAIRED, STANDING, T_TEST
+from analysis.rules.ruleset import OF_A_TEST, Criterion
+
+
+def with_tests_of_control(asked: Asked, case: Case) -> Case:
+    """Return the Case with the tests that its control and its SOTA ask for.
+
+    - Of pairs, where the plan has paired the arms: nobody can choose it when the results are known.
+    - Where a SOTA is given and a control is asked for, both must be beaten: who may choose one of them afterwards
+      passes too often. A control that only a folder's name proposes is a reading.
+    """
+    if not (case.control and case.rules.is_t_test):
+        return case
+    planned = asked.plan is not None and asked.plan.has_control and asked.control is None
+    paired = planned and asked.plan is not None and asked.plan.design.paired and case.rules.test in LOOKING
+    if case.source is Source.CONTROL:
+        case = replace(case, rules=replace(case.rules, test=PAIRED)) if paired else case
+        return case if case.sota is None else _also(case, "SOTA", T_TEST, None)
+    if case.source is Source.GIVEN and (planned or asked.control is not None):
+        return _also(case, "control", PAIRED if paired else BOTH, STANDING)
+    return case
+
+
+def _also(case: Case, name: str, test: str, against: str | None) -> Case:
+    """Return the Case with the rules' own test asked once more, against the other of SOTA and control."""
+    own = {key: getattr(case.rules, key) for key in OF_A_TEST} | {"test": test, "against": against}
+    return replace(case, rules=replace(case.rules, criteria=(*case.rules.criteria, Criterion(name=name, **own))))

@@ -1,0 +1,169 @@
+"""The looks that the runs of a Case allow: t at each, up to the first at which every test that is asked has crossed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from scipy.special import stdtr, stdtrit
+
+from analysis.evidence.case import Case, Source
+from analysis.evidence.compared import Compared
+from analysis.evidence.look_plan import LookPlan
+from analysis.reading.result import Result
+from analysis.rules.keys import LOOKING, PAIRED, POOLED
+from analysis.rules.ruleset import Criterion
+from analysis.stats import fixed, sequential
+from analysis.stats.fixed import Test
+from analysis.stats.recursion import Design
+from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer
+from analysis.verdict.verdict import Looks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """When one test of a sequential Case crosses: its design and the critical t of each look."""
+
+    case: Case
+    plan: LookPlan
+
+    @cached_property
+    def design(self) -> Design:
+        if self.case.source is not Source.CONTROL or self.case.rules.test == PAIRED:
+            return Design(looks=self.plan.looks)
+        in_step = self.case.in_step
+        return Design(looks=self.plan.looks, control=0 if in_step else len(self.case.control), in_step=in_step)
+
+    @cached_property
+    def criticals(self) -> tuple[float, ...]:
+        return sequential.boundary(self.design, self.case.rules.alpha, self.plan.boundary)
+
+    def nominal(self, look: int) -> float:
+        """Return what the p-value of a look (counted from 0) must be below."""
+        return float(stdtr(self.design.degrees(self.plan.looks[look]), -self.criticals[look]))
+
+    def test(self, at: Case, look: int) -> Test:
+        """Return the test of the Case at a look, at its nominal level."""
+        return _test(at.compared, self.design.degrees(self.plan.looks[look]), self.nominal(look))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """The looks that the runs allow: `ts` up to the last that counts, the Case there, the first failed run.
+
+    crossed: whether every test crossed at the last of them. good: how many runs there are before the first that failed.
+    """
+
+    plan: LookPlan
+    boundary: Boundary
+    good: int
+    lost: Result | None
+    ts: tuple[float, ...]
+    crossed: bool
+    at: Case | None
+
+    @property
+    def design(self) -> Design:
+        return self.boundary.design
+
+    @property
+    def criticals(self) -> tuple[float, ...]:
+        return self.boundary.criticals
+
+    @property
+    def first_crossed(self) -> bool:
+        """Whether the rules' first test crossed at the last look that counts."""
+        return bool(self.ts) and self.ts[-1] >= self.criticals[len(self.ts) - 1]
+
+    @property
+    def answer(self) -> Answer:
+        if self.crossed:
+            return SUPPORTED
+        return NOT_SUPPORTED if self.lost is not None or len(self.ts) == len(self.criticals) else CONTINUE
+
+    @property
+    def runs(self) -> int:
+        """At the last look that counts; 0 before the first."""
+        return self.design.looks[len(self.ts) - 1] if self.ts else 0
+
+    @property
+    def looks(self) -> Looks:
+        return Looks(looks=self.plan.looks, boundary=self.plan.boundary, taken=self.runs)
+
+    def test(self) -> Test:
+        """Return the last look's test, with the sequential p and a bound that is valid at every look."""
+        assert self.at is not None, "a look was taken"
+        p = sequential.sequential_p(self.design, self.ts, self.plan.boundary)
+        return replace(self.boundary.test(self.at, len(self.ts) - 1), name="group-sequential t", p_value=p)
+
+
+def take(case: Case, plan: LookPlan) -> Taken:
+    """Look at the runs in order: t at each look, up to the first at which all tests cross or the last that the runs allow."""
+    both = case.in_step and bool(case.control)
+    good = min(_unbroken(case.runs), _unbroken(case.control)) if both else _unbroken(case.runs)
+    own, others = Boundary(case=case, plan=plan), [Boundary(case=one, plan=plan) for one in _further(case)]
+    at: Case | None = None
+    ts: list[float] = []
+    crossed = False
+    for look, n in enumerate(plan.looks):
+        if n > good:
+            break
+        ts.append(-math.inf)
+        if not plan.seeds and n < good:
+            continue
+        at = case.at_look(n)
+        ts[-1] = -own.test(at, look).statistic
+        crossed = ts[-1] >= own.criticals[look]
+        crossed = crossed and all(
+            -one.test(one.case.at_look(n), look).statistic >= one.criticals[look] for one in others
+        )
+        if crossed:
+            break
+    lost = next((run for run in [*case.runs, *(case.control if both else ())] if run.state == "failed"), None)
+    return Taken(plan=plan, boundary=own, good=good, lost=lost, ts=tuple(ts), crossed=crossed, at=at)
+
+
+def decides_when_to_stop(case: Case, criterion: Criterion) -> bool:
+    """Return whether a further criterion is asked at every look: it tests the mean of the same metric."""
+    return criterion.metric == case.rules.metric and criterion.test in LOOKING
+
+
+def at_its_look(case: Case, criterion: Criterion, taken: int) -> Case:
+    """Return the Case of so many runs asked this criterion, at the level of that look where it is asked at every look."""
+    if case.looks is None or not taken or not decides_when_to_stop(case, criterion):
+        return (case.at_look(taken) if taken else case).asking(criterion)
+    asked = replace(case.asking(criterion), looks=case.looks)
+    level, at = Boundary(case=asked, plan=case.looks).nominal(case.looks.looks.index(taken)), asked.at_look(taken)
+    pools = at.source is Source.CONTROL and len(at.runs) == len(at.control) and at.rules.test != PAIRED  # as _test does
+    return replace(at, rules=replace(at.rules, alpha=level, test=POOLED if pools else at.rules.test), looks=None)
+
+
+def _further(case: Case) -> Iterator[Case]:
+    """Yield the Case asked each further criterion that decides when to stop."""
+    for one in case.further:
+        if decides_when_to_stop(case, one):
+            yield replace(case.asking(one), looks=case.looks)
+
+
+def _unbroken(results: Sequence[Result]) -> int:
+    """Return how many runs there are before the first that failed."""
+    return next((i for i, run in enumerate(results) if run.state == "failed"), len(results))
+
+
+def _test(compared: Compared, df: float, nominal: float) -> Test:
+    """Return a look's own test, at its nominal level.
+
+    Against a control of another size Welch's test must pass too: then it has the larger p and the larger bound of the two,
+    and the t of `df` degrees of freedom that has this p, because pooling is loose when the smaller sample scatters more.
+    """
+    sample, control = compared.sample, compared.control
+    if control is None:
+        return fixed.one_sample_t(sample, compared.threshold, nominal)
+    if compared.differences is not None:
+        return fixed.paired_t(sample, compared.differences, compared.margin, nominal)
+    if sample.n == control.n:
+        return fixed.pooled_t(sample, control, compared.margin, nominal)
+    both = fixed.against_control(sample, control, compared.margin, nominal)
+    return replace(both, statistic=float(stdtrit(df, max(both.p_value, 1e-300))), df=df)
