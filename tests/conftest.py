@@ -237,7 +237,8 @@ def sweep(tmp_path: Path) -> Callable[..., Path]:
     """A sweep directory as `sweep run` leaves it: sweep({1: 1.20, 2: None}, sota=1.3, looks=[3, 4, 5]).
 
     `values` are the runs that are there, in the order in which they ended; None is a failed one. The plan's seeds are
-    `seeds`, else those of the values; with `looks` it is sequential. `control` are the control's runs.
+    `seeds`, else those of the values; with `looks` it is sequential. `control` are the control's runs; with `paired` the
+    plan tests the differences of the two runs of a seed.
     """
 
     def make(
@@ -248,17 +249,21 @@ def sweep(tmp_path: Path) -> Callable[..., Path]:
         looks: list[int] | None = None,
         boundary: str = "flat",
         control: dict[int, float] | None = None,
+        paired: bool = False,
         **changes: Any,
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
+        design: dict[str, Any] = {"name": "fixed"}
+        if looks:
+            design = {"name": "sequential", "looks": looks, "boundary": boundary}
         plan: dict[str, Any] = {
             "version": 1,
             "script": {"path": "/x/train_gpt.py", "sha256": hashlib.sha256(SOURCE.encode()).hexdigest(), "bytes": len(SOURCE)},
             "arms": {"candidate": {"env": {}}} | ({"control": {"env": {"A": "1"}}} if control is not None else {}),
             "ruleset": asdict(load("parameter-golf")),
             "sota": sota,
-            "design": {"name": "sequential", "looks": looks, "boundary": boundary} if looks else {"name": "fixed"},
+            "design": design | ({"paired": True} if paired else {}),
             "seeds": seeds or list(values),
             "seeds_are": "given",
         } | changes  # fmt: skip

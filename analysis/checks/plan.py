@@ -34,7 +34,7 @@ Attempts = Mapping[tuple[str, int], Sequence[RunManifest]]  # by arm and seed, e
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A plan and how the runs keep to it. Seeds are those of either arm.
+    """A plan and how the runs keep to it. Seeds are those of either arm. paired: the plan tests the differences of two runs.
 
     missing: planned seeds without a result; of a sequential plan only those before the last one used.
     extra: seeds with a log that were not planned. rerun: seeds that were run again after they had a result.
@@ -44,6 +44,7 @@ class Planned:
 
     sha256: str
     design: DesignKind
+    paired: bool
     seeds: list[int]
     seeds_are: SeedsAre
     missing: list[int] = field(default_factory=list)
@@ -58,7 +59,8 @@ class Planned:
 
     @property
     def name(self) -> str:
-        return f"plan {self.sha256[:12]} ({self.design}, {self.seeds_are} seeds)"
+        pairs = ", in pairs" if self.paired else ""
+        return f"plan {self.sha256[:12]} ({self.design}{pairs}, {self.seeds_are} seeds)"
 
     @property
     def advice(self) -> str:
@@ -126,6 +128,7 @@ def compare(
     return Planned(
         sha256=plan.sha256,
         design=plan.design.kind,
+        paired=plan.design.paired,
         seeds=list(plan.seeds),
         seeds_are=plan.seeds_are,
         missing=_missing(plan, results, arms),

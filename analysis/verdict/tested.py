@@ -91,6 +91,7 @@ def numbers(case: Case, test: Test | None) -> dict[str, Any]:
         "sd": None if sample.n < 2 else sample.sd,
         "sd_low": low,
         "sd_high": high,
+        "pair_sd": None if compared.differences is None else compared.differences.sd,
         "upper_bound": None if test is None else test.bound,
         "test": test,
         "level_at_own_sd": level_at_own_sd(case.rules, sample),

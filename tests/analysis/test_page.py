@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from analysis.evidence.options import Options
 from analysis.report.html import svg
+from analysis.report.html.improvement import improvement_plot
 from analysis.report.html.page import page, provenance
-from analysis.report.html.plots import Curve, caps_plot, curves, improvement_plot
+from analysis.report.html.plots import Curve, caps_plot, curves
 from analysis.report.said.quotes import quotes
 from analysis.report.said.tables import run_tables
 from analysis.rules.ruleset import load

@@ -23,7 +23,7 @@ from analysis.significance import main
 from analysis.untrusted.escape import markdown, printable
 from analysis.verdict.judge import judge
 from analysis.verdict.numbers import format_p
-from tests.analysis.verdicts import CONTROL, SEEDS
+from tests.analysis.verdicts import CONTROL, SEEDS, WEAK
 from tests.conftest import RATIO, ROOT, SOURCE, make_log
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -128,10 +128,25 @@ def test_against_control_runs(record: Record) -> None:
     assert readings["Welch t", "bpb"]["test"]["p_value"] == pytest.approx(0.498, abs=5e-4)
     assert readings["Welch t", "nats"]["test"]["p_value"] == pytest.approx(0.095, abs=5e-4)
     assert ("pooled t", "bpb") in readings
-    _, both = report(folder, "--control", control, "--sota", "1.21613611")
-    assert both["verdict"] == "supported"
-    assert len(both["also"]) == 6
-    assert both["test"]["name"] == "one-sample t"
+
+
+def test_a_sota_and_a_control_must_both_be_beaten(record: Record) -> None:
+    folder, strong, weak = record(SEEDS), record(CONTROL, "strong"), record(WEAK, "weak")
+    code, table = report(folder, "--control", strong, "--sota", "1.21613611")
+    assert (code, table["verdict"]) == (1, "not_supported")
+    assert table["test"]["name"] == "one-sample t"
+    assert table["test"]["p_value"] < 0.01
+    (control,) = table["criteria"]
+    assert (control["name"], control["verdict"], control["test"]["name"]) == ("control", "not_supported", "Welch t")
+    assert control["test"]["p_value"] == pytest.approx(0.498, abs=5e-4)
+    code, table = report(folder, "--control", weak, "--sota", "1.21613611")
+    assert (code, [one["verdict"] for one in table["criteria"]]) == (0, ["supported"])
+    code, table = report(folder, "--control", weak, "--sota", "1.20613611")
+    assert (code, table["verdict"], [one["verdict"] for one in table["criteria"]]) == (
+        1,
+        "not_supported",
+        ["supported"],
+    )
 
 
 def test_options_override_the_ruleset(record: Record) -> None:
@@ -203,7 +218,7 @@ def test_every_format_shows_verdict_numbers_and_places(command: Run, record: Rec
         "--sota",
         "1.21613611",
         "--control",
-        record(CONTROL, "control"),
+        record(WEAK, "control"),
         "--format",
         form,
         "--output",
@@ -304,10 +319,11 @@ def test_a_comment_shows_a_screen_and_hides_the_rest(record: Record, tmp_path: P
         "Numbers, by the rules of parameter-golf",
         "Every claim",
         "Control",
+        "Further criteria",
         "Sensitivity",
         "What the numbers assume",
     ]
-    assert shown.count("<details>") == shown.count("</details>") == 5
+    assert shown.count("<details>") == shown.count("</details>") == 6
 
 
 def test_p_is_never_printed_as_zero() -> None:

@@ -24,6 +24,7 @@ from tests.conftest import RATIO
 
 SEEDS = {1337: 1.20143417, 1338: 1.19945102, 1339: 1.20319508}
 CONTROL = {1: 1.20576485, 2: 1.20617460, 3: 1.20715923}
+WEAK = {1337: 1.2160, 1338: 1.2158, 1339: 1.2166}  # a control that SEEDS beat
 TEN = list(range(1, 11))
 METRICS = st.lists(st.floats(1.1, 1.3), min_size=3, max_size=8, unique=True).filter(lambda v: max(v) - min(v) > 1e-4)
 

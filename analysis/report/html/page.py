@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis.reading.result import Result
 from analysis.report.html import plots
+from analysis.report.html.improvement import improvement_plot
 from analysis.report.html.templates import Markup, made_by, template
 from analysis.report.said.chips import Passes, chips
 from analysis.report.said.claims import claim_table, claims_counted
@@ -83,7 +84,7 @@ def _decision(verdict: Verdict, name: str) -> dict[str, Any]:
         if verdict.verdict in (UNUSABLE, CONTINUE)
         else Passes.of(passed=verdict.gate in (SUPPORTED, FITS))
     )
-    drawn = plots.improvement_plot(verdict)
+    drawn = improvement_plot(verdict)
     return {
         "subject": subject(verdict, name),
         "word": word(verdict).capitalize(),

@@ -16,6 +16,7 @@ from analysis.untrusted.escape import printable
 
 BLUE, ORANGE, GREEN = "var(--blue, #0b5fa5)", "var(--orange, #9a5b00)", "var(--good, #00694f)"
 BAD, MUTE, LINE = "var(--bad, #a63c00)", "var(--mute, #5a5a5a)", "var(--line, #d5d5d5)"
+COLOURS = {"pair": BLUE, "candidate": BLUE, "control": ORANGE, "verifier": GREEN}
 LETTER_PX, LINE_PX = 7.5, 16  # the widest usual letter at 13 pixels, and the height of a line of text
 NARROWEST_PX = 340  # the width of a page on a phone: labels that do not collide there collide nowhere
 NOTHING = 1e-12  # a span that no digit shows

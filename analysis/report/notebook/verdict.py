@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.reading.result import Result
-from analysis.report.html.plots import improvement_plot
+from analysis.report.html.improvement import improvement_plot
 from analysis.report.notebook.frames import frame_of_curves, frame_of_runs
 from analysis.report.said.headline import headline
 from analysis.report.text import text

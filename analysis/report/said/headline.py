@@ -70,10 +70,23 @@ class Gained:
 def gains(verdict: Verdict) -> list[Gained]:
     """Return the gain in the rules' metric, unless it is waived, and that of every further criterion that was compared."""
     asked: list[Verdict | OfCriterion] = [] if verdict.metric in verdict.waived else [verdict]
-    return [_in_words(one, one.gain) for one in [*asked, *verdict.criteria] if one.gain is not None]
+    asked += verdict.criteria
+    metrics = [one.metric for one in asked]
+    return [
+        _in_words(one, one.gain, f" than {_rival(one)}" if metrics.count(one.metric) > 1 else "")
+        for one in asked
+        if one.gain is not None
+    ]
 
 
-def _in_words(one: Verdict | OfCriterion, gain: Gain) -> Gained:
+def _rival(one: Verdict | OfCriterion) -> str:
+    """Return the name of what a gain is over."""
+    if isinstance(one, OfCriterion):
+        return f"the {one.name}"
+    return {Source.GIVEN: "the SOTA", Source.TARGET: "the target", Source.CONTROL: "the control"}[one.sota_is]
+
+
+def _in_words(one: Verdict | OfCriterion, gain: Gain, than: str) -> Gained:
     numbers = [gain.mean, gain.needed, *([] if gain.low is None else [gain.low])]
     mean, needed, *low = in_short(one.metric, *map(abs, numbers))
     better, worse = _sides(one)
@@ -83,7 +96,7 @@ def _in_words(one: Verdict | OfCriterion, gain: Gain) -> Gained:
         least += f" at {percent(1 - one.alpha)}; "
     return Gained(
         metric=one.metric,
-        mean=f"{mean}{_unit(one.metric)} {better if gain.mean >= 0 else worse}",
+        mean=f"{mean}{_unit(one.metric)} {better if gain.mean >= 0 else worse}{than}",
         least=f"{least}{_needed(gain.needed, needed, worse)}{_rounded(one, gain)}",
     )
 
@@ -178,7 +191,13 @@ def beaten(verdict: Verdict) -> str | None:
     """Return what must be beaten and where it comes from: SOTA 1.2244 (given, not checked)."""
     if verdict.sota is None:
         return None
-    (value,) = in_short(verdict.metric, verdict.sota)
+    also = [one for one in verdict.criteria if one.metric == verdict.metric and one.sota is not None]
+    further = [f"{_rival(one)} {in_short(one.metric, one.sota or 0.0)[0]}" for one in also]
+    return " and ".join([_first_beaten(verdict, verdict.sota), *further])
+
+
+def _first_beaten(verdict: Verdict, sota: float) -> str:
+    (value,) = in_short(verdict.metric, sota)
     if verdict.sota_is is Source.CONTROL:
         many = len(verdict.control)
         return f"the control's mean {value} ({many} run{'s' if many > 1 else ''})"

@@ -98,6 +98,11 @@ def _sample_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
         )
     else:
         yield "sd", "unknown, of one run"
+    if verdict.pair_sd is not None:
+        yield (
+            f"sd of {verdict.n} differences",
+            f"{in_metric(verdict.pair_sd, verdict.metric)} (each run less the control's run of its seed)",
+        )
 
 
 def _look_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
@@ -233,11 +238,15 @@ def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
         yield "The target is a fixed number, so it has no noise to count."
     elif verdict.sota_is == Source.CONTROL:
         yield "The control ran on the same kind of machine as the candidate; its noise counts."
-        if verdict.sequential is not None:
+        if verdict.pair_sd is not None:
+            yield "The two runs of a seed are a pair, as decided beforehand. What a pair shares, such as its node, is in no difference."
+        elif verdict.sequential is not None:
             yield "Candidate and control have the same spread; if not, the level is somewhat above alpha."
     else:
         yield "The SOTA is taken as an exact number: its own noise and its hardware are ignored."
-        if verdict.control:
+        if any(one.metric == verdict.metric and one.test is not None for one in verdict.criteria):
+            yield "The test against the control counts both. Both tests must pass."
+        elif verdict.control:
             yield "The readings against the control count both."
         elif verdict.rerun_at_least is not None and verdict.sota is not None:
             worse = "less" if verdict.direction == HIGHER else "more"
