@@ -171,6 +171,11 @@ class Case:
         """Return the Case of the first runs, and of as many control runs where the arms go in step."""
         return replace(self, runs=self.runs[:runs], control=self.control[:runs] if self.in_step else self.control)
 
+    def without_seed(self, seed: int | None) -> Case:
+        """Return the Case without a seed's runs in both arms."""
+        runs, control = (tuple(run for run in arm if run.seed != seed) for arm in (self.runs, self.control))
+        return replace(self, runs=runs, control=control)
+
     def unpaired(self) -> Case:
         """Return the Case with its two arms as independent samples."""
         return replace(self, rules=replace(self.rules, test=BOTH)) if self.rules.test == PAIRED else self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -103,9 +104,13 @@ def control_of_pairs(runs: Sequence[Result], control: Sequence[Result]) -> list[
 
 def _differences(rules: Ruleset, runs: Sequence[Result], control: Sequence[Result]) -> Sample:
     """Return what each run has more than its pair's control run. Raises EvidenceError where nothing scatters."""
-    both = zip(values_of(rules, runs), values_of(rules, control), strict=True)
+    own, others = values_of(rules, runs), values_of(rules, control)
+    differences = [a - b for a, b in zip(own, others, strict=True)]
+    rounding = 4 * sys.float_info.epsilon * max(map(abs, own + others))
     try:
-        return Sample.of([own - other for own, other in both])
+        if max(differences) - min(differences) <= rounding:
+            raise StatisticsError(f"all are {differences[0]:.8f}, so nothing scatters that a test could count.")
+        return Sample.of(differences)
     except StatisticsError as error:
         raise EvidenceError(f"The differences of {len(runs)} pairs: {error}") from None
 

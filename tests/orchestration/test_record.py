@@ -737,11 +737,12 @@ def test_a_script_of_several_files_is_no_record(finish: Finish, tmp_path: Path) 
 
 
 def test_the_readings_against_the_control_are_not_left_out(finish: Finish, tmp_path: Path) -> None:
-    folder = finish(GOOD, sota=1.21613611, control={1337: 1.2036, 1338: 1.2, 1339: 1.20001})
+    folder = finish(GOOD, sota=1.21613611, control={1337: 1.2160, 1338: 1.2158, 1339: 1.2166})
     found = made(folder, tmp_path / "mine")
     assert found.exit_code == 0
     text = (tmp_path / "mine/README.md").read_text()
-    assert "| Welch against 3 control runs, margin of 0.005 bpb | not supported |" in text
+    assert "| Welch against 3 control runs, margin of 0.005 bpb | supported |" in text
+    assert "control: The mean val_bpb of 3 seeds" in text
 
 
 def test_a_non_record_with_errors_does_not_read_like_a_pass(finish: Finish, tmp_path: Path) -> None:

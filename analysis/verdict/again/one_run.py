@@ -9,6 +9,7 @@ from pathlib import Path
 from analysis.evidence.case import Case, Source
 from analysis.reading.result import Result
 from analysis.record.selection import Why
+from analysis.rules.keys import PAIRED
 from analysis.sweepdir.layout import CANDIDATE, CONTROL
 from analysis.untrusted.refusal import EvidenceError, UsageError, nearest
 from analysis.verdict.tested import Tested, rules_test
@@ -96,6 +97,9 @@ def _with_tests(case: Case, verdict: Verdict, part: Part) -> Part:
     unused = part.arm == VERIFIER or (part.arm == CONTROL and counted.source is not Source.CONTROL)
     if unused or verdict.test is None or part.result.value(case.rules.metric) is None:
         return part
+    if counted.rules.test == PAIRED and part.why is None:
+        rest = counted.without_seed(part.result.seed)
+        return replace(part, with_it=_outcome(counted), without_it=_outcome(rest))
     others = tuple(one for one in (counted.control if part.arm == CONTROL else counted.runs) if one is not part.result)
     with_it, without_it = (
         replace(counted, control=some) if part.arm == CONTROL else replace(counted, runs=some)

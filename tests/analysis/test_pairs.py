@@ -1,0 +1,284 @@
+"""Pairs on nodes, and a control beside a SOTA: what the plan decided is tested, whatever the results are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.evidence.look_plan import LookPlan
+from analysis.evidence.options import Options
+from analysis.rules.keys import PAIRED
+from analysis.rules.ruleset import from_table, load
+from analysis.stats import fixed, sequential
+from analysis.stats.fixed import Sample
+from analysis.stats.recursion import Design
+from analysis.verdict.again.one_run import parts_named
+from analysis.verdict.judge import case_of, judge
+from tests.analysis.verdicts import decided, everywhere, runs
+from tests.conftest import make_log
+
+Folder = Callable[..., Path]
+RULES = load("parameter-golf")
+IN_PAIRS = replace(RULES, test=PAIRED)
+MINE = {1: 1.2044, 2: 1.1967, 3: 1.2061, 4: 1.1955, 5: 1.2008}
+THEIRS = {1: 1.2113, 2: 1.20465, 3: 1.21345, 4: 1.20225, 5: 1.2086}  # 0.0074 worse, on the same nodes
+SOTA = 1.2161
+
+
+def paired_p(mine: dict[int, float], theirs: dict[int, float], margin: float = 0.005) -> float:
+    """Return scipy's p of the same test."""
+    moved = [theirs[seed] - margin for seed in mine]
+    return float(scipy.stats.ttest_rel(list(mine.values()), moved, alternative="less").pvalue)
+
+
+def test_a_planned_pair_is_tested_by_its_difference(sweep: Folder) -> None:
+    verdict = judge((sweep(MINE, sota=None, control=THEIRS, paired=True),))
+    assert (verdict.verdict, verdict.n) == ("supported", 5)
+    assert verdict.test is not None
+    assert (verdict.test.name, verdict.test.df) == ("paired t", 4)
+    assert verdict.test.p_value == pytest.approx(paired_p(MINE, THEIRS), rel=1e-9)
+    assert verdict.pair_sd == pytest.approx(np.std([MINE[s] - THEIRS[s] for s in MINE], ddof=1))
+    assert verdict.gain is not None
+    assert verdict.gain.mean == pytest.approx(0.00735)
+    assert verdict.plan is not None
+    assert (verdict.plan.paired, verdict.plan.exact) == (True, True)
+    assert "in pairs" in everywhere(verdict)
+
+
+def test_the_unpaired_readings_stay_beside_it(sweep: Folder) -> None:
+    paired = judge((sweep(MINE, sota=None, control=THEIRS, paired=True),))
+    plain = judge((sweep(MINE, "plain", sota=None, control=THEIRS),))
+    assert plain.verdict == "not_supported"
+    assert plain.pair_sd is None
+    named = {one.reading: one for one in paired.also}
+    for test in ("Welch", "pooled"):
+        reading = named[f"{test} against 5 control runs, margin of 0.005 bpb"]
+        assert reading.test is not None
+        assert reading.verdict == "not_supported"
+        assert reading.test.p_value == pytest.approx(0.2225, abs=1e-4)
+    e_value = next(one for one in paired.also if one.kind == "open-ended")
+    assert e_value.test is not None
+    assert e_value.test.statistic == pytest.approx(float(sequential.e_value(9.9084698, 4, 5)), rel=1e-6)
+
+
+def test_nobody_chooses_pairs_when_the_results_are_known(sweep: Folder) -> None:
+    folder = sweep(MINE, sota=None, control=THEIRS, paired=True)
+    verdict = judge((folder / "candidate",), Options(control=folder / "control"))
+    assert verdict.test is not None
+    assert verdict.test.name == "Welch t"
+    other = judge((folder,), Options(control=folder / "control"))
+    assert other.test is not None
+    assert other.test.name == "Welch t"
+    assert other.plan is not None
+    assert not other.plan.exact
+
+
+def test_pairs_go_by_seed_and_not_by_place(sweep: Folder) -> None:
+    turned = dict(reversed(THEIRS.items()))
+    verdict = judge((sweep(MINE, sota=None, control=turned, paired=True),))
+    assert verdict.test is not None
+    assert verdict.test.p_value == pytest.approx(paired_p(MINE, THEIRS), rel=1e-9)
+
+
+def test_looks_at_pairs(sweep: Folder) -> None:
+    verdict = judge((sweep(MINE, sota=None, control=THEIRS, paired=True, looks=[3, 4, 5]),))
+    looks = verdict.sequential
+    assert looks is not None
+    assert looks.nominal_p is not None
+    assert (verdict.verdict, looks.taken) == ("supported", 4)
+    assert looks.nominal_p == pytest.approx(0.00422827, abs=1e-8)  # of looks 3..5 at one sample
+    assert looks.p_value == pytest.approx(paired_p(dict(list(MINE.items())[:4]), THEIRS), rel=1e-6)
+    assert verdict.test is not None
+    assert verdict.test.df == 3
+    assert {one.kind for one in verdict.also} >= {"welch at this look", "all at once"}
+    everywhere(verdict)
+
+
+def test_a_missing_pair_is_waited_for(sweep: Folder) -> None:
+    some = {seed: THEIRS[seed] for seed in (1, 2)}
+    fixed_sweep = judge((sweep(MINE, sota=None, control=some, paired=True, seeds=[1, 2, 3, 4, 5]),))
+    assert fixed_sweep.verdict == "unusable"
+    looking = judge((sweep(MINE, "looking", sota=None, control=some, paired=True, looks=[3, 4, 5]),))
+    assert (looking.verdict, looking.sequential and looking.sequential.next_look) == ("continue", 3)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "words"),
+    [
+        ([1.1, 1.2, 1.3], [1.2, 1.25], "candidate3.log has no control run of its seed"),
+        ([1.1, 1.2, 1.3], [1.2, 1.3, 1.4], "The differences of 3 pairs"),
+    ],
+)
+def test_pairs_that_cannot_be_tested(mine: list[float], theirs: list[float], words: str) -> None:
+    verdict = decided(IN_PAIRS, runs(*mine), None, runs(*theirs, arm="control"))
+    assert verdict.verdict == "unusable"
+    assert words in verdict.reason
+
+
+def test_a_seed_that_is_there_twice_or_not_printed_has_no_pair() -> None:
+    mine, control = runs(1.1, 1.2, 1.31), runs(1.2, 1.3, 1.4, arm="control")
+    twice = [*control, replace(control[0], log="again.log")]
+    assert "candidate1.log has 2 control run of its seed" in decided(IN_PAIRS, mine, None, twice).reason
+    unprinted = [replace(run, run=replace(run.run, seed=None)) for run in mine]
+    assert "candidate1.log does not print its seed" in decided(IN_PAIRS, unprinted, None, control).reason
+
+
+def test_rules_may_ask_for_pairs(record: Folder) -> None:
+    folder, control = record(MINE), record(THEIRS, "control")
+    rules = folder.parent / "ours.toml"
+    rules.write_text('version = 2\nmetric = "val_bpb"\ntest = "paired by node"\nmargin = 0.005\nalpha = 0.01\n')
+    verdict = judge((folder,), Options(rules=str(rules), control=control))
+    assert verdict.test is not None
+    assert verdict.test.name == "paired t"
+    looking = judge((folder,), Options(rules=str(rules), control=control, design="sequential"))
+    assert looking.test is not None
+    assert (looking.test.name, looking.test.df) == ("group-sequential t", 4)
+    assert from_table("x", {"version": 2, "metric": "val_bpb", "test": PAIRED, "alpha": 0.01}, "x").may_look
+
+
+def test_a_record_folder_brings_the_plan_of_its_pairs(sweep: Folder, record: Folder) -> None:
+    planned = sweep(MINE, sota=None, control=THEIRS, paired=True)
+    folder = record(MINE)
+    shutil.copy(planned / "plan.json", folder)
+    (folder / "control").mkdir()
+    for seed, value in THEIRS.items():
+        (folder / f"control/train_seed{seed}.log").write_text(make_log(seed, value))
+    verdict = judge((folder,), Options(control=folder / "control"))
+    assert verdict.test is not None
+    assert verdict.test.name == "paired t"
+    assert verdict.test.p_value == pytest.approx(paired_p(MINE, THEIRS), rel=1e-9)
+
+
+def test_a_run_is_explained_with_its_pair(sweep: Folder) -> None:
+    folder = sweep(MINE, sota=None, control=THEIRS, paired=True)
+    case = case_of((folder,), Options())
+    candidate, control = parts_named(case, judge((folder,)), "4")
+    for part in (candidate, control):
+        assert part.without_it is not None
+        assert part.without_it.tested is not None
+        assert part.without_it.tested.test is not None
+        assert part.without_it.n == 4
+        others = {seed: value for seed, value in MINE.items() if seed != 4}
+        assert part.without_it.tested.test.p_value == pytest.approx(paired_p(others, THEIRS), rel=1e-9)
+
+
+def test_a_second_lab_is_pooled_without_pairs(sweep: Folder, record: Folder) -> None:
+    rng = random.Random(1)
+    folder = sweep(MINE, sota=None, control={seed: value + 0.01 for seed, value in THEIRS.items()}, paired=True)
+    fresh = record({seed: 1.2 + rng.gauss(0, 0.004) for seed in (11, 12, 13)}, "fresh")
+    verdict = judge((folder,), Options(verify=fresh))
+    assert verdict.verification is not None
+    assert verdict.verification.agrees
+    assert verdict.test is not None
+    assert verdict.test.name in ("Welch t", "pooled t")
+    assert verdict.n == 8
+
+
+# -- a SOTA and a control ------------------------------------------------------------------------------------------------
+
+
+def test_a_sota_and_pairs_must_both_be_beaten(sweep: Folder) -> None:
+    verdict = judge((sweep(MINE, sota=SOTA, control=THEIRS, paired=True),))
+    assert verdict.verdict == "supported"
+    assert verdict.test is not None
+    assert verdict.test.name == "one-sample t"
+    (control,) = verdict.criteria
+    assert control.test is not None
+    assert (control.name, control.test.name) == ("control", "paired t")
+    assert control.test.p_value == pytest.approx(paired_p(MINE, THEIRS), rel=1e-9)
+    weak = judge((sweep(MINE, "weak", sota=1.2059, control=THEIRS, paired=True),))
+    assert (weak.verdict, [one.verdict for one in weak.criteria]) == ("not_supported", ["supported"])
+
+
+def test_looks_stop_where_both_cross(sweep: Folder) -> None:
+    """The control is beaten after four seeds, the SOTA after five."""
+    alone = judge((sweep(MINE, "alone", sota=None, control=THEIRS, paired=True, looks=[3, 4, 5]),))
+    both = judge((sweep(MINE, sota=SOTA, control=THEIRS, paired=True, looks=[3, 4, 5]),))
+    assert (alone.n, both.n, both.verdict) == (4, 5, "supported")
+    (control,) = both.criteria
+    assert control.alpha == pytest.approx(0.00422827, abs=1e-8)
+    far = {seed: value - 0.01 for seed, value in THEIRS.items()}
+    lost = judge((sweep(MINE, "lost", sota=1.5, control=far, paired=True, looks=[3, 4, 5]),))
+    assert (lost.verdict, lost.n) == ("not_supported", 5)
+    started = {seed: MINE[seed] for seed in (1, 2, 3)}
+    going = judge(
+        (sweep(started, "going", sota=1.5, control=far, paired=True, looks=[3, 4, 5], seeds=[1, 2, 3, 4, 5]),)
+    )
+    assert (going.verdict, going.sequential and going.sequential.next_seeds) == ("continue", [4])
+    assert going.sequential is not None
+    assert going.sequential.chance is None
+    assert "is below" in going.reason
+
+
+def test_a_control_in_step_beside_a_sota_is_pooled_as_alone(sweep: Folder) -> None:
+    alone = judge((sweep(MINE, "alone", sota=None, control=THEIRS, looks=[3, 4, 5]),))
+    both = judge((sweep(MINE, sota=1.5, control=THEIRS, looks=[3, 4, 5]),))
+    (control,) = both.criteria
+    assert control.test is not None
+    assert alone.sequential is not None
+    assert alone.sequential.nominal_p == pytest.approx(control.alpha)
+    assert alone.sequential.p_value == pytest.approx(control.test.p_value)
+    assert control.test.name == "pooled t"
+
+
+# -- the numbers ---------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.floats(1.1, 1.3), st.floats(1.1, 1.3)), min_size=3, max_size=8, unique_by=lambda one: one[0]),
+    st.floats(0, 0.01),
+)
+def test_the_paired_test_is_scipys_and_takes_its_bound_along(values: list[tuple[float, float]], margin: float) -> None:
+    mine, theirs = ([one[i] for one in values] for i in (0, 1))
+    differences = [own - other for own, other in values]
+    if np.std(differences) < 1e-6:
+        return
+    sample, control = Sample.of(mine), sum(theirs) / len(theirs)
+    test = fixed.paired_t(sample, Sample.of(differences), margin, 0.01)
+    expected = scipy.stats.ttest_rel(mine, [other - margin for other in theirs], alternative="less")
+    assert test.p_value == pytest.approx(float(expected.pvalue), rel=1e-6, abs=1e-12)
+    assert test.bound is not None
+    if abs(test.p_value - 0.01) > 1e-6:
+        assert (test.bound < control - margin) == (test.p_value < 0.01)
+
+
+def test_verdict_and_bound_agree_at_looks() -> None:
+    rng = np.random.default_rng(7)
+    plan = LookPlan(looks=(3, 4, 5, 6), seeds=(1, 2, 3, 4, 5, 6), in_step=True)
+    for _ in range(200):
+        node = rng.normal(0, 0.003, 6)
+        mine, theirs = 1.2 + node + rng.normal(0, 0.001, 6), 1.2067 + node + rng.normal(0, 0.001, 6)
+        verdict = decided(IN_PAIRS, runs(*mine), None, runs(*theirs, arm="control"), plan)
+        assert verdict.gain is not None
+        assert verdict.gain.low is not None
+        assert (verdict.verdict == "supported") == (verdict.gain.low > 0.005)
+
+
+def test_boundaries_of_pairs_are_those_of_one_sample() -> None:
+    plan = LookPlan(looks=(3, 4, 5), seeds=(1, 2, 3, 4, 5), in_step=True)
+    verdict = decided(IN_PAIRS, runs(*MINE.values()), None, runs(*THEIRS.values(), arm="control"), plan)
+    assert verdict.sequential is not None
+    assert verdict.sequential.critical == pytest.approx(-sequential.boundary(Design((3, 4, 5)), 0.01)[1])
+
+
+def test_a_plan_without_a_control_has_no_pairs(sweep: Folder) -> None:
+    folder = sweep(MINE)
+    table = json.loads((folder / "plan.json").read_text())
+    table["design"]["paired"] = True
+    del table["sha256"]
+    digest = hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    (folder / "plan.json").write_text(json.dumps(table | {"sha256": digest}))
+    verdict = judge((folder,))
+    assert verdict.verdict == "unusable"
+    assert "true only with a control" in verdict.reason
