@@ -742,7 +742,7 @@ def test_the_readings_against_the_control_are_not_left_out(finish: Finish, tmp_p
     assert found.exit_code == 0
     text = (tmp_path / "mine/README.md").read_text()
     assert "| Welch against 3 control runs, margin of 0.005 bpb | supported |" in text
-    assert "control: The mean val_bpb of 3 seeds" in text
+    assert "control: The mean val\\_bpb of 3 seeds" in text
 
 
 def test_a_non_record_with_errors_does_not_read_like_a_pass(finish: Finish, tmp_path: Path) -> None:
