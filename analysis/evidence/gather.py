@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from analysis.checks.folder import audit, audit_control
 from analysis.checks.sweep import audit_sweep
@@ -59,6 +60,12 @@ class Gathered:
     readable: bool = True
     attempts: Mapping[Path, Sequence[Tried]] = field(default_factory=dict)
     arms: Arms | None = None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Return what a Case says of the PATHs beside the runs that count, by its own keys."""
+        names = ("left_out", "findings", "claims", "not_counted", "checked", "arms")
+        return {name: getattr(self, name) for name in names}
 
 
 def gather(

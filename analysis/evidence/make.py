@@ -50,7 +50,8 @@ def make_case(asked: Asked) -> Case:
         if fault := out_of_range(asked.sota, None, asked.rules.alpha):
             raise EvidenceError(f"The plan cannot be meant: {fault}")
         check_unit_of_sota(asked, gathered.runs)
-        case = _with_runs(asked, case, gathered)
+        found = gathered.told | {"findings": (*gathered.findings, *_own_rules(asked))}
+        case = replace(case, runs=gathered.runs, control=gathered.control, **found)
         case = with_attempts(_with_planned_control(asked, case), gathered)
         case = replace(case, plan=_followed(asked, case, gathered.seeds_aside))
         if asked.options.registry is not None:
@@ -107,20 +108,6 @@ def _looks(asked: Asked, gathered: Gathered) -> LookPlan | None:
     if asked.plan is None:
         return asked_looks(asked.options.design, asked.rules, len(gathered.runs))
     return planned_looks(asked.plan, in_step=asked.control is None)
-
-
-def _with_runs(asked: Asked, case: Case, gathered: Gathered) -> Case:
-    return replace(
-        case,
-        runs=gathered.runs,
-        control=gathered.control,
-        left_out=gathered.left_out,
-        findings=(*gathered.findings, *_own_rules(asked)),
-        claims=gathered.claims,
-        not_counted=gathered.not_counted,
-        checked=gathered.checked,
-        arms=gathered.arms,
-    )
 
 
 def _with_planned_control(asked: Asked, case: Case) -> Case:

@@ -14,7 +14,7 @@ from analysis.report.said.claims import claim_table, claims_counted
 from analysis.report.said.findings import alike, more_places, place_in_words
 from analysis.report.said.headline import WORDS, beaten, gains, title, why, word
 from analysis.report.said.quotes import quotes
-from analysis.report.said.statements import assumptions, facts, rules_in_words, said_besides
+from analysis.report.said.statements import assumptions, facts, rules_in_words, runs_are, said_besides
 from analysis.report.said.tables import run_tables, sensitivity
 from analysis.rules.explained import address
 from analysis.rules.findings import ERROR, Finding, in_words
@@ -102,12 +102,11 @@ def subject(verdict: Verdict, name: str) -> list[str]:
     against = beaten(verdict)
     gpus = {(run.run.world_size, run.run.gpu) for run in verdict.runs}
     where = [f"{size} x {gpu}" for size, gpu in gpus if size is not None and gpu is not None] if len(gpus) == 1 else []
-    what = "seeds" if verdict.runs and all(run.seed is not None for run in verdict.runs) else "runs"
     return [
         rules_in_words(verdict),
         *([name] if name else []),
         *([f"against {against}"] if against else []),
-        f"{len(verdict.runs)} {what if len(verdict.runs) != 1 else what[:-1]}",
+        f"{len(verdict.runs)} {runs_are(verdict) if len(verdict.runs) != 1 else runs_are(verdict)[:-1]}",
         *where,
         made_by(),
     ]

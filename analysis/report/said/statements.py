@@ -197,7 +197,7 @@ def _assumed_of_rules(verdict: Verdict) -> Iterator[str]:
 def _assumed(verdict: Verdict, test: Test) -> Iterator[str]:
     if verdict.verification is None:
         yield _not_proven(verdict)
-    if _runs(verdict) == "seeds":
+    if runs_are(verdict) == "seeds":
         yield "The seeds are independent runs of one program, and were chosen before their results were known."
     else:
         yield "The runs are independent, and of one program. Which of them count was decided before their results were known."
@@ -224,13 +224,13 @@ def _assumed(verdict: Verdict, test: Test) -> Iterator[str]:
             "their prediction interval more often than it says."
         )
     if test.df is not None:
-        few = f" With {verdict.n} {_runs(verdict)} the sd is barely known." if verdict.n < 5 else ""
+        few = f" With {verdict.n} {runs_are(verdict)} the sd is barely known." if verdict.n < 5 else ""
         yield f"Values are close to normal; a skewed metric lets more false claims pass.{few}"
 
 
-def _runs(verdict: Verdict) -> str:
+def runs_are(verdict: Verdict) -> str:
     """Return what the sample consists of: seeds if every run prints one."""
-    return "seeds" if all(run.seed is not None for run in verdict.runs) else "runs"
+    return "seeds" if verdict.runs and all(run.seed is not None for run in verdict.runs) else "runs"
 
 
 def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
@@ -252,6 +252,6 @@ def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
             worse = "less" if verdict.direction == HIGHER else "more"
             needed, now = in_short(verdict.metric, verdict.rerun_at_least, verdict.sota)
             yield (
-                f"A rerun of the SOTA as a control would count both: with {verdict.n} {_runs(verdict)} of this spread, the claim is "
+                f"A rerun of the SOTA as a control would count both: with {verdict.n} {runs_are(verdict)} of this spread, the claim is "
                 f"supported only if the rerun's mean is {needed} or {worse} (assumed now: {now})."
             )

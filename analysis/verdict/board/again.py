@@ -58,15 +58,7 @@ def judged_again(
 def _verdict(found: RecordFolder, own: Read, row: Row, rules: Ruleset, standing: Read | None) -> Verdict:
     """Return the verdict behind a row, with all that was found in the folder and what only a verdict shows."""
     gathered = own.gathered
-    case = replace(
-        case_of(own, rules, standing),
-        left_out=gathered.left_out,
-        findings=gathered.findings,
-        claims=gathered.claims,
-        not_counted=gathered.not_counted,
-        checked=gathered.checked,
-        arms=gathered.arms,
-    )
+    case = replace(case_of(own, rules, standing), **gathered.told)
     with one_budget():
         case = replace(with_attempts(case, gathered), plan=_plan(found.folder, own))
         if case.fault is None and not has_fixed_target(rules) and standing is None:
