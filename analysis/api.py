@@ -148,17 +148,22 @@ def plan(
     alpha: float | None = None,
     power: float = 0.9,
     max_seeds: int = 10,
-    control_seeds: int = 0,
+    control: bool = False,
+    control_seeds: int | None = None,
+    share: float | None = None,
     boundary: str = BOUNDARIES[0],
     gpus: int | None = None,
     minutes: float | None = None,
     price: float | None = None,
 ) -> Plan:
-    """Return what each design costs and how likely it passes, as `seedproof plan` does. Give one of sd, pilot, history."""
+    """Return what each design costs and how likely it passes, as `seedproof plan` does. Give one of sd, pilot, history.
+
+    control: whether the SOTA is rerun. control_seeds: how many runs of it exist. share: what a pair has in common.
+    """
     given = {
         "gain": gain, "sd": sd, "pilot": pilot, "history": history, "rules": rules or USUAL, "alpha": alpha, "power": power,
-        "max_seeds": max_seeds, "control_seeds": control_seeds, "boundary": boundary, "gpus": gpus, "minutes": minutes,
-        "price": price,
+        "max_seeds": max_seeds, "control": control, "control_seeds": control_seeds, "share": share, "boundary": boundary,
+        "gpus": gpus, "minutes": minutes, "price": price,
     }  # fmt: skip
     asked = question(PlanOptions(**{name: _checked(name, value) for name, value in given.items()}))
     return Plan(question=asked, designs=designs(asked))
@@ -239,6 +244,12 @@ def _whole(least: int, most: int = 2**63) -> Callable[[Any, str], int]:
     return check
 
 
+def _yes_or_no(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} is {beginning(value)}; it must be True or False.")
+    return value
+
+
 def _one_of(*allowed: str) -> Callable[[Any, str], str]:
     """Return a check for one of these words."""
 
@@ -267,13 +278,14 @@ def _checked(name: str, value: Any) -> Any:
     return None if value is None and name not in _NEVER_NONE else _CHECKS.get(name, _as_is)(value, name)
 
 
-_NEVER_NONE = ("gain", "power", "max_seeds", "control_seeds", "boundary", "waive")
+_NEVER_NONE = ("gain", "power", "max_seeds", "control", "boundary", "waive")
 _CHECKS: Mapping[str, Callable[[Any, str], Any]] = {
-    **dict.fromkeys(("sota", "margin", "alpha", "gain", "sd", "power", "minutes", "price"), _number),
+    **dict.fromkeys(("sota", "margin", "alpha", "gain", "sd", "power", "share", "minutes", "price"), _number),
     **dict.fromkeys(("history", "verify", "pilot"), _path),
     **dict.fromkeys(("rules", "metric", "registry"), _text),
     "at_step": _whole(1),
     "max_seeds": _whole(2, MOST_LOOKS),
+    "control": _yes_or_no,
     "control_seeds": _whole(0, 1000),
     "gpus": _whole(1),
     "unit": _one_of("bpb", "nats"),

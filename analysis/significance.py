@@ -249,8 +249,16 @@ def end(verdict: Verdict, code: int) -> NoReturn:
 @click.option("--alpha", type=cli.Number(), help="Level of the test.  [default: the ruleset's]")
 @click.option("--power", type=cli.Number(), default=0.9, help="The chance of passing that is wanted.")
 @click.option("--max-seeds", type=click.IntRange(2, MOST_LOOKS), default=10, help="The most seeds that can be paid.")
+@click.option("--control", is_flag=True, help="The SOTA is rerun, with as many seeds as the candidate.")
 @click.option(
-    "--control-seeds", type=click.IntRange(0, 1000), default=0, help="Also rerun the SOTA with so many seeds."
+    "--control-seeds",
+    type=click.IntRange(max=1000),
+    help="So many runs of the SOTA exist already. They cost nothing.",
+)
+@click.option(
+    "--share",
+    type=cli.Number(),
+    help="The part of the variance that a seed and a node give both runs of a pair.  [default: the pilot's, else unknown]",
 )
 @click.option(
     "--boundary",

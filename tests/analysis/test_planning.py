@@ -16,7 +16,6 @@ from click.testing import CliRunner, Result
 from analysis.report.plan import recommendation
 from analysis.significance import main
 from analysis.stats import sequential
-from analysis.stats.fixed import power_against
 from analysis.stats.power import Question, designs, seeds_needed
 from analysis.stats.recursion import Design
 from analysis.stats.spread import Spread
@@ -49,7 +48,6 @@ def asked(**changes: Any) -> Question:
         "first_look": 3,
         "max_seeds": 10,
         "boundary": "flat",
-        "control_seeds": 0,
         "gpus": 8,
         "minutes": 10.0,
         "gpu_hour": None,
@@ -114,19 +112,6 @@ def test_the_cheapest_design_with_the_wanted_chance_is_recommended() -> None:
     assert "a fixed test needs 8 seeds (32.00)" in said
 
 
-def test_control_seeds_are_planned_with_and_paid() -> None:
-    table = plan(*ARGUMENTS, "--control-seeds", "3", "--gpus", "1", "--minutes", "60")
-    row = table["designs"][0]
-    assert row["power"] == pytest.approx(power_against(3, 3, 0.01, 0.002 / 0.00073), rel=1e-9)
-    assert row["gpu_hours_at_most"] == 6.0
-    assert row["cost_at_most"] is None
-    in_step = table["designs"][-1]
-    design = Design(tuple(range(3, 11)), in_step=True)
-    assert in_step["critical_t"] == pytest.approx(list(sequential.boundary(design, 0.01)))
-    assert in_step["gpu_hours_at_most"] == 20.0
-    assert in_step["gpu_hours_expected"] == pytest.approx(2 * in_step["expected_seeds"])
-
-
 @pytest.mark.parametrize("boundary", sequential.BOUNDARIES)
 def test_every_boundary(boundary: str) -> None:
     row = plan(*ARGUMENTS, "--boundary", boundary, "--max-seeds", "6")["designs"][-1]
@@ -183,7 +168,18 @@ def test_the_table_for_people(command: Run) -> None:
         ((*ARGUMENTS, "--price", "-3"), ["--price is -3"]),
         ((*ARGUMENTS, "--max-seeds", "1"), ["--max-seeds"]),
         ((*ARGUMENTS, "--boundary", "haybittle"), ["flat", "obrien-fleming"]),
-        ((*ARGUMENTS, "--rules", "nanogpt-track-3"), ["nanogpt-track-3", "t-tests"]),
+        ((*ARGUMENTS, "--rules", "nanochat"), ["nanochat", "no test to plan"]),
+        ((*ARGUMENTS, "--rules", "parameter-golf-non-record"), ["no test"]),
+        ((*ARGUMENTS, "--rules", "nanogpt-track-3", "--alpha", "0.01"), ["--alpha", "critical value"]),
+        ((*ARGUMENTS, "--rules", "nanogpt-track-1", "--control"), ["--control", "its own target, 3.28"]),
+        ((*ARGUMENTS, "--rules", "nanogpt-track-1", "--control-seeds", "3"), ["--control-seeds", "its own target"]),
+        ((*ARGUMENTS, "--share", "0.5"), ["--share", "no pairs", "--control"]),
+        ((*ARGUMENTS, "--rules", "parameter-golf-frontier", "--share", "0.5"), ["no pairs", "welch"]),
+        ((*ARGUMENTS, "--control", "--share", "1"), ["--share is 1", "less than 1"]),
+        ((*ARGUMENTS, "--control", "--share", "-0.1"), ["--share is -0.1"]),
+        ((*ARGUMENTS, "--control-seeds", "0"), ["--control-seeds is 0"]),
+        ((*ARGUMENTS, "--control-seeds", "1001"), ["1001"]),
+        (("--gain", "1", "--sd", "0"), ["--sd is 0"]),
         ((*ARGUMENTS, "--rules", "nope"), ["'nope'"]),
         (("--gain", "0.002", "--history", __file__), ["--history", "columns n and sd"]),
     ],

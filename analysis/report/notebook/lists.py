@@ -11,7 +11,7 @@ from analysis.reading.result import Result
 from analysis.report.audit import text
 from analysis.report.board import board_text, markdown
 from analysis.report.notebook.frames import as_html, frame_of, frame_of_curves, frame_of_runs, has_pandas
-from analysis.report.plan import as_text, recommendation
+from analysis.report.plan import as_text, commands, recommendation
 from analysis.rules.findings import Finding, errors
 from analysis.rules.ruleset import Ruleset
 from analysis.stats.power import Question
@@ -96,6 +96,11 @@ class Plan:
     @property
     def recommendation(self) -> str:
         return recommendation(self.question, [*self.designs])
+
+    @property
+    def commands(self) -> list[str]:
+        """The command lines that carry out the recommended design; what plan cannot know is in capitals."""
+        return commands(self.question, [*self.designs])
 
     def __repr__(self) -> str:
         return as_text(self.question, [*self.designs]).rstrip("\n")
