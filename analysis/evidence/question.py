@@ -63,11 +63,7 @@ def question(options: PlanOptions) -> Question:
     pilot = _gathered(options.pilot, rules) if options.pilot is not None else None
     planned = _planned_spread(options, rules, pilot)
     share = _share(options, rules, pilot) if Arms.PAIRS in rerun else _PlannedShare()
-    sd = planned.spread.sd
-    if options.gain / sd > LARGEST_GAIN:
-        raise UsageError(
-            f"--gain {options.gain:g} is {options.gain / sd:.0f} sd of {sd:g}: any test shows it. Is the unit right?"
-        )
+    _check_gain(options.gain, planned.spread.sd)
     return Question(
         rules=rules.name,
         metric=rules.metric,
@@ -196,6 +192,11 @@ _UP_TO_A_MILLION = "be above 0, and less than a million"
 
 
 # -- the spread, and what pairs share ------------------------------------------------------------------------------------
+
+
+def _check_gain(gain: float, sd: float) -> None:
+    if gain / sd > LARGEST_GAIN:
+        raise UsageError(f"--gain {gain:g} is {gain / sd:.0f} sd of {sd:g}: any test shows it. Is the unit right?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

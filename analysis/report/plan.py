@@ -277,8 +277,8 @@ def assumptions(asked: Question, rows: list[Row]) -> list[str]:
 
 def as_json(asked: Question, rows: list[Row]) -> str:
     """Return all numbers of the table, the question and the advice."""
-    question = asdict(asked)
-    del question["options"]
+    inside = ("against_runs", "may_look", "notes", "options")
+    question = {key: value for key, value in asdict(asked).items() if key not in inside}
     table = {
         "schema_version": 1,
         **question,
