@@ -59,7 +59,6 @@ def question(options: PlanOptions) -> Question:
     alpha = rules.alpha if options.alpha is None else options.alpha
     _check(options, rules, alpha)
     rerun = _rerun(options, rules)
-    _check_control(options, rules, rerun)
     pilot = _gathered(options.pilot, rules) if options.pilot is not None else None
     planned = _planned_spread(options, rules, pilot)
     share = _share(options, rules, pilot) if Arms.PAIRS in rerun else _PlannedShare()
@@ -130,13 +129,13 @@ def _notes(rules: Ruleset) -> Iterator[str]:
 def _rerun(options: PlanOptions, rules: Ruleset) -> tuple[Arms, ...]:
     """Return how the control may be run with the candidate, the usual way first; nothing where a number must be beaten.
 
-    Rules that compare with runs need a control without being asked.
+    Rules that compare with runs need a control without being asked. Raises UsageError where they have no use for one.
     """
-    if not (options.control or options.control_seeds or rules.test in AGAINST_RUNS):
-        return ()
-    if rules.test == PAIRED:
-        return (Arms.PAIRS,)
-    return (Arms.UNPAIRED,) if rules.test in (WELCH, POOLED, Z_TEST) else (Arms.PAIRS, Arms.UNPAIRED)
+    is_asked = options.control or options.control_seeds or rules.test in AGAINST_RUNS
+    ways = {PAIRED: (Arms.PAIRS,)} | dict.fromkeys((WELCH, POOLED, Z_TEST), (Arms.UNPAIRED,))
+    rerun = ways.get(rules.test, (Arms.PAIRS, Arms.UNPAIRED)) if is_asked else ()
+    _check_control(options, rules, rerun)
+    return rerun
 
 
 def _check_control(options: PlanOptions, rules: Ruleset, rerun: tuple[Arms, ...]) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 import scipy.stats
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import orchestration.sweep
 from analysis.report.plan import commands, recommended
+from analysis.significance import main
 from analysis.stats import sequential
 from analysis.stats.fixed import StatisticsError, power_against
 from analysis.stats.power import MOST_SEEDS, Arms, Normal, Question, Row, designs, seeds_needed
@@ -342,9 +344,18 @@ def test_independent_runs_are_asked_for() -> None:
     assert found["unpaired"] is True
 
 
-def test_runs_that_exist_are_compared_by_check() -> None:
+def test_runs_that_exist_are_compared_by_check(sweep: Callable[..., Path], record: Callable[..., Path]) -> None:
     question = asked(gain=0.004, control_seeds=6, rerun=BOTH_WAYS)
     _, then = commands(question, designs(question))
-    words = shlex.split(then)
-    assert words[words.index("check") + 1 :] == ["SWEEP", "--control", "CONTROL_RUNS"]
-    assert isinstance(orchestration.sweep.main, click.Group)
+    ours, theirs = {1: 1.2, 2: 1.201, 3: 1.1995}, {1: 1.22, 2: 1.2206, 3: 1.219, 4: 1.2212}
+    paths = {"SWEEP": sweep(ours, sota=1.3), "CONTROL_RUNS": record(theirs, name="theirs")}
+    words = [str(paths.get(word, word)) for word in shlex.split(then)]
+    found = CliRunner().invoke(main, [*words[words.index("check") :], "--format", "json"])
+    welch, pooled = (
+        scipy.stats.ttest_ind(
+            [*ours.values()], [one - 0.005 for one in theirs.values()], equal_var=equal, alternative="less"
+        )
+        for equal in (False, True)
+    )
+    test = json.loads(found.stdout)["test"]
+    assert test["p_value"] == pytest.approx(max(welch.pvalue, pooled.pvalue), rel=1e-4)
