@@ -185,6 +185,8 @@ judge, plan, audit, board = ANYHOW.judge, ANYHOW.plan, ANYHOW.audit, ANYHOW.boar
         (lambda: plan(gain=0.1, sd=0.1, max_seeds=5.5), "max_seeds is 5.5"),
         (lambda: plan(gain=0.1, sd=0.1, control_seeds=-5), "control_seeds is -5"),
         (lambda: plan(gain=0.1, sd=0.1, gpus=-5), "gpus is -5"),
+        (lambda: plan(gain=0.1, sd=0.1, control="theirs"), "control is 'theirs'"),
+        (lambda: plan(gain=0.1, sd=0.1, control=True, share=1), "share is 1"),
         (lambda: plan(gain=0.1, sd=0.1, power=2), "between alpha (0.01) and 0.999"),
     ],
 )
@@ -297,6 +299,9 @@ def test_audit_board_logs_and_plan_are_what_the_commands_say(record: Folder, tmp
     plan = seedproof.plan(gain=0.004, sd=0.0014)
     assert plan.recommendation in repr(plan)
     assert len(plan.to_frame()) == len(plan.designs)
+    paired = seedproof.plan(gain=0.004, sd=0.0014, control=True, share=0.5)
+    assert {row.arms for row in paired.designs} == {"pairs", "unpaired"}
+    assert paired.commands[0] in repr(paired)
 
 
 def test_without_pandas_a_frame_is_refused_with_the_command_that_installs_it(

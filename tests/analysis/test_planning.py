@@ -167,6 +167,7 @@ def test_the_table_for_people(command: Run) -> None:
         ((*ARGUMENTS, "--minutes", "0"), ["--minutes is 0"]),
         ((*ARGUMENTS, "--price", "-3"), ["--price is -3"]),
         ((*ARGUMENTS, "--max-seeds", "1"), ["--max-seeds"]),
+        ((*ARGUMENTS, "--max-seeds", "2"), ["--max-seeds is 2", "3 runs"]),
         ((*ARGUMENTS, "--boundary", "haybittle"), ["flat", "obrien-fleming"]),
         ((*ARGUMENTS, "--rules", "nanochat"), ["nanochat", "no test to plan"]),
         ((*ARGUMENTS, "--rules", "parameter-golf-non-record"), ["no test"]),
