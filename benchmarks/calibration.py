@@ -2,11 +2,9 @@
 
     python -m benchmarks.calibration [--sweeps 100000] [--seed 1]
 
-Sweeps are simulated with normal seeds whose true mean is exactly on the threshold: the false claim most likely to pass.
-NumPy makes the seeds' values, their means and standard deviations. The project's own functions then decide every sweep at
-every look: analysis.stats.fixed gives p-values, analysis.stats.sequential boundaries and e-values. Each row draws from
-its own generator, seeded by --seed and the row's name. The exact rate, which needs no simulation, is printed next to the
-measured one. The tables are appended to benchmarks/results/calibration.md with date and machine.
+Sweeps are simulated and decided as benchmarks/ways.py says. Each row draws from its own generator, seeded by --seed and
+the row's name. The exact rate, which needs no simulation, is printed next to the measured one. The tables are appended to
+benchmarks/results/calibration.md with date and machine.
 """
 
 from __future__ import annotations
@@ -17,42 +15,22 @@ import os
 import platform
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri, stdtr
+from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from analysis.stats import sequential
-from analysis.stats.fixed import (
-    Sample,
-    Test,
-    against_control,
-    critical_t,
-    known_sigma_level,
-    known_sigma_z,
-    one_sample_t,
-    pooled_t,
-    power_against,
-    welch_t,
-)
 from analysis.stats.recursion import Design
-from analysis.stats.sequential import BOUNDARIES, FLAT, e_value
 from benchmarks.table import publish
+from benchmarks.ways import ALPHA, LOOKS, OURS, e_value_criticals, stops, ways
 
 RESULTS = Path(__file__).with_name("results") / "calibration.md"
-OURS, THEIRS = "seedproof", "others"
-ALPHA = 0.01  # the level asked for
-CRITICAL = 0.004 / 0.0013  # the z of the speedrun's track 3
-THRESHOLD, MARGIN, SD = 1.2, 0.005, 0.001  # like a leaderboard's; no rate depends on them
-LOOKS = Design(tuple(range(3, 11)))
 Z99 = -float(ndtri(0.005))
-Decide = Callable[[np.random.Generator, int], Sequence[int]]  # each sweep's answer, 0 where it does not pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,148 +55,6 @@ class Row:
         """Whether rate and seeds are measured as stated, within their limits."""
         low, high = self.limits(z)
         return low <= self.measured <= high and abs(self.measured_seeds - self.seeds) <= z * self.seeds_error
-
-
-# -- sweeps, and how they are decided ----------------------------------------------------------------------------------
-
-
-def draw(rng: np.random.Generator, sweeps: int, n: int, gain: float = 0.0, above: float = 0.0) -> np.ndarray:
-    """Draw n values for each sweep. Their true mean is the threshold plus `above`, less `gain` sd."""
-    return THRESHOLD + above + SD * (rng.standard_normal((sweeps, n)) - gain)
-
-
-def samples(values: np.ndarray) -> Iterator[Sample]:
-    for mean, sd in zip(values.mean(axis=1).tolist(), values.std(axis=1, ddof=1).tolist(), strict=True):
-        yield Sample(values.shape[1], mean, sd)
-
-
-def t_test(values: np.ndarray) -> list[bool]:
-    return [one_sample_t(sample, THRESHOLD, ALPHA).p_value < ALPHA for sample in samples(values)]
-
-
-def lowest(rng: np.random.Generator, sweeps: int, n: int, of: int) -> list[bool]:
-    """Test the n lowest of so many seeds as if there were no others."""
-    return t_test(np.sort(draw(rng, sweeps, of), axis=1)[:, :n])
-
-
-def known_spread(rng: np.random.Generator, sweeps: int, n: int) -> list[bool]:
-    return [
-        known_sigma_z(sample, THRESHOLD, SD, ALPHA).statistic >= CRITICAL for sample in samples(draw(rng, sweeps, n))
-    ]
-
-
-def two_samples(
-    rng: np.random.Generator, sweeps: int, n: int, n0: int, test: Callable[..., Test], scatter: float = 1
-) -> list[bool]:
-    mine, theirs = draw(rng, sweeps, n), draw(rng, sweeps, n0)
-    theirs = THRESHOLD + MARGIN + scatter * (theirs - THRESHOLD)
-    pairs = zip(samples(mine), samples(theirs), strict=True)
-    return [test(sample, control, MARGIN, ALPHA).p_value < ALPHA for sample, control in pairs]
-
-
-def exact_number(sample: Sample, control: Sample, margin: float, alpha: float) -> Test:
-    """Test against the control's mean as if it had no noise."""
-    return one_sample_t(sample, control.mean - margin, alpha)
-
-
-def stops(
-    rng: np.random.Generator, sweeps: int, design: Design, criticals: tuple[float, ...] | None, gain: float = 0.0
-) -> np.ndarray:
-    """Look until a sweep passes; return at how many seeds each does, 0 for never. Without criticals the e-value decides."""
-    values, stopped = draw(rng, sweeps, design.looks[-1], gain), np.zeros(sweeps, dtype=int)
-    control = draw(rng, sweeps, design.looks[-1] if design.in_step else design.control, above=MARGIN)
-    for k, n in enumerate(design.looks):
-        running = np.flatnonzero(stopped == 0)
-        candidates = samples(values[running, :n])
-        if control.size:
-            controls = samples(control[running, : n if design.in_step else None])
-            tests = [pooled_t(sample, other, MARGIN, ALPHA) for sample, other in zip(candidates, controls, strict=True)]
-        else:
-            tests = [one_sample_t(sample, THRESHOLD, ALPHA) for sample in candidates]
-        t = np.array([-test.statistic for test in tests])
-        if criticals is None:
-            passed = e_value(t, design.degrees(n), design.information(n)) >= 1 / ALPHA
-        else:
-            passed = t >= criticals[k]
-        stopped[running[passed]] = n
-    return stopped
-
-
-def grouped(rng: np.random.Generator, sweeps: int, groups: int, each: int, shared: float) -> list[bool]:
-    """Test runs as if independent, though those of one group (a seed, a machine) share a part of the variance."""
-    group, own = rng.standard_normal((sweeps, groups, 1)), rng.standard_normal((sweeps, groups, each))
-    values = math.sqrt(shared) * group + math.sqrt(1 - shared) * own
-    return t_test(THRESHOLD + SD * values.reshape(sweeps, -1))
-
-
-# -- what is expected --------------------------------------------------------------------------------------------------
-
-
-def inflated(n: int, factor: float) -> float:
-    """Return the level of a one-sample t-test whose t is too large by this factor."""
-    return float(stdtr(n - 1, -critical_t(n - 1, ALPHA) / factor))
-
-
-@cache
-def e_value_criticals() -> tuple[float, ...]:
-    """Return the t of each look at which the e-value, which rises with t, reaches 1 / alpha."""
-    scale = [(LOOKS.degrees(n), LOOKS.information(n)) for n in LOOKS.looks]
-    return tuple(float(brentq(lambda t, *to: e_value(t, *to) - 1 / ALPHA, 1, 50, args=to)) for to in scale)
-
-
-def ways() -> Iterator[tuple[str, str, float, Decide]]:
-    """Yield whose way of deciding it is, its name, how often it passes false claims, and its simulation.
-
-    Rates written as numbers are quadratures over the ratio of two variances, or over the three lowest seeds; the tests
-    compute them again.
-    """
-    for way in _ours():
-        yield OURS, *way
-    for way in _theirs():
-        yield THEIRS, *way
-
-
-def _ours() -> Iterator[tuple[str, float, Decide]]:
-    for n in (3, 5, 8):
-        yield f"one-sample t, n = {n}", ALPHA, partial(lowest, n=n, of=n)
-    yield "Welch, 3 v 3", 0.00600324, partial(two_samples, n=3, n0=3, test=welch_t)
-    for n, scatter, words in ((3, 1, ""), (10, 1, ""), (10, 2, ", the control scatters twice as much")):
-        level = power_against(n, 3, ALPHA, 0, scatter)
-        both = partial(two_samples, n=n, n0=3, test=against_control, scatter=scatter)
-        yield f"Welch and pooled, {n} v 3{words}", level, both
-    yield (
-        "known sigma, track 3's own critical value, n = 8",
-        known_sigma_level(CRITICAL, 1, 1),
-        partial(known_spread, n=8),
-    )
-    designs = [(LOOKS, kind, kind) for kind in BOUNDARIES]
-    designs.append((Design(LOOKS.looks, control=3), FLAT, "flat, v 3 control seeds, pooled test alone"))
-    designs.append((Design(LOOKS.looks, in_step=True), FLAT, "flat, v as many control seeds"))
-    for design, kind, words in designs:
-        criticals = sequential.boundary(design, ALPHA, kind)
-        yield f"sequential 3..10, {words}", ALPHA, partial(stops, design=design, criticals=criticals)
-    level = sequential.type_one_error(LOOKS, e_value_criticals())
-    yield "e-value after each of seeds 3..10", level, partial(stops, design=LOOKS, criticals=None)
-
-
-def _theirs() -> Iterator[tuple[str, float, Decide]]:
-    naive = sequential.at_nominal(LOOKS, ALPHA)
-    level = sequential.type_one_error(LOOKS, naive)
-    yield "add seeds until p < 0.01, n = 3..10", level, partial(stops, design=LOOKS, criticals=naive)
-    for k, level in ((6, 0.09407097), (10, 0.24548438)):
-        yield f"best 3 of {k} seeds", level, partial(lowest, n=3, of=k)
-    for n in (3, 8):
-        level = inflated(n, math.sqrt(1 + n / 3))
-        name = f"the SOTA's 3-seed mean as an exact number, n = {n}"
-        yield name, level, partial(two_samples, n=n, n0=3, test=exact_number)
-    yield "Welch alone, 10 v 3", 0.01623211, partial(two_samples, n=10, n0=3, test=welch_t)
-    for repeated, words, level in ((0.5, "half", 0.02852759), (1.0, "all", 0.07224122)):
-        name = f"4 seeds run twice as n = 8, a rerun repeats {words} of the variance"
-        yield name, level, partial(grouped, groups=4, each=2, shared=repeated)
-    for n in (3, 5, 8):
-        level = inflated(n, math.sqrt((1 + 0.1 * (n - 1)) / 0.9))
-        name = f"n = {n} on one machine, a tenth of the variance is the machine's"
-        yield name, level, partial(grouped, groups=1, each=n, shared=0.1)
 
 
 # -- the tables --------------------------------------------------------------------------------------------------------

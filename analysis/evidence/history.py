@@ -63,7 +63,7 @@ class History:
         """Return the records that are not the sample itself. Raises HistoryError where none is left or the unit differs."""
         others = tuple(one for one in self.records if not _same(one, sample))
         if not others:
-            raise HistoryError(f"--history {self.source} holds no record but the one that is tested.")
+            raise HistoryError(f"--history {self.source} holds no record but what is tested.")
         means = [one.mean for one in others if one.mean is not None]
         if means and abs(sample.mean / median(means) - 1) > OTHER_UNIT:
             raise HistoryError(

@@ -36,13 +36,13 @@ def planned_looks(plan: Plan, *, in_step: bool) -> LookPlan | None:
     )
 
 
-def asked_looks(design: str | None, rules: Ruleset, runs: int) -> LookPlan | None:
-    """Return the looks where no plan says any: after each of seeds 3 to 10, or to 30 where there are more than 10 runs.
+def asked_looks(design: str | None, rules: Ruleset) -> LookPlan | None:
+    """Return the looks where no plan says any: after each of seeds 3 to 10, however many runs there are.
 
-    A ruleset may ask for more than 3 runs. None for a fixed design.
+    A ruleset may ask for more than 3 runs; if it asks for 10 or more, the last look is at 30. None for a fixed design.
     """
     if design != DesignKind.SEQUENTIAL:
         return None
     first = max(FIRST_LOOK, rules.minimum_runs)
-    last = LAST_LOOK if runs <= LAST_LOOK and first < LAST_LOOK else MOST_LOOKS
+    last = LAST_LOOK if first < LAST_LOOK else MOST_LOOKS
     return LookPlan(looks=tuple(range(first, last + 1)))

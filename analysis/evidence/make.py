@@ -10,7 +10,7 @@ from pathlib import Path
 from analysis.checks.plan import Planned, compare, other_claim, own_rules
 from analysis.evidence.against.control import below, with_brought_control, with_control
 from analysis.evidence.against.tests import with_tests_of_control
-from analysis.evidence.case import Case
+from analysis.evidence.case import Case, Source
 from analysis.evidence.claims import with_tests
 from analysis.evidence.compared import sample_of
 from analysis.evidence.gather import Gathered, gather
@@ -106,7 +106,7 @@ def _gather(asked: Asked) -> Gathered:
 
 def _looks(asked: Asked, gathered: Gathered) -> LookPlan | None:
     if asked.plan is None:
-        return asked_looks(asked.options.design, asked.rules, len(gathered.runs))
+        return asked_looks(asked.options.design, asked.rules)
     return planned_looks(asked.plan, in_step=asked.control is None)
 
 
@@ -159,7 +159,9 @@ def _history(asked: Asked, case: Case) -> History | None:
     """Return the earlier records, without the one that is judged. Raises HistoryError, EvidenceError."""
     if asked.history is None or len(case.runs) < 2 or not all(run.succeeded for run in case.runs):
         return None
-    return asked.history.without(sample_of(case.rules, case.runs))
+    others = asked.history.without(sample_of(case.rules, case.runs))
+    counts = case.source is Source.CONTROL and len(case.control) > 1 and all(run.succeeded for run in case.control)
+    return others.without(sample_of(case.rules, case.control)) if counts else others
 
 
 def _second_lab(asked: Asked, case: Case) -> Case | None:

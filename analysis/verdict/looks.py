@@ -55,7 +55,8 @@ def _check(case: Case, plan: LookPlan) -> None:
         )
     if not plan.seeds and len(case.runs) > plan.looks[-1]:
         raise EvidenceError(
-            f"Without a plan at most {plan.looks[-1]} runs can be looked at; there are {len(case.runs)}."
+            f"Without a plan the last look is at {plan.looks[-1]} runs, and there are {len(case.runs)}: a later one would be chosen "
+            f"by the data. Name the plan, or leave out --design sequential: a fixed report gives the open-ended e-value."
         )
 
 

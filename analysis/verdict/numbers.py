@@ -15,6 +15,11 @@ def percent(level: float) -> str:
     return f"{100 * level:.6g}%"
 
 
+def percent_of(chance: float) -> str:
+    """Return a chance in percent, to two digits: 0.0142 is 1.4 %."""
+    return f"{100 * chance:.2g} %"
+
+
 def format_p(p: float) -> str:
     """Return p as printed behind a `p`: = 0.006, < 1e-5; never zero."""
     if p >= 1e-4:

@@ -9,7 +9,7 @@ from typing import Any
 from scipy.special import ndtri
 
 from analysis.evidence.case import Case, Source
-from analysis.rules.keys import COMPARISON, EACH_RUN, MEAN, POOLED, TARGET, WELCH, Z_TEST
+from analysis.rules.keys import BOTH, COMPARISON, EACH_RUN, MEAN, POOLED, T_TEST, TARGET, WELCH, Z_TEST
 from analysis.rules.metrics import STEPS, TRAIN_TIME
 from analysis.rules.ruleset import Ruleset
 from analysis.stats import fixed
@@ -81,7 +81,8 @@ def numbers(case: Case, test: Test | None) -> dict[str, Any]:
     """Return what every verdict with a sample says of it, by the verdict's own keys. The spread of one run is unknown."""
     compared, test = case.compared, shown(case, test)
     sample = compared.sample
-    low, high = (None, None) if sample.n < 2 else sd_interval(sample.sd, sample.n)
+    # where looks chose the number of runs, no interval of the sd is a 95 % one
+    low, high = (None, None) if sample.n < 2 or case.looks is not None else sd_interval(sample.sd, sample.n)
     return {
         "sota": compared.shown(compared.sota),
         "threshold": compared.shown(compared.threshold),
@@ -95,6 +96,7 @@ def numbers(case: Case, test: Test | None) -> dict[str, Any]:
         "upper_bound": None if test is None else test.bound,
         "test": test,
         "level_at_own_sd": level_at_own_sd(case.rules, sample),
+        "level_at_worst": level_at_worst(case),
     }
 
 
@@ -104,6 +106,15 @@ def level_at_own_sd(rules: Ruleset, sample: Sample) -> float | None:
         return None
     critical = -float(ndtri(rules.alpha)) if rules.scaled_gain is None else rules.scaled_gain / rules.sigma
     return fixed.known_sigma_level(critical, rules.sigma, sample.sd)
+
+
+def level_at_worst(case: Case) -> float | None:
+    """Return the level of a test against a control's runs at the worst ratio of the two spreads; None for other tests."""
+    sample, control = case.compared.sample, case.compared.control
+    made = {WELCH: fixed.BOTH[:1], POOLED: fixed.BOTH[1:], T_TEST: fixed.BOTH, BOTH: fixed.BOTH}.get(case.rules.test)
+    if made is None or control is None or case.looks is not None:
+        return None
+    return fixed.worst_level(sample.n, control.n, case.rules.alpha, made)
 
 
 # -- in words ------------------------------------------------------------------------------------------------------------

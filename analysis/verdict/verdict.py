@@ -145,9 +145,9 @@ class Verdict:
     validation counts, where the rules choose one. statistic, value: what of the runs is compared, usually their mean.
     criteria: what else the rules ask; waived: what of it the reviewer does not. not_counted: logs
     that no claim is made on; left_out: every run that does not count, and why. sd_low, sd_high: 95 % interval of the
-    sd. pair_sd: of the differences, where pairs are tested. rerun_at_least: what the mean of a rerun SOTA would have to be, with as many runs of the same spread, for the
+    sd, None where looks chose the number of runs. pair_sd: of the differences, where pairs are tested. rerun_at_least: what the mean of a rerun SOTA would have to be, with as many runs of the same spread, for the
     claim to be supported against those runs. level_at_own_sd: what a known-sigma test's level would be if the runs' own
-    sd were the true one. all_runs: the test over every complete run of the claimed program and configuration, None where
+    sd were the true one; level_at_worst: that of a test against runs at the worst ratio of the two spreads. all_runs: the test over every complete run of the claimed program and configuration, None where
     all of them count. claims: what JSON and README say, each with what the logs say. checks: how many the rules ask for; not_checked: those that could not be made. caps: the ruleset's, on a run's artifact_bytes and train_time_s.
     """
 
@@ -179,6 +179,7 @@ class Verdict:
     test: Test | None = None
     rerun_at_least: float | None = None
     level_at_own_sd: float | None = None
+    level_at_worst: float | None = None
     design: DesignKind = DesignKind.FIXED
     sequential: Looks | None = None
     plan: Planned | None = None

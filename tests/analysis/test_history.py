@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_the_record_itself_is_not_its_own_history(record: Folder, tmp_path: Path
         ("n,sd\n1,0.1\n", "holds no record"), ("n,sd\n3,-1\n", "cannot be meant"), ("n,sd\n3,1e200\n", "cannot be meant"),
         ("n,sd\n3,1e-200\n", "cannot be meant"), (f"n,sd\n{10**400},1\n", "cannot be meant"), ("n,mean,sd\n3,0,0.1\n", "cannot be meant"), ("", "holds no record"),
         ("n,mean,sd\n3,2.03,0.001\n", "same metric"), ("n,sd\n3,1e999\n", "cannot be meant"),
-        ("n,mean,sd\n3,1.20136009,0.0018731289880\n", "no record but the one"),
+        ("n,mean,sd\n3,1.20136009,0.0018731289880\n", "no record but what"),
     ],
 )  # fmt: skip
 def test_a_history_that_says_nothing_is_a_usage_error(record: Folder, tmp_path: Path, content: str, word: str) -> None:
@@ -69,6 +70,18 @@ def test_the_leaderboards_table_is_a_history(command: Run, record: Folder, tmp_p
     assert command("analysis.leaderboard", tmp_path, "--format", "csv", "--output", path).returncode == 0
     verdict = judge((record(SEEDS),), Options(sota=1.21613611, history=path))
     assert any(also.test.name == "history-assisted t" for also in verdict.also)
+
+
+def test_a_history_is_also_shared_by_candidate_and_control(record: Folder, tmp_path: Path) -> None:
+    control = record({1: 1.2161, 2: 1.2166, 3: 1.2157}, "control")
+    mean, sd = statistics.mean((1.2161, 1.2166, 1.2157)), statistics.stdev((1.2161, 1.2166, 1.2157))
+    itself = {"n": 3, "mean": mean, "sd": sd}
+    verdict = judge((record(SEEDS),), Options(control=control, history=history(tmp_path, itself, *EARLIER)))
+    (reading,) = [also for also in verdict.also if also.kind == "history"]
+    assert reading.test is not None
+    assert reading.test.df == 2 + 2 + 16  # the control is not its own history
+    assert verdict.test is not None
+    assert reading.test.p_value < verdict.test.p_value
 
 
 def test_too_little_spread_raises_the_alarm(record: Folder, tmp_path: Path) -> None:

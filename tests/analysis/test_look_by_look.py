@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,16 +167,25 @@ def test_without_a_plan_the_order_of_the_runs_does_not_matter(record: Folder) ->
     assert p_of(found[0]) == pytest.approx(p_of(found[1]))
 
 
-def test_more_than_ten_runs_without_a_plan_have_a_further_horizon() -> None:
-    ten, eleven, thirty = (asked_looks("sequential", RULES, number) for number in (10, 11, 30))
-    assert ten is not None
-    assert ten.looks[-1] == 10
-    assert eleven is not None
-    assert eleven.looks[-1] == 30
-    assert eleven == thirty
-    many = decided(RULES, runs(*(1.2 + i / 1e4 for i in range(31))), 1.3, [], thirty)
-    assert many.verdict == "unusable"
-    assert "at most 30 runs" in many.reason
+def test_without_a_plan_the_horizon_does_not_depend_on_the_runs() -> None:
+    looks = asked_looks("sequential", RULES)
+    assert looks is not None
+    assert looks.looks == tuple(range(3, 11))
+    ten, eleven = (decided(RULES, runs(*(1.2 + i / 1e4 for i in range(n))), 1.3, [], looks) for n in (10, 11))
+    assert (ten.verdict, eleven.verdict) == ("supported", "unusable")
+    many = asked_looks("sequential", replace(RULES, minimum_runs=10))
+    assert many is not None
+    assert many.looks == tuple(range(10, 31))
+
+
+def test_an_interval_of_the_sd_is_given_where_no_look_chose_the_number_of_runs() -> None:
+    three = runs(1.2, 1.201, 1.202)
+    fixed, looked = (decided(RULES, three, 1.21, [], plan) for plan in (None, asked_looks("sequential", RULES)))
+    assert fixed.sd_low is not None
+    assert fixed.sd_high is not None
+    assert fixed.sd_low < 0.001 < fixed.sd_high
+    assert (looked.sd, looked.sd_low, looked.sd_high) == (fixed.sd, None, None)
+    assert all(statements.facts(one) for one in (fixed, looked))
 
 
 def test_runs_after_the_verdict_are_named_and_read_too(sweep: Folder) -> None:

@@ -27,6 +27,7 @@ from analysis.stats.fixed import (
     same_mean,
     scaled_gain,
     welch_t,
+    worst_level,
 )
 
 RECORD = (1.20143417, 1.19945102, 1.20319508)
@@ -146,6 +147,59 @@ def test_a_history_is_averaged_in_by_its_degrees_of_freedom(
     assert test.statistic == pytest.approx(expected, rel=1e-6, abs=1e-9)
     assert test.df == df + n - 1
     assert test.p_value == pytest.approx(scipy.stats.t.cdf(expected, df + n - 1), rel=1e-5, abs=1e-12)
+
+
+@given(values, values, st.floats(0.5, 5), st.floats(1e-3, 1), st.floats(0, 100))
+def test_with_a_control_the_history_is_averaged_with_both(
+    numbers: list[float], others: list[float], threshold: float, sd: float, df: float
+) -> None:
+    assume(spread_out(numbers) and spread_out(others))
+    n, n0 = len(numbers), len(others)
+    test = moderated_t(Sample.of(numbers), threshold, sd, df, 0.01, Sample.of(others))
+    variances = [sd**2, np.var(numbers, ddof=1), np.var(others, ddof=1)]
+    variance = np.average(variances, weights=[df, n - 1, n0 - 1])
+    expected = (np.mean(numbers) - threshold) / math.sqrt(variance * (1 / n + 1 / n0))
+    assert test.df == pytest.approx(df + n + n0 - 2, rel=1e-12)
+    assert test.statistic == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert test.p_value == pytest.approx(scipy.stats.t.cdf(expected, df + n + n0 - 2), rel=1e-5, abs=1e-12)
+
+
+def test_a_history_with_a_control_worked() -> None:
+    mine, control = Sample.of(RECORD), Sample.of(CONTROL)
+    found = moderated_t(mine, control.mean - 0.005, 0.00073, 8, 0.01, control)
+    assert (found.statistic, found.df, found.p_value) == (
+        pytest.approx(-0.0074213, abs=1e-7), 12, pytest.approx(0.4971003, abs=1e-7),
+    )  # fmt: skip
+    without = moderated_t(mine, control.mean - 0.005, 0.00073, 0, 0.01, control)
+    assert without.p_value == pytest.approx(pooled_t(mine, control, 0.005, 0.01).p_value)
+
+
+def test_the_history_assisted_tests_are_exact_where_the_spread_is_drawn_from_the_prior() -> None:
+    rng = np.random.default_rng(20)
+    for control in (0, 3):
+        sd = 0.7 * np.sqrt(8 / rng.chisquare(8, 40_000))[:, None]
+        mine, other = sd * rng.standard_normal((40_000, 3)), sd * rng.standard_normal((40_000, 3))
+        pairs = zip(mine, other, strict=True)
+        ps = [
+            moderated_t(Sample.of(a), b.mean() if control else 0.0, 0.7, 8, 0.1, Sample.of(b) if control else None)
+            for a, b in pairs
+        ]
+        assert np.mean([test.p_value < 0.1 for test in ps]) == pytest.approx(0.1, abs=0.0075)  # five standard errors
+
+
+@pytest.mark.parametrize(
+    ("n", "control", "worst", "ratio"),
+    [(3, 3, 0.0142077, 7.275), (10, 3, 0.0165183, 3.4706), (3, 10, 0.0165183, 1 / 3.4706), (5, 5, 0.0117470, 4.357)],
+)
+def test_the_worst_level_over_the_ratio_of_the_spreads(n: int, control: int, worst: float, ratio: float) -> None:
+    assert worst_level(n, control, 0.01) == pytest.approx(worst, rel=1e-3)
+    assert power_against(n, control, 0.01, 0, ratio) == pytest.approx(worst, rel=1e-4)
+    assert max(power_against(n, control, 0.01, 0, ratio * by) for by in (0.8, 1.25)) < worst
+
+
+def test_the_worst_level_of_the_pooled_test_alone_is_where_one_side_does_not_scatter() -> None:
+    t = critical_t(11, 0.01) * math.sqrt((1 / 10 + 1 / 3) * 2 / 11 * 3)  # the control's t has two degrees of freedom
+    assert worst_level(10, 3, 0.01, ("pooled",)) == pytest.approx(scipy.stats.t.sf(t, 2), rel=1e-2)
 
 
 def test_a_history_of_no_runs_changes_nothing() -> None:

@@ -11,8 +11,8 @@ from analysis.report.said.headline import beaten
 from analysis.rules.keys import MEAN
 from analysis.rules.metrics import HIGHER
 from analysis.stats.fixed import Test
-from analysis.verdict.answer import UNUSABLE
-from analysis.verdict.numbers import chance_in_words, format_p, in_metric, in_short, percent
+from analysis.verdict.answer import SUPPORTED, UNUSABLE
+from analysis.verdict.numbers import chance_in_words, format_p, in_metric, in_short, percent, percent_of
 from analysis.verdict.verdict import Verdict, Verification
 
 MOST_NAMED = 6  # logs in a line
@@ -92,10 +92,12 @@ def _sample_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
     if verdict.statistic != MEAN:
         yield verdict.statistic, in_metric(verdict.value, verdict.metric)
     if verdict.sd is not None:
-        yield (
-            "sd (95% interval)",
-            f"{in_metric(verdict.sd, verdict.metric)} ({verdict.sd_low:.6f} to {verdict.sd_high:.6f})",
-        )
+        sd = in_metric(verdict.sd, verdict.metric)
+        if verdict.sd_low is None or verdict.sd_high is None:
+            yield "sd", f"{sd}; looks chose the number of runs, so it has no 95% interval"
+        else:
+            passed = " before passing" if verdict.verdict is SUPPORTED else ""  # claims that pass have small ones
+            yield f"sd (95% interval{passed})", f"{sd} ({verdict.sd_low:.6f} to {verdict.sd_high:.6f})"
     else:
         yield "sd", "unknown, of one run"
     if verdict.pair_sd is not None:
@@ -241,7 +243,9 @@ def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
         if verdict.pair_sd is not None:
             yield "The two runs of a seed are a pair, as decided beforehand. What a pair shares, such as its node, is in no difference."
         elif verdict.sequential is not None:
-            yield "Candidate and control have the same spread; if not, the level is somewhat above alpha."
+            yield "Candidate and control have the same spread; if not, the level can exceed three times alpha."
+        elif verdict.level_at_worst is not None and verdict.level_at_worst > verdict.alpha:
+            yield f"If candidate and control scatter differently, the level is up to {percent_of(verdict.level_at_worst)}."
     else:
         yield "The SOTA is taken as an exact number: its own noise and its hardware are ignored."
         if any(one.metric == verdict.metric and one.test is not None for one in verdict.criteria):

@@ -10,12 +10,13 @@ from analysis.rules.keys import COMPARISON
 from analysis.stats import fixed, sequential
 from analysis.stats.fixed import Test
 from analysis.verdict.answer import Answer
+from analysis.verdict.numbers import percent_of
 from analysis.verdict.tested import rules_test, shown
 from analysis.verdict.verdict import Reading, ReadingKind
 
 TWO_SAMPLE = (
-    (ReadingKind.WELCH, "Welch", "the control's noise counts; spreads may differ", fixed.welch_t),
-    (ReadingKind.POOLED, "pooled", "the control's noise counts; spreads are equal", fixed.pooled_t),
+    (ReadingKind.WELCH, "Welch", "the control's noise counts; spreads may differ", fixed.welch_t, ("welch",)),
+    (ReadingKind.POOLED, "pooled", "the control's noise counts; spreads are equal", fixed.pooled_t, ("pooled",)),
 )
 
 
@@ -40,9 +41,10 @@ def readings(case: Case) -> Iterator[Reading]:
         test = fixed.one_sample_t(case.compared.sample, case.compared.threshold, rules.alpha)
         assumes = "the spread is not known but estimated from these runs"
         yield _at_alpha(case, ReadingKind.SPREAD_ESTIMATED, "one-sample t", assumes, test)
-    if case.history is not None and case.compared.control is None:
+    control = case.compared.control
+    if case.history is not None and (control is None or control.n > 1):
         yield _with_history(case)
-    if rules.is_t_test and not (case.compared.control is not None and case.compared.control.sd == 0):
+    if rules.is_t_test and not (control is not None and control.sd == 0):
         yield open_ended(case)
 
 
@@ -63,11 +65,12 @@ def open_ended(case: Case) -> Reading:
         t, information = fixed.pooled_t(sample, control, compared.margin, alpha), 1 / (1 / sample.n + 1 / control.n)
     assert t.df is not None, "a t-test has degrees of freedom"
     e = float(sequential.e_value(-t.statistic, t.df, information))
+    alike = "" if control is None else "; candidate and control scatter alike"
     return Reading.of(
         case,
         ReadingKind.OPEN_ENDED,
         reading="open-ended e-value",
-        assumes="holds however many seeds were run and whenever one looked; passes at 1 / alpha",
+        assumes=f"holds however many seeds were run and whenever one looked{alike}; passes at 1 / alpha",
         verdict=Answer.of(passed=e >= 1 / alpha),
         test=Test(name="e-value", statistic=e, df=t.df, p_value=min(1.0, 1 / e) if e > 0 else 1.0),
     )
@@ -93,12 +96,15 @@ def _at_alpha(case: Case, kind: ReadingKind, name: str, assumes: str, test: Test
 def _with_history(case: Case) -> Reading:
     """Return the t-test whose spread is shared with earlier records."""
     assert case.history is not None, "readings() asks only with a history"
-    usual = case.history.prior
+    usual, compared = case.history.prior, case.compared
+    of_both = "the spread" if compared.control is None else "candidate and control have one spread, and it"
     assumes = (
-        f"the spread is like that of {len(case.history.records)} earlier records, sd {usual.sd:.6f}, "
+        f"{of_both} is like that of {len(case.history.records)} earlier records, sd {usual.sd:.6f}, "
         f"which count as {usual.df:.1f} degrees of freedom; records that passed have small spreads by selection"
     )
-    test = fixed.moderated_t(case.compared.sample, case.compared.threshold, usual.sd, usual.df, case.rules.alpha)
+    test = fixed.moderated_t(
+        compared.sample, compared.threshold, usual.sd, usual.df, case.rules.alpha, compared.control
+    )
     return _at_alpha(case, ReadingKind.HISTORY, "history-assisted t", assumes, test)
 
 
@@ -116,7 +122,9 @@ def _against_control(case: Case) -> Iterator[Reading]:
         compared, rules = against.compared, against.rules
         if compared.control is None or not compared.control.sd > 0:
             return
-        for kind, name, assumes, function in TWO_SAMPLE:
+        for kind, name, assumes, function, which in TWO_SAMPLE:
+            level = fixed.worst_level(compared.sample.n, compared.control.n, rules.alpha, which)
+            assumes += f"; where they differ, its level is up to {percent_of(level)}"
             test = function(compared.sample, compared.control, compared.margin, rules.alpha)
             said = f"{name} against {compared.control.n} control runs, margin of {rules.margin:g} {rules.unit}"
             yield _at_alpha(against, kind, said, assumes, test)
