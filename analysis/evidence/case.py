@@ -39,7 +39,7 @@ class Case:
     """Every run that was found, the rules as they apply with what chose them, and what must be beaten.
 
     runs, control: those that count. left_out: every other run, with the reason. sota: the number to beat, in the
-    metric's unit; None where the control's runs or the rules' target are to be beaten. waived: the criteria that the
+    metric's unit; None where the control's runs or the rules' target are to be beaten. label: the final metric's label that the reviewer chose. waived: the criteria that the
     reviewer does not ask. control_step: the step whose validation counts for the control, where the rules choose one. looks: when a sequential test
     looks, None for a fixed one. plan: how the runs keep to a plan. registry: what a
     registry holds of it, None where none was named. second: a second lab's Case. claims: what JSON
@@ -55,6 +55,7 @@ class Case:
     control: tuple[Result, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     sota: float | None = None
+    label: str | None = None
     waived: frozenset[str] = frozenset()
     control_step: int | None = None
     looks: LookPlan | None = None

@@ -79,6 +79,7 @@ def _before_reading(asked: Asked) -> Case:
         rules_changed=asked.rules_changed,
         where=asked.where,
         sota=asked.sota,
+        label=asked.options.metric,
         waived=frozenset(asked.options.waive),
     )
 

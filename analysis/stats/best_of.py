@@ -1,4 +1,4 @@
-"""The winner's curse: by how much the best of several means overstates its own true mean. Pure functions on numbers.
+"""The best of many: by how much it overstates its own true mean, and what p it is worth. Pure functions on numbers.
 
 The best of k candidates was chosen for its luck too. With true means m_i and standard errors s_i its expected luck is
 
@@ -25,6 +25,20 @@ from analysis.stats.spread import Spread, pooled, prior
 
 REACH, NODES = 8.0, 97  # each candidate's errors, in its own standard errors
 _Numbers = NDArray[np.float64]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return each p-value as adjusted for having been one of several (Holm 1979): 1 % of them is a 1 % level together.
+
+    The i-th smallest of k becomes the largest of (k - j + 1) p_j up to j = i, at most 1. It holds whatever joins the
+    tests, such as values of the same runs. (0.01, 0.04, 0.03, 0.005): (0.03, 0.06, 0.06, 0.02). The smallest is
+    Bonferroni's k p.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
 
 
 def expected_luck(means: Sequence[float], errors: Sequence[float]) -> float:

@@ -206,7 +206,7 @@ def _distances(n: int, control: int, alpha: float, a: Array, b: Array) -> dict[s
     """Return how far apart each test wants the means where the squares of their standard errors are a and b."""
     df = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (control - 1))
     variance = (a * n * (n - 1) + b * control * (control - 1)) / (n + control - 2)
-    welch: Array = -stdtrit(df, alpha) * np.sqrt(a + b)
+    welch: Array = np.sqrt(a + b) * np.asarray(-stdtrit(df, alpha), dtype=float)
     pooled: Array = -stdtrit(n + control - 2, alpha) * np.sqrt(variance * (1 / n + 1 / control))
     return {"welch": welch, "pooled": pooled}
 

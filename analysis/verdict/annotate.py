@@ -15,6 +15,7 @@ from analysis.stats.fixed import Sample
 from analysis.stats.spread import ALARM, Spread, chance_of_less
 from analysis.sweepdir.layout import PLAN
 from analysis.untrusted.refusal import EvidenceError
+from analysis.verdict.again.among_labels import with_labels
 from analysis.verdict.again.worst_case import with_worst_case
 from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer
 from analysis.verdict.criteria import holds
@@ -31,7 +32,7 @@ FIELD = {  # how far honest runs scatter
 def annotate(case: Case, verdict: Verdict) -> Verdict:
     """Return the verdict with the findings that follow from it and the runs that came after it."""
     severities = case.rules.findings
-    verdict = with_worst_case(case, _with_all_runs(case, verdict))
+    verdict = with_labels(case, with_worst_case(case, _with_all_runs(case, verdict)))
     followed = _up_to_the_verdict(case.plan, verdict)
     later = _after_the_verdict(verdict)
     raised = [one for one in (_deviation(followed), _too_narrow(case, verdict)) if one is not None]

@@ -39,6 +39,7 @@ class ReadingKind(StrEnum):
     ALL_AT_ONCE = "all at once"
     ALL_RUNS = "all runs"
     WORST_CASE = "worst case"
+    AMONG_LABELS = "among labels"
     AUTHOR_ALONE = "author alone"
     VERIFIER_ALONE = "verifier alone"
 
