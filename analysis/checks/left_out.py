@@ -9,7 +9,7 @@ from itertools import islice
 
 from analysis.checks.among.alike import differing_settings, shared_settings
 from analysis.reading.metric import Metric
-from analysis.reading.result import Result
+from analysis.reading.result import EARLY, Result
 from analysis.reading.run import Run
 from analysis.reading.source import same_code
 from analysis.record.folder import Record
@@ -21,7 +21,6 @@ from analysis.sweepdir.layout import CANDIDATE, CONTROL, PLAN
 COULD_COUNT = (Why.NOT_NAMED, Why.OTHER_RUN_OF_LOG, Why.SAME_SEED, Why.OTHER_ARM, Why.DEEPER, Why.NOT_A_LOG)
 MOST_NAMED = 6
 FACTS = ("total_steps", "world_size")
-BEGUN = 0.05  # of the claimed runs' steps: a run that ended before them shows nothing of its result
 MOST_KINDS = 4  # configurations of claimed runs that others are compared with: more than one is an error already
 
 
@@ -97,7 +96,7 @@ def _ended_early(run: Run, claimed: Sequence[Run]) -> bool:
     """Return whether a run without a result belongs to the claim: by what it prints, or by its name if it prints nothing."""
     if run.curve:
         usual = max((one.last_step or 0 for one in claimed), default=0)
-        if run.last_step is not None and run.last_step < BEGUN * usual:
+        if run.last_step is not None and run.last_step < EARLY * usual:
             return False
         told = any(
             step.train_loss is not None or step.train_time_ms is not None for step in islice(run.read_steps(), 9)

@@ -79,7 +79,7 @@ TRIED = (
     "started",
     "ended",
 )  # what every JSON says of an attempt
-EARLY = 0.1  # of the time of the run that counts: what ended sooner cannot tell how it would have ended
+EARLY = 0.05  # of the run that counts, by time or by steps: what ended sooner cannot tell how it would have ended
 
 
 def remade(attempts: Sequence[Tried]) -> list[Tried]:

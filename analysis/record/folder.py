@@ -15,7 +15,7 @@ from analysis.reading.reader import read_log
 from analysis.reading.result import Attempts, Tried, remade
 from analysis.reading.run import Run
 from analysis.record.claim import Claim, is_submission, read_claim, submission_file
-from analysis.record.metrics import common_stop, with_log
+from analysis.record.metrics import with_common_stop, with_log
 from analysis.rules.ruleset import Ruleset
 from analysis.untrusted.files import LOG_SUFFIXES, FileError, Listing, files_below, printable_path, read_bounded
 from analysis.untrusted.invoked import command
@@ -118,11 +118,11 @@ def _with_imports(logs: dict[Path, list[Run]], listing: Listing) -> dict[Path, l
 
 def _with_common_stops(logs: Mapping[Path, Sequence[Run]]) -> dict[Path, Sequence[Run]]:
     """Return the runs, each with the step at which nearly all runs of its folder stopped."""
-    folders: dict[Path, list[Run]] = {}
+    folders: dict[Path, dict[Path, Sequence[Run]]] = {}
     for log, runs in logs.items():
-        folders.setdefault(log.parent, []).extend(runs)
-    stops = {folder: common_stop(runs) for folder, runs in folders.items()}
-    return {log: [replace(run, common_stop=stops[log.parent]) for run in runs] for log, runs in logs.items()}
+        folders.setdefault(log.parent, {})[log] = runs
+    stopped = {log: runs for own in folders.values() for log, runs in with_common_stop(own).items()}
+    return {log: stopped[log] for log in logs}
 
 
 def _attempts(claim: Claim) -> Attempts:

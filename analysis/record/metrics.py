@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
+from pathlib import Path
 
 from analysis.reading.grammar import LONGEST_METRIC, as_text, read_pairs
 from analysis.reading.metric import Metric
@@ -83,6 +84,12 @@ def common_stop(runs: Sequence[Run]) -> int | None:
     stops = Counter(run.last_step for run in trained if run.last_step and run.validated_step == run.last_step)
     step, count = max(stops.items(), key=itemgetter(1), default=(None, 0))
     return step if count >= NEARLY_ALL * len(trained) else None
+
+
+def with_common_stop(logs: Mapping[Path, Sequence[Run]]) -> dict[Path, Sequence[Run]]:
+    """Return the runs of one folder or arm, each with the step at which nearly all of them stopped."""
+    stop = common_stop([run for runs in logs.values() for run in runs])
+    return {log: [replace(run, common_stop=stop) for run in runs] for log, runs in logs.items()}
 
 
 def is_trial(run: Run, rules: Ruleset) -> bool:

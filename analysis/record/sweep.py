@@ -13,7 +13,7 @@ from pathlib import Path
 from analysis.reading.reader import read_log
 from analysis.reading.result import Attempts, Result, Tried
 from analysis.reading.run import Run
-from analysis.record.metrics import all_labels, metric_of, metrics_of, with_log
+from analysis.record.metrics import all_labels, metric_of, metrics_of, with_common_stop, with_log
 from analysis.record.selection import Claimed, LeftOut, Why
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.journal import number
@@ -56,24 +56,19 @@ def read_sweep(directory: Path, plan: Plan, rules: Ruleset, label: str | None = 
             f"{directory} holds a sweep, and {others[0]} next to its runs: nobody can tell whose runs are meant. "
             f"Move one of them away."
         )
+    every = planned_runs(directory, plan)
+    logs, edited = _logs_of(every, directory)
     results: list[Result] = []
     claimed: dict[str, list[Claimed]] = {}
-    logs: dict[Path, list[Run]] = {}
-    edited: list[Path] = []
-    for planned in planned_runs(directory, plan):
+    for planned in every:
         tried = _tried(directory, planned, rules)
         edited += tried.edited
-        folder = planned.folder or directory / planned.arm / f"seed-{planned.seed}"
-        log = folder / TRAIN_LOG
+        log = _log_of(planned, directory)
         shown = log.relative_to(directory).as_posix()
-        if planned.state != "succeeded" or planned.folder is None:
+        if log not in logs:
             run = Run(log=log, line=1, seed=planned.seed)
             results.append(Result(log=shown, run=run, arm=planned.arm, state=planned.state, attempts=tried.attempts))
             continue
-        content = planned.attempts[-1].judged(_content_of(log, directory))
-        logs[log] = read_log(log, content)
-        if planned.log_sha256 not in (None, hashlib.sha256(content).hexdigest()):
-            edited.append(log)
         run = _complete(log, logs[log], planned.seed, rules)
         if label is not None and label not in (labels := all_labels(run, rules)):
             raise EvidenceError(f"{run.log} has no final metric {label!r}; it has {', '.join(labels)}.")
@@ -82,6 +77,27 @@ def read_sweep(directory: Path, plan: Plan, rules: Ruleset, label: str | None = 
         result = Result.of(run, one.metric, log=shown, arm=planned.arm)
         results.append(replace(result, attempts=tried.attempts))
     return SweepRead(results=results, claimed=claimed, logs=logs, edited=edited)
+
+
+def _log_of(planned: PlannedRun, directory: Path) -> Path:
+    return (planned.folder or directory / planned.arm / f"seed-{planned.seed}") / TRAIN_LOG
+
+
+def _logs_of(every: Sequence[PlannedRun], directory: Path) -> tuple[dict[Path, Sequence[Run]], list[Path]]:
+    """Return the runs of each planned run's log that succeeded, each with the step at which nearly all of its arm stopped,
+    as the runs of a folder have it, and the logs that were changed after their run.
+    """
+    arms: dict[str, dict[Path, Sequence[Run]]] = {}
+    edited = []
+    for planned in every:
+        if planned.state != "succeeded" or planned.folder is None:
+            continue
+        log = _log_of(planned, directory)
+        content = planned.attempts[-1].judged(_content_of(log, directory))
+        arms.setdefault(planned.arm, {})[log] = read_log(log, content)
+        if planned.log_sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            edited.append(log)
+    return {log: runs for arm in arms.values() for log, runs in with_common_stop(arm).items()}, edited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,7 +137,7 @@ def test_an_attempt_without_a_value_is_a_loss(sweep: Folder, log: str | None, st
 
 
 def test_an_attempt_that_ended_early_is_listed_and_not_in_the_worst_case(sweep: Folder) -> None:
-    verdict = judge((remade(sweep(GOOD, sota=SOTA), "begun\n", wall_s=WALL * 0.09),))
+    verdict = judge((remade(sweep(GOOD, sota=SOTA), "begun\n", wall_s=WALL * 0.04),))
     assert verdict.gate == "supported"
     assert [one[0] for one in found(verdict)] == ["warning"]
     assert worst(verdict) is None
