@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 
 from analysis.reading.result import Result
+from analysis.rules.keys import LOOKING
 from analysis.rules.ruleset import RulesError, Ruleset, known, load
+from analysis.stats.recursion import Design
+from analysis.stats.sequential import at_nominal, type_one_error
 from analysis.sweepdir.code import LARGEST_SCRIPT
 from analysis.sweepdir.journal import read_journal
 from analysis.sweepdir.layout import (
@@ -26,7 +29,7 @@ from analysis.sweepdir.layout import (
     seeds_on_disk,
 )
 from analysis.sweepdir.manifest import RunManifest, attempts_of
-from analysis.sweepdir.plan import DesignKind, Plan, SeedsAre, derive_seeds, read_plan
+from analysis.sweepdir.plan import MOST_LOOKS, DesignKind, Plan, SeedsAre, derive_seeds, read_plan
 from analysis.untrusted.files import FileError, leads_out, read_bounded
 
 Attempts = Mapping[tuple[str, int], Sequence[RunManifest]]  # by arm and seed, each in order
@@ -120,7 +123,8 @@ def compare(
         there |= {seed for arm in arms for seed in seeds_on_disk(directory, arm)}
     rerun = {seed for (_, seed), tries in attempts.items() if any(one.state in DONE for one in tries[:-1])}
     done = {key: tries for key, tries in attempts.items() if tries and tries[-1].state in DONE}
-    others = [*_underived(plan), *_order_unknown(done)]
+    extra = sorted(there - set(plan.seeds))
+    others = [*_underived(plan), *_order_unknown(done), *_tested_again(plan, extra)]
     if sweep:
         others += [*_untold(plan, directory, attempts), *_other_script(plan, attempts)]
     else:
@@ -132,7 +136,7 @@ def compare(
         seeds=list(plan.seeds),
         seeds_are=plan.seeds_are,
         missing=_missing(plan, results, arms),
-        extra=sorted(there - set(plan.seeds)),
+        extra=extra,
         rerun=[seed for seed in plan.seeds if seed in rerun],
         out_of_order=_late(done, arms, plan.seeds),
         differs=[*differs, *others],
@@ -180,6 +184,23 @@ def _order_unknown(done: Attempts) -> list[str]:
     if all(tries[0].started and tries[-1].ended for tries in done.values()):
         return []
     return ["a run.json does not say when its run started and ended, so the order is unknown"]
+
+
+def _tested_again(plan: Plan, extra: Sequence[int]) -> Iterator[str]:
+    """Yield what it is worth to test a fixed plan again after each seed that was added to it."""
+    try:
+        rules, planned = plan.rules(), len(plan.seeds)
+    except RulesError:  # which is said where the rules are asked for
+        return
+    most = min(planned + len(extra), MOST_LOOKS)
+    if plan.design.sequential or most == planned or planned < 2 or rules.test not in LOOKING:
+        return
+    design = Design(looks=tuple(range(planned, most + 1)), in_step=plan.has_control)
+    level = type_one_error(design, at_nominal(design, rules.alpha))
+    yield (
+        f"seeds were added to a fixed plan of {planned}: a test after each of {planned} to {most} would pass "
+        f"{100 * level:.2g} % of false claims at p < {rules.alpha:g}"
+    )
 
 
 def _underived(plan: Plan) -> list[str]:

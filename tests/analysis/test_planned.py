@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,20 @@ def test_exactly_the_plans_runs(sweep: Folder, tmp_path: Path) -> None:
     assert (table["plan"]["exact"], table["plan"]["missing"], table["plan"]["extra"]) == (True, [], [])
     assert "plan-not-followed" not in [finding.code for finding in verdict.findings]
     everywhere(verdict)
+
+
+def test_seeds_that_are_added_to_a_fixed_plan_are_said_with_their_price(sweep: Folder, record: Folder) -> None:
+    planned = sweep({1: 1.2051, 2: 1.2062, 3: 1.2049}, sota=1.215)
+    more = record({1: 1.2051, 2: 1.2062, 3: 1.2049, 4: 1.2044, 5: 1.2056}, "more")
+    shutil.copy(planned / "plan.json", more)
+    followed = judge((more,), Options(sota=1.215)).plan
+    assert followed is not None
+    assert followed.extra == [4, 5]
+    (price,) = followed.differs
+    assert "3 to 5 would pass 2.2 % of false claims" in price  # 0.022121 in the table of looks 3..5 at p < 0.01
+    exact = judge((planned,)).plan
+    assert exact is not None
+    assert not exact.differs
 
 
 def deviating(verdict: Verdict) -> dict[str, Any]:
