@@ -193,8 +193,3 @@ def first_crossings(design: Design, criticals: Sequence[float], delta: float) ->
         raise ValueError(f"critical t are {criticals}; they must be above 0.")
     before = tuple(criticals)
     return [crossing(design, before[:k], critical, delta) for k, critical in enumerate(before)]
-
-
-def no_crossing(design: Design, criticals: Sequence[float], last: int, delta: float) -> float:
-    """Return the chance that none of the looks up to `last` crosses."""
-    return min(max(1 - math.fsum(first_crossings(design, criticals[: last + 1], delta)), 0.0), 1.0)

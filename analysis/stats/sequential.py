@@ -183,15 +183,13 @@ def stagewise_p(design: Design, criticals: Sequence[float], look: int, t: float)
     return power(design, [*criticals[:look], t], 0.0)
 
 
-def conditional_power(design: Design, criticals: Sequence[float], look: int, t: float, delta: float) -> float:
-    """Return the chance that a later look crosses, given t at this one (counted from 0) and a true gain of `delta` sd."""
-    return predictive_power(design, criticals, look, t, [delta], [1.0])
-
-
 def predictive_power(
     design: Design, criticals: Sequence[float], look: int, t: float, deltas: Sequence[float], weights: Sequence[float]
 ) -> float:
-    """Return the same, averaged over gains, each by its weight and by its likelihood given t."""
+    """Return the chance that a later look crosses, given t at this one (counted from 0).
+
+    It is averaged over true gains of `deltas` sd, each by its weight and by its likelihood given t.
+    """
     last = len(design.looks) - 1
     if look >= last:
         return 0.0

@@ -116,7 +116,7 @@ def test_an_infinite_history_is_a_known_spread_everywhere() -> None:
     assert sequential.sequential_p(design, [2.5]) == pytest.approx(known_spread(looks, (2.5,) * 3, 0), abs=1e-9)
     e = float(sequential.e_value(2.5, math.inf, 3, (2.0,)))
     assert e == pytest.approx(math.exp(2.5 * 2 * math.sqrt(3) - 2 * 3), rel=1e-6)
-    assert 0.5 < sequential.conditional_power(design, (2.5,) * 3, 0, 2.0, 1.5) < 1
+    assert 0.5 < sequential.predictive_power(design, (2.5,) * 3, 0, 2.0, [1.5], [1.0]) < 1
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_extreme_values_neither_warn_nor_crash(design: Design) -> None:
         assert (p == 1) == (t < 0.1)
         assert 0 <= float(sequential.e_value(t, design.degrees(design.looks[0]), 3)) < math.inf
         for delta in (0.0, 30.0, 1e110, math.inf):
-            assert 0 <= sequential.conditional_power(design, criticals, 0, t, delta) <= 1
+            assert 0 <= sequential.predictive_power(design, criticals, 0, t, [delta], [1.0]) <= 1
             if t > 0:
                 assert 0 <= sequential.power(design, (t, t), delta) <= 1
                 assert design.looks[0] <= sequential.expected_seeds(design, (t, t), delta) <= design.looks[1]

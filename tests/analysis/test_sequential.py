@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import erfcx, hyp1f1, pbdv
 
-from analysis.stats.recursion import Design, log_likelihood_ratio, no_crossing
+from analysis.stats.recursion import Design, first_crossings, log_likelihood_ratio
 from analysis.stats.sequential import (
     BOUNDARIES,
     FLAT,
@@ -23,11 +23,11 @@ from analysis.stats.sequential import (
     POCOCK,
     at_nominal,
     boundary,
-    conditional_power,
     e_value,
     expected_seeds,
     nominal_level,
     power,
+    predictive_power,
     sequential_p,
     spending,
     stagewise_p,
@@ -245,7 +245,7 @@ def test_any_looks_keep_any_level(kind: str, rule: str, alpha: float, looks: lis
 @boundaries
 def test_a_spending_boundary_has_spent_its_share_at_every_look(rule: str) -> None:
     criticals = boundary(SHORT, 0.01, rule)
-    spent = [1 - no_crossing(SHORT, criticals, look, 0.0) for look in range(3)]
+    spent = np.cumsum(first_crossings(SHORT, criticals, 0.0)).tolist()
     assert spent[-1] == pytest.approx(0.01, rel=1e-7)
     if rule == FLAT:
         assert spent[0] == pytest.approx(nominal_level(SHORT, 0.01), rel=1e-9)
@@ -266,7 +266,7 @@ def test_spending_starts_at_nothing_and_ends_at_alpha() -> None:
 def test_power_rises_and_cost_falls_with_the_gain(kind: str, deltas: list[float]) -> None:
     design = Design((3, 4, 5), **KINDS[kind])
     criticals = at_nominal(design, 0.004)
-    low, high = (np.array([no_crossing(design, criticals, look, delta) for look in range(3)]) for delta in deltas)
+    low, high = (1 - np.cumsum(first_crossings(design, criticals, delta)) for delta in deltas)
     assert np.all(high <= low + 1e-6)
     assert np.all(np.diff(low) <= 1e-6)
     assert power(design, criticals, deltas[0]) == pytest.approx(1 - low[-1], abs=1e-12)
@@ -337,21 +337,23 @@ def test_no_gain_at_all_is_worth_nothing(rule: str) -> None:
     st.floats(0, 4),
     st.integers(0, 1),
 )
-def test_conditional_power_is_a_chance_and_rises_with_t(kind: str, ts: list[float], delta: float, look: int) -> None:
+def test_the_chance_of_passing_is_a_chance_and_rises_with_t(
+    kind: str, ts: list[float], delta: float, look: int
+) -> None:
     design = Design((3, 4, 6), **KINDS[kind])
     criticals = at_nominal(design, 0.004)
-    low, high = (conditional_power(design, criticals, look, t, delta) for t in ts)
+    low, high = (predictive_power(design, criticals, look, t, [delta], [1.0]) for t in ts)
     assert 0 <= low <= high + 1e-7
     assert high <= 1
 
 
 def test_after_the_last_look_nothing_can_cross() -> None:
-    assert conditional_power(SHORT, boundary(SHORT, 0.01), 2, 3.0, 2.0) == 0
+    assert predictive_power(SHORT, boundary(SHORT, 0.01), 2, 3.0, [2.0], [1.0]) == 0
 
 
-def test_conditional_power_is_zero_where_the_boundary_is_out_of_reach() -> None:
-    assert conditional_power(DEFAULT, boundary(DEFAULT, 0.01), 6, 3.0, 2.0) == pytest.approx(0, abs=1e-12)
-    assert conditional_power(DEFAULT, boundary(DEFAULT, 0.01), 6, 3.6, 2.0) > 0.01
+def test_the_chance_of_passing_is_zero_where_the_boundary_is_out_of_reach() -> None:
+    assert predictive_power(DEFAULT, boundary(DEFAULT, 0.01), 6, 3.0, [2.0], [1.0]) == pytest.approx(0, abs=1e-12)
+    assert predictive_power(DEFAULT, boundary(DEFAULT, 0.01), 6, 3.6, [2.0], [1.0]) > 0.01
 
 
 @boundaries
@@ -509,7 +511,7 @@ def test_simulated_sweeps_go_on_to_pass_as_often_as_computed(
     design = Design(DEFAULT.looks, control=control, in_step=in_step, history_df=history_df)
     criticals = boundary(design, 0.01)
     grid = np.linspace(low, high, 21)
-    chances = [conditional_power(design, criticals, look, t, delta) for t in grid]
+    chances = [predictive_power(design, criticals, look, t, [delta], [1.0]) for t in grid]
     excess, variance = 0.0, 0.0
     for ts in simulated(DEFAULT.looks, delta, control, in_step, history_df):
         crossed = ts >= criticals

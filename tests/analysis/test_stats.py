@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,22 @@ def test_the_bound_lies_below_the_threshold_exactly_when_p_is_below_alpha(
     test = one_sample_t(sample, threshold, alpha)
     assume(abs(test.p_value - alpha) > 1e-9)
     assert (bound_of(test) < threshold) == (test.p_value < alpha)
+
+
+def test_not_worse_by_d_is_the_two_sample_test_against_a_control_that_is_d_worse() -> None:
+    mine, before = Sample(10, 3.2790, 0.0013), Sample(10, 3.2787, 0.0013)
+    for n0 in (10, 3):
+        other = replace(before, n=n0)
+        for test, pooled in ((welch_t, False), (pooled_t, True)):
+            found = test(mine, other, -0.002, 0.01)
+            expected = scipy.stats.ttest_ind_from_stats(
+                3.2790, 0.0013, 10, 3.2787 + 0.002, 0.0013, n0, equal_var=pooled, alternative="less"
+            )
+            assert (found.statistic, found.p_value) == pytest.approx((expected.statistic, expected.pvalue), rel=1e-9)
+    welch, known = welch_t(mine, before, -0.002, 0.01), known_sigma_z(mine, 3.2807, 0.0013, 0.001, before)
+    assert (welch.statistic, welch.p_value) == (pytest.approx(-2.9241, abs=1e-4), pytest.approx(0.00453, abs=1e-5))
+    error = 0.0013 * math.sqrt(1 / 10 + 1 / 10)
+    assert known.p_value == pytest.approx(scipy.stats.norm.cdf((3.2790 - 3.2787 - 0.002) / error), rel=1e-9)
 
 
 def test_welch_of_the_source_record_against_its_rerun_control() -> None:
