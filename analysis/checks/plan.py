@@ -195,7 +195,7 @@ def _tested_again(plan: Plan, extra: Sequence[int]) -> Iterator[str]:
     most = min(planned + len(extra), MOST_LOOKS)
     if plan.design.sequential or most == planned or planned < 2 or rules.test not in LOOKING:
         return
-    design = Design(looks=tuple(range(planned, most + 1)), in_step=plan.has_control)
+    design = Design(looks=tuple(range(planned, most + 1)), in_step=plan.has_control and not plan.design.paired)
     level = type_one_error(design, at_nominal(design, rules.alpha))
     yield (
         f"seeds were added to a fixed plan of {planned}: a test after each of {planned} to {most} would pass "

@@ -112,7 +112,7 @@ def level_at_worst(case: Case) -> float | None:
     """Return the level of a test against a control's runs at the worst ratio of the two spreads; None for other tests."""
     sample, control = case.compared.sample, case.compared.control
     made = {WELCH: fixed.BOTH[:1], POOLED: fixed.BOTH[1:], T_TEST: fixed.BOTH, BOTH: fixed.BOTH}.get(case.rules.test)
-    if made is None or control is None or case.looks is not None:
+    if made is None or control is None or case.compared.differences is not None or case.looks is not None:
         return None
     return fixed.worst_level(sample.n, control.n, case.rules.alpha, made)
 

@@ -65,7 +65,7 @@ def open_ended(case: Case) -> Reading:
         t, information = fixed.pooled_t(sample, control, compared.margin, alpha), 1 / (1 / sample.n + 1 / control.n)
     assert t.df is not None, "a t-test has degrees of freedom"
     e = float(sequential.e_value(-t.statistic, t.df, information))
-    alike = "" if control is None else "; candidate and control scatter alike"
+    alike = "" if control is None or compared.differences is not None else "; candidate and control scatter alike"
     return Reading.of(
         case,
         ReadingKind.OPEN_ENDED,
