@@ -252,3 +252,17 @@ def test_the_bound_agrees_with_the_verdict_at_every_look_against_a_control_of_an
         passed += verdict.verdict == "supported"
         assert (verdict.verdict == "supported") == (gained.low > gained.needed)
     assert 0 < passed < 15
+
+
+def test_a_fixed_verdict_against_a_control_says_its_level_at_the_worst_ratio_of_spreads() -> None:
+    mine, control = runs(1.2, 1.201, 1.202), runs(1.25, 1.251, 1.2545, arm="control")
+    against = decided(RULES, mine, None, control)
+    assert against.level_at_worst == pytest.approx(0.0142, abs=1e-4)
+    assert any("1.4 %" in sentence for sentence in statements.assumptions(against))
+    welch = decided(replace(RULES, test="welch"), mine, None, control)
+    assert welch.level_at_worst == against.level_at_worst  # with equal numbers Welch's decides
+    number = decided(RULES, mine, 1.3, [])
+    looked = decided(RULES, mine, None, control, LookPlan(looks=(3, 4), seeds=(1, 2, 3, 4)))
+    assert [one.level_at_worst for one in (number, looked)] == [None, None]
+    assumed = [one.assumes for verdict in (against, number) for one in verdict.also if one.kind == "open-ended"]
+    assert ["alike" in one for one in assumed] == [True, False]
