@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache, partial
 
 import numpy as np
 from scipy.special import chdtri, ndtr, stdtrit
 
 from analysis.stats import sequential
-from analysis.stats.fixed import Sample, against_control, critical_t, one_sample_t, paired_t, pooled_t
-from analysis.stats.recursion import Design
+from analysis.stats.fixed import against_control, critical_t, one_sample_t, paired_t, pooled_t
+from benchmarks.ways import ALPHA, LOOKS, MARGIN, SD, Decide, samples
 
-ALPHA, MARGIN, SD = 0.01, 0.005, 0.001
-LOOKS = Design(tuple(range(3, 11)))
-Way = tuple[str, float, Callable[[np.random.Generator, int], Sequence[int]]]
-
-
-def sample_of(values: np.ndarray) -> Iterator[Sample]:
-    for mean, sd in zip(values.mean(axis=1).tolist(), values.std(axis=1, ddof=1).tolist(), strict=True):
-        yield Sample(values.shape[1], mean, sd)
+Way = tuple[str, float, Decide]
 
 
 # -- pairs ---------------------------------------------------------------------------------------------------------------
@@ -42,13 +35,13 @@ def in_pairs(
     rng: np.random.Generator, sweeps: int, n: int, share: float, scatter: float = 1.0, gain: float = 0.0
 ) -> list[bool]:
     mine, theirs = drawn_in_pairs(rng, sweeps, n, share, scatter, gain)
-    both = zip(sample_of(mine), sample_of(mine - theirs), strict=True)
+    both = zip(samples(mine), samples(mine - theirs), strict=True)
     return [paired_t(sample, differences, MARGIN, ALPHA).p_value < ALPHA for sample, differences in both]
 
 
 def unpaired(rng: np.random.Generator, sweeps: int, n: int, share: float) -> list[bool]:
     """Test the same runs as two independent samples, with one spread."""
-    both = zip(*map(sample_of, drawn_in_pairs(rng, sweeps, n, share)), strict=True)
+    both = zip(*map(samples, drawn_in_pairs(rng, sweeps, n, share)), strict=True)
     return [pooled_t(mine, theirs, MARGIN, ALPHA).p_value < ALPHA for mine, theirs in both]
 
 
@@ -59,7 +52,7 @@ def looks_at_pairs(rng: np.random.Generator, sweeps: int, share: float) -> np.nd
     for n, critical in zip(LOOKS.looks, criticals, strict=True):
         running = np.flatnonzero(~passed)
         own, other = mine[running, :n], theirs[running, :n]
-        both = zip(sample_of(own), sample_of(own - other), strict=True)
+        both = zip(samples(own), samples(own - other), strict=True)
         passed[running] = [
             -paired_t(one, differences, MARGIN, ALPHA).statistic >= critical for one, differences in both
         ]
@@ -86,7 +79,7 @@ def of_number_and_control(rng: np.random.Generator, sweeps: int, n: int, *, both
     """Test against the SOTA's three-seed mean taken as exact, and against three control runs; `both` or either must pass."""
     combined = all if both else any
     mine, control, stated = (SD * rng.standard_normal((sweeps, k)) for k in (n, 3, 3))
-    every = zip(sample_of(mine), sample_of(MARGIN + control), stated.mean(axis=1), strict=True)
+    every = zip(samples(mine), samples(MARGIN + control), stated.mean(axis=1), strict=True)
     return [
         combined(
             (

@@ -177,19 +177,7 @@ def switched_horizon() -> tuple[float, ...]:
     return (*ten, *thirty[len(ten) :])
 
 
-def ways() -> Iterator[tuple[str, str, float, Decide]]:
-    """Yield whose way of deciding it is, its name, how often it passes false claims, and its simulation.
-
-    Rates written as numbers are quadratures over the ratio of two variances, or over the three lowest seeds; the tests
-    compute them again.
-    """
-    for way in _ours():
-        yield OURS, *way
-    for way in _theirs():
-        yield THEIRS, *way
-
-
-def _ours() -> Iterator[tuple[str, float, Decide]]:
+def ours() -> Iterator[tuple[str, float, Decide]]:
     for n in (3, 5, 8):
         yield f"one-sample t, n = {n}", ALPHA, partial(lowest, n=n, of=n)
     yield "Welch, 3 v 3", 0.00600324, partial(two_samples, n=3, n0=3, test=welch_t)
@@ -241,7 +229,7 @@ def _ours() -> Iterator[tuple[str, float, Decide]]:
     )
 
 
-def _theirs() -> Iterator[tuple[str, float, Decide]]:
+def theirs() -> Iterator[tuple[str, float, Decide]]:
     naive = sequential.at_nominal(LOOKS, ALPHA)
     level = sequential.type_one_error(LOOKS, naive)
     yield "add seeds until p < 0.01, n = 3..10", level, partial(stops, design=LOOKS, criticals=naive)

@@ -13,8 +13,8 @@ from scipy.special import betaincinv, ndtr, ndtri, stdtr
 from analysis.stats import fixed
 from analysis.stats.fixed import Sample, against_control, critical_t, pooled_t, welch_t
 from analysis.stats.sequential import e_value
-from benchmarks.calibration import Row, generator, power_rows, rows
-from benchmarks.ways import ALPHA, LOOKS, OURS, e_value_criticals, ways
+from benchmarks.calibration import Row, generator, power_rows, rows, ways
+from benchmarks.ways import ALPHA, LOOKS, OURS, e_value_criticals
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
