@@ -96,6 +96,11 @@ ASKED_OPTIONS = (
         type=click.Choice(BOUNDARIES),
         help=f"Sequential: how the level is shared among the looks.  [default: {BOUNDARIES[0]}]",
     ),
+    option(
+        "--unpaired",
+        is_flag=True,
+        help="Test the two arms as independent samples: any node may get any run.  [default: pairs, a seed on one node]",
+    ),
     option("--sota", type=float, help="The standing record's metric, if it is not rerun as --control."),
     option("--rules", default="parameter-golf", shell_complete=rulesets, help="Ruleset: a name or a TOML file."),
     option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),

@@ -71,6 +71,11 @@ class Design:
     def sequential(self) -> bool:
         return self.kind is DesignKind.SEQUENTIAL
 
+    @property
+    def name(self) -> str:
+        """Return it in words: `fixed`, or `sequential, paired`."""
+        return f"{self.kind}, paired" if self.paired else str(self.kind)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -120,6 +125,13 @@ class Plan:
     @property
     def arms(self) -> tuple[str, ...]:
         return tuple(self.envs)
+
+    def arms_of(self, number: int) -> tuple[str, ...]:
+        """Return the arms of the plan's seed of this number, from 0, in the order in which its runs are dealt.
+
+        Of a pair the control goes first every other time, so that a drift in time favours no arm.
+        """
+        return self.arms[::-1] if self.design.paired and number % 2 else self.arms
 
     @property
     def has_control(self) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.sweepdir.journal import Attempt, Entry, checked, note, parse
-from analysis.sweepdir.layout import EVENTS, SweepError
+from analysis.sweepdir.layout import DONE, EVENTS, SweepError
 from analysis.sweepdir.manifest import RunManifest
 from orchestration.disk.files import now
 from orchestration.disk.patient import Disk
@@ -59,6 +59,10 @@ class Journal:
     def has_ended(self, attempt: Attempt) -> bool:
         entry = self.of(attempt.arm, attempt.seed).get(attempt.attempt)
         return entry is not None and entry.has_ended
+
+    def node(self, arm: str, seed: int) -> str | None:
+        """Return the node on which a run got its result, None where it has none."""
+        return next((one.node for one in self.of(arm, seed).values() if one.state in DONE), None)
 
     def lost(self, arm: str, seed: int) -> int:
         """Return how many attempts of a run were lost, over all drivers, except those whose driver went away."""

@@ -156,6 +156,7 @@ def _drive(driver: Driver, *, fresh: bool) -> int:
 def _announce(driver: Driver) -> None:
     plan, runs, done = driver.plan, len(driver.jobs), driver.progress.done
     many = f"at most {runs} runs, {plan.design.boundary} boundary" if plan.design.sequential else f"{runs} runs"
+    many += ", each pair on one node" if plan.design.paired else ""
     click.echo(
         f"Plan {plan.sha256[:12]}: {many} ({', '.join(plan.arms)}; {plan.seeds_are} seeds "
         f"{', '.join(map(str, plan.seeds))}), each on {driver.size}. Everything goes to {driver.directory}"
@@ -186,7 +187,8 @@ def _run_on_ray(driver: Driver, token: str | None) -> None:
     with cluster(head_gone, dashboard=driver.care.dashboard) as found:
         if driver.care.dashboard:
             click.echo(where_dashboard(found.dashboard, token))
-        pool_of = partial(Pool, driver.size, wait_s=60 * driver.care.wait_for_nodes, causes=found.causes)
+        wait_s, paired = 60 * driver.care.wait_for_nodes, driver.plan.design.paired
+        pool_of = partial(Pool, driver.size, wait_s=wait_s, paired=paired, causes=found.causes)
         driver.pool = pool_of(driver)
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or not nohup:

@@ -51,16 +51,16 @@ class _Busy:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A group that waits for a node, and the nodes it must not be on."""
+    """A group that waits for a node. where: the label selector of the node's id, empty for any."""
 
     group: PlacementGroup
-    avoid: frozenset[str]
+    where: str = ""
 
 
 class Pool:
     """Runs on their way through the cluster: `submit` them, then `poll` until each has ended.
 
-    causes: a look at what keeps a node from starting a worker, from now on. work: what makes a run: `execute`, except in a benchmark of the pool.
+    paired: as of `Queue`. causes: a look at what keeps a node from starting a worker, from now on. work: what makes a run: `execute`, except in a benchmark of the pool.
     begun: how many runs have begun.
     """
 
@@ -70,11 +70,12 @@ class Pool:
         listener: Listener,
         *,
         wait_s: float = 0.0,
+        paired: bool = False,
         causes: Callable[[str], Look] = lambda node: lambda: None,
         work: Callable[[RunOrder, str], Iterator[Message]] = execute,
     ) -> None:
         self._size, self._listener, self._wait_s, self._causes = size, listener, wait_s, causes
-        self._queue = Queue()
+        self._queue = Queue(paired=paired)
         self._asked: dict[Any, _Asked] = {}
         self._busy: dict[Any, _Busy] = {}
         self.begun, self._told, self._looked, self._idle_since = 0, 0.0, 0.0, time.monotonic()
@@ -94,9 +95,9 @@ class Pool:
         """Return how many runs have not ended."""
         return len(self._queue.waiting) + len(self._busy)
 
-    def submit(self, order: RunOrder, *, lost_on: str | None = None, first: bool = False) -> None:
-        """Queue a run; for a while it avoids the node `lost_on` if there is another one."""
-        self._queue.add(order, lost_on=lost_on, first=first)
+    def submit(self, order: RunOrder, **how: Any) -> None:
+        """Queue a run, with the options of `Queue.add`."""
+        self._queue.add(order, **how)
 
     def clear(self) -> None:
         """Forget the runs that wait."""
@@ -195,17 +196,17 @@ class Pool:
         elif time.monotonic() - self._idle_since > TELL_S:
             self._tell(f"Waiting for {self._size} on one node: {len(nodes)} are large enough, none is free.")
         wanted = self._queue.wanted(nodes)
-        asked = Counter(one.avoid for one in self._asked.values())
+        asked = Counter(one.where for one in self._asked.values())
         for reference, one in list(self._asked.items()):
-            if asked[one.avoid] > wanted[one.avoid]:
-                asked[one.avoid] -= 1
+            if asked[one.where] > wanted[one.where]:
+                asked[one.where] -= 1
                 del self._asked[reference]
                 remove_placement_group(one.group)
-        for avoid, number in wanted.items():
-            selector = [{"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}] if avoid else None
-            for _ in range(min(number - asked[avoid], MOST_ASKED - len(self._asked))):
+        for where, number in wanted.items():
+            selector = [{"ray.io/node-id": where}] if where else None
+            for _ in range(min(number - asked[where], MOST_ASKED - len(self._asked))):
                 group = placement_group([self._size.bundle], strategy="STRICT_PACK", bundle_label_selector=selector)
-                self._asked[group.ready()] = _Asked(group, avoid)
+                self._asked[group.ready()] = _Asked(group, where)
 
     def _ask_for_none(self) -> None:
         """Take back the groups that have no node yet."""
@@ -247,7 +248,7 @@ class Pool:
             return
         strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
         name, cause = f"{order.sweep_directory.name} {order.name}", self._causes(node)
-        self._asked[order] = _Asked(group, frozenset())  # `close` gives it back if the next line raises
+        self._asked[order] = _Asked(group)  # `close` gives it back if the next line raises
         self._listener.started(order, node)  # first: what is started is in the journal, whatever comes then
         del self._asked[order]
         generator = self._task.options(scheduling_strategy=strategy, name=name).remote(order)
@@ -287,8 +288,7 @@ class Pool:
         """Report a run whose task is over: with what it said last, else `otherwise`. A fit node gets the next run."""
         busy, self._idle_since = self._busy.pop(generator), time.monotonic()
         end = busy.ended or otherwise
-        if end.state == "pending":
-            self._queue.rest(busy.node)
+        self._queue.left(busy.node, refused=end.state == "pending")
         self._listener.ended(busy.order, busy.node, end)
         if fit:
             self._deal(busy.group, busy.node)

@@ -248,11 +248,12 @@ class Driver:
 
     def submit_due(self) -> None:
         """Queue the runs of the seeds that are due and have no result."""
-        for seed in self.looks.due(self.care.parallel):
-            for job in (self.jobs[arm, seed] for arm in self.plan.arms):
+        for number, seed in enumerate(self.looks.due(self.care.parallel)):
+            for job in (self.jobs[arm, seed] for arm in self.plan.arms_of(number)):
                 if not job.queued and self.may_run(job):
                     job.queued, job.order = True, self.orders.of(job, job.next_attempt)
-                    self.pool.submit(job.order)
+                    ran_on = (self.journal.node(arm, seed) for arm in self.plan.arms)
+                    self.pool.submit(job.order, partner_on=next(filter(None, ran_on), None))
 
     def stop(self, reason: str) -> None:
         """End what is under way; in the files first, so that a second signal loses nothing."""

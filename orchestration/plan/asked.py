@@ -36,6 +36,7 @@ class Asked:
     design: str = DesignKind.FIXED
     max_seeds: int | None = None
     boundary: str | None = None
+    unpaired: bool = False
     sota: float | None = None
     rules: str = "parameter-golf"
     margin: float | None = None

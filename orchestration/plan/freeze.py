@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.evidence.options import Options, out_of_range
+from analysis.rules.keys import AGAINST_RUNS, BOTH, PAIRED, T_TEST, TARGET
 from analysis.rules.ruleset import Ruleset, as_table, load
 from analysis.sweepdir.code import LARGEST_SCRIPT, described, digests_of
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, EVENTS, LOCK, MODULES, PLAN, SCRIPT, SMOKE
@@ -89,17 +90,38 @@ def _rules(asked: Asked) -> Ruleset:
 
 
 def make_design(asked: Asked, seeds: int, rules: Ruleset) -> dict[str, Any]:
-    """Return when the runs are tested: once at the end, or after each from the first look on."""
+    """Return when the runs are tested, once at the end or after each from the first look on, and whether in pairs."""
+    if asked.unpaired:
+        _check_unpaired(asked, rules)
+    paired = {"paired": True} if may_pair(asked, rules) and not asked.unpaired else {}
     if asked.design == FIXED:
-        return {"name": FIXED}
+        return {"name": FIXED} | paired
     first = max(3, rules.minimum_runs)
     if seeds < first:
         raise PlanError(f"--design sequential looks first at {first} seeds; {seeds} are planned. Plan more seeds.")
     looks = list(range(first, seeds + 1))
-    design = {"name": SEQUENTIAL, "looks": looks, "boundary": asked.boundary or BOUNDARIES[0]}
+    design = {"name": SEQUENTIAL, "looks": looks, "boundary": asked.boundary or BOUNDARIES[0]} | paired
     if fault := design_fault(design, seeds):
         raise PlanError(fault)
     return design
+
+
+def compares_arms(asked: Asked, rules: Ruleset) -> bool:
+    """Return whether the first test is of the candidate's runs against the control's, and not against a number."""
+    against_runs = rules.test in AGAINST_RUNS or (asked.sota is None and rules.against != TARGET)
+    return asked.control is not None and against_runs
+
+
+def may_pair(asked: Asked, rules: Ruleset) -> bool:
+    """Return whether the two runs of a seed are a pair unless --unpaired says otherwise."""
+    return compares_arms(asked, rules) and rules.test in (T_TEST, BOTH, PAIRED)
+
+
+def _check_unpaired(asked: Asked, rules: Ruleset) -> None:
+    if not compares_arms(asked, rules):
+        raise PlanError("--unpaired belongs to a sweep that must beat the runs of its --control; this one need not.")
+    if rules.test == PAIRED:
+        raise PlanError(f"--unpaired: the test of --rules {asked.rules} is {PAIRED!r}, which needs pairs.")
 
 
 def _script(path: Path) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from analysis.rules.keys import PAIRED
 from analysis.rules.ruleset import load
 from analysis.sweepdir.layout import ARMS, CANDIDATE, CONTROL, has_plan
 from analysis.sweepdir.plan import DesignKind, Plan, read_sweep_plan
@@ -17,7 +18,7 @@ from analysis.untrusted.refusal import SeedproofError, UsageError
 from orchestration.disk.files import write_whole
 from orchestration.plan.asked import Asked as SweepAsked
 from orchestration.plan.asked import parse_env
-from orchestration.plan.freeze import freeze, make_plan
+from orchestration.plan.freeze import freeze, make_plan, may_pair
 from orchestration.verification.recorded import CannotRerunError, Recorded, read_recorded
 from orchestration.worker.order import Sandbox
 
@@ -121,13 +122,13 @@ def _as_sweep(name: str, recorded: Recorded, asked: Asked, nonce: str) -> SweepA
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, "[env]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in env.items()))
-    sequential = load(recorded.rules).may_look
-    return SweepAsked(
+    rules = load(recorded.rules)
+    sweep = SweepAsked(
         script=recorded.script,
         recipe=recipes[CANDIDATE],
         control=recipes.get(CONTROL),
         seeds=str(asked.max_seeds),
-        design=DesignKind.SEQUENTIAL if sequential else DesignKind.FIXED,
+        design=DesignKind.SEQUENTIAL if rules.may_look else DesignKind.FIXED,
         sota=recorded.sota,
         rules=recorded.rules,
         pairs=asked.pairs,
@@ -136,6 +137,8 @@ def _as_sweep(name: str, recorded: Recorded, asked: Asked, nonce: str) -> SweepA
         accelerator_type=recorded.accelerator_type,
         nonce=nonce,
     )
+    unpaired = may_pair(sweep, rules) and not recorded.paired and rules.test != PAIRED  # as the author planned it
+    return replace(sweep, unpaired=unpaired)
 
 
 def nonce_of(output: Path, given: str | None) -> str:

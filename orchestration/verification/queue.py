@@ -136,7 +136,7 @@ class Queue:
                 rerun.lock.release()
                 self.finish(place, None)
                 return
-            rerun.pool = Pool(rerun.size, rerun, causes=self.causes)
+            rerun.pool = Pool(rerun.size, rerun, causes=self.causes, paired=rerun.plan.design.paired)
             place.rerun = rerun
             rerun.submit_due()
 

@@ -59,7 +59,7 @@ class Claim:
 class Recorded:
     """A record folder as it can be rerun. envs: each arm's recipe, the candidate's first. rules: a name or a file.
 
-    digests: of the code, by the record's plan; None without one. artifact: the one that the folder ships, if any. notes: what the record does not say, and what is done instead.
+    digests: of the code, by the record's plan; None without one. paired: whether it is planned in pairs. artifact: the one that the folder ships, if any. notes: what the record does not say, and what is done instead.
     """
 
     folder: Path
@@ -70,6 +70,7 @@ class Recorded:
     cpus: int
     accelerator_type: str | None
     rules: str
+    paired: bool
     sota: float | None
     claim: Claim
     artifact: Path | None
@@ -111,6 +112,7 @@ def read_recorded(folder: Path, rules: str | None, sota: float | None) -> Record
         cpus=cpus,
         accelerator_type=accelerator,
         rules=rules,
+        paired=plan is not None and plan.design.paired,
         sota=sota,
         claim=_claim(verdict, rules),
         artifact=artifacts[0] if len(artifacts) == 1 else None,

@@ -58,7 +58,13 @@ class Rerun(Driver):
 
     @property
     def waits_for_room(self) -> bool:
-        return self.pool.open > len(self.running())
+        """Return whether a run waits for any node; the second of a pair waits for the node of the first."""
+        waiting = [job for job in self.jobs.values() if job.queued and job.state == "pending"]
+        seconds = [job for job in waiting if self.plan.design.paired and self._has_begun(job.seed)]
+        return self.pool.open > len(self.running()) + len(seconds)
+
+    def _has_begun(self, seed: int) -> bool:
+        return any(self.jobs[arm, seed].state in ("running", *DONE) for arm in self.plan.arms)
 
     @property
     def complete(self) -> bool:
