@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from analysis.checks.attempts import check_attempts
 from analysis.checks.caps import check_files, check_stated, check_told
 from analysis.checks.claim import check_claim, check_statements
 from analysis.checks.left_out import check_left_out, check_unread
+from analysis.checks.pairs import check_pairs
+from analysis.checks.plan import plan_beside
 from analysis.checks.runs import check_runs
+from analysis.reading.result import Attempts
 from analysis.reading.run import Run
 from analysis.reading.source import NEWLINE_BYTES, Source, has_size
 from analysis.record.folder import Record, attempts_in
@@ -24,6 +28,7 @@ from analysis.record.stated.compare import statements
 from analysis.record.stated.said import Statement
 from analysis.rules.findings import Code, Finding, Place, Raised, each_once, graded
 from analysis.rules.ruleset import Ruleset
+from analysis.sweepdir.layout import SweepError
 from analysis.untrusted.files import FileError, read_bounded
 
 STUB_BYTES = 200
@@ -55,7 +60,9 @@ def _all(record: Record, selection: Selection, rules: Ruleset) -> Raised:
     yield from check_told(selection.claimed, rules)
     yield from check_unread(record, selection)
     if record.claim is not None:
-        yield from check_attempts(attempts_in(record, rules), rules, record.shown(record.claim.file))
+        attempts, file = attempts_in(record, rules), record.shown(record.claim.file)
+        yield from check_attempts(attempts, rules, file)
+        yield from _pairs(record, selection, attempts, file)
     if record.base is not None:
         yield from check_files(record, selection.claimed, rules)
         yield from each_once(_shipped(record, selection))
@@ -99,6 +106,15 @@ def several_runs(log: str, runs: Sequence[Run]) -> Raised:
     if len(trained) > 1:
         at = Place(log, trained[1].line)
         yield at.has(Code.SEVERAL_RUNS_IN_LOG, f"{len(trained)} runs in one log", expected="one")
+
+
+def _pairs(record: Record, selection: Selection, attempts: Attempts, file: str) -> Raised:
+    """Check the pairs of the folder's plan, by the attempts that its claim lists."""
+    with suppress(SweepError):  # a plan that was changed is refused as such
+        if record.base is not None and (plan := plan_beside(record.base)) is not None:
+            yield from check_pairs(
+                plan, {one.run.seed for one in selection.claimed if one.run.seed is not None}, attempts, file
+            )
 
 
 def _submission(record: Record) -> Raised:

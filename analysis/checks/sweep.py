@@ -7,6 +7,7 @@ from pathlib import Path
 from analysis.checks.attempts import check_attempts
 from analysis.checks.caps import check_told
 from analysis.checks.folder import several_runs
+from analysis.checks.pairs import check_pairs
 from analysis.checks.runs import check_runs
 from analysis.record.sweep import SweepRead
 from analysis.rules.findings import ERROR, Code, Finding, Found, Place, Raised, graded
@@ -27,6 +28,7 @@ def audit_sweep(read: SweepRead, directory: Path, plan: Plan, rules: Ruleset) ->
         found, expected = "a log that was changed after its run", "the one whose SHA-256 was recorded"
         raised.append(Found(code=Code.LOG_CLOBBERED, at=at, found=found, expected=expected, severity=ERROR))
     raised += check_attempts(read.attempts, rules)
+    raised += check_pairs(plan, read.pairs, read.attempts)
     raised += _script(directory, plan)
     return graded(raised, rules.findings)
 

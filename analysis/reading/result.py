@@ -38,7 +38,8 @@ class Tried:
 
     log: as printed, None where it is gone. last: the last value of the rules' metric in it, final or of a validation,
     printed in `line`. wall_s: how long it lasted, by the clock of the sweep's driver. trained_s, complete: the training time
-    that the log prints, and whether it prints a final metric; only known of attempts without a result.
+    that the log prints, and whether it prints a final metric; only known of attempts without a result. node, host: the node of
+    the cluster and the machine that it ran on; a record has another name for the machine. None where nothing says.
     """
 
     arm: str
@@ -54,6 +55,8 @@ class Tried:
     line: int = 1
     trained_s: float | None = None
     complete: bool = False
+    node: str | None = None
+    host: str | None = None
 
     @property
     def counts(self) -> bool:

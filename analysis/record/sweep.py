@@ -17,7 +17,7 @@ from analysis.record.metrics import all_labels, metric_of, metrics_of, with_comm
 from analysis.record.selection import Claimed, LeftOut, Why
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.journal import number
-from analysis.sweepdir.layout import DONE, TRAIN_LOG, attempt_folder, of_a_record
+from analysis.sweepdir.layout import ARMS, DONE, TRAIN_LOG, attempt_folder, of_a_record
 from analysis.sweepdir.manifest import PlannedRun, planned_runs
 from analysis.sweepdir.plan import Plan
 from analysis.untrusted.files import FileError, leads_out, read_bounded
@@ -42,6 +42,12 @@ class SweepRead:
     def attempts(self) -> Attempts:
         """Return the attempts of each planned run that has a result."""
         return {(one.arm, one.run.seed or 0): one.attempts for one in self.results if one.state in DONE}
+
+    @property
+    def pairs(self) -> set[int]:
+        """Return the seeds of which both arms have a value."""
+        arms = [{one.run.seed or 0 for one in self.results if one.arm == arm and one.succeeded} for arm in ARMS]
+        return set.intersection(*arms)
 
 
 def sweep_results(directory: Path, plan: Plan) -> list[Result]:
@@ -125,6 +131,8 @@ def _tried(directory: Path, planned: PlannedRun, rules: Ruleset) -> _Tries:
             wall_s=manifest.wall_s,
             started=_iso(manifest.started),
             ended=_iso(manifest.ended),
+            node=manifest.ray_node_id,
+            host=manifest.host,
         )
         if one.ended_without_result and planned.state in DONE and one.log is not None:
             with suppress(EvidenceError, FileError):  # what cannot be read has the last value that the driver saw

@@ -91,6 +91,11 @@ class Code(StrEnum):
     CLAIM_NOT_IN_LOGS = "claim-not-in-logs", WARNING, "Take the number from the logs."
     RUN_NOT_READ = "run-not-read", WARNING, "Show it as a log, or say why it is not one of the claim's runs."
     ATTEMPTS_REMADE = "attempts-remade", WARNING, "Say what ended each, and show its log."
+    PAIR_SPLIT = (
+        "pair-split",
+        WARNING,
+        "Nothing need be done: the differences are valid, and the hosts' part in them only widens the interval.",
+    )
     CAP_UNKNOWN = "cap-unknown", ERROR, "Print it in every log."
     EVAL_TIME_OVER_CAP = "eval-time-over-cap", ERROR, "Evaluate in time."
     DATA_UNEXPECTED = "data-unexpected", ERROR, "Train and validate on the published data."

@@ -115,9 +115,11 @@ def _told(directory: Path, key: Attempt, entry: Entry) -> RunManifest:
         table = read_inside(directory, path) if os.path.lexists(path) else {}
     except SweepError:  # whatever the script has written there
         table = {}
+    found = RunManifest.of(table | {"state": entry.state}, path)
     return replace(
-        RunManifest.of(table | {"state": entry.state}, path),
+        found,
         **key._asdict(),
+        ray_node_id=entry.node or found.ray_node_id,
         reason=entry.reason,
         started=entry.started,
         ended=entry.ended,

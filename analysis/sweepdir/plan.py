@@ -71,11 +71,6 @@ class Design:
     def sequential(self) -> bool:
         return self.kind is DesignKind.SEQUENTIAL
 
-    @property
-    def name(self) -> str:
-        """Return it in words: `fixed`, or `sequential, paired`."""
-        return f"{self.kind}, paired" if self.paired else str(self.kind)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:

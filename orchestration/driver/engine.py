@@ -1,7 +1,7 @@
 """Ray: where a run finds its node and GPUs, and how many run at once.
 
 Every run has a placement group of one bundle, as large as the run. A group that Ray has placed gets one run after the
-other, from both arms in turns, so that both see the same hardware. Nothing is retried here.
+other, in pairs or from both arms in turns, so that both see the same hardware. Nothing is retried here.
 """
 
 from __future__ import annotations

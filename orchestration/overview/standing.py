@@ -33,6 +33,7 @@ class Standing:
     plan_sha256: str | None = None
     rules: str | None = None
     design: str | None = None
+    paired: bool | None = None
     runs: int | None = None
     done: int | None = None
     failed: int | None = None
@@ -84,6 +85,7 @@ def _read(root: Path, directory: Path) -> Standing:
         plan_sha256=plan.sha256,
         rules=of_type(plan.table["ruleset"].get("name"), str),
         design=str(plan.design.kind),
+        paired=plan.design.paired,
         runs=len(runs),
         done=sum(state in DONE for state in states),
         failed=states.count("failed"),

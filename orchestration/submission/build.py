@@ -32,7 +32,7 @@ from orchestration.submission.reviewer import RULES, as_toml, check_command, che
 
 # findings that may be left unless they are errors: no folder of these runs could avoid that a script prints less than ours,
 # or that a machine broke down,
-UNAVOIDABLE = ("seed-missing", "attempts-remade", "criterion-not-tested")
+UNAVOIDABLE = ("seed-missing", "attempts-remade", "criterion-not-tested", "pair-split")
 # and a submission that claims no record may come from another machine, from longer or larger runs, or from too few
 OF_THE_RUNS = (
     "attempts-remade",

@@ -31,6 +31,7 @@ from orchestration.submission.reviewer import RULES
 README, CLAIM = "README.md", "submission.json"
 COLUMNS = ("seed", "val_loss", "val_bpb", "steps", "train time", "artifact", "log")
 DECIMALS = 8  # of a mean: as many as the logs print of a value
+PAIRED = "The plan is paired: candidate and control of a seed go to one node, back to back, each first in turn."
 _PATH = re.compile(r"(?<![\w.])~?/[^\s:;,'\"()\[\]]+")
 _ADDRESS = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b")
 
@@ -95,7 +96,16 @@ def _of_seed(run: Result) -> dict[str, Any]:
 
 def _of_attempt(one: Submission, attempt: Tried) -> dict[str, Any]:
     reason = public(attempt.reason, one.aside.hosts) if attempt.reason else None
-    return _known({"arm": attempt.arm, "seed": attempt.seed, **attempt.row(), "reason": reason})
+    return _known(
+        {"arm": attempt.arm, "seed": attempt.seed, **attempt.row(), "reason": reason, "host": _host(one, attempt)}
+    )
+
+
+def _host(one: Submission, attempt: Tried) -> str | None:
+    """Return the name of an attempt's host in the folder, which tells only whether two are the same. A paired plan needs it."""
+    runs = (*one.kept.runs, *one.kept.control)
+    hosts = list(dict.fromkeys(of.host for run in runs for of in run.attempts))
+    return f"host {hosts.index(attempt.host) + 1}" if one.plan.design.paired and attempt.host is not None else None
 
 
 def _known(table: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +150,7 @@ def readme(one: Submission, findings: Sequence[Finding]) -> str:
         "Check it": _check(one, findings),
         "How the runs were made": [
             [f"The {escape.markdown(verdict.plan.sentence())}."] if verdict.plan is not None else [],
+            [PAIRED] if one.plan.design.paired else [],
             *_recipe("Each seed was run by itself", one, envs[CANDIDATE]),
             *(_recipe("The control", one, envs[CONTROL]) if kept.control else []),
             *_machine(kept),

@@ -73,7 +73,7 @@ def _entry(name: str, folder: Path, asked: Asked, nonce: str) -> Entry:
     try:
         recorded = read_recorded(folder, asked.rules, asked.sota)
         plan = make_plan(_as_sweep(name, recorded, asked, nonce))
-        if recorded.digests not in (None, plan.script.digests):
+        if recorded.plan is not None and recorded.plan.script.digests != plan.script.digests:
             raise CannotRerunError("the modules next to its script are not those of its plan: put them back.")
         _refuse_links(recorded, plan)
         directory = asked.output / SWEEPS / name
@@ -137,8 +137,8 @@ def _as_sweep(name: str, recorded: Recorded, asked: Asked, nonce: str) -> SweepA
         accelerator_type=recorded.accelerator_type,
         nonce=nonce,
     )
-    unpaired = may_pair(sweep, rules) and not recorded.paired and rules.test != PAIRED  # as the author planned it
-    return replace(sweep, unpaired=unpaired)
+    paired = recorded.plan is not None and recorded.plan.design.paired  # as the author planned it
+    return replace(sweep, unpaired=not paired and rules.test != PAIRED and may_pair(sweep, rules))
 
 
 def nonce_of(output: Path, given: str | None) -> str:

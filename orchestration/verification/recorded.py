@@ -59,18 +59,17 @@ class Claim:
 class Recorded:
     """A record folder as it can be rerun. envs: each arm's recipe, the candidate's first. rules: a name or a file.
 
-    digests: of the code, by the record's plan; None without one. paired: whether it is planned in pairs. artifact: the one that the folder ships, if any. notes: what the record does not say, and what is done instead.
+    plan: None where there is none in the folder. artifact: the one that the folder ships, if any. notes: what the record does not say, and what is done instead.
     """
 
     folder: Path
     script: Path
-    digests: Mapping[str, str | None] | None
+    plan: Plan | None
     envs: Mapping[str, Mapping[str, str]]
     gpus: int
     cpus: int
     accelerator_type: str | None
     rules: str
-    paired: bool
     sota: float | None
     claim: Claim
     artifact: Path | None
@@ -106,13 +105,12 @@ def read_recorded(folder: Path, rules: str | None, sota: float | None) -> Record
     return Recorded(
         folder=folder,
         script=script,
-        digests=None if plan is None else plan.script.digests,
+        plan=plan,
         envs=envs,
         gpus=gpus,
         cpus=cpus,
         accelerator_type=accelerator,
         rules=rules,
-        paired=plan is not None and plan.design.paired,
         sota=sota,
         claim=_claim(verdict, rules),
         artifact=artifacts[0] if len(artifacts) == 1 else None,

@@ -242,12 +242,13 @@ JUDGED = {
     "attempts-left-out",
     "criterion-not-tested",
     "not-registered",
+    "pair-split",
     "plan-not-followed",
     "rules-changed",
     "spread-too-small",
     "evidence-removed",
 }  # need a plan, a registry, a verdict or a commit: test_registry.py, test_planned.py, test_judge.py,
-# test_criteria.py, test_action.py
+# test_criteria.py, test_action.py, test_pairs.py
 
 
 GRAVE = {  # the rows of these are errors, which the codes are not by default

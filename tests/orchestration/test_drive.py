@@ -242,7 +242,7 @@ def test_a_journal_that_somebody_else_has_written_to_ends_the_sweep(driver: Any)
         driver.ended(order, "A", LOST)
     assert raised.value.exit_code == 3
     driver.journal.path.unlink()
-    driver.pool = SimpleNamespace(open=1, poll=lambda: None, submit=lambda order: None)
+    driver.pool = SimpleNamespace(open=1, poll=lambda: None, submit=lambda order, **_: None)
     with pytest.raises(JournalError, match="has 0 bytes"):
         driver.run_out()
     driver.journal.path.write_bytes(before + b"no JSON\n")  # the next driver reads what is there
@@ -297,7 +297,7 @@ def test_a_ray_job_says_what_its_client_does_not(
 
 def test_a_driver_whose_lock_is_another_ones_stops(driver: Any) -> None:
     driver.lock.taken = True
-    driver.pool = SimpleNamespace(open=1, poll=lambda: None, submit=lambda order: None)
+    driver.pool = SimpleNamespace(open=1, poll=lambda: None, submit=lambda order, **_: None)
     with pytest.raises(StopError, match="another driver has taken over the sweep at "):
         driver.run_out()
     driver.lock.taken = False
@@ -402,7 +402,9 @@ def test_a_driver_whose_sweep_is_deleted_stops_and_does_not_make_it_anew(driver:
     order = begin(order_of(driver))
     driver.started(order, "A")
     closed = []
-    driver.pool = SimpleNamespace(open=1, poll=lambda: None, submit=lambda order: None, close=lambda: closed.append(1))
+    driver.pool = SimpleNamespace(
+        open=1, poll=lambda: None, submit=lambda order, **_: None, close=lambda: closed.append(1)
+    )
     shutil.rmtree(driver.directory)
     for act in (driver.run_out, lambda: driver.ended(order, "A", LOST), lambda: driver.stop("why")):
         with pytest.raises(GoneError, match=" is gone: it was deleted or moved while the sweep ran"):

@@ -40,7 +40,8 @@ class FakeRay:
 
     def placement_group(self, bundles: Any, strategy: str, bundle_label_selector: Any = None) -> Any:
         rule = (bundle_label_selector or [{}])[0].get("ray.io/node-id", "!in()")
-        group = SimpleNamespace(node=None, avoid=set(rule.removeprefix("!in(").removesuffix(")").split(",")))
+        named = set(rule.removeprefix("!in(").removesuffix(")").split(","))
+        group = SimpleNamespace(node=None, avoid=named if rule.startswith("!in(") else set(self.names) - named)
         group.ready = lambda: ("ready", id(group))
         self.groups.append(group)
         self.most = max(self.most, sum(one.node is None for one in self.groups))
@@ -198,6 +199,39 @@ def test_both_arms_take_turns_on_every_node(fake: Callable[..., FakeRay]) -> Non
     assert all(abs(seen[node, "candidate"] - seen[node, "control"]) <= 1 for node in "ABC")
     assert ray.groups == []  # nothing is kept
     assert ray.most <= engine.MOST_ASKED
+
+
+def test_a_pair_goes_to_one_node_back_to_back(fake: Callable[..., FakeRay]) -> None:
+    ray, heard = fake("A", "B", "C"), Heard()
+    pool = engine.Pool(CPU, heard, work=good, paired=True)
+    for order in orders(50, "candidate", "control"):
+        pool.submit(order)
+    run_out(pool)
+    assert len({run[:2] for run in heard.runs}) == len(heard.runs) == 100
+    for node in "ABC":
+        seeds = [seed for _, seed, where in heard.runs if where == node]
+        assert seeds == [seed for seed in dict.fromkeys(seeds) for _ in range(2)]
+    assert ray.groups == []
+    assert ray.most <= engine.MOST_ASKED
+
+
+def test_a_pair_whose_node_dies_between_its_runs_goes_on_elsewhere(fake: Callable[..., FakeRay]) -> None:
+    ray = fake("A", "B")
+
+    def die(order: RunOrder, node: str, end: Ended) -> None:
+        if node == "A" and "A" in ray.names:
+            ray.names.remove("A")
+            ray.taken.add("A")
+
+    heard = Heard(die)
+    pool = engine.Pool(CPU, heard, work=good, paired=True)
+    for order in orders(2, "candidate", "control"):
+        pool.submit(order)
+    run_out(pool)
+    assert [run for run in heard.runs if run[2] == "A"] == [("candidate", 0, "A")]
+    assert {run for run in heard.runs if run[2] == "B"} == {
+        ("control", 0, "B"), ("candidate", 1, "B"), ("control", 1, "B"),
+    }  # fmt: skip
 
 
 def test_a_lost_run_goes_first_and_to_another_node(fake: Callable[..., FakeRay]) -> None:

@@ -84,7 +84,7 @@ def read_attempts(table: Mapping[str, Any]) -> list[Tried]:
         seed, attempt, wall = (_plain(known.get(key)) for key in ("seed", "attempt", "wall_s"))
         if known.get("arm") not in ARMS or known.get("state") not in STATES or seed is None or attempt is None:
             continue
-        texts = {key: of_type(known.get(key), str) for key in ("reason", "log", "started", "ended")}
+        texts = {key: of_type(known.get(key), str) for key in ("reason", "log", "started", "ended", "host")}
         named = {"arm": known["arm"], "seed": int(seed), "attempt": int(attempt), "state": known["state"]}
         found.append(Tried(**named, **texts, wall_s=wall))
     return found
