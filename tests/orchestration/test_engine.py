@@ -215,25 +215,6 @@ def test_a_pair_goes_to_one_node_back_to_back(fake: Callable[..., FakeRay]) -> N
     assert ray.most <= engine.MOST_ASKED
 
 
-def test_a_pair_whose_node_dies_between_its_runs_goes_on_elsewhere(fake: Callable[..., FakeRay]) -> None:
-    ray = fake("A", "B")
-
-    def die(order: RunOrder, node: str, end: Ended) -> None:
-        if node == "A" and "A" in ray.names:
-            ray.names.remove("A")
-            ray.taken.add("A")
-
-    heard = Heard(die)
-    pool = engine.Pool(CPU, heard, work=good, paired=True)
-    for order in orders(2, "candidate", "control"):
-        pool.submit(order)
-    run_out(pool)
-    assert [run for run in heard.runs if run[2] == "A"] == [("candidate", 0, "A")]
-    assert {run for run in heard.runs if run[2] == "B"} == {
-        ("control", 0, "B"), ("candidate", 1, "B"), ("control", 1, "B"),
-    }  # fmt: skip
-
-
 def test_a_lost_run_goes_first_and_to_another_node(fake: Callable[..., FakeRay]) -> None:
     fake("A", "B")
 
