@@ -127,7 +127,7 @@ def check(building: Path, one: Submission) -> list[Finding]:
         raise RefusedError(EXIT_UNUSABLE, f"No folder was written, because its check could not tell: {reason}")
     same = (checked.verdict is SUPPORTED) == (one.verdict.verdict is SUPPORTED) and checked.mean == one.verdict.mean
     if not same:
-        hint = "Without printed seeds nobody can follow the plan's looks: print seed:N."
+        hint = "Without printed seeds nobody can follow the plan's looks or pairs: print seed:N."
         message = f"No folder was written, because its check would not say what the sweep says: {reason}"
         raise RefusedError(EXIT_NOT_SUPPORTED, message, [] if PLAN in one.kept.files else [hint])
     return findings

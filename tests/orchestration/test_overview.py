@@ -90,6 +90,16 @@ def test_every_sweep_below_a_folder_is_listed_once(command: Run, many: Path) -> 
     assert [line.split()[0] for line in text] == ["sweep", "a/done", "b/new", "b/damaged:"]
 
 
+def test_a_paired_sweep_is_listed_as_such(command: Run, sweep: Make, tmp_path: Path) -> None:
+    sweep(VALUES, name="one", sota=None, control=VALUES, design={"name": "fixed", "paired": True})
+    sweep(VALUES, name="two")
+    rows = listed(command, tmp_path)
+    assert [(row["design"], row["paired"]) for row in rows.values()] == [("fixed", True), ("fixed", False)]
+    for words in (("list", tmp_path), ("status", tmp_path)):
+        text = command("orchestration.sweep", *words).stdout
+        assert text.count("fixed, paired") == 1
+
+
 def test_a_sweep_that_lost_its_plan_is_listed_as_damaged(command: Run, sweep: Make, tmp_path: Path) -> None:
     folder = sweep(VALUES, name="lost")
     (folder / "plan.json").unlink()

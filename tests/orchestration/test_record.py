@@ -228,6 +228,24 @@ def test_a_control_lies_in_its_own_folder_and_is_the_plans(finish: Finish, tmp_p
     assert ("tested against other control runs" in other.stdout) == (sota is None)
 
 
+def test_a_paired_sweep_becomes_a_record_that_tells_which_pairs_were_split(finish: Finish, tmp_path: Path) -> None:
+    folder = finish(GOOD, sota=None, control=CONTROLS, design={"name": "fixed", "paired": True})
+    passes(made(folder, tmp_path / "whole"))
+    text = (tmp_path / "whole/README.md").read_text()
+    assert "\nThe plan is paired: candidate and control of a seed go to one node, back to back" in text
+    seal(folder / "control/seed-1338/attempt-1/run.json", host="rack7.example.org")
+    found = made(folder, tmp_path / "split")
+    assert "warning: pair-split: submission.json:1: Found two hosts for the pair of seed 1338; " in found.stderr
+    said = {path.name: path.read_text() for path in (tmp_path / "split").glob("*.*") if path.suffix != ".py"}
+    assert not [name for name, content in said.items() if "rack7" in content or socket.gethostname() in content]
+    hosts = {(one["arm"], one["seed"]): one["host"] for one in json.loads(said["submission.json"])["attempts"]}
+    assert {key for key, host in hosts.items() if host != "host 1"} == {("control", 1338)}
+    unpaired = finish(GOOD, name="unpaired", sota=None, control=CONTROLS)
+    made(unpaired, tmp_path / "before")
+    assert "paired" not in (tmp_path / "before/README.md").read_text()
+    assert '"host"' not in (tmp_path / "before/submission.json").read_text()
+
+
 @pytest.mark.parametrize("control", [None, dict.fromkeys(LONG[:3], 1.22)])
 def test_of_a_sequential_sweep_only_the_seeds_that_count(finish: Finish, tmp_path: Path, control: Any) -> None:
     values: dict[int, float | None] = {11: 1.2001, 12: 1.2002, 13: 1.2003, 14: 1.2009}  # seed 14 came after the verdict

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from statistics import stdev
@@ -29,6 +29,7 @@ from analysis.untrusted.refusal import UsageError
 from analysis.verdict.answer import Answer
 from orchestration import record as record_command
 from orchestration.disk.lock import Lock
+from orchestration.submission.reviewer import as_toml
 from orchestration.verification import before, service
 from orchestration.verification.answer import Answer as Answered
 from orchestration.verification.answer import Fresh, Interval, Word, answer_of, interval_of
@@ -72,8 +73,10 @@ def recorded(sweep: Callable[..., Path], tmp_path: Path) -> Made:
         script = {"path": "/home/alice/train.py", "sha256": digest(source.encode()), "bytes": len(source)}
         folder = sweep(values, name=f"sweep-{name}", script=script, **{"gpus_per_run": 0, "cpus_per_run": 1} | plan)
         (folder / "script.py").write_text(source)
-        for seed, value in values.items():
-            attempt = folder / "candidate" / f"seed-{seed}" / "attempt-1"
+        control: dict[int, float] = plan.get("control", {})
+        runs = [("candidate", *run) for run in values.items()] + [("control", *run) for run in control.items()]
+        for arm, seed, value in runs:
+            attempt = folder / arm / f"seed-{seed}" / "attempt-1"
             (attempt / "train.log").write_text(make_log(seed, value, source))
             said = json.loads((attempt / "run.json").read_text())
             files = {"train.log": {"sha256": digest((attempt / "train.log").read_bytes())}}
@@ -116,6 +119,55 @@ def test_a_record_with_its_plan_is_planned_as_it_was_recorded(recorded: Made, tm
     without = entry_of(record, tmp_path / "other")
     assert without.fault == "the record's DATA_PATH is /far/away, a path of its author's: give --env DATA_PATH=..."
     assert not (tmp_path / "other" / "sweeps").exists()
+
+
+@pytest.mark.parametrize(
+    ("design", "rules", "sota", "paired"),
+    [
+        ({"name": "fixed", "paired": True}, None, None, True),
+        ({"name": "fixed"}, None, None, False),  # --unpaired, or of an older version
+        ({"name": "fixed", "paired": True}, None, 1.3, False),  # the organiser's number, and no control
+        ({"name": "fixed"}, "pairs.toml", None, True),  # the organiser's rules test pairs
+        ({"name": "fixed", "paired": True}, "welch.toml", None, False),
+    ],
+)
+def test_a_record_is_rerun_in_pairs_if_it_was_planned_so(
+    recorded: Made, tmp_path: Path, design: dict[str, Any], rules: str | None, sota: float | None, paired: bool
+) -> None:
+    control = {seed: value + 0.03 + seed / 1e4 for seed, value in AS_IT_IS.items()}
+    record = recorded("one", AS_IT_IS, sota=None, control=control, design=design)
+    for name, test in (("pairs.toml", "paired by node"), ("welch.toml", "welch")):
+        text = as_toml(replace(load("parameter-golf"), test=test))
+        (tmp_path / name).write_text(text)
+    named = None if rules is None else str(tmp_path / rules)
+    found = entry_of(record, tmp_path / "out", rules=named, sota=sota)
+    assert found.fault is None
+    assert found.plan is not None
+    assert found.plan.has_control == (sota is None)
+    assert found.plan.design.paired == paired
+    assert ("paired" in found.plan.table["design"]) == paired
+
+
+def test_the_second_run_of_a_pair_leaves_other_records_their_room(recorded: Made, tmp_path: Path) -> None:
+    control = {seed: value + 0.03 + seed / 1e4 for seed, value in AS_IT_IS.items()}
+    record = recorded("one", AS_IT_IS, sota=None, control=control, design={"name": "fixed", "paired": True})
+    found = asked_for(record, tmp_path / "out")
+    queue = Queue(entries(found, "n"), found)
+    rerun = queue.driver_of(queue.places[0])
+    orders = list[Any]()
+    pool: Any = SimpleNamespace(submit=lambda order, **_: orders.append(order), clear=orders.clear, close=lambda: None)
+    rerun.pool = pool
+    rerun.submit_due()
+    pool.open = len(orders)
+    assert len(orders) == 6
+    for order in orders[:4:2]:
+        rerun.started(order, "A")
+    assert rerun.waits_for_room  # the third pair
+    rerun.started(orders[4], "B")
+    assert not rerun.waits_for_room
+    rerun.plan = replace(rerun.plan, design=replace(rerun.plan.design, paired=False))
+    assert rerun.waits_for_room
+    queue.end(rerun, "the test is over")
 
 
 def test_seeds_are_fresh_and_depend_on_the_nonce(recorded: Made, tmp_path: Path) -> None:
