@@ -133,6 +133,62 @@ def test_a_time_claim_of_two_users_sweeps_of_one_name_on_one_cluster(cluster: An
     assert found[True] == ("supported", {"time": "supported", "loss-not-worse": "supported"})
 
 
+def test_pairs_stay_on_their_node_until_it_is_killed_in_mid_pair(cluster: Any, script: Path, tmp_path: Path) -> None:
+    nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=1) for _ in range(2))}
+    control, output, log = tmp_path / "control.toml", tmp_path / "out", tmp_path / "driver.log"
+    control.write_text("[env]\nBASE = 1.3\n")
+    more = ("--control", str(control), "--seeds", "1,2,3,4", "--env", "PAUSE=1")
+    process = start(sweep_arguments(script, output, *more), cluster.environment, log)
+    second = output / "control" / "seed-1" / "attempt-1"  # seed 1 is the first of the plan, so its candidate goes first
+    try:
+        until(lambda: has_stepped(second / "train.log"), log=log)
+        killed = manifest(second)["ray_node_id"]
+        cluster.remove_node(nodes[killed], allow_graceful=False)
+        assert process.wait(300) == 1, log.read_text()  # how the lost attempt would have ended is not known
+    finally:
+        process.kill()
+    assert json.loads((output / "plan.json").read_text())["design"] == {"name": "fixed", "paired": True}
+    (living,) = nodes.keys() - {killed}
+    events = [json.loads(line) for line in (output / "events.jsonl").read_text().splitlines()]
+    ran = [(one["arm"], one["seed"], one["node"]) for one in events if one["state"] == "running"]
+    lost = [(one["arm"], one["seed"], one["node"]) for one in events if one["state"] == "lost"]
+    assert lost == [("control", 1, killed)]
+    assert [run[:2] for run in ran if run[2] == killed] == [("candidate", 1), ("control", 1)]  # back to back
+    others = [run[:2] for run in ran if run[2] == living]
+    assert others.count(("control", 1)) == 1
+    others.remove(("control", 1))  # the retry, which went before the second run of a pair
+    assert others == [
+        ("control", 2), ("candidate", 2), ("candidate", 3), ("control", 3), ("control", 4), ("candidate", 4),
+    ]  # fmt: skip
+    done = [manifest(path) for path in output.glob("*/seed-*/attempt-*")]
+    on = {(run["arm"], run["seed"]): run["ray_node_id"] for run in done if run["state"] == "succeeded"}
+    assert len(on) == 8
+    assert [seed for seed in (1, 2, 3, 4) if on["candidate", seed] != on["control", seed]] == [1]
+    asked = ["-m", "analysis.audit", str(output)]
+    found = subprocess.run([sys.executable, *asked], cwd=ROOT, capture_output=True, text=True)
+    assert "pair-split" not in found.stdout  # both nodes are on this host
+    for path in output.glob("control/seed-1/attempt-2/run.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"host": "another"}))
+    found = subprocess.run([sys.executable, *asked], cwd=ROOT, capture_output=True, text=True)
+    assert "pair-split: events.jsonl:1: Found two hosts for the pair of seed 1; " in found.stdout
+
+
+def test_a_node_with_room_for_both_runs_of_a_pair_has_them_at_once(cluster: Any, script: Path, tmp_path: Path) -> None:
+    for _ in range(3):
+        cluster.add_node(num_cpus=2)
+    control, output, log = tmp_path / "control.toml", tmp_path / "out", tmp_path / "driver.log"
+    control.write_text("[env]\nBASE = 1.3\n")
+    more = ("--control", str(control), "--seeds", "1,", "--env", "PAUSE=2", "--env", "STEPS=5")
+    process = start(sweep_arguments(script, output, *more), cluster.environment, log)
+    try:
+        assert process.wait(300) == 3, log.read_text()  # one pair has no spread
+    finally:
+        process.kill()
+    one, other = (manifest(output / arm / "seed-1/attempt-1") for arm in ("candidate", "control"))
+    assert one["ray_node_id"] == other["ray_node_id"]
+    assert max(one["started"], other["started"]) < min(one["ended"], other["ended"])
+
+
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("unshare"), reason="a node with a disk of its own needs root and util-linux"
 )
