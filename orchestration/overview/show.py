@@ -106,7 +106,7 @@ def cells(one: Standing) -> dict[str, str]:
         "lost": or_dash(one.lost),
         "failed": or_dash(one.failed),
         "changed, UTC": or_dash(changed),
-        "design": or_dash(one.design and one.design + ", paired" * bool(one.paired)),
+        "design": or_dash(one.design and one.design + ", in pairs" * bool(one.paired)),
         "rules": or_dash(one.rules),
         "plan": or_dash(one.plan_sha256 and one.plan_sha256[:HASH_SHOWN]),
         "driven by": or_dash(one.owner and _short(one.owner)),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.evidence.options import Options, out_of_range
-from analysis.rules.keys import AGAINST_RUNS, BOTH, PAIRED, T_TEST, TARGET
+from analysis.rules.keys import BOTH, PAIRED, T_TEST, TARGET
 from analysis.rules.ruleset import Ruleset, as_table, load
 from analysis.sweepdir.code import LARGEST_SCRIPT, described, digests_of
 from analysis.sweepdir.layout import CANDIDATE, CONTROL, EVENTS, LOCK, MODULES, PLAN, SCRIPT, SMOKE
@@ -106,19 +106,17 @@ def make_design(asked: Asked, seeds: int, rules: Ruleset) -> dict[str, Any]:
     return design
 
 
-def compares_arms(asked: Asked, rules: Ruleset) -> bool:
-    """Return whether the first test is of the candidate's runs against the control's, and not against a number."""
-    against_runs = rules.test in AGAINST_RUNS or (asked.sota is None and rules.against != TARGET)
-    return asked.control is not None and against_runs
-
-
 def may_pair(asked: Asked, rules: Ruleset) -> bool:
     """Return whether the two runs of a seed are a pair unless --unpaired says otherwise."""
-    return compares_arms(asked, rules) and rules.test in (T_TEST, BOTH, PAIRED)
+    return _must_beat_control(asked, rules) and rules.test in (T_TEST, BOTH, PAIRED)
+
+
+def _must_beat_control(asked: Asked, rules: Ruleset) -> bool:
+    return asked.control is not None and rules.against != TARGET
 
 
 def _check_unpaired(asked: Asked, rules: Ruleset) -> None:
-    if not compares_arms(asked, rules):
+    if not _must_beat_control(asked, rules):
         raise PlanError("--unpaired belongs to a sweep that must beat the runs of its --control; this one need not.")
     if rules.test == PAIRED:
         raise PlanError(f"--unpaired: the test of --rules {asked.rules} is {PAIRED!r}, which needs pairs.")

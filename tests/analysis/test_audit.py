@@ -248,7 +248,7 @@ JUDGED = {
     "spread-too-small",
     "evidence-removed",
 }  # need a plan, a registry, a verdict or a commit: test_registry.py, test_planned.py, test_judge.py,
-# test_criteria.py, test_action.py, test_pairs.py
+# test_criteria.py, test_action.py, test_split_pairs.py
 
 
 GRAVE = {  # the rows of these are errors, which the codes are not by default

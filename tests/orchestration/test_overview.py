@@ -97,7 +97,7 @@ def test_a_paired_sweep_is_listed_as_such(command: Run, sweep: Make, tmp_path: P
     assert [(row["design"], row["paired"]) for row in rows.values()] == [("fixed", True), ("fixed", False)]
     for words in (("list", tmp_path), ("status", tmp_path)):
         text = command("orchestration.sweep", *words).stdout
-        assert text.count("fixed, paired") == 1
+        assert text.count("fixed, in pairs") == 1
 
 
 def test_a_sweep_that_lost_its_plan_is_listed_as_damaged(command: Run, sweep: Make, tmp_path: Path) -> None:

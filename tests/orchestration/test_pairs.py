@@ -49,10 +49,10 @@ def rules_of(test: str, **more: Any) -> Ruleset:
     [
         ("one-sample t", None, True),
         ("both", None, True),
-        ("both", 1.2, True),  # its control must be beaten too
+        ("one-sample t", 1.2, True),  # both must be beaten
+        ("both", 1.2, True),
         ("paired by node", None, True),
         ("paired by node", 1.2, True),
-        ("one-sample t", 1.2, False),  # a number must be beaten
         ("welch", None, False),
         ("pooled", None, False),
         ("known-sigma z", None, False),
@@ -91,9 +91,9 @@ def test_unpaired_is_planned_as_before(script: Path, tmp_path: Path) -> None:
 def test_unpaired_is_refused_where_it_cannot_apply(script: Path, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="--unpaired belongs to a sweep that must beat the runs of its --control"):
         plan_of(script, unpaired=True)
-    with pytest.raises(PlanError, match="--unpaired belongs to"):
-        plan_of(script, unpaired=True, control=tmp_path / "b.toml", sota=1.2)
     asked = Asked(script=script, control=tmp_path / "b.toml", unpaired=True, rules="mine.toml")
+    with pytest.raises(PlanError, match="--unpaired belongs to"):
+        make_design(asked, 5, rules_of("one-sample t", target=1.2, against="target"))
     with pytest.raises(PlanError, match="the test of --rules mine.toml is 'paired by node', which needs pairs"):
         make_design(asked, 5, rules_of("paired by node"))
 
