@@ -139,9 +139,7 @@ class Queue:
         may = [one for one in self._due() if (avoid := self._avoided(one, nodes)) is not None and node not in avoid]
         if not may:
             return None
-        order = min(
-            may, key=lambda one: (one not in self._lost_on, self._turn(one, node, nodes))
-        )  # the first of equals
+        order = min(may, key=lambda one: (one not in self._lost_on, self._turn(one, node, nodes)))
         if not may_start(order):
             self._rest(node)  # or it would be asked again and again
             return None
@@ -157,7 +155,7 @@ class Queue:
         self._resting[node] = time.monotonic() + REST_S
 
     def _turn(self, order: RunOrder, node: str, nodes: set[str]) -> int:
-        """Return what a run's turn at a node is sorted by."""
+        """Return what a run's turn at a node is sorted by; of equals the first in the queue is taken."""
         return int(self._home(order, nodes) != node) if self._paired else self._seen[node, order.arm]
 
     def _due(self) -> list[RunOrder]:

@@ -31,7 +31,9 @@ from orchestration.submission.reviewer import RULES
 README, CLAIM = "README.md", "submission.json"
 COLUMNS = ("seed", "val_loss", "val_bpb", "steps", "train time", "artifact", "log")
 DECIMALS = 8  # of a mean: as many as the logs print of a value
-PAIRED = "The plan is paired: candidate and control of a seed go to one node, back to back, each first in turn."
+PAIRED = (
+    "The plan is paired: candidate and control of a seed go to one node, back to back, and take turns in going first."
+)
 _PATH = re.compile(r"(?<![\w.])~?/[^\s:;,'\"()\[\]]+")
 _ADDRESS = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b")
 

@@ -179,7 +179,10 @@ def test_a_foreign_script_through_to_the_verdict(
         assert word in again.stdout
     frame = python("-m", "analysis.significance", "report", output / "runs.parquet", "--format", "json")
     assert json.loads(frame.stdout)["mean"] == verdict["mean"]
-    assert (verdict["test"]["name"], json.loads(frame.stdout)["test"]["name"]) == ("paired t", "Welch t")  # it has no plan
+    assert (verdict["test"]["name"], json.loads(frame.stdout)["test"]["name"]) == (
+        "paired t",
+        "Welch t",
+    )  # it has no plan
     status = python("-m", "orchestration.sweep", "status", output)
     assert "6 of 6 runs succeeded." in status.stdout
     collected = python("-m", "orchestration.sweep", "collect", output, "--format", "json")
