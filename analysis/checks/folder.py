@@ -16,7 +16,6 @@ from analysis.checks.caps import check_files, check_stated, check_told
 from analysis.checks.claim import check_claim, check_statements
 from analysis.checks.left_out import check_left_out, check_unread
 from analysis.checks.pairs import check_pairs
-from analysis.checks.plan import plan_beside
 from analysis.checks.runs import check_runs
 from analysis.reading.result import Attempts
 from analysis.reading.run import Run
@@ -29,6 +28,7 @@ from analysis.record.stated.said import Statement
 from analysis.rules.findings import Code, Finding, Place, Raised, each_once, graded
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import SweepError
+from analysis.sweepdir.plan import plan_beside
 from analysis.untrusted.files import FileError, read_bounded
 
 STUB_BYTES = 200

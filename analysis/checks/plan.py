@@ -22,14 +22,11 @@ from analysis.sweepdir.layout import (
     CONTROL,
     DONE,
     EVENTS,
-    PLAN,
-    SweepError,
-    has_plan,
     is_sweep,
     seeds_on_disk,
 )
 from analysis.sweepdir.manifest import RunManifest, attempts_of
-from analysis.sweepdir.plan import MOST_LOOKS, DesignKind, Plan, SeedsAre, derive_seeds, read_plan
+from analysis.sweepdir.plan import MOST_LOOKS, DesignKind, Plan, SeedsAre, derive_seeds
 from analysis.untrusted.files import FileError, leads_out, read_bounded
 
 Attempts = Mapping[tuple[str, int], Sequence[RunManifest]]  # by arm and seed, each in order
@@ -89,21 +86,6 @@ class Planned:
             if seeds
         ]
         return "; ".join([*seeds, *self.differs])
-
-
-def plan_beside(record: Path) -> Plan | None:
-    """Return the plan in a record folder, None if there is none of ours. Raises SweepError for one that was changed."""
-    path = record / PLAN
-    if not has_plan(record) or leads_out(path, os.path.realpath(record)):
-        return None
-    try:
-        return read_plan(record)
-    except SweepError:
-        with suppress(FileError):
-            content = read_bounded(path)
-            if b'"sha256"' in content and b'"seeds"' in content:
-                raise
-        return None
 
 
 def compare(

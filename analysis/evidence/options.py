@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.checks.plan import plan_beside
 from analysis.evidence.history import History, read_history
 from analysis.evidence.usable import LARGEST
 from analysis.reading.importers.typed import Given
@@ -18,7 +17,7 @@ from analysis.rules.keys import EARLIEST, LAST_VALIDATION, STANDING, TARGET
 from analysis.rules.metrics import CONVERTIBLE, TRAIN_TIME, UNITS, unit_of
 from analysis.rules.ruleset import OF_A_TEST, Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
-from analysis.sweepdir.plan import DesignKind, Plan, read_plan
+from analysis.sweepdir.plan import DesignKind, Plan, plan_beside, read_plan
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError
 
 NEAR, FAR = 0.05, 0.2  # shares of a mean: a SOTA within 5 % of one and off the other by 20 % is in the wrong unit

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -28,9 +29,11 @@ from analysis.sweepdir.layout import (
     SCRIPT,
     VERDICT,
     SweepError,
+    has_plan,
     is_sweep,
 )
 from analysis.untrusted.escape import beginning
+from analysis.untrusted.files import FileError, leads_out, read_bounded
 from analysis.untrusted.invoked import command
 
 BOUNDARIES = ("flat", "pocock", "obrien-fleming")  # those of analysis.stats.sequential, which loads scipy
@@ -147,6 +150,21 @@ def read_plan(directory: Path) -> Plan:
     if table.get("sha256") != plan_digest(table):
         raise SweepError(f"{path} was changed after it was frozen: its content does not match its sha256.")
     return Plan.of(table, str(path))
+
+
+def plan_beside(record: Path) -> Plan | None:
+    """Return the plan in a record folder, None if there is none of ours. Raises SweepError for one that was changed."""
+    path = record / PLAN
+    if not has_plan(record) or leads_out(path, os.path.realpath(record)):
+        return None
+    try:
+        return read_plan(record)
+    except SweepError:
+        with suppress(FileError):
+            content = read_bounded(path)
+            if b'"sha256"' in content and b'"seeds"' in content:
+                raise
+        return None
 
 
 def read_sweep_plan(directory: Path) -> Plan:

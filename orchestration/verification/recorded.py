@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.checks.plan import own_rules, plan_beside
+from analysis.checks.plan import own_rules
 from analysis.evidence.compared import values_of
 from analysis.evidence.options import Options
 from analysis.reading.result import Result
@@ -18,7 +18,7 @@ from analysis.record.track import track_of
 from analysis.rules.ruleset import load
 from analysis.sweepdir.code import LARGEST_SCRIPT
 from analysis.sweepdir.layout import ARMS, CONTROL
-from analysis.sweepdir.plan import Plan
+from analysis.sweepdir.plan import Plan, plan_beside
 from analysis.untrusted.files import FileError, leads_out, read_bounded
 from analysis.untrusted.refusal import EvidenceError, SeedproofError
 from analysis.verdict.judge import judge

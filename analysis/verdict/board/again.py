@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analysis.checks.plan import Planned, compare, plan_beside
+from analysis.checks.plan import Planned, compare
 from analysis.evidence.claims import with_tests
 from analysis.evidence.make import with_attempts
 from analysis.reading.result import Result
 from analysis.rules.ruleset import Ruleset
 from analysis.sweepdir.layout import SweepError, is_sweep
-from analysis.sweepdir.plan import read_plan
+from analysis.sweepdir.plan import plan_beside, read_plan
 from analysis.untrusted.files import one_budget
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.annotate import annotate
