@@ -7,6 +7,7 @@ from pathlib import Path
 
 from analysis.evidence.options import Options
 from analysis.report.said.headline import word
+from analysis.rules.keys import TARGET
 from analysis.sweepdir.layout import CANDIDATE, DONE, RUN_MANIFEST
 from analysis.sweepdir.manifest import planned_runs, read_manifest
 from analysis.sweepdir.plan import Plan
@@ -60,8 +61,10 @@ class Looks:
         return sequential
 
     def _lost(self, states: Mapping[tuple[str, int], str]) -> str | None:
-        """Return the failed run that loses a fixed claim. A control's run does not if the plan has a number to beat."""
-        arms = (CANDIDATE,) if self._plan.sota is not None else self._plan.arms
+        """Return the failed run that loses a fixed claim. A control's does not where a number alone must be beaten."""
+        rules = self._plan.rules()
+        alone = rules.against == TARGET or (self._plan.sota is not None and not rules.is_t_test)
+        arms = (CANDIDATE,) if alone else self._plan.arms
         return next((f"{arm} seed {seed}" for (arm, seed), s in states.items() if s == "failed" and arm in arms), None)
 
     def _continues(self) -> bool:

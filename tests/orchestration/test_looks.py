@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from analysis.evidence.options import Options
 from analysis.report.text import text
+from analysis.rules.ruleset import load
 from analysis.sweepdir.plan import read_plan
 from analysis.verdict.answer import NOT_SUPPORTED
 from analysis.verdict.judge import judge
@@ -80,9 +83,19 @@ def test_a_failed_run_loses_a_fixed_claim_so_nothing_more_is_run(sweep: Folder) 
     assert not Looks(folder, read_plan(folder), said.append, keep_going=True).over(states)
 
 
-@pytest.mark.parametrize(("sota", "lost"), [(1.3, False), (None, True)])
-def test_a_failed_control_loses_only_where_it_is_to_be_beaten(sweep: Folder, sota: float | None, lost: bool) -> None:
-    one, _ = looks(sweep(CLEAR, sota=sota, control={1: 1.25}))
+@pytest.mark.parametrize(
+    ("sota", "rules", "lost"),
+    [
+        (None, {}, True),
+        (1.3, {}, True),
+        (1.3, {"test": "known-sigma z", "sigma": 0.0013}, False),
+        (None, {"target": 1.3, "against": "target"}, False),
+    ],
+)
+def test_a_failed_control_loses_only_where_it_is_to_be_beaten(
+    sweep: Folder, sota: float | None, rules: dict[str, Any], lost: bool
+) -> None:
+    one, _ = looks(sweep(CLEAR, sota=sota, control={1: 1.25}, ruleset=asdict(load("parameter-golf")) | rules))
     assert one.over(succeeded(1, 2) | {("control", 1): "failed", ("candidate", 3): "running"}) is lost
 
 
