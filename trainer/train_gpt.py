@@ -18,12 +18,16 @@ dequantised and validated again.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import math
 import os
 import resource
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import zlib
 from dataclasses import dataclass, fields
@@ -182,7 +186,10 @@ def open_shards(data_path: str, split: str) -> list[np.ndarray]:
     paths = sorted(Path(data_path).glob(f"fineweb_{split}_*.bin"))
     if not paths:
         raise SettingsError(f"DATA_PATH={data_path} holds no file fineweb_{split}_*.bin.")
-    return [open_shard(path) for path in paths]
+    try:
+        return [open_shard(path) for path in paths]
+    except OSError as error:
+        raise SettingsError(f"DATA_PATH={data_path} has a shard that cannot be read: {error}.") from None
 
 
 def check_tokens(tokens: np.ndarray, vocab_size: int, data_path: str) -> None:
@@ -668,14 +675,31 @@ def torch_bytes(content: Any) -> bytes:
     return buffer.getvalue()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears complete or not at all."""
+def write_whole(path: Path, content: bytes, keep: bool = True) -> None:
+    """Write a file that appears complete or not at all. Without `keep`, only find out whether that would work."""
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep:
+            partial.replace(path)
+        elif path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def rescue(path: Path, floats: bytes) -> str:
+    """Write the float weights beside the artifact, or else to a temporary folder, and say where they are."""
+    for folder in (os.getcwd, tempfile.mkdtemp):
+        with contextlib.suppress(OSError):
+            rescued = Path(folder(), f"{path}.float.pt")
+            write_whole(rescued, floats)
+            return f"The float weights are in {rescued}: torch.load reads them."
+    return "No folder takes the float weights either."
 
 
 ARTIFACT_SETTINGS = (
@@ -850,6 +874,16 @@ class Trainer:
         self.near_cap = self.device.type == "cuda" and 0 < cap_ms <= elapsed_ms + NEAR_CAP_STEPS * elapsed_ms / steps
         return steps, elapsed_ms, bool(capped) or 0 < cap_ms <= elapsed_ms
 
+    def rehearse(self) -> None:
+        """Write the float weights and remove them: a folder without room is found before the training is paid for."""
+        content, where = torch_bytes(self.model.state_dict()), "."
+        try:
+            where = os.getcwd()
+            write_whole(Path(f"{self.s.run_id}.int8.ptz"), content, keep=False)
+        except OSError as error:
+            what = f"The working directory {where} cannot take the weights ({len(content)} bytes): {error}"
+            raise SettingsError(f"{what}. Make room, or start in another folder.") from None
+
     def warm_up(self, log: Log) -> None:
         """Take real steps that prime compilation and memory, then put everything back to the start."""
         clock, saved = Clock(self.device), [t.detach().clone() for t in (self.banks.flat, self.banks.embed)]
@@ -899,15 +933,20 @@ class Trainer:
         path = Path(f"{s.run_id}.int8.ptz")
         if self.rank == 0:
             state = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
-            serialized = len(torch_bytes(state))
-            log(f"Serialized model: {serialized} bytes")
+            floats = torch_bytes(state)
+            log(f"Serialized model: {len(floats)} bytes")
             log(f"Code size: {code_bytes} bytes")
-            log(f"Total submission size: {serialized + code_bytes} bytes")
-            packed = quantise(state)
+            log(f"Total submission size: {len(floats) + code_bytes} bytes")
             kept = {name: getattr(s, name) for name in ARTIFACT_SETTINGS} | {"dtype": str(self.model.dtype)[6:]}
-            raw = torch_bytes({"settings": kept, **packed})
-            compressed = zlib.compress(raw, 9)
-            write_whole(path, compressed)
+            try:
+                packed = quantise(state)
+                raw = torch_bytes({"settings": kept, **packed})
+                compressed = zlib.compress(raw, 9)
+                write_whole(path, compressed)
+            except Exception as error:
+                raise SystemExit(
+                    f"train_gpt.py: {path} failed: {type(error).__name__}: {error}. {rescue(path, floats)}"
+                ) from None
             weights, payload = len(compressed), sum(payload_bytes(part) for part in packed.values())
             ratios = f"payload:{payload} raw_torch:{len(raw)} payload_ratio:{payload_bytes(state) / payload:.2f}x"
             log(f"Serialized model int8+zlib: {weights} bytes ({ratios})")
@@ -975,6 +1014,8 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
     machine = Machine.choose(settings, device)
     trainer = Trainer(settings, rank, world_size, machine)
 
+    if rank == 0:
+        trainer.rehearse()
     source = Path(__file__).read_bytes()
     log: Log = (lambda line: print(line, flush=True)) if rank == 0 else (lambda line: None)
     log(source.decode())
@@ -993,10 +1034,46 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
         os._exit(0)
 
 
+def ranks(env: Mapping[str, str]) -> tuple[int, int, int]:
+    """Return RANK, WORLD_SIZE and LOCAL_RANK, which torchrun sets; without it there is one rank."""
+    found = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_PORT": "0"}
+    found |= {name: env[name] for name in found if env.get(name)}
+    for name, text in found.items():
+        if not text.isdecimal():
+            raise SettingsError(f"{name} must be a whole number, not {text!r}.")
+    rank, world_size, local_rank, _ = map(int, found.values())
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if world_size > 1 else ():
+        if not env.get(name):
+            raise SettingsError(f"WORLD_SIZE={world_size} needs {name}, which is not set: start with torchrun.")
+    if rank >= world_size:
+        raise SettingsError(f"RANK={rank} must be less than WORLD_SIZE={world_size}.")
+    return rank, world_size, local_rank
+
+
+def announce_sigterm() -> None:
+    """On SIGTERM, end the log with a line, then the process. A thread does it: the main one may wait for a GPU."""
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.set_wakeup_fd(tell)
+
+    def wait() -> None:
+        while os.read(told, 1)[0] != signal.SIGTERM:
+            pass
+        with contextlib.suppress(OSError):
+            os.write(1, b"terminated: SIGTERM\n")
+        ctypes.CDLL(None).signal(signal.SIGTERM, None)  # Python's own allows it in the main thread only
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main() -> None:
-    env = os.environ.get
-    rank, world_size, local_rank = int(env("RANK", 0)), int(env("WORLD_SIZE", 1)), int(env("LOCAL_RANK", 0))
+    rank = 0
     try:
+        rank, world_size, local_rank = ranks(os.environ)
+        if rank == 0:
+            announce_sigterm()
         run(rank, world_size, local_rank)
     except (SettingsError, DivergedError, torch.OutOfMemoryError) as error:
         said = str(error)
