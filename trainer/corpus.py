@@ -198,10 +198,7 @@ def build_corpus(
     try:
         model = train_tokenizer(parts["train"], vocab_size)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise DatasetError(
-            f"The text does not give {vocab_size} pieces: {reason} Give more text or a smaller --vocab-size."
-        ) from None
+        raise DatasetError(tokenizer_fault(vocab_size, str(error))) from None
 
     say(f"Encoding the documents into shards with up to {workers} processes.")
     model_path = f"tokenizers/{tokenizer_name}.model"
@@ -220,6 +217,15 @@ def build_corpus(
     tokens_of = f"{stats['tokens_train']:,} training and {stats['tokens_val']:,} validation tokens of {dataset_name}"
     say(f"Wrote {tokens_of} to {output}.")
     return manifest
+
+
+def tokenizer_fault(vocab_size: int, said: str) -> str:
+    """Say why SentencePiece built no tokenizer. From what it said itself, take the numbers only."""
+    if most := re.search(r"value <= (\d+)", said):
+        return f"The text gives at most {most[1]} pieces; got --vocab-size {vocab_size}. Lower it, or give more text."
+    if least := re.search(r"required_chars\D+\d+ vs (\d+)", said):
+        return f"The text's characters need at least {least[1]} pieces; got --vocab-size {vocab_size}. Raise it."
+    return f"The text gives no tokenizer of {vocab_size} pieces. Give more text or another --vocab-size."
 
 
 def split_corpus(paths: Iterable[Path], say: Callable[[str], object]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import signal
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -140,21 +141,19 @@ def demo(output: Path) -> None:
 def fetch(shards: int | None, variant: str, output: Path, revision: str) -> None:
     """Fetch published shards and their tokenizer from the Hugging Face Hub.
 
-    Whole files that are here already are kept. After a failure the same command continues. HF_ENDPOINT names a mirror,
-    HF_TOKEN an access token.
+    Whole files that are here already are kept. After a failure the same command continues, also within a file.
+    HF_ENDPOINT names a mirror, HF_TOKEN an access token.
     """
-    with installed():
-        from trainer.fetch import FetchError, NotPublishedError, fetch_published
-
+    usual = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C does not wait for the transfers; their parts are kept
     try:
         with installed():
+            from trainer.fetch import fetch_published
+
             fetch_published(output, variant, shards, revision, click.echo)
-    except NotPublishedError as error:
-        raise click.UsageError(str(error)) from None
-    except FetchError as error:
-        raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"Cannot write the dataset to {output}: {error}") from None
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 @main.command()

@@ -9,6 +9,7 @@ cannot make this process much larger than UNPACKED_LIMIT_BYTES.
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 import zlib
 from dataclasses import fields
@@ -20,6 +21,11 @@ import click
 from trainer.extra import installed
 
 UNPACKED_LIMIT_BYTES = 1 << 27  # an artifact of 16 MB unpacks to 20 or 30; int8 weights become four times as large
+STORED_AS = {  # device, layout and type
+    "int8": ("cpu strided int8",),
+    "scale": ("cpu strided float16",),
+    "float": ("cpu strided float16", "cpu strided float32"),
+}
 LONGEST_SEQUENCE = 1 << 16  # tokens; attention grows with its square
 
 
@@ -86,7 +92,8 @@ def open_artifact(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings that rebuild the model, and its float32 state dict.
 
     Raise SettingsError for a file that is not an artifact, pickled code, content that unpacks to more than the limit
-    (in zlib or in the archive inside), and tensors that claim more elements than are stored.
+    (in zlib or in the archive inside), tensors of another layout or type than the trainer writes, and tensors that claim
+    more elements than are stored.
     """
     import torch
 
@@ -101,8 +108,16 @@ def open_artifact(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > len(raw):
                 raise ValueError("its archive claims more bytes than it has")
-        content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-        packed = {part: content[part] for part in ("int8", "scale", "float")}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, about tensors that are refused below
+            content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+        packed = {part: content[part] for part in STORED_AS}
+        for part, tensors in packed.items():
+            for name, t in tensors.items():
+                is_tensor = isinstance(t, torch.Tensor)
+                kind = f"{t.device} {t.layout} {t.dtype}".replace("torch.", "") if is_tensor else type(t).__name__
+                if kind not in STORED_AS[part]:
+                    raise ValueError(f"its tensor {name!r} is {kind}, not {' or '.join(STORED_AS[part])}")
         if sum(payload_bytes(tensors) for tensors in packed.values()) > len(raw):
             raise ValueError("its tensors claim more elements than it has bytes")
         return dict(content["settings"]), dequantise(packed)

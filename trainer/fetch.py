@@ -1,253 +1,203 @@
 """Fetch published token shards and their tokenizer from the Hugging Face Hub.
 
-The repository's listing at one commit gives the path, size and digest of every file. A file arrives in a staging folder
-and moves to its final name only after it was checked, so that no name ever holds half a file. Files that are here already
-are checked in the same way and kept. The manifest is written after every file: a stopped fetch leaves a smaller dataset
-that verifies.
+The repository's listing at one commit gives the path, size and digest of every file. A file grows in a staging folder
+and moves to its final name only after it was checked. A stopped fetch keeps the parts, and the same command continues
+them. The manifest is written after every file.
 
-huggingface_hub transfers the files: it knows mirrors (HF_ENDPOINT), tokens (HF_TOKEN) and proxies, and continues a file
-after a broken connection. This module adds what it lacks: digests, disk space checked first, waiting out server errors.
+huggingface_hub does the transfers, with its mirrors (HF_ENDPOINT), tokens (HF_TOKEN) and proxies. Its hf_hub_download
+starts a file over in every process (its issue 4196). The function below it, http_get, continues one.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import time
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from click import ClickException, UsageError
 
 from trainer.shards import MANIFEST, DatasetError, counts, file_digest, record, shard_fault, shard_name
 
 REPOSITORY = "willdepueoai/parameter-golf"
 DATASET_PREFIX = "fineweb10B_"
 DEFAULT_SHARDS = 80
+WORKERS = 8
 PAUSES_S = (2, 10)  # before the second and third try
 PATIENCE = 3  # give a transfer up after so many times the file's size
 STAGING = ".fetch"
 
+Entry = dict[str, Any]  # of the manifest
 Say = Callable[[str], object]
-T = TypeVar("T")
-
-
-class FetchError(Exception):
-    """The server cannot be reached or does not deliver what it lists, or the disk is too small: full sentences."""
-
-
-class NotPublishedError(ValueError):
-    """A revision, a variant or a number of shards that is not published: full sentences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One published file: its local name, its path in the repository, and its expected content."""
+    """One published file: its local path, its path in the repository, its size and its digest."""
 
-    name: str
+    path: Path
     remote: str
     size: int
-    sha256: str | None  # None for a small file, which git itself stores
-    blob: str  # git's hash of the content
+    digest: str  # SHA-256, or git's SHA-1 of a small file that git itself stores
 
-    def entry(self, path: Path) -> dict[str, Any]:
-        """Return the manifest entry of a local copy. Raise DatasetError if it differs from the published file."""
-        size = path.stat().st_size
-        if size != self.size:
+    @property
+    def part(self) -> str:
+        return f"{self.path.name}.{self.digest}"
+
+    def entry(self, path: Path) -> Entry:
+        """Return the manifest entry of a copy. Raise DatasetError if it differs from the published file."""
+        if (size := path.stat().st_size) != self.size:
             raise DatasetError(f"it has {size} bytes, the published file has {self.size}")
-        sha256 = file_digest(path)
-        if self.sha256 and sha256 != self.sha256:
-            raise DatasetError(f"its SHA-256 is {sha256}, that of the published file is {self.sha256}")
-        if not self.sha256 and git_blob(path.read_bytes()) != self.blob:
-            raise DatasetError(f"its content is not git's blob {self.blob}")
-        if path.suffix == ".bin" and (fault := shard_fault(path)):
+        found = sha256 = file_digest(path)
+        if len(self.digest) == 40:
+            found = hashlib.sha1(b"blob %d\0" % size + path.read_bytes(), usedforsecurity=False).hexdigest()
+        if found != self.digest:
+            raise DatasetError(f"its digest is {found}, that of the published file is {self.digest}")
+        if self.path.suffix == ".bin" and (fault := shard_fault(path)):
             raise DatasetError(f"it is not a shard: {fault.rstrip('.')}")
         return {"bytes": size, "sha256": sha256}
 
-
-def git_blob(content: bytes) -> str:
-    """Return git's hash of a file's content."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-# -- the server --------------------------------------------------------------------------------------------------------
+    def entry_here(self, say: Say) -> Entry | None:
+        """Return the manifest entry if the published file is here already, else None."""
+        try:
+            return self.entry(self.path) if self.path.is_file() else None
+        except DatasetError as error:
+            say(f"{self.path} is fetched again: {error}.")
+            return None
 
 
 class Published:
-    """The repository at one commit: its listing and its files."""
+    """The repository at one commit, and the folder `output` for its files."""
 
-    def __init__(self, revision: str, say: Say) -> None:
+    def __init__(self, output: Path, revision: str, say: Say) -> None:
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import RevisionNotFoundError
 
-        self.say = say
-        self.api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
-        self.where = f"{self.api.endpoint}/datasets/{REPOSITORY}"
-        try:
-            info = self._patiently(
-                f"{self.where} at {revision}", lambda: self.api.dataset_info(REPOSITORY, revision=revision)
-            )
-        except RevisionNotFoundError:
-            raise NotPublishedError(
-                f"{self.where} has no revision {revision!r}. Name a branch, a tag or a commit."
-            ) from None
-        self.commit = str(info.sha)
-        self.listing = {
-            file.path: file
-            for file in self._patiently(f"the listing of {self.where}", self._list)
-            if hasattr(file, "size")
-        }
-
-    def _list(self) -> list[Any]:
-        return list(self.api.list_repo_tree(REPOSITORY, recursive=True, revision=self.commit, repo_type="dataset"))
+        self.api, self.output, self.say, self.stop = (
+            HfApi(os.environ.get("HF_ENDPOINT")),
+            output,
+            say,
+            threading.Event(),
+        )
+        self.where = f"{self.api.endpoint}/datasets/{REPOSITORY} at {revision!r}"
+        ask = {"revision": revision, "files_metadata": True, "timeout": 60}
+        info = self.patiently("the listing", lambda: self.api.dataset_info(REPOSITORY, **ask))
+        self.commit, self.files = str(info.sha), {file.rfilename: file for file in info.siblings or ()}
 
     def wanted(self, name: str, sha256: str | None = None) -> Wanted:
         """Find the file with the local name `name` in any folder of the repository."""
-        found = [path for path in self.listing if f"/{path}".endswith(f"/{name}")]
+        found = [path for path in self.files if f"/{path}".endswith(f"/{name}")]
         if not found:
-            raise FetchError(f"{self.where} at commit {self.commit} has no {name}. Try another --revision.")
-        file = self.listing[min(found, key=len)]
-        return Wanted(name, file.path, file.size, sha256 or (file.lfs.sha256 if file.lfs else None), file.blob_id)
+            raise ClickException(f"{self.where}: commit {self.commit} has no {name}. Try another --revision.")
+        file = self.files[min(found, key=len)]
+        digest = sha256 or (file.lfs.sha256 if file.lfs else file.blob_id)
+        return Wanted(self.output / name, file.rfilename, file.size, digest)
 
-    def transfer(self, file: Wanted, staging: Path) -> tuple[Path, dict[str, Any]]:
-        """Bring a published file into the staging folder; return its path there and its manifest entry."""
-        path = self._patiently(
-            f"{self.where}: {file.remote}",
-            lambda: self.api.hf_hub_download(
-                REPOSITORY,
-                file.remote,
-                repo_type="dataset",
-                revision=self.commit,
-                local_dir=staging,
-                tqdm_class=bounded_bar(f"{self.where}: {file.remote}", PATIENCE * file.size),
-            ),
-        )
-        try:
-            entry = file.entry(Path(path))
-        except DatasetError as error:
-            raise FetchError(
-                f"{self.where}: {file.remote} arrived damaged: {error}. It was not kept; run the same command again."
-            ) from None
-        with open(path, "rb") as staged:
-            os.fsync(staged.fileno())
-        return Path(path), entry
+    def transfer(self, file: Wanted) -> Entry:
+        """Complete the part of a published file and return its manifest entry."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
 
-    def _patiently(self, what: str, call: Callable[[], T]) -> T:
-        """Call up to three times and return the result. Raise FetchError if the server fails every time.
+        url = hf_hub_url(REPOSITORY, file.remote, repo_type="dataset", revision=self.commit, endpoint=self.api.endpoint)
+        more = {"expected_size": file.size, "headers": build_hf_headers(), "tqdm_class": self.bounded_bar(file)}
+        part = self.output / STAGING / file.part
+
+        def bring() -> Entry:
+            with open(part, "ab") as stream:
+                if stream.tell() > file.size:
+                    stream.truncate(stream.seek(0))
+                http_get(url, stream, resume_size=stream.tell(), **more)
+                stream.flush()
+                os.fsync(stream.fileno())
+            try:
+                return file.entry(part)
+            except DatasetError:
+                part.unlink()
+                raise
+
+        entry: Entry = self.patiently(file.remote, bring)
+        return entry
+
+    def bounded_bar(self, file: Wanted) -> Any:
+        """Return huggingface_hub's progress bar, which ends a transfer that is to stop, or that would never end.
+
+        If a server cuts every answer and cannot continue one, huggingface_hub starts the file over and over.
+        """
+        from huggingface_hub.utils import tqdm
+
+        class BoundedBar(tqdm):
+            left = PATIENCE * file.size
+
+            def update(bar, n: float | None = 1) -> bool | None:  # noqa: N805 - self is the repository
+                BoundedBar.left -= max(0, int(n or 0))
+                if self.stop.is_set() or BoundedBar.left < 0:
+                    reason = "stopped" if self.stop.is_set() else "the connection keeps breaking"
+                    raise ClickException(f"{self.where}: {file.remote}: {reason}. Run the same command again.")
+                return super().update(n)
+
+        return BoundedBar
+
+    def patiently(self, what: str, call: Callable[[], Any]) -> Any:
+        """Call up to three times and return the result. Raise ClickException if the server fails every time.
 
         Answers that would not change (not found, not allowed) and faults of the local disk are not retried.
         """
-        from huggingface_hub.errors import (
-            HfHubHTTPError,
-            HTTPError,
-            LocalEntryNotFoundError,
-            OfflineModeIsEnabled,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
+        from huggingface_hub import errors
 
-        for pause in (*PAUSES_S, None):
+        pauses = iter((*PAUSES_S, None))
+        while True:
+            pause, hint = next(pauses), "What arrived is kept; run the same command again."
             try:
                 return call()
-            except RevisionNotFoundError:
-                raise
-            except RepositoryNotFoundError:
-                raise FetchError(
-                    f"{what}: the repository does not exist, or you may not read it. Check HF_ENDPOINT and HF_TOKEN."
-                ) from None
-            except OfflineModeIsEnabled:
-                raise FetchError(f"{what}: HF_HUB_OFFLINE forbids it. Unset it to fetch.") from None
-            except LocalEntryNotFoundError as error:  # huggingface_hub has retried already
-                reason, again = in_words(error.__cause__ or error), False
-            except HfHubHTTPError as error:
-                reason, again = (
-                    in_words(error),
-                    error.response.status_code in (408, 429) or error.response.status_code >= 500,
-                )
-            except (HTTPError, OSError, RuntimeError) as error:
-                if isinstance(error, OSError) and error.errno in (
-                    errno.ENOSPC,
-                    errno.EDQUOT,
-                    errno.EACCES,
-                    errno.EROFS,
-                ):
-                    raise
-                reason, again = in_words(error), True
+            except errors.RevisionNotFoundError:
+                raise UsageError(f"{self.where}: no such revision. Name a branch, a tag or a commit.") from None
+            except DatasetError as error:
+                reason = f"it arrived damaged: {error}"
+            except (errors.HTTPError, OSError, RuntimeError) as error:
+                if isinstance(error, OSError) and error.errno:
+                    raise  # the local disk's
+                code = getattr(getattr(error, "response", None), "status_code", None)
+                reason = f"the server answered {code}" if code else (str(error) or repr(error)).splitlines()[0]
+                if isinstance(error, errors.OfflineModeIsEnabled) or (code and code < 500 and code not in (408, 429)):
+                    pause, hint = None, "Check HF_ENDPOINT, HF_TOKEN and --revision, or run the same command again."
             except (ValueError, KeyError, TypeError) as error:  # for example a proxy's page
-                raise FetchError(f"{what}: the answer is not a Hub's: {error!r}. Check HF_ENDPOINT.") from None
-            if not again or pause is None:
-                break
-            self.say(f"{what}: {reason}; trying again in {pause} s.")
-            time.sleep(pause)
-        raise FetchError(f"{what}: {reason}. Complete files are kept; run the same command again.")
+                pause, reason, hint = None, f"the answer is not a Hub's: {error!r}", "Check HF_ENDPOINT."
+            if pause is None or self.stop.is_set():
+                raise ClickException(f"{self.where}: {what}: {reason.rstrip('.')}. {hint}")
+            self.say(f"{self.where}: {what}: {reason.rstrip('.')}. Trying again in {pause} s.")
+            self.stop.wait(pause)
 
 
-def bounded_bar(what: str, limit: int) -> Any:
-    """Return huggingface_hub's progress bar with a limit: it ends a transfer that would never end.
-
-    If a server cuts every answer and cannot continue one, huggingface_hub starts the file over and over.
-    """
-    from huggingface_hub.utils import tqdm
-
-    class BoundedBar(tqdm):
-        arrived = 0
-
-        def update(self, n: float | None = 1) -> bool | None:
-            self.arrived += max(0, n or 0)
-            if self.arrived > limit:
-                raise FetchError(
-                    f"{what}: the connection keeps breaking: {self.arrived / 1e6:,.1f} MB arrived, but no whole file. "
-                    "Complete files are kept; run the same command again, or use another network."
-                )
-            return super().update(n)
-
-    return BoundedBar
-
-
-def in_words(error: BaseException) -> str:
-    """Say in a few words why a transfer failed."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-# -- what to fetch -----------------------------------------------------------------------------------------------------
-
-
-def described(manifest: Any, variant: str, where: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
-    """Return the published manifest's entries of the variant's dataset and tokenizer, and its digests.
-
-    Raise NotPublishedError if the manifest has no such variant, FetchError if it lacks what is needed.
-    """
+def described(content: bytes, variant: str, where: str) -> tuple[Entry, Entry, dict[str, str]]:
+    """Return the published manifest's entries of the variant's dataset and tokenizer, and its digests."""
     try:
-        datasets = {entry["name"]: entry for entry in manifest["datasets"]}
-        dataset = datasets.get(DATASET_PREFIX + variant)
-        if dataset is None:
-            names = sorted(name.removeprefix(DATASET_PREFIX) for name in datasets)
-            raise NotPublishedError(f"{where} has no variant {variant!r}. It has: {', '.join(names)}.")
-        tokenizers = {entry["name"]: entry for entry in manifest["tokenizers"]}
-        tokenizer = tokenizers[dataset["tokenizer_name"]]
-        digests = {name: entry["sha256"] for name, entry in manifest.get("files", {}).items()}
-        counts = [dataset["stats"][key] for key in ("files_train", "files_val")]
-        names = [dataset["name"], Path(tokenizer["model_path"]).name]
-        if not all(isinstance(count, int) and count > 0 for count in counts):
-            raise ValueError(f"counts of shards {counts}")
-        if not all(re.fullmatch(r"\w[\w.-]*", name) for name in names):
-            raise ValueError(f"names {names}")
-    except NotPublishedError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FetchError(
-            f"{where}: its {MANIFEST} does not describe {variant}: {error!r}. Try another --revision."
-        ) from None
-    return dataset, tokenizer, digests
+        manifest = json.loads(content)
+        datasets = {entry["name"].removeprefix(DATASET_PREFIX): entry for entry in manifest["datasets"]}
+        known = ", ".join(sorted(datasets))
+        if dataset := datasets.get(variant):
+            tokenizer = {entry["name"]: entry for entry in manifest["tokenizers"]}[dataset["tokenizer_name"]]
+            digests = {name: entry["sha256"] for name, entry in manifest.get("files", {}).items()}
+            numbers = [dataset["stats"][key] for key in ("files_train", "files_val")]
+            names = [dataset["name"], Path(tokenizer["model_path"]).name]
+            if not all(isinstance(number, int) and number > 0 for number in numbers):
+                raise ValueError(f"counts of shards {numbers}")
+            if not all(re.fullmatch(r"\w[\w.-]*", name) for name in names):
+                raise ValueError(f"names {names}")
+            return dataset, {**tokenizer, "model_path": f"tokenizers/{names[1]}"}, digests
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        said = f"{where}: its {MANIFEST} does not describe {variant}: {error!r}. Try another --revision."
+        raise ClickException(said) from None
+    raise UsageError(f"{where} has no variant {variant!r}. It has: {known}.")
 
 
 def fetch_published(output: Path, variant: str, shards: int | None, revision: str, say: Say) -> None:
@@ -256,90 +206,79 @@ def fetch_published(output: Path, variant: str, shards: int | None, revision: st
     Training shards beyond that number that are here are checked too: the trainer reads every shard it finds, and all
     must come from one commit.
     """
-    published = Published(revision, say)
-    output.mkdir(parents=True, exist_ok=True)
-    with only_one(output), emptied(output / STAGING) as staging:
-        path, _ = published.transfer(published.wanted(MANIFEST), staging)
-        where = f"{published.where} at {revision}"
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise FetchError(f"{where}: its {MANIFEST} is not JSON: {error}. Try another --revision.") from None
-        dataset, tokenizer, digests = described(manifest, variant, where)
-        name, stats = dataset["name"], dataset["stats"]
-        if shards and shards > stats["files_train"]:
-            raise NotPublishedError(f"{name} has {stats['files_train']} training shards; got --shards {shards}.")
-        say(f"{where}: commit {published.commit[:12]}, {stats['files_train']} training shards of {name}.")
-
-        model = f"tokenizers/{Path(tokenizer['model_path']).name}"
-        count = shards or min(DEFAULT_SHARDS, stats["files_train"])
-        names = [model, *(shard_name(name, "val", number) for number in range(stats["files_val"]))]
-        train = [shard_name(name, "train", number) for number in range(stats["files_train"])]
+    published = Published(output, revision, say)
+    with staged(output) as staging:
+        manifest = published.wanted(MANIFEST)
+        published.transfer(manifest)
+        content = (staging / manifest.part).read_bytes()
+        dataset, tokenizer, digests = described(content, variant, published.where)
+        name, of_train, of_val = dataset["name"], dataset["stats"]["files_train"], dataset["stats"]["files_val"]
+        if shards and shards > of_train:
+            raise UsageError(f"{name} has {of_train} training shards; got --shards {shards}.")
+        say(f"{published.where}: commit {published.commit[:12]}, {of_train} training shards of {name}.")
+        names = [tokenizer["model_path"], *(shard_name(name, "val", number) for number in range(of_val))]
+        train = [shard_name(name, "train", number) for number in range(of_train)]
+        count = shards or DEFAULT_SHARDS
         names += [each for number, each in enumerate(train) if number < count or (output / each).exists()]
-        wanted = [published.wanted(each, digests.get(each)) for each in names]
 
         source = {"repository": REPOSITORY, "revision": revision, "commit": published.commit}
-        entry, tokenizer = {**dataset, "source": source}, {**tokenizer, "model_path": model}
-        here = {file.name: found for file in wanted if (found := whole(output, file, say))}
-        missing = [file for file in wanted if file.name not in here]
-        need, free = sum(file.size for file in missing), shutil.disk_usage(output).free
-        if need > free:
-            raise FetchError(
-                f"{output} needs {need / 1e6:,.1f} MB for {len(missing)} files and has {free / 1e6:,.1f} MB free. "
-                "Make room, or ask for fewer --shards."
-            )
+        here = fetch_files(
+            published,
+            {each: published.wanted(each, digests.get(each)) for each in names},
+            lambda here: record(output, {**dataset, "source": source, "stats": counts(here)}, tokenizer, here),
+        )
+    held = counts(here)
+    what = f"{held['files_train']} training and {held['files_val']} validation shards of {name}"
+    say(f"{output} holds {what} ({held['tokens_train']:,} and {held['tokens_val']:,} tokens).")
+
+
+def fetch_files(published: Published, wanted: dict[str, Wanted], enter: Callable[[Any], object]) -> dict[str, Entry]:
+    """Bring the files that are not here, several at a time. `enter` those that are, after each; return all."""
+    output, say = published.output, published.say
+    with ThreadPoolExecutor(WORKERS) as pool:
+        found = pool.map(lambda file: file.entry_here(say), wanted.values())
+        here = {name: entry for name, entry in zip(wanted, found, strict=True) if entry}
+        missing = {name: file for name, file in wanted.items() if name not in here}
+        parts = {output / STAGING / file.part for file in missing.values()}
+        for path in set((output / STAGING).iterdir()) - parts:
+            path.unlink()  # of another commit
+        need = sum(file.size for file in missing.values()) - sum(path.stat().st_size for path in parts if path.exists())
+        if need > (free := shutil.disk_usage(output).free):
+            lack = f"{need / 1e6:,.1f} MB for {len(missing)} files and has {free / 1e6:,.1f} MB free"
+            raise ClickException(f"{output} needs {lack}. Make room, or ask for fewer --shards.")
         say(f"{len(here)} of {len(wanted)} files are here and whole; fetching {len(missing)}, {need / 1e6:,.1f} MB.")
-        for file in missing:
-            (output / file.name).unlink(missing_ok=True)  # the trainer reads every shard it finds
-        if here:
-            record(output, {**entry, "stats": counts(here)}, tokenizer, here)
-        for number, file in enumerate(missing, 1):
-            start = time.monotonic()
-            staged, found = published.transfer(file, staging)
-            (output / file.name).parent.mkdir(parents=True, exist_ok=True)
-            staged.replace(output / file.name)
-            here[file.name] = found
-            record(output, {**entry, "stats": counts(here)}, tokenizer, here)
-            took = time.monotonic() - start
-            say(f"[{number}/{len(missing)}] {file.name}: {file.size / 1e6:,.1f} MB in {took:.1f} s")
-    stats = counts(here)
-    say(
-        f"{output} holds {stats['files_train']} training and {stats['files_val']} validation shards of {name} "
-        f"({stats['tokens_train']:,} and {stats['tokens_val']:,} tokens)."
-    )
-
-
-def whole(output: Path, file: Wanted, say: Say) -> dict[str, Any] | None:
-    """Return the manifest entry of a file that is here and is the published one, else None."""
-    path = output / file.name
-    if not path.is_file():
-        return None
-    try:
-        return file.entry(path)
-    except DatasetError as error:
-        say(f"{path} is fetched again: {error}.")
-        return None
+        for file in missing.values():
+            file.path.unlink(missing_ok=True)  # the trainer reads every shard it finds
+        try:
+            if here:
+                enter(here)
+            jobs = {pool.submit(published.transfer, file): name for name, file in missing.items()}
+            for number, job in enumerate(as_completed(jobs), 1):
+                entry, name, file = job.result(), jobs[job], missing[jobs[job]]
+                file.path.parent.mkdir(parents=True, exist_ok=True)
+                (output / STAGING / file.part).replace(file.path)
+                here[name] = entry
+                enter(here)
+                say(f"[{number}/{len(missing)}] {name}: {file.size / 1e6:,.1f} MB")
+        except Exception:
+            published.stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return here
 
 
 @contextmanager
-def only_one(output: Path) -> Iterator[None]:
-    """Lock the directory for one fetch. The lock ends with the process."""
+def staged(output: Path) -> Iterator[Path]:
+    """Lock the directory for one fetch, and give the folder of the parts, which only a failed fetch leaves."""
+    (output / STAGING).mkdir(parents=True, exist_ok=True)
     handle = os.open(output, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FetchError(f"Another fetch is writing to {output}. Wait for it, or name another --output.") from None
-        yield
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
+        yield output / STAGING
+        shutil.rmtree(output / STAGING)
+    except BlockingIOError:
+        raise ClickException(f"Another fetch is writing to {output}. Wait for it, or name another --output.") from None
     finally:
+        with suppress(OSError):
+            (output / STAGING).rmdir()  # if it is empty
         os.close(handle)
-
-
-@contextmanager
-def emptied(folder: Path) -> Iterator[Path]:
-    """Remove the folder, with what a killed fetch left there, before and after its use."""
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

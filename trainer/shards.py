@@ -7,6 +7,7 @@ datasets/NAME/fineweb_{train,val}_NNNNNN.bin    256 int32 of header, then uint16
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -51,26 +52,45 @@ def write_whole(path: Path, content: bytes) -> dict[str, Any]:
     """Write a file that appears complete or not at all; return its manifest entry (bytes, SHA-256)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Read the manifest. Raise DatasetError if it is missing, is not JSON, or has no digests."""
+    """Read the manifest. Raise DatasetError if it is missing, is not JSON, or lacks what its readers rely on."""
     path = directory / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(f"{path} is missing. Make a dataset with `demo`, `fetch` or `build`.") from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise DatasetError(f'{path} has no "files" table of digests.')
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} cannot be read as JSON: {error}. Make the dataset again.") from None
+    if fault := manifest_fault(manifest):
+        raise DatasetError(f"{path} {fault}. Make the dataset again.")
     return manifest
+
+
+def manifest_fault(manifest: Any) -> str | None:
+    """Return how a manifest differs from what `record` writes, or None."""
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict) or not manifest["files"]:
+        return 'has no "files" table of digests'
+    for key in ("datasets", "tokenizers"):
+        entries = manifest.get(key, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            return f'has a "{key}" that is not a list of tables'
+    for name, entry in manifest["files"].items():
+        kinds = [type(entry.get(key)) for key in ("bytes", "sha256")] if isinstance(entry, dict) else []
+        if kinds != [int, str]:
+            return f"does not give {name[:80]!r} the number of its bytes and its SHA-256: {str(entry)[:80]}"
+    return None
 
 
 def record(
@@ -96,19 +116,25 @@ def record(
 
 
 def problems(directory: Path, manifest: dict[str, Any]) -> Iterator[str]:
-    """Yield one sentence for each file that is missing, cut, changed, or not a shard."""
+    """Yield one sentence for each file that is missing, cut, changed, not a shard, or cannot be read."""
     for name, entry in manifest["files"].items():
-        path = directory / name
-        if not path.resolve().is_relative_to(directory.resolve()):
-            yield f"{name}: outside the dataset directory."
-        elif not path.is_file():
-            yield f"{path}: missing."
-        elif path.stat().st_size != entry.get("bytes"):
-            yield f"{path}: {path.stat().st_size} bytes, the manifest says {entry.get('bytes')}."
-        elif file_digest(path) != entry.get("sha256"):
-            yield f"{path}: SHA-256 differs from the manifest's."
-        elif path.suffix == ".bin" and (fault := shard_fault(path)):
-            yield f"{path}: {fault}"
+        try:
+            if problem := file_problem(directory, directory / name, entry):
+                yield f"{directory / name}: {problem}"
+        except (OSError, RuntimeError, ValueError) as error:  # such as a loop of links, a null byte, no permission
+            yield f"{directory}: {name[:80]!r} cannot be read: {error}."
+
+
+def file_problem(directory: Path, path: Path, entry: dict[str, Any]) -> str | None:
+    if not path.resolve().is_relative_to(directory.resolve()):
+        return "outside the dataset directory."
+    if not path.is_file():
+        return "missing."
+    if (size := path.stat().st_size) != entry.get("bytes"):
+        return f"{size} bytes, the manifest says {entry.get('bytes')}."
+    if file_digest(path) != entry.get("sha256"):
+        return "SHA-256 differs from the manifest's."
+    return shard_fault(path) if path.suffix == ".bin" else None
 
 
 def file_digest(path: Path) -> str:

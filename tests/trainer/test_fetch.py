@@ -1,7 +1,7 @@
 """Fetching from a local server with the Hub's endpoints, which can also fail in every way we know.
 
 After a fault the command continues if the server allows it. Otherwise it says what failed, leaves no part of that file
-under its final name, and completes once the server works again.
+under its final name, and completes from where it stopped once the server works again.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,7 +29,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, clean_environment, until
 from trainer import fetch
 from trainer.dataset import main
 from trainer.shards import read_manifest, shard_bytes
@@ -37,6 +40,10 @@ COMMIT = "c" * 40
 NAME = "fineweb10B_sp1024"
 MODEL = "tokenizers/fineweb_1024_bpe.model"
 VALIDATION = f"datasets/{NAME}/fineweb_val_000000.bin"
+
+
+def git_blob(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def train(number: int) -> str:
@@ -61,7 +68,9 @@ class Hub(ThreadingHTTPServer):
         self.listed = {path: hashlib.sha256(content).hexdigest() for path, content in self.files.items()}
         self.faults: dict[str, list[str]] = {}
         self.sent: list[str] = []  # paths whose content a client requested
-        self.continued: list[str] = []  # paths that a client continued after a break
+        self.continued: list[tuple[str, int]] = []  # paths that a client continued after a break, and from where
+        self.gate: threading.Barrier | None = None  # where contents wait for each other
+        self.agents: set[str] = set()
         self.tokens: set[tuple[str, str | None]] = set()  # hosts and the Authorization each got
         self.publish()
 
@@ -98,15 +107,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub, path = self.server, unquote(urlsplit(self.path).path)
+        hub.agents.add(self.headers["User-Agent"])
         hub.tokens.add((self.headers["Host"].split(":")[0], self.headers["Authorization"]))
         repository = f"datasets/{fetch.REPOSITORY}"
         if path.startswith(f"/api/{repository}/revision/"):
             if not self.fails("revision"):
                 known = path.endswith(("/main", "/" + COMMIT))
-                body = json.dumps({"id": fetch.REPOSITORY, "sha": COMMIT}).encode()
+                siblings = [self.listed(name) for name in hub.files]
+                body = json.dumps({"id": fetch.REPOSITORY, "sha": COMMIT, "siblings": siblings}).encode()
                 self.answer(200, body) if known else self.answer(404, X_Error_Code="RevisionNotFound")
-        elif path.startswith(f"/api/{repository}/tree/{COMMIT}"):
-            self.answer(200, json.dumps([self.listed(name) for name in hub.files]).encode())
         elif path.startswith(f"/{repository}/resolve/{COMMIT}/"):
             self.resolve(path.split(f"/{COMMIT}/")[1])
         elif path.startswith("/cdn/"):
@@ -116,16 +125,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def listed(self, path: str) -> dict[str, Any]:
         content = self.server.files[path]
-        entry = {"type": "file", "path": path, "size": len(content), "oid": fetch.git_blob(content)}
+        entry = {"rfilename": path, "size": len(content), "blobId": git_blob(content)}
         if path in self.server.listed:
-            entry["lfs"] = {"oid": self.server.listed[path], "size": len(content), "pointerSize": 130}
+            entry["lfs"] = {"sha256": self.server.listed[path], "size": len(content), "pointerSize": 130}
         return entry
 
     def resolve(self, path: str) -> None:
         """Redirect large files to another host, as the Hub does; send small ones at once."""
         content = self.server.files[path]
         if path not in self.server.listed:
-            self.answer(200, content, ETag=f'"{fetch.git_blob(content)}"')
+            self.answer(200, content, ETag=f'"{git_blob(content)}"')
         elif not self.fails(path, "404"):
             place = f"http://localhost:{self.server.server_address[1]}/cdn/{path}"
             tag = f'"{self.server.listed[path]}"'
@@ -155,6 +164,11 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 self.connection.close()
                 self.close_connection = True
+            case "stall":  # send 60 % and then nothing, until the client is gone
+                self.answer(200, content[: len(content) * 6 // 10], length=len(content))
+                self.wfile.flush()
+                self.rfile.read(1)
+                self.close_connection = True
             case "short":  # a complete answer with half of the content
                 self.answer(200, content[: len(content) // 2])
             case "wrong":
@@ -163,12 +177,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def content(self, path: str) -> None:
         self.server.sent.append(path)
+        if self.server.gate:
+            self.server.gate.wait(20)
         if self.fails(path):
             return
         content = self.server.files[path]
         if asked := self.headers["Range"]:
-            self.server.continued.append(path)
             start = int(asked.removeprefix("bytes=").split("-")[0])
+            self.server.continued.append((path, start))
             spread = f"bytes {start}-{len(content) - 1}/{len(content)}"
             self.answer(206, content[start:], Content_Range=spread)
         else:
@@ -179,7 +195,8 @@ class Handler(BaseHTTPRequestHandler):
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     for name in ("HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub's pauses
+    monkeypatch.setattr(fetch, "PAUSES_S", (0, 0))
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)  # a shard is many chunks
     with Hub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
@@ -195,7 +212,7 @@ def run(output: Path, *options: str) -> Result:
 
 
 def assert_whole(output: Path, hub: Hub, shards: int = 3) -> None:
-    """Assert that every file is there byte for byte, that no other is, and that verify passes."""
+    """Assert that every file is there byte for byte, that no other and no part is, and that verify passes."""
     names = {MODEL, VALIDATION, *(train(number) for number in range(shards))}
     files = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     assert files == names | {"manifest.json"}
@@ -235,16 +252,76 @@ def test_damaged_local_files_are_fetched_again(hub: Hub, tmp_path: Path) -> None
     (tmp_path / train(2)).unlink()
     result = run(tmp_path)
     assert "is fetched again: it has 4 bytes, the published file has 19024" in result.stdout
-    assert "is fetched again: its SHA-256 is" in result.stdout
+    assert "is fetched again: its digest is" in result.stdout
     assert_whole(tmp_path, hub)
-    assert hub.sent == [f"datasets/{train(number)}" for number in range(3)]
+    assert sorted(hub.sent) == [f"datasets/{train(number)}" for number in range(3)]
 
 
-def test_what_a_killed_fetch_left_does_no_harm(hub: Hub, tmp_path: Path) -> None:
-    (tmp_path / fetch.STAGING / "datasets").mkdir(parents=True)
-    (tmp_path / fetch.STAGING / "datasets" / "manifest.json").write_text("{")
+def part(output: Path, hub: Hub, name: str) -> Path:
+    content = hub.files[f"datasets/{name}"]
+    return output / fetch.STAGING / f"{Path(name).name}.{hashlib.sha256(content).hexdigest()}"
+
+
+def test_the_part_of_a_stopped_fetch_is_continued_whatever_it_holds(hub: Hub, tmp_path: Path) -> None:
+    parts = [part(tmp_path, hub, train(number)) for number in range(3)]
+    parts[0].parent.mkdir()
+    contents = [hub.files[f"datasets/{train(number)}"] for number in range(3)]
+    parts[0].write_bytes(contents[0])  # whole
+    parts[1].write_bytes(contents[1][:5000])
+    parts[2].write_bytes(bytes(20_000))  # too long, and wrong
+    (parts[0].parent / "fineweb_train_000000.bin.of-another-commit").write_text("x")
+    result = run(tmp_path)
+    assert result.exit_code == 0, result.output
+    assert_whole(tmp_path, hub)
+    assert f"datasets/{train(0)}" not in hub.sent
+    assert hub.continued == [(f"datasets/{train(1)}", 5000)]
+
+
+def test_a_part_that_a_crash_damaged_is_fetched_anew(hub: Hub, tmp_path: Path) -> None:
+    damaged = part(tmp_path, hub, train(1))
+    damaged.parent.mkdir()
+    damaged.write_bytes(bytes(5000))
+    result = run(tmp_path)
+    assert result.exit_code == 0
+    assert "arrived damaged: its digest is" in result.stdout
+    assert_whole(tmp_path, hub)
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+def test_a_fetch_killed_at_60_percent_of_a_large_shard_resumes_there(
+    hub: Hub, tmp_path: Path, by: signal.Signals
+) -> None:
+    size, path = 50 << 20, f"datasets/{train(1)}"
+    hub.files[path] = shard_bytes(np.arange((size - 1024) // 2))
+    hub.listed[path] = hashlib.sha256(hub.files[path]).hexdigest()
+    hub.faults = {path: ["stall"]}
+    command = [sys.executable, "-m", "trainer.dataset", "fetch", "--output", str(tmp_path / "data")]
+    environment = clean_environment() | {"HF_ENDPOINT": hub.url}
+    growing = part(tmp_path / "data", hub, train(1))
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
+        until(lambda: growing.exists() and growing.stat().st_size == size * 6 // 10)
+        killed.send_signal(by)
+        assert killed.wait(5) == -by
+    hub.sent.clear()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (path, size * 6 // 10) in hub.continued
+    assert hub.sent.count(path) == 1
+    assert_whole(tmp_path / "data", hub)
+
+
+def test_shards_arrive_several_at_a_time(hub: Hub, tmp_path: Path) -> None:
+    hub.gate = threading.Barrier(5)  # five files are wanted: each waits until all five are asked for
     assert run(tmp_path).exit_code == 0
     assert_whole(tmp_path, hub)
+
+
+def test_the_server_is_not_told_which_packages_are_installed(hub: Hub, tmp_path: Path) -> None:
+    program = "import sys; from trainer.dataset import main; main(['fetch', '--output', sys.argv[1]])"
+    environment = clean_environment() | {"HF_ENDPOINT": hub.url}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment, check=True, capture_output=True)
+    assert hub.agents
+    assert not [agent for agent in hub.agents if "torch/" in agent]
 
 
 def test_other_datasets_of_the_directory_stay_in_the_manifest(hub: Hub, tmp_path: Path) -> None:
@@ -266,7 +343,11 @@ def test_a_fault_that_passes_is_waited_out(hub: Hub, tmp_path: Path, fault: str)
     result = run(tmp_path)
     assert result.exit_code == 0, result.output
     assert_whole(tmp_path, hub)
-    assert hub.continued == ([f"datasets/{train(1)}"] if fault == "cut" else [])
+    if fault in ("cut", "short"):
+        ((path, start),) = hub.continued
+        half = len(hub.files[path]) // 2
+        assert path == f"datasets/{train(1)}"
+        assert half - constants.DOWNLOAD_CHUNK_SIZE < start <= half
 
 
 @pytest.mark.parametrize(
@@ -277,8 +358,8 @@ def test_a_fault_that_passes_is_waited_out(hub: Hub, tmp_path: Path, fault: str)
         (train(1), "short always", "file should be of size 19024"),
         (train(1), "lost lost lost", "reset by peer"),
         (train(1), "cut always", "the connection keeps breaking"),
-        (train(1), "wrong", "arrived damaged: its SHA-256 is"),
-        (MODEL, "wrong", "arrived damaged: its SHA-256 is"),
+        (train(1), "wrong always", "arrived damaged: its digest is"),
+        (MODEL, "wrong always", "arrived damaged: its digest is"),
         (MODEL, "500 always", "the server answered 500"),
         ("revision", "500 always", "the server answered 500"),
     ],
@@ -291,11 +372,10 @@ def test_a_fault_that_stays_is_named_and_leaves_nothing(
     result = run(tmp_path)
     assert result.exit_code == 1
     assert words in result.stderr
-    assert "the same command again" in result.stderr
+    assert "un the same command again" in result.stderr
     if path != "revision":
         assert path in result.stderr
         assert not (tmp_path / path).exists()
-    assert not (tmp_path / fetch.STAGING).exists()
     complete = [name for name in (MODEL, VALIDATION, train(0), train(1), train(2)) if (tmp_path / name).exists()]
     if complete:
         verified = CliRunner().invoke(main, ["verify", str(tmp_path)])
@@ -304,6 +384,18 @@ def test_a_fault_that_stays_is_named_and_leaves_nothing(
     assert run(tmp_path).exit_code == 0
     assert_whole(tmp_path, hub)
     assert not set(hub.sent) & {f"datasets/{name}" for name in complete}
+
+
+def test_what_arrived_before_a_failure_is_continued(hub: Hub, tmp_path: Path) -> None:
+    path = f"datasets/{train(1)}"
+    hub.faults = {path: ["cut", "404"]}
+    assert run(tmp_path).exit_code == 1
+    arrived = part(tmp_path, hub, train(1)).stat().st_size
+    assert arrived > 0
+    hub.faults, hub.continued = {}, []
+    assert run(tmp_path).exit_code == 0
+    assert (path, arrived) in hub.continued
+    assert_whole(tmp_path, hub)
 
 
 def test_a_file_that_is_not_a_shard_is_refused(hub: Hub, tmp_path: Path) -> None:
@@ -358,7 +450,7 @@ def test_offline_mode_is_respected(hub: Hub, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     result = run(tmp_path / "data")
     assert result.exit_code == 1
-    assert "HF_HUB_OFFLINE forbids it" in result.stderr
+    assert "`HF_HUB_OFFLINE`" in result.stderr
     assert hub.tokens == set()
 
 
@@ -371,7 +463,7 @@ def test_a_disk_that_fills_up_during_the_fetch(hub: Hub, tmp_path: Path, monkeyp
         result = run(tmp_path)
     assert result.exit_code == 1
     assert f"Cannot write the dataset to {tmp_path}: [Errno 28]" in result.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [fetch.STAGING]
 
 
 def test_one_fetch_a_directory(hub: Hub, tmp_path: Path) -> None:
@@ -390,7 +482,7 @@ def test_one_fetch_a_directory(hub: Hub, tmp_path: Path) -> None:
         (["--shards", "4"], "has 3 training shards; got --shards 4"),
         (["--shards", "0"], "0 is not in the range"),
         (["--variant", "sp9"], "has no variant 'sp9'. It has: byte260, sp1024."),
-        (["--revision", "v9"], "has no revision 'v9'"),
+        (["--revision", "v9"], "at 'v9': no such revision"),
     ],
 )
 def test_usage(hub: Hub, tmp_path: Path, options: list[str], words: str) -> None:
@@ -422,9 +514,6 @@ def test_a_commit_can_be_named_and_the_token_stays_with_the_hub(
 
 
 def test_no_other_command_loads_the_hub_client() -> None:
-    import subprocess
-    import sys
-
     program = "import sys, trainer.dataset; print('huggingface_hub' in sys.modules, 'trainer.fetch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout == "False False\n"
