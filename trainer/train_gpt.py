@@ -944,9 +944,7 @@ class Trainer:
                 compressed = zlib.compress(raw, 9)
                 write_whole(path, compressed)
             except Exception as error:
-                raise SystemExit(
-                    f"train_gpt.py: {path} failed: {type(error).__name__}: {error}. {rescue(path, floats)}"
-                ) from None
+                raise SystemExit(f"train_gpt.py: {path} failed: {error!r}. {rescue(path, floats)}") from None
             weights, payload = len(compressed), sum(payload_bytes(part) for part in packed.values())
             ratios = f"payload:{payload} raw_torch:{len(raw)} payload_ratio:{payload_bytes(state) / payload:.2f}x"
             log(f"Serialized model int8+zlib: {weights} bytes ({ratios})")

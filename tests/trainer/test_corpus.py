@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -96,20 +97,35 @@ def test_unusable_text_is_refused(tmp_path: Path, name: str, content: bytes, wor
     assert not (tmp_path / "data").exists()
 
 
-def test_too_little_text_for_the_vocabulary(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("vocab_size", "words"),
+    [
+        ("1024", r"The text gives at most (\d+) pieces; got --vocab-size 1024\. Lower it"),
+        ("260", r"The text's characters need at least (\d+) pieces; got --vocab-size 260\. Raise it"),
+    ],
+)
+def test_text_that_does_not_fit_the_vocabulary(tmp_path: Path, vocab_size: str, words: str) -> None:
     lines = [json.dumps({"text": f"short {number}"}) for number in range(100)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    result = build(tmp_path / "a.jsonl", "--output", tmp_path / "data")
+    result = build(tmp_path / "a.jsonl", "--output", tmp_path / "data", "--vocab-size", vocab_size)
     assert result.exit_code == 1
-    assert "The text does not give 1024 pieces" in result.stderr
+    assert "trainer_interface" not in result.stderr
     assert not (tmp_path / "data").exists()
+    found = re.search(words, result.stderr)
+    assert found
+    assert build(tmp_path / "a.jsonl", "--output", tmp_path / "data", "--vocab-size", found[1]).exit_code == 0
+
+
+def test_an_unknown_complaint_of_sentencepiece_stays_out_of_the_sentence() -> None:
+    said = corpus.tokenizer_fault(400, "INTERNAL: src/x.cc(7) [a == b] something new")
+    assert said == "The text gives no tokenizer of 400 pieces. Give more text or another --vocab-size."
 
 
 def test_a_folder_without_text_a_bad_name_and_a_published_dataset(texts: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no text in 0 files" in build(tmp_path / "empty", "--output", tmp_path / "data").stderr
     assert "is not a plain file name" in build(texts, "--output", tmp_path / "data", "--name", "../x").stderr
-    manifest = {"datasets": [{"name": "x_sp400", "source": {}}], "files": {}}
+    manifest = {"datasets": [{"name": "x_sp400", "source": {}}], "files": {"a": {"bytes": 1, "sha256": "0"}}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DatasetError, match="holds the published x_sp400"):
         corpus.build_corpus([texts], tmp_path, 400, "x", 1, list)

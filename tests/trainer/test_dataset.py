@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from trainer import corpus, dataset
 
@@ -109,6 +110,45 @@ def test_verify_reads_headers(small: Path, tokens: int | None, header: tuple[int
     entry = dataset.write_whole(path, content)
     (sentence,) = dataset.problems(small, {"files": {"datasets/x/fineweb_val_000000.bin": entry}})
     assert word in sentence
+
+
+@pytest.mark.parametrize(
+    ("manifest", "word"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("[]", 'no "files" table'),
+        ('{"files": []}', 'no "files" table'),
+        ('{"files": {}}', 'no "files" table'),
+        ('{"files": {"a": 1}}', "'a' the number of its bytes"),
+        ('{"files": {"a": {"bytes": "1", "sha256": "0"}}}', "'a' the number of its bytes"),
+        ('{"files": {"a": {"bytes": 1}}}', "'a' the number of its bytes"),
+        ('{"files": {"a": {"bytes": 1, "sha256": "0"}}, "datasets": [3]}', '"datasets"'),
+        ('{"files": {"a\\u0000b": {"bytes": 1, "sha256": "0"}}}', "null byte"),
+        (f'{{"files": {{"{"a" * 300}": {{"bytes": 1, "sha256": "0"}}}}}}', "name too long"),
+        ('{"files": {"loop": {"bytes": 1, "sha256": "0"}}}', "loop"),
+    ],
+)
+def test_verify_names_what_is_wrong_with_a_manifest(tmp_path: Path, manifest: str, word: str) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    (tmp_path / "loop").symlink_to("loop")
+    found = CliRunner().invoke(dataset.main, ["verify", str(tmp_path)])
+    assert found.exit_code == 1
+    assert isinstance(found.exception, SystemExit)
+    assert word in found.stderr
+
+
+def test_a_malformed_manifest_is_replaced_as_one_without_digests_is(library: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"files": {"a": {}}, "datasets": [3]}')
+    dataset.build_demo(tmp_path, lambda line: None)
+    assert list(dataset.problems(tmp_path, dataset.read_manifest(tmp_path))) == []
+
+
+def test_a_file_that_cannot_be_written_leaves_no_part(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError):
+        dataset.write_whole(tmp_path / "a", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_verify_stays_inside_the_folder_and_needs_a_manifest(python: Run, tmp_path: Path) -> None:

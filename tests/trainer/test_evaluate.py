@@ -100,6 +100,14 @@ def set_to(**changes: Any) -> Callable[[dict[str, Any]], bytes]:
     return lambda content: zlib.compress(torch_bytes(content | {"settings": content["settings"] | changes}))
 
 
+def stored_as(change: Callable[[torch.Tensor], Any]) -> Callable[[dict[str, Any]], bytes]:
+    def make(content: dict[str, Any]) -> bytes:
+        content["float"]["skip_weights"] = change(content["float"]["skip_weights"])
+        return zlib.compress(torch_bytes(content))
+
+    return make
+
+
 def other_tensor(content: dict[str, Any]) -> bytes:
     return zlib.compress(torch_bytes(content | {"float": content["float"] | {"skip_weights": torch.zeros(3, 3)}}))
 
@@ -126,6 +134,12 @@ def other_tensor(content: dict[str, Any]) -> bytes:
         (set_to(lr=1), "settings are not the ones that this trainer writes"),
         (set_to(data_path="/etc"), "settings are not the ones that this trainer writes"),
         (other_tensor, "do not fit the model in its settings"),
+        (stored_as(lambda t: t.to_sparse()), "'skip_weights' is cpu sparse_coo float32, not cpu strided float16 or"),
+        (stored_as(lambda t: t.to(torch.complex64)), "'skip_weights' is cpu strided complex64, not"),
+        (stored_as(lambda t: t.double()), "'skip_weights' is cpu strided float64, not"),
+        (stored_as(lambda t: t.long()), "'skip_weights' is cpu strided int64, not"),
+        (stored_as(lambda t: t.to("meta")), "'skip_weights' is meta strided float32, not"),
+        (stored_as(lambda t: t.tolist()), "'skip_weights' is list, not"),
         (lambda content: code(content)[:100], "it is cut off"),
         (lambda content: zlib.compress(torch_bytes(content)) + b"more", "continues after its end"),
         (lambda _: b"nothing", "incorrect header check"),

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.trainer.conftest import TinyData
-from trainer.train_gpt import Settings, SettingsError, TokenStream, open_shard, open_shards
+from trainer.train_gpt import Settings, SettingsError, TokenStream, open_shard, open_shards, ranks
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -116,10 +116,46 @@ def test_a_damaged_shard_is_refused(tmp_path: Path, change: dict[str, int], word
         open_shard(path)
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("/nowhere")])
+def test_a_shard_that_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "fineweb_val_000000.bin")
+    with pytest.raises(SettingsError, match=rf"DATA_PATH={tmp_path} has a shard .*fineweb_val_000000.bin"):
+        open_shards(str(tmp_path), "val")
+
+
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+
+def test_ranks_are_those_of_torchrun_or_one() -> None:
+    assert ranks({}) == ranks({"WORLD_SIZE": ""}) == (0, 1, 0)
+    assert ranks(TORCHRUN) == (1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"WORLD_SIZE": "x"}, "WORLD_SIZE must be a whole number, not 'x'"),
+        ({"RANK": "-1"}, "RANK must be a whole number, not '-1'"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT must be a whole number, not 'http'"),
+        ({"RANK": ""}, "WORLD_SIZE=2 needs RANK"),
+        ({"MASTER_ADDR": ""}, "WORLD_SIZE=2 needs MASTER_ADDR"),
+        ({"MASTER_PORT": ""}, "WORLD_SIZE=2 needs MASTER_PORT"),
+        ({"RANK": "2"}, "RANK=2 must be less than WORLD_SIZE=2"),
+    ],
+)
+def test_ranks_that_no_launcher_sets_are_refused(change: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        ranks(TORCHRUN | change)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"WORLD_SIZE": "x"}, ["WORLD_SIZE", "'x'"]),
+        ({"WORLD_SIZE": "2"}, ["WORLD_SIZE=2", "RANK", "torchrun"]),
+        ({"TOKENIZER_PATH": __file__}, ["TOKENIZER_PATH", "is not a SentencePiece model"]),
+        ({"RUN_ID": "taken"}, ["working directory", "taken.int8.ptz is a folder"]),
         ({"VOCAB_SIZE": "1024"}, ["VOCAB_SIZE=1024", "400 pieces"]),
         ({"DATA_PATH": "/nowhere"}, ["DATA_PATH=/nowhere", "fineweb_train_*.bin"]),
         ({"TOKENIZER_PATH": "/nowhere"}, ["TOKENIZER_PATH=/nowhere"]),
@@ -127,11 +163,13 @@ def test_a_damaged_shard_is_refused(tmp_path: Path, change: dict[str, int], word
     ],
 )
 def test_the_program_ends_with_one_sentence(
-    python: Run, tiny_data: TinyData, change: dict[str, str], words: list[str]
+    python: Run, tiny_data: TinyData, tmp_path: Path, change: dict[str, str], words: list[str]
 ) -> None:
-    found = python(ROOT / "trainer" / "train_gpt.py", env=tiny_data.env | change)
+    (tmp_path / "taken.int8.ptz").mkdir()
+    found = python(ROOT / "trainer" / "train_gpt.py", env=tiny_data.env | change, cwd=tmp_path)
     assert found.returncode == 2
     assert found.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.int8.ptz"]
     (sentence,) = found.stderr.strip().splitlines()
     assert sentence.startswith("train_gpt.py: ")
     for word in words:

@@ -177,5 +177,6 @@ def test_sigterm_ends_a_run_in_seconds(tiny_data: TinyData, tmp_path: Path) -> N
             assert process.wait(20) != 0
             assert time.monotonic() - told < 10
             assert not [pid for pid in ranks if Path(f"/proc/{pid}").exists()]
+            assert log.read_text().splitlines().count("terminated: SIGTERM") == 1  # rank 0's
         finally:
             process.kill()
