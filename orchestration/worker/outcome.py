@@ -27,7 +27,9 @@ from analysis.untrusted.secrets import redacted
 from orchestration.worker.preflight import READ_ONLY, no_room
 
 HINT_BYTES = 16384
-ERROR = re.compile(r"Traceback \(most recent call last\)|terminate called after|^\[rank\d+\]:\[E\d{4}", re.MULTILINE)
+ERROR = re.compile(
+    r"Traceback \(most recent call last\)|terminate called after|^\[rank\d+\]:\[E\d{4}|^train_gpt\.py: ", re.MULTILINE
+)
 TORCHRUN = "torch/distributed/elastic/multiprocessing/api.py"
 DISK_FULL = "the disk was full"
 SIGINT = "a rank was interrupted by SIGINT: by hand, or by the batch system"

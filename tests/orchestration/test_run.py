@@ -227,6 +227,12 @@ terminate called after throwing an instance of 'c10::DistBackendError'
         ("step:1/2 train_loss:3\nstep:2/2 tra", 0, "failed", "no final metric"),  # the watchdog sees a log that was cut
         # words of a breakdown in an error, and before one
         (CRASH.format(FULL) + FAILED, 1, "lost", "the disk was full"),
+        (
+            f"train_gpt.py: The working directory cannot take the weights: {FULL}.\n{FAILED}",
+            1,
+            "lost",
+            "the disk was full",
+        ),
         (f"{FULL}, kept\n{FAILED}", 1, "failed", "exit code 1"),
         ("NCCL WARN NET/OFI no protocol\n" + CRASH.format("AssertionError: nan") + FAILED, 1, "failed", "nan"),
         ("[rank1]: a frame\n" * 900 + f"[rank1]: {FULL}\n{FAILED}", 1, "lost", "the disk was full"),

@@ -144,4 +144,4 @@ def test_sigterm_ends_the_log_with_a_line_and_the_process_by_that_signal(tiny_da
     assert lines[-1] == "terminated: SIGTERM"
     (run,) = read_log(log)
     assert run.last_step == int(re.findall(r"^step:(\d+)/", lines[-2])[0])
-    assert run.finals == []
+    assert not run.finals
