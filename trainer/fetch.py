@@ -42,16 +42,13 @@ Say = Callable[[str], object]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One published file: its local path, its path in the repository, its size and its digest."""
+    """One published file: its local path, where it grows, its path in the repository, its size and its digest."""
 
     path: Path
+    part: Path
     remote: str
     size: int
     digest: str  # SHA-256, or git's SHA-1 of a small file that git itself stores
-
-    @property
-    def part(self) -> str:
-        return f"{self.path.name}.{self.digest}"
 
     def entry(self, path: Path) -> Entry:
         """Return the manifest entry of a copy. Raise DatasetError if it differs from the published file."""
@@ -95,12 +92,13 @@ class Published:
 
     def wanted(self, name: str, sha256: str | None = None) -> Wanted:
         """Find the file with the local name `name` in any folder of the repository."""
-        found = [path for path in self.files if f"/{path}".endswith(f"/{name}")]
+        found = [file for path, file in self.files.items() if f"/{path}".endswith(f"/{name}") and file.size]
         if not found:
-            raise ClickException(f"{self.where}: commit {self.commit} has no {name}. Try another --revision.")
-        file = self.files[min(found, key=len)]
-        digest = sha256 or (file.lfs.sha256 if file.lfs else file.blob_id)
-        return Wanted(self.output / name, file.rfilename, file.size, digest)
+            raise ClickException(f"{self.where}: commit {self.commit} lists no {name}. Try another --revision.")
+        file = min(found, key=lambda file: len(file.rfilename))
+        digest = sha256 or (file.lfs.sha256 if file.lfs else str(file.blob_id))
+        part = self.output / STAGING / f"{Path(name).name}.{digest}"
+        return Wanted(self.output / name, part, file.rfilename, file.size, digest)
 
     def transfer(self, file: Wanted) -> Entry:
         """Complete the part of a published file and return its manifest entry."""
@@ -110,19 +108,18 @@ class Published:
 
         url = hf_hub_url(REPOSITORY, file.remote, repo_type="dataset", revision=self.commit, endpoint=self.api.endpoint)
         more = {"expected_size": file.size, "headers": build_hf_headers(), "tqdm_class": self.bounded_bar(file)}
-        part = self.output / STAGING / file.part
 
         def bring() -> Entry:
-            with open(part, "ab") as stream:
+            with open(file.part, "ab") as stream:
                 if stream.tell() > file.size:
                     stream.truncate(stream.seek(0))
                 http_get(url, stream, resume_size=stream.tell(), **more)
                 stream.flush()
                 os.fsync(stream.fileno())
             try:
-                return file.entry(part)
+                return file.entry(file.part)
             except DatasetError:
-                part.unlink()
+                file.part.unlink()
                 raise
 
         entry: Entry = self.patiently(file.remote, bring)
@@ -207,11 +204,10 @@ def fetch_published(output: Path, variant: str, shards: int | None, revision: st
     must come from one commit.
     """
     published = Published(output, revision, say)
-    with staged(output) as staging:
+    with staged(output):
         manifest = published.wanted(MANIFEST)
         published.transfer(manifest)
-        content = (staging / manifest.part).read_bytes()
-        dataset, tokenizer, digests = described(content, variant, published.where)
+        dataset, tokenizer, digests = described(manifest.part.read_bytes(), variant, published.where)
         name, of_train, of_val = dataset["name"], dataset["stats"]["files_train"], dataset["stats"]["files_val"]
         if shards and shards > of_train:
             raise UsageError(f"{name} has {of_train} training shards; got --shards {shards}.")
@@ -239,9 +235,9 @@ def fetch_files(published: Published, wanted: dict[str, Wanted], enter: Callable
         found = pool.map(lambda file: file.entry_here(say), wanted.values())
         here = {name: entry for name, entry in zip(wanted, found, strict=True) if entry}
         missing = {name: file for name, file in wanted.items() if name not in here}
-        parts = {output / STAGING / file.part for file in missing.values()}
-        for path in set((output / STAGING).iterdir()) - parts:
-            path.unlink()  # of another commit
+        parts = {file.part for file in missing.values()}
+        for path in set((output / STAGING).iterdir()) - parts:  # of another commit
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         need = sum(file.size for file in missing.values()) - sum(path.stat().st_size for path in parts if path.exists())
         if need > (free := shutil.disk_usage(output).free):
             lack = f"{need / 1e6:,.1f} MB for {len(missing)} files and has {free / 1e6:,.1f} MB free"
@@ -256,7 +252,7 @@ def fetch_files(published: Published, wanted: dict[str, Wanted], enter: Callable
             for number, job in enumerate(as_completed(jobs), 1):
                 entry, name, file = job.result(), jobs[job], missing[jobs[job]]
                 file.path.parent.mkdir(parents=True, exist_ok=True)
-                (output / STAGING / file.part).replace(file.path)
+                file.part.replace(file.path)
                 here[name] = entry
                 enter(here)
                 say(f"[{number}/{len(missing)}] {name}: {file.size / 1e6:,.1f} MB")
@@ -268,13 +264,13 @@ def fetch_files(published: Published, wanted: dict[str, Wanted], enter: Callable
 
 
 @contextmanager
-def staged(output: Path) -> Iterator[Path]:
-    """Lock the directory for one fetch, and give the folder of the parts, which only a failed fetch leaves."""
+def staged(output: Path) -> Iterator[None]:
+    """Lock the directory for one fetch, and make the folder of the parts, which only a failed fetch leaves."""
     (output / STAGING).mkdir(parents=True, exist_ok=True)
     handle = os.open(output, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
-        yield output / STAGING
+        yield
         shutil.rmtree(output / STAGING)
     except BlockingIOError:
         raise ClickException(f"Another fetch is writing to {output}. Wait for it, or name another --output.") from None

@@ -270,6 +270,7 @@ def test_the_part_of_a_stopped_fetch_is_continued_whatever_it_holds(hub: Hub, tm
     parts[1].write_bytes(contents[1][:5000])
     parts[2].write_bytes(bytes(20_000))  # too long, and wrong
     (parts[0].parent / "fineweb_train_000000.bin.of-another-commit").write_text("x")
+    (parts[0].parent / "datasets").mkdir()  # as earlier versions made it
     result = run(tmp_path)
     assert result.exit_code == 0, result.output
     assert_whole(tmp_path, hub)
@@ -444,6 +445,13 @@ def test_a_server_that_is_not_a_hub(hub: Hub, tmp_path: Path) -> None:
     result = run(tmp_path / "data")
     assert result.exit_code == 1
     assert "the answer is not a Hub's" in result.stderr
+
+
+def test_a_listing_without_sizes(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "listed", lambda self, path: {"rfilename": path})
+    result = run(tmp_path / "data")
+    assert result.exit_code == 1
+    assert "lists no manifest.json" in result.stderr
 
 
 def test_offline_mode_is_respected(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
