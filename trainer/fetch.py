@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from click import ClickException, UsageError
 
@@ -38,6 +38,7 @@ STAGING = ".fetch"
 
 Entry = dict[str, Any]  # of the manifest
 Say = Callable[[str], object]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,8 @@ class Published:
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         from huggingface_hub import HfApi
 
-        self.api, self.output, self.say, self.stop = (
-            HfApi(os.environ.get("HF_ENDPOINT")),
-            output,
-            say,
-            threading.Event(),
-        )
+        self.output, self.say, self.stop = output, say, threading.Event()
+        self.api = HfApi(os.environ.get("HF_ENDPOINT"))
         self.where = f"{self.api.endpoint}/datasets/{REPOSITORY} at {revision!r}"
         ask = {"revision": revision, "files_metadata": True, "timeout": 60}
         info = self.patiently("the listing", lambda: self.api.dataset_info(REPOSITORY, **ask))
@@ -122,8 +119,7 @@ class Published:
                 file.part.unlink()
                 raise
 
-        entry: Entry = self.patiently(file.remote, bring)
-        return entry
+        return self.patiently(file.remote, bring)
 
     def bounded_bar(self, file: Wanted) -> Any:
         """Return huggingface_hub's progress bar, which ends a transfer that is to stop, or that would never end.
@@ -144,7 +140,7 @@ class Published:
 
         return BoundedBar
 
-    def patiently(self, what: str, call: Callable[[], Any]) -> Any:
+    def patiently(self, what: str, call: Callable[[], T]) -> T:
         """Call up to three times and return the result. Raise ClickException if the server fails every time.
 
         Answers that would not change (not found, not allowed) and faults of the local disk are not retried.
@@ -236,7 +232,7 @@ def fetch_files(published: Published, wanted: dict[str, Wanted], enter: Callable
         here = {name: entry for name, entry in zip(wanted, found, strict=True) if entry}
         missing = {name: file for name, file in wanted.items() if name not in here}
         parts = {file.part for file in missing.values()}
-        for path in set((output / STAGING).iterdir()) - parts:  # of another commit
+        for path in set((output / STAGING).iterdir()) - parts:  # such as those of another commit
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         need = sum(file.size for file in missing.values()) - sum(path.stat().st_size for path in parts if path.exists())
         if need > (free := shutil.disk_usage(output).free):
