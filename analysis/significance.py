@@ -247,23 +247,32 @@ def end(verdict: Verdict, code: int) -> NoReturn:
 @click.option("--history", type=TABLE, help="Take the sd from earlier records (n, mean, sd) as CSV or JSON: pooled.")
 @click.option("--rules", default="parameter-golf", shell_complete=cli.rulesets, help="Ruleset: a name or a TOML file.")
 @click.option("--alpha", type=cli.Number(), help="Level of the test.  [default: the ruleset's]")
-@click.option("--power", type=cli.Number(), default=0.9, help="The chance of passing that is wanted.")
-@click.option("--max-seeds", type=click.IntRange(2, MOST_LOOKS), default=10, help="The most seeds that can be paid.")
-@click.option("--control", is_flag=True, help="The SOTA is rerun, with as many seeds as the candidate.")
+@click.option(
+    "--power", type=cli.Number(), default=0.9, show_default=True, help="The chance of passing that is wanted."
+)
+@click.option(
+    "--max-seeds",
+    type=click.IntRange(2, MOST_LOOKS),
+    default=10,
+    show_default=True,
+    help="The most seeds that can be paid.",
+)
+@click.option("--control", is_flag=True, help="Plan to rerun the SOTA, with as many seeds as the candidate.")
 @click.option(
     "--control-seeds",
     type=click.IntRange(max=1000),
-    help="So many runs of the SOTA exist already. They cost nothing.",
+    help="How many runs of the SOTA exist already. They cost nothing.",
 )
 @click.option(
     "--share",
     type=cli.Number(),
-    help="The part of the variance that a seed and a node give both runs of a pair.  [default: the pilot's, else unknown]",
+    help="The part of the variance that the two runs of a pair have in common.  [default: the pilot's, else unknown]",
 )
 @click.option(
     "--boundary",
     type=cli.Choice(BOUNDARIES),
     default=BOUNDARIES[0],
+    show_default=True,
     help="How the looks of a sequential design share its level.",
 )
 @click.option("--gpus", type=click.IntRange(min=1), help="GPUs of one run.  [default: the ruleset's, else 1]")

@@ -109,7 +109,7 @@ def test_python_m_seedproof_is_the_same() -> None:
         ("board .", 0, "mine"),
         ("plan", 2, "threshold"),
         ("sweep run", 2, "--output"),
-        ("plan --gain 0.004 --sd 0.0014", 0, "Plan looks"),
+        ("plan --gain 0.004 --sd 0.0014", 0, "Plan a look"),
         ("explain source-differs", 0, "different programs"),
         ("explain", 0, "source-differs"),
         ("sweep", 2, "status"),

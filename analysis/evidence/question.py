@@ -142,7 +142,8 @@ def _check_control(options: PlanOptions, rules: Ruleset, rerun: tuple[Arms, ...]
     """Raise UsageError for a control, or a share, that the test of the rules has no use for."""
     k = options.control_seeds
     if k is not None and k < rules.fewest_runs:
-        raise UsageError(f"--control-seeds is {k}; a spread needs 2 or more. Leave it out where no control runs exist.")
+        needed = f"{rules.name} needs {rules.fewest_runs} or more"
+        raise UsageError(f"--control-seeds is {k}; {needed}. Leave it out if no control run exists.")
     if rerun and rules.against == TARGET:
         asked = "--control" if options.control else "--control-seeds"
         raise UsageError(
@@ -151,8 +152,8 @@ def _check_control(options: PlanOptions, rules: Ruleset, rerun: tuple[Arms, ...]
     if k is not None and rules.test == PAIRED:
         raise UsageError(f"--control-seeds: {rules.name} tests pairs, and no pair exists yet. Plan with --control.")
     if options.share is not None and Arms.PAIRS not in rerun:
-        why = "--control says that the SOTA is rerun" if not rerun else f"the test of {rules.name} is {rules.test!r}"
-        raise UsageError(f"--share is what the two runs of a pair have in common, and there are no pairs: {why}.")
+        why = f"the test of {rules.name} is {rules.test!r}" if rerun else "add --control to plan a rerun of the SOTA"
+        raise UsageError(f"--share is what the two runs of a pair have in common, and no pairs are planned: {why}.")
 
 
 def _shared_with_sweep(options: PlanOptions) -> tuple[str, ...]:

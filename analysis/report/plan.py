@@ -14,7 +14,8 @@ from analysis.untrusted.invoked import command
 from analysis.verdict.numbers import chance_in_words
 
 UNPAIRED = "--unpaired"  # of `sweep run`
-PAIRS_BECAUSE = "`sweep run` pairs by default: a test of pairs keeps its level whatever a seed and a node share."
+PAIRS_BECAUSE = "What pairs share is unknown: that is the chance if it is nothing. Their level is right whatever it is."
+NARROW = {"history-assisted": "history"}  # so that a row fits 80 columns
 FEW = 0.05  # sd; so small a gain is likelier a mistake in the unit
 
 # -- what to do ----------------------------------------------------------------------------------------------------------
@@ -40,95 +41,100 @@ def _costs(row: Row) -> tuple[float, int]:
 
 
 def _enough(asked: Question, rows: list[Row]) -> list[Row]:
-    usable = (row for row in rows if not row.is_reading)
-    return [row for row in usable if row.power >= asked.power and row.at_most <= asked.max_seeds]
+    return [one for one in rows if not one.is_reading and one.power >= asked.power and one.at_most <= asked.max_seeds]
 
 
 def recommendation(asked: Question, rows: list[Row]) -> str:
     """Say what to do, and what else has the wanted power."""
+    return " ".join(_advice(asked, rows))
+
+
+def _advice(asked: Question, rows: list[Row]) -> list[str]:
+    """Return the recommendation in parts, each on a thing of its own."""
     best = recommended(asked, rows)
     too_few = _too_few_control_seeds(asked, rows)
     if best is None:
-        return _none_is_enough(asked, [row for row in rows if not row.is_reading], too_few)
-    words = f"{too_few}Plan {_named(best)}: it passes with a chance of {chance_in_words(best.power)} and takes"
+        return [*too_few, _none_is_enough(asked, [row for row in rows if not row.is_reading])]
+    words = f"Plan {_named(best)}: it passes with a chance of {chance_in_words(best.power)} and"
     alike = [row for row in _enough(asked, rows) if row.arms is best.arms]
     if len(best.looks) > 1:
         fixed = [f"a fixed test needs {_at_most(row)}" for row in alike if len(row.looks) == 1]
         none = f"no fixed test of at most {asked.max_seeds} seeds has {asked.power:g}"
-        words = f"{words} {_on_average(best)} on average, {_at_most(best)} at most; {(*fixed, none)[0]}."
+        words = f"{words} takes {_on_average(best)} on average, {_at_most(best)} at most; {(*fixed, none)[0]}."
     else:
-        words += f" {_at_most(best)}."
-    for surer in alike:
-        if len(surer.looks) > 1 and len(best.looks) == 1 and surer.power > best.power:
-            words += (
-                f" {_named(surer).capitalize()} take {_on_average(surer)} on average, {surer.at_most} seeds at "
-                f"most, and pass with a chance of {chance_in_words(surer.power)}."
-            )
-    return words + _other_way(asked, rows, best)
+        words += f" costs {_price(best.gpu_hours_at_most, best.cost_at_most)}."
+    surer = [row for row in alike if len(row.looks) > 1 and len(best.looks) == 1 and row.power > best.power]
+    return [
+        *too_few,
+        words,
+        *(
+            f"{_named(row).capitalize()} takes {_on_average(row)} on average, {row.at_most} {_unit(row, row.at_most)} at "
+            f"most, and passes with a chance of {chance_in_words(row.power)}."
+            for row in surer
+        ),
+        *_other_way(asked, rows, best),
+    ]
 
 
-def _other_way(asked: Question, rows: list[Row], best: Row) -> str:
-    """Say what the same kind of design would be unpaired or in pairs, and why it is not the one."""
+def _other_way(asked: Question, rows: list[Row], best: Row) -> list[str]:
+    """Say why pairs are planned, and what a design of the other kind would do: unpaired or in pairs."""
     if best.arms not in asked.rerun or len(asked.rerun) < 2:
-        return ""
+        return []
     is_paired = best.arms is Arms.PAIRS
     others = [row for row in _enough(asked, rows) if row.arms in asked.rerun and row.arms is not best.arms]
-    twin = min((row for row in others if len(row.looks) == len(best.looks)), key=_costs, default=None)
+    twin = min(others, key=lambda row: (len(row.looks) != len(best.looks), _costs(row)), default=None)
     said = f"With independent runs ({UNPAIRED})" if is_paired else "In pairs"
     if twin is None:
-        said = f"{said}, no such design has {asked.power:g}."
+        said = f"{said}, no design of at most {asked.max_seeds} seeds has a chance of {asked.power:g}."
     else:
-        price = _price(twin.gpu_hours_expected, twin.cost_expected)
-        said = f"{said}, {_named(twin)} would pass with {chance_in_words(twin.power)} ({price})."
+        price = _price(twin.gpu_hours_expected, twin.cost_expected) + " on average" * (len(twin.looks) > 1)
+        said = f"{said}, {_named(twin)} would pass with a chance of {chance_in_words(twin.power)} ({price})."
     least = next((row.pairs_from_share for row in (best, twin) if row and row.pairs_from_share is not None), None)
     if least is not None:
-        said += f" Pairs pass more often than as many independent runs where they share more than {least:.2f} of the variance."
-    if asked.share is None and is_paired:
-        said = f"What pairs share is unknown: this is the chance if they share nothing. {PAIRS_BECAUSE} {said}"
-    return f" {said}"
+        said += (
+            f" Pairs pass more often than as many independent runs if they share more than {least:.2f} of the variance."
+        )
+    return [*([PAIRS_BECAUSE] if asked.share is None and is_paired else []), said]
 
 
-def _too_few_control_seeds(asked: Question, rows: list[Row]) -> str:
+def _too_few_control_seeds(asked: Question, rows: list[Row]) -> list[str]:
     """Say that no number of seeds is enough against the control runs that exist, and that more of these are; else nothing."""
     existing = [row for row in rows if row.arms is Arms.EXISTING and len(row.looks) == 1]
     needed = min((row for row in rows if row.arms is Arms.UNPAIRED and len(row.looks) == 1), key=_costs, default=None)
     if not existing or needed is None or max(row.power for row in existing) >= asked.power:
-        return ""
+        return []
     best = max(existing, key=lambda row: row.power)
-    return (
-        f"Against {asked.control_seeds} control runs no fixed test of at most {MOST_SEEDS} seeds has {asked.power:g}: "
-        f"{best.at_most} seeds have {chance_in_words(best.power)}. The remedy is more control seeds: {needed.at_most} against "
-        f"{needed.at_most} have {chance_in_words(needed.power)}. "
-    )
+    return [
+        f"Against {_control_runs(asked.control_seeds)}, no fixed test of up to {MOST_SEEDS} seeds has a chance of "
+        f"{asked.power:g}: {best.at_most} {_unit(best, best.at_most)} have {chance_in_words(best.power)}. The remedy is more "
+        f"control seeds: {needed.at_most} against {needed.at_most} have {chance_in_words(needed.power)}."
+    ]
 
 
-def _none_is_enough(asked: Question, usable: list[Row], too_few: str) -> str:
+def _none_is_enough(asked: Question, usable: list[Row]) -> str:
     affordable = [row for row in usable if row.at_most <= asked.max_seeds]
     best = max(affordable, key=lambda row: row.power)
     more = [row for row in usable if len(row.looks) == 1 and row.at_most > asked.max_seeds]
     needed = min(more, key=lambda row: row.gpu_hours_at_most, default=None)
     said = (
-        f"{too_few}No design of at most {asked.max_seeds} seeds passes with a chance of {asked.power:g}: the best, "
+        f"No design of at most {asked.max_seeds} seeds passes with a chance of {asked.power:g}: the best, "
         f"{_named(best)}, has {chance_in_words(best.power)}; "
     )
     if needed is not None:
         return f"{said}a fixed test needs {_at_most(needed)}. Pay for more seeds."
     unit = " Is the unit right?" if asked.delta < FEW else ""
-    return (
-        f"{said}not even {MOST_SEEDS} seeds of a fixed test have it. Look for a larger gain or a smaller spread.{unit}"
-    )
+    return f"{said}not even {MOST_SEEDS} seeds in a fixed test do. Look for a larger gain or a smaller spread.{unit}"
 
 
 def _named(row: Row) -> str:
-    against = f" against {row.control_seeds} control runs" if row.arms is Arms.EXISTING else ""
+    against = f" against {_control_runs(row.control_seeds)}" if row.arms is Arms.EXISTING else ""
     if len(row.looks) == 1:
         n = row.at_most
-        what = {Arms.PAIRS: f"{n} pairs", Arms.UNPAIRED: f"{n} against {n}"}.get(row.arms, f"{n} seeds{against}")
+        what = {Arms.UNPAIRED: f"{n} against {n}"}.get(row.arms, f"{n} {_unit(row, n)}{against}")
         return f"a fixed test of {what}"
     boundary = row.design.split(", ")[1]
     of_both = " of both arms" if row.arms is Arms.UNPAIRED else against
-    what = "pairs" if row.arms is Arms.PAIRS else "seeds"
-    return f"looks after each of {what} {row.looks[0]} to {row.looks[-1]}{of_both} ({boundary} boundary)"
+    return f"a look after each of {_unit(row, 2)} {row.looks[0]} to {row.looks[-1]}{of_both} ({boundary} boundary)"
 
 
 def _on_average(row: Row) -> str:
@@ -140,8 +146,18 @@ def _at_most(row: Row) -> str:
 
 
 def _counted(row: Row, seeds: float, hours: float, cost: float | None) -> str:
-    what = {Arms.PAIRS: "pairs", Arms.UNPAIRED: "seeds of each arm"}.get(row.arms, "seeds")
-    return f"{f'{seeds:.1f}'.removesuffix('.0')} {what} ({_price(hours, cost)})"
+    shown = f"{seeds:.1f}".removesuffix(".0")
+    of_each = " of each arm" if row.arms is Arms.UNPAIRED else ""
+    return f"{shown} {_unit(row, float(shown))}{of_each} ({_price(hours, cost)})"
+
+
+def _unit(row: Row, count: float) -> str:
+    """Return what a design counts: pairs, or seeds."""
+    return f"{'pair' if row.arms is Arms.PAIRS else 'seed'}{'' if count == 1 else 's'}"
+
+
+def _control_runs(count: int) -> str:
+    return f"{count} control run{'s' * (count > 1)}"
 
 
 def _price(hours: float, cost: float | None) -> str:
@@ -182,57 +198,50 @@ def commands(asked: Question, rows: list[Row]) -> list[str]:
 def as_text(asked: Question, rows: list[Row], width: Width = WHOLE) -> str:
     """Return the table for people, what to do, and the commands that do it. These are never wrapped."""
     table = text_table(fitted([_cells(asked, row) for row in rows], width.table, "design", ["mean seeds"]))
-    said = [recommendation(asked, rows), *(f"assumes: {one}" for one in assumptions(asked, rows))]
-    lines = [*named(_facts(asked), width.prose), "", *table, "", *wrapped(said, width.prose)]
-    return "\n".join([*lines, *(["", *todo] if (todo := commands(asked, rows)) else [])]) + "\n"
+    said = [*_advice(asked, rows), *(f"assumes: {one}" for one in assumptions(asked, rows))]
+    lines, todo = (
+        [*named(_facts(asked), width.prose), "", *table, "", *wrapped(said, width.prose)],
+        commands(asked, rows),
+    )
+    return "\n".join([*lines, *(["", *todo] if todo else [])]) + "\n"
 
 
 def _facts(asked: Question) -> list[tuple[str, str]]:
-    per_run = asked.gpus * asked.minutes / 60
-    price = "" if asked.gpu_hour is None else f", {per_run * asked.gpu_hour:.2f} at {asked.gpu_hour:g} a GPU hour"
+    gpus = f"{asked.gpus} GPU{'s' * (asked.gpus > 1)}"
+    per_run, price = asked.gpus * asked.minutes / 60, asked.gpu_hour
+    paid = "" if price is None else f", {per_run * price:.2f} at {price:g} a GPU hour"
     df = "" if math.isinf(asked.spread.df) else f", {asked.spread.df:g} degrees of freedom"
-    share = "unknown; planned with 0, the worst case" if asked.share is None else f"{asked.share:.2g}"
-    because = "" if asked.share_is == "unknown" else f" ({asked.share_is})"
+    share = "0, because it is unknown" if asked.share is None else f"{asked.share:.2g}"
+    share += "" if asked.share_is == "unknown" else f" ({asked.share_is})"
+    digits = ".3f" if asked.delta >= FEW else ".2g"
     return [
-        (
-            "gain beyond the threshold",
-            f"{asked.gain:g} {asked.metric}, {asked.delta:{'.3f' if asked.delta >= FEW else '.2g'}} sd",
-        ),
+        ("gain beyond the threshold", f"{asked.gain:g} {asked.metric}, {asked.delta:{digits}} sd"),
         ("sd between seeds", f"{asked.spread.sd:.6g} ({asked.spread_is}{df})"),
-        *([("share of a pair", share + because)] if Arms.PAIRS in asked.rerun else []),
+        *([("share of a pair", share)] if Arms.PAIRS in asked.rerun else []),
         ("test", f"{_level(asked)} by the rules {printable(asked.rules)}, against {_against(asked)}"),
-        (
-            "one run",
-            f"{asked.gpus} GPU{'s' * (asked.gpus > 1)} x {asked.minutes:g} min = {per_run:.4g} GPU hours{price}",
-        ),
+        ("one run", f"{gpus} x {asked.minutes:g} min = {per_run:.4g} GPU hours{paid}"),
     ]
 
 
 def _level(asked: Question) -> str:
-    return (
-        f"p < {asked.alpha:g}"
-        if asked.known is None
-        else f"z >= {asked.known.critical:.4g} with sigma {asked.known.sigma:g}"
-    )
+    known = asked.known
+    return f"p < {asked.alpha:g}" if known is None else f"z >= {known.critical:.4g} with sigma {known.sigma:g}"
 
 
 def _against(asked: Question) -> str:
     if asked.control_seeds:
-        return (
-            f"{asked.control_seeds} control run{'s' * (asked.control_seeds > 1)} that exist, or a rerun of the control"
-        )
+        return f"{_control_runs(asked.control_seeds)} already there, or a rerun of the control"
     if asked.rerun:
         return "a control that is rerun with the candidate"
-    return (
-        "a SOTA number, taken as exact" if asked.target is None else f"the target {asked.target:g}, which the rules fix"
-    )
+    target = asked.target
+    return "a SOTA number, taken as exact" if target is None else f"the target {target:g}, which the rules fix"
 
 
 def _cells(asked: Question, row: Row) -> dict[str, str]:
     unit = "GPU hours" if asked.gpu_hour is None else "cost"
     share = or_dash(row.pairs_from_share, ">{:.2f}")
     return {
-        "design": ", ".join(word for word in row.design.split(", ") if word != row.arms),
+        "design": ", ".join(NARROW.get(word, word) for word in row.design.split(", ") if word != row.arms),
         "seeds": _seeds(row),
         "mean seeds": f"{row.expected_seeds:.2f}",
         unit: f"{row.gpu_hours_at_most if row.cost_at_most is None else row.cost_at_most:.2f}",
@@ -259,19 +268,17 @@ def assumptions(asked: Question, rows: list[Row]) -> list[str]:
     if asked.rerun:
         lines.append("The control scatters like the candidate. Unpaired runs of the two arms share nothing.")
     if asked.control_seeds:
+        lines.append("Control runs that exist cost nothing, and ran as the candidate's will.")
+    if any(row.arms is Arms.EXISTING and len(row.looks) > 1 for row in rows):
         lines.append(
-            "Control runs that exist cost nothing, and ran as the candidate's will. `sweep run` does not look against them; "
-            "`check --design sequential` does. That chance is simulated, because Welch's test must pass too."
+            "The chance of looks against existing runs is simulated. `sweep run` cannot take them; `check` can."
         )
     if asked.history > 0:
         lines.append("Records that passed have small spreads by selection: the true sd is larger than the pooled one.")
     if not asked.rerun and asked.target is None:
         lines.append("The SOTA's own noise does not count. --control plans with its rerun.")
     if any(row.is_reading for row in rows):
-        lines.append(
-            "History-assisted: the spread is like the earlier records'. No ruleset accepts it as the verdict; report "
-            "shows it next to a fixed one."
-        )
+        lines.append("History-assisted: the spread is like the earlier records'. No ruleset lets it decide.")
     return [*lines, *map(printable, asked.notes)]
 
 

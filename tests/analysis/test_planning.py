@@ -107,7 +107,7 @@ def test_the_cheapest_design_with_the_wanted_chance_is_recommended() -> None:
     )
     small = asked(gain=0.0017, gpu_hour=3.0)
     said = recommendation(small, designs(small))
-    assert said.startswith("Plan looks after each of seeds 3 to 10 (flat boundary): it passes with a chance of 0.9")
+    assert said.startswith("Plan a look after each of seeds 3 to 10 (flat boundary): it passes with a chance of 0.9")
     assert "(40.00) at most" in said
     assert "a fixed test needs 8 seeds (32.00)" in said
 
@@ -190,3 +190,24 @@ def test_usage_errors(arguments: tuple[str, ...], words: list[str]) -> None:
     assert found.exit_code == 2
     for word in words:
         assert word in found.output
+
+
+def test_the_advice_counts_what_the_design_counts() -> None:
+    assert "Plan a fixed test of 1 seed:" in call("--gain", "0.01", "--rules", "nanogpt-track-3").stdout
+    assert "10 pairs at most" in call("--sd", "0.001", "--gain", "0.01", "--control").stdout
+    assert (
+        "Against 1 control run," in call("--gain", "0.004", "--rules", "nanogpt-track-3", "--control-seeds", "1").stdout
+    )
+
+
+def test_a_row_is_never_cut_at_80_columns(tmp_path: Path) -> None:
+    history = tmp_path / "history.json"
+    history.write_text(json.dumps([{"n": 3, "mean": 1.2, "sd": sd} for sd in (0.001, 0.0015, 0.002)]))
+    shown = call("--history", history, "--gain", "0.004").stdout
+    assert "sequential, flat, history " in shown
+    assert "..." not in shown
+
+
+def test_the_other_way_is_of_any_kind() -> None:
+    shown = call("--sd", "0.00445", "--gain", "0.01", "--control", "--share", "0").stdout
+    assert "In pairs, a fixed test of 9 pairs" in shown  # though looks after unpaired runs are planned
