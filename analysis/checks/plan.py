@@ -76,7 +76,7 @@ class Planned:
     def faults(self) -> str:
         """Return what is not as planned; empty if everything is."""
         seeds = [
-            f"{what} {', '.join(map(str, seeds[:8]))}{', ...' if len(seeds) > 8 else ''}"
+            f"{what}{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:8]))}{', ...' if len(seeds) > 8 else ''}"
             for what, seeds in (
                 ("no result for seed", self.missing),
                 ("not planned: seed", self.extra),

@@ -33,6 +33,11 @@ class Source(StrEnum):
     TARGET = "target"
     CONTROL = "control's mean"
 
+    @property
+    def rival(self) -> str:
+        """Return what is beaten, in a word."""
+        return {Source.GIVEN: "SOTA", Source.TARGET: "target", Source.CONTROL: "control"}[self]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:

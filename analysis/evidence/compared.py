@@ -92,9 +92,8 @@ def control_of_pairs(runs: Sequence[Result], control: Sequence[Result]) -> list[
     pairs = [[one for one in control if one.seed == run.seed and run.seed is not None] for run in runs]
     for run, found in zip(runs, pairs, strict=True):
         if len(found) != 1 or [one.seed for one in runs].count(run.seed) > 1:
-            what = (
-                "does not print its seed" if run.seed is None else f"has {len(found) or 'no'} control run of its seed"
-            )
+            there = f"has {len(found) or 'no'} control run{'s' * (len(found) > 1)} of its seed"
+            what = "does not print its seed" if run.seed is None else there
             what = f"is one of several of seed {run.seed}" if len(found) == 1 else what
             raise EvidenceError(
                 f"{run.log} {what}. The test is of pairs: one candidate run and one control run of a seed."

@@ -59,6 +59,7 @@ def _sensitivity(verdict: Verdict, width: int | None) -> Iterator[str]:
     others: Table = [row for row in readings if row["verdict"] != WORDS[verdict.verdict]]
     if readings:
         same = len(readings) - len(others)
-        yield f"sensitivity: {same} of {len(readings)} other reading{'s' if len(readings) > 1 else ''} say{'s' * (len(readings) == 1)} {WORDS[verdict.verdict]} too"
+        say = "says" if same == 1 else "say"
+        yield f"sensitivity: {same} of {len(readings)} other reading{'s' if len(readings) > 1 else ''} {say} {WORDS[verdict.verdict]} too"
     narrow = [{column: row[column] for column in row if column != "assumes"} for row in others]
     yield from text_table(fitted(narrow, width, "reading"))

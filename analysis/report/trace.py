@@ -11,7 +11,7 @@ from analysis.reading.run import Origin
 from analysis.report.grid import named, wrapped
 from analysis.report.said.claims import WORDS as FITS
 from analysis.report.said.findings import finding_lines
-from analysis.report.said.headline import headline
+from analysis.report.said.headline import first_name, headline
 from analysis.report.said.quotes import quotes
 from analysis.report.said.tables import place
 from analysis.sweepdir.layout import CANDIDATE
@@ -118,6 +118,8 @@ def _tested(part: Part, verdict: Verdict) -> Rows:
     if part.with_it is None or part.without_it is None:
         yield "test", "none that this run is in"
         return
+    if first := first_name(verdict):
+        yield "test", f"against the {first if part.arm == CANDIDATE else part.arm}"
     now, other = (part.with_it, part.without_it) if part.why is None else (part.without_it, part.with_it)
     yield "with it", _outcome(part.with_it, verdict) + (" (as tested)" if now is part.with_it else "")
     yield "without it", _outcome(part.without_it, verdict) + (" (as tested)" if now is part.without_it else "")

@@ -10,7 +10,7 @@ from analysis.rules.findings import ERROR, Code, Found, Place, graded
 from analysis.rules.ruleset import Criterion
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, UNUSABLE, Answer
-from analysis.verdict.taken import at_its_look
+from analysis.verdict.taken import at_its_look, decides_when_to_stop
 from analysis.verdict.tested import numbers, reason, rules_test
 from analysis.verdict.verdict import OfCriterion, Verdict
 
@@ -42,15 +42,12 @@ def with_criteria(case: Case, verdict: Verdict) -> Verdict:
     if not case.rules.criteria or counted.failed:
         return verdict
     answers = [_answered(at_its_look(case, one, tested), one) for one in case.further]
-    first = (verdict.verdict if first_counts(case) else None, _first_reason(case, verdict))
-    every = [first, *((one.verdict, _said(one)) for one in answers)]
-    said = " ".join(
-        reason for _, reason in sorted(every, key=lambda one: one[0] is not NOT_SUPPORTED)
-    )  # what fails first
+    if verdict.verdict is CONTINUE:
+        answers = [_not_yet(case, one) for one in answers]
     return replace(
         verdict,
         verdict=_overall(counted, [verdict.verdict] if first_counts(case) else [], answers),
-        reason=said,
+        reason=_reasons(case, verdict, answers),
         criteria=tuple(answers),
         waived=tuple(sorted(case.waived)),
         findings=(*verdict.findings, *graded(_not_tested(counted, answers), case.rules.findings)),
@@ -99,9 +96,24 @@ def _is_proposed(case: Case) -> bool:
     return case.arms is not None and case.arms.control is not None
 
 
-def _first_reason(case: Case, verdict: Verdict) -> str:
+def _not_yet(case: Case, one: OfCriterion) -> OfCriterion:
+    """Return an answer that a later look may still change as open."""
+    looks = any(asked.name == one.name and decides_when_to_stop(case, asked) for asked in case.further)
+    return replace(one, verdict=CONTINUE) if looks and one.verdict is NOT_SUPPORTED else one
+
+
+def _reasons(case: Case, verdict: Verdict, answers: Sequence[OfCriterion]) -> str:
+    """Return every test's reason: what fails comes first, and what to run next comes last."""
+    first = (verdict.verdict if first_counts(case) else None, _first_reason(case, verdict, answers))
+    others = [(one.verdict, _said(one)) for one in answers]
+    every = [*others, first] if verdict.verdict is CONTINUE else [first, *others]
+    return " ".join(reason for _, reason in sorted(every, key=lambda one: one[0] is not NOT_SUPPORTED))
+
+
+def _first_reason(case: Case, verdict: Verdict, answers: Sequence[OfCriterion]) -> str:
     if first_counts(case):
-        return verdict.reason
+        same = any(one.metric == case.rules.metric for one in answers)
+        return f"{case.source.rival}: {verdict.reason}" if same else verdict.reason
     return f"{case.rules.metric} is waived: the reviewer says that the change only makes the same training faster."
 
 

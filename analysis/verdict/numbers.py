@@ -11,8 +11,8 @@ SHORT = 4  # decimals of a loss: records differ by thousandths
 
 
 def percent(level: float) -> str:
-    """Return a confidence level as printed: 0.999 is 99.9%."""
-    return f"{100 * level:.6g}%"
+    """Return a confidence level as printed: 0.999 is 99.9%, one very close to 1 in as many digits as it takes."""
+    return f"{100 * level:.{4 if level < 0.9999 else 8}g}%"
 
 
 def percent_of(chance: float) -> str:

@@ -166,7 +166,7 @@ def _control(case: Case) -> str:
 def _rule(case: Case) -> str:
     rules, compared = case.rules, case.compared
     if rules.scaled_gain is None:
-        return f"p < {rules.alpha:g}"
+        return f"p < {rules.alpha:.4g}"
     gain = fixed.scaled_gain(compared.sample, compared.threshold, compared.control)
     root = "sqrt(n)" if compared.control is None else "/ sqrt(1/n + 1/n0)"
     return f"(threshold - mean) {root} >= {rules.scaled_gain:g} (it is {gain:.6g})"

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from analysis.evidence.look_plan import LookPlan
 from analysis.evidence.options import Options
+from analysis.report.said.chips import chips
+from analysis.report.said.headline import title
 from analysis.rules.keys import PAIRED
 from analysis.rules.ruleset import from_table, load
 from analysis.stats import fixed, sequential
@@ -129,7 +131,7 @@ def test_pairs_that_cannot_be_tested(mine: list[float], theirs: list[float], wor
 def test_a_seed_that_is_there_twice_or_not_printed_has_no_pair() -> None:
     mine, control = runs(1.1, 1.2, 1.31), runs(1.2, 1.3, 1.4, arm="control")
     twice = [*control, replace(control[0], log="again.log")]
-    assert "candidate1.log has 2 control run of its seed" in decided(IN_PAIRS, mine, None, twice).reason
+    assert "candidate1.log has 2 control runs of its seed" in decided(IN_PAIRS, mine, None, twice).reason
     unprinted = [replace(run, run=replace(run.run, seed=None)) for run in mine]
     assert "candidate1.log does not print its seed" in decided(IN_PAIRS, unprinted, None, control).reason
 
@@ -219,6 +221,37 @@ def test_looks_stop_where_both_cross(sweep: Folder) -> None:
     assert going.sequential is not None
     assert going.sequential.chance is None
     assert "is below" in going.reason
+
+
+def test_every_view_says_which_of_two_tests_fails(sweep: Folder) -> None:
+    far = {seed: value - 0.004 for seed, value in THEIRS.items()}
+    no_sota = judge((sweep(MINE, "no-sota", sota=1.2059, control=THEIRS, paired=True),))
+    no_control = judge((sweep(MINE, "no-control", sota=SOTA, control=far, paired=True),))
+    assert (title(no_sota), title(no_control)) == (
+        ": the gain over the SOTA is not shown at p < 0.01",
+        ": the gain over the control is not shown",
+    )
+    assert [chip.name for chip in chips(no_sota)[:2]] == ["SOTA", "Control"]
+    assert [one.verdict for one in no_sota.criteria] == ["supported"]
+    assert no_sota.reason.startswith("SOTA: ")
+    assert no_control.reason.startswith("control: ")  # what fails comes first
+    one = judge((sweep(MINE, "one", sota=None, control=far, paired=True),))
+    assert chips(one)[0].name == "Significance"
+
+
+def test_a_control_that_a_later_look_may_beat_is_not_yet_beaten(sweep: Folder) -> None:
+    started = {seed: MINE[seed] for seed in (1, 2, 3)}
+    going = judge((sweep(started, sota=SOTA, control=THEIRS, paired=True, looks=[3, 4, 5], seeds=[1, 2, 3, 4, 5]),))
+    assert [going.verdict, *(one.verdict for one in going.criteria)] == ["continue", "continue"]
+    assert "SEED=4" in going.reason.rpartition("SOTA: ")[2]  # what to run next is said last
+
+
+def test_a_control_run_is_traced_to_the_test_that_it_is_in(sweep: Folder) -> None:
+    verdict = judge((folder := sweep(MINE, sota=SOTA, control=THEIRS, paired=True),))
+    found = {part.arm: part for part in parts_named(case_of((folder,), Options()), verdict, "2")}
+    assert found["control"].with_it is not None
+    assert found["control"].with_it.tested is not None
+    assert found["control"].with_it.tested.test == verdict.criteria[0].test
 
 
 def test_a_control_in_step_beside_a_sota_is_pooled_as_alone(sweep: Folder) -> None:

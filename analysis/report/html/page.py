@@ -12,7 +12,7 @@ from analysis.report.html.templates import Markup, made_by, template
 from analysis.report.said.chips import Passes, chips
 from analysis.report.said.claims import claim_table, claims_counted
 from analysis.report.said.findings import alike, more_places, place_in_words
-from analysis.report.said.headline import WORDS, beaten, gains, title, why, word
+from analysis.report.said.headline import WORDS, beaten, first_name, gains, title, why, word
 from analysis.report.said.quotes import quotes
 from analysis.report.said.statements import assumptions, facts, rules_in_words, runs_are, said_besides
 from analysis.report.said.tables import run_tables, sensitivity
@@ -114,13 +114,17 @@ def subject(verdict: Verdict, name: str) -> list[str]:
 
 def _numbers(verdict: Verdict) -> list[tuple[str, str]]:
     """Return the numbers of the card, each with what it means."""
-    several = len(gains(verdict)) > 1
-    shown = [(one.mean, f"{f'{one.metric}: ' if several else ''}{one.least}") for one in gains(verdict)]
+    one_metric = len({one.metric for one in gains(verdict)}) == 1
+    shown = [(one.mean, one.least if one_metric else f"{one.metric}: {one.least}") for one in gains(verdict)]
     if verdict.test is not None:
         df = "" if verdict.test.df is None else f", df {verdict.test.df:.3g}"
+        rival = f" against the {name}" if (name := first_name(verdict)) else ""
         p = short_p(verdict.test.p_value, verdict.alpha)
         shown.append(
-            (f"p {p}" if p.startswith("<") else f"p = {p}", f"{verdict.test.name}{df}; must be < {verdict.alpha:g}")
+            (
+                f"p {p}" if p.startswith("<") else f"p = {p}",
+                f"{verdict.test.name}{rival}{df}; must be < {verdict.alpha:g}",
+            )
         )
     if verdict.mean is not None:
         mean, *sd = in_short(verdict.metric, verdict.mean, *([] if verdict.sd is None else [verdict.sd]))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from analysis.report.said.headline import alone
+from analysis.report.said.headline import alone, first_name
 from analysis.rules.findings import ERROR, Code, in_words
 from analysis.stats.fixed import Test
 from analysis.verdict.answer import CONTINUE, SUPPORTED, UNUSABLE, Answer
@@ -61,7 +61,7 @@ def _tests(verdict: Verdict) -> Iterator[Chip]:
     if verdict.metric in verdict.waived:
         yield Chip(verdict.metric, Passes.UNKNOWN, "waived by the reviewer")
     elif verdict.is_decided:
-        yield Chip("Significance", _answer(alone(verdict)), _significance(verdict))
+        yield Chip(first_name(verdict) or "Significance", _answer(alone(verdict)), _significance(verdict))
     else:
         yield Chip("Significance", Passes.UNKNOWN, "not tested")
     for one in verdict.criteria:

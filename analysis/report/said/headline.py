@@ -53,7 +53,9 @@ def improvement(verdict: Verdict) -> str | None:
 
     The gain of every criterion that the rules ask for is named, the first one's too unless it is waived.
     """
-    said = [f"{one.mean}, {one.least}" for one in gains(verdict)]
+    every = gains(verdict)
+    several = len(every) + sum(one.gain is None for one in verdict.criteria) > 1
+    said = [f"{one.mean} ({one.least})" if several else f"{one.mean}, {one.least}" for one in every]
     said += [f"{one.name} is not tested" for one in verdict.criteria if one.gain is None]
     return "; ".join(said) or None
 
@@ -79,11 +81,15 @@ def gains(verdict: Verdict) -> list[Gained]:
     ]
 
 
+def first_name(verdict: Verdict) -> str | None:
+    """Return what the first test's gain is over, in a word; None if no further criterion is of the same metric."""
+    same = any(one.metric == verdict.metric for one in verdict.criteria) and verdict.metric not in verdict.waived
+    return verdict.sota_is.rival if same else None
+
+
 def _rival(one: Verdict | OfCriterion) -> str:
     """Return the name of what a gain is over."""
-    if isinstance(one, OfCriterion):
-        return f"the {one.name}"
-    return {Source.GIVEN: "the SOTA", Source.TARGET: "the target", Source.CONTROL: "the control"}[one.sota_is]
+    return f"the {one.name if isinstance(one, OfCriterion) else one.sota_is.rival}"
 
 
 def _in_words(one: Verdict | OfCriterion, gain: Gain, than: str) -> Gained:
@@ -163,12 +169,18 @@ def _of_the_evidence(verdict: Verdict) -> str:
 def _not_shown(verdict: Verdict, errors: str) -> str:
     """Return which test does not pass. Where all that were made do, something else is asked, and a sentence says what."""
     first = verdict.metric not in verdict.waived and alone(verdict) is NOT_SUPPORTED
-    lost = [one.name for one in verdict.criteria if one.verdict is NOT_SUPPORTED]
+    failed = [one for one in verdict.criteria if one.verdict is NOT_SUPPORTED]
+    lost = [_gain_over(one) if one.metric == verdict.metric and first_name(verdict) else one.name for one in failed]
     others = f"{' and '.join(lost)} {'is' if len(lost) == 1 else 'are'} not shown" if lost else ""
     if not first:
         return f": {others}{errors}" if others else ""
     level = f" at p < {verdict.alpha:g}" if verdict.test is not None else ""
-    return f": the gain is not shown{level}{f', and {others}' if others else ''}{errors}"
+    gain = _gain_over(verdict) if first_name(verdict) else "the gain"
+    return f": {gain} is not shown{level}{f', and {others}' if others else ''}{errors}"
+
+
+def _gain_over(one: Verdict | OfCriterion) -> str:
+    return f"the gain over {_rival(one)}"
 
 
 def alone(verdict: Verdict) -> Answer:
@@ -199,6 +211,7 @@ def beaten(verdict: Verdict) -> str | None:
 def _first_beaten(verdict: Verdict, sota: float) -> str:
     (value,) = in_short(verdict.metric, sota)
     if verdict.sota_is is Source.CONTROL:
-        many = len(verdict.control)
-        return f"the control's mean {value} ({many} run{'s' if many > 1 else ''})"
+        many = len(verdict.control)  # looks need not count all of them: the reason says how many they do
+        runs = "" if verdict.sequential is not None else f" ({many} run{'s' if many > 1 else ''})"
+        return f"the control's mean {value}{runs}"
     return f"the target {value}" if verdict.sota_is is Source.TARGET else f"SOTA {value} (given, not checked)"

@@ -241,7 +241,7 @@ def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
     elif verdict.sota_is == Source.CONTROL:
         yield "The control ran on the same kind of machine as the candidate; its noise counts."
         if verdict.pair_sd is not None:
-            yield "The two runs of a seed are a pair, as decided beforehand. What a pair shares, such as its node, is in no difference."
+            yield "The two runs of a seed are a pair, as decided beforehand. What they share, such as the node, cancels in their difference."
         elif verdict.sequential is not None:
             yield "Candidate and control have the same spread; if not, the level can exceed three times alpha."
         elif verdict.level_at_worst is not None and verdict.level_at_worst > verdict.alpha:
@@ -249,13 +249,13 @@ def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
     else:
         yield "The SOTA is taken as an exact number: its own noise and its hardware are ignored."
         if any(one.metric == verdict.metric and one.test is not None for one in verdict.criteria):
-            yield "The test against the control counts both. Both tests must pass."
+            yield "The test against the control counts the noise and the hardware of both. Both tests must pass."
         elif verdict.control:
-            yield "The readings against the control count both."
+            yield "The readings against the control count the noise and the hardware of both."
         elif verdict.rerun_at_least is not None and verdict.sota is not None:
             worse = "less" if verdict.direction == HIGHER else "more"
             needed, now = in_short(verdict.metric, verdict.rerun_at_least, verdict.sota)
             yield (
-                f"A rerun of the SOTA as a control would count both: with {verdict.n} {runs_are(verdict)} of this spread, the claim is "
+                f"A rerun of the SOTA as a control would count them: with {verdict.n} {runs_are(verdict)} of this spread, the claim is "
                 f"supported only if the rerun's mean is {needed} or {worse} (assumed now: {now})."
             )

@@ -12,6 +12,7 @@ from analysis.record.selection import Why
 from analysis.rules.keys import PAIRED
 from analysis.sweepdir.layout import CANDIDATE, CONTROL
 from analysis.untrusted.refusal import EvidenceError, UsageError, nearest
+from analysis.verdict.taken import at_its_look
 from analysis.verdict.tested import Tested, rules_test
 from analysis.verdict.verdict import Verdict
 
@@ -94,6 +95,8 @@ def _with_tests(case: Case, verdict: Verdict, part: Part) -> Part:
     """Return the part with the tests of the runs that count and it, and of those other than it."""
     taken = verdict.sequential.taken if verdict.sequential is not None else 0
     counted = case.at_look(taken) if taken else case
+    if part.arm == CONTROL and counted.source is not Source.CONTROL:
+        counted = _against_control(case, counted, taken)
     unused = part.arm == VERIFIER or (part.arm == CONTROL and counted.source is not Source.CONTROL)
     if unused or verdict.test is None or part.result.value(case.rules.metric) is None:
         return part
@@ -106,6 +109,12 @@ def _with_tests(case: Case, verdict: Verdict, part: Part) -> Part:
         for some in ((*others, part.result), others)
     )
     return replace(part, with_it=_outcome(with_it), without_it=_outcome(without_it))
+
+
+def _against_control(case: Case, counted: Case, taken: int) -> Case:
+    """Return the Case asked its further criterion that is against the control's runs; without one, as it is counted."""
+    asked = (at_its_look(case, one, taken) for one in case.further if one.metric == case.rules.metric)
+    return next((one for one in asked if one.source is Source.CONTROL), counted)
 
 
 def _outcome(case: Case) -> Outcome:
