@@ -104,7 +104,9 @@ def _not_yet(case: Case, one: OfCriterion) -> OfCriterion:
 
 def _reasons(case: Case, verdict: Verdict, answers: Sequence[OfCriterion]) -> str:
     """Return every test's reason: what fails comes first, and what to run next comes last."""
-    first = (verdict.verdict if first_counts(case) else None, _first_reason(case, verdict, answers))
+    crossed = verdict.sequential is not None and verdict.test is not None and verdict.test.p_value < verdict.alpha
+    own = None if crossed or not first_counts(case) else verdict.verdict  # that of looks is of all tests
+    first = (own, _first_reason(case, verdict, answers))
     others = [(one.verdict, _said(one)) for one in answers]
     every = [*others, first] if verdict.verdict is CONTINUE else [first, *others]
     return " ".join(reason for _, reason in sorted(every, key=lambda one: one[0] is not NOT_SUPPORTED))

@@ -213,6 +213,7 @@ def test_looks_stop_where_both_cross(sweep: Folder) -> None:
     far = {seed: value - 0.01 for seed, value in THEIRS.items()}
     lost = judge((sweep(MINE, "lost", sota=1.5, control=far, paired=True, looks=[3, 4, 5]),))
     assert (lost.verdict, lost.n) == ("not_supported", 5)
+    assert lost.reason.startswith("control: ")  # what fails comes first: the SOTA is beaten
     started = {seed: MINE[seed] for seed in (1, 2, 3)}
     going = judge(
         (sweep(started, "going", sota=1.5, control=far, paired=True, looks=[3, 4, 5], seeds=[1, 2, 3, 4, 5]),)

@@ -91,6 +91,7 @@ def _decision(verdict: Verdict, name: str) -> dict[str, Any]:
         "title": title(verdict),
         "passes": passes,
         "card": _numbers(verdict),
+        "gained": len(gains(verdict)),
         "reasons": why(verdict)[-1:] if undecided or verdict.gate not in (SUPPORTED, REFUSED) else [],
         "chips": chips(verdict),
         "plot": Markup(drawn or ""),
