@@ -117,7 +117,7 @@ def _must_beat_control(asked: Asked, rules: Ruleset) -> bool:
 
 def _check_unpaired(asked: Asked, rules: Ruleset) -> None:
     if not _must_beat_control(asked, rules):
-        raise PlanError("--unpaired belongs to a sweep that must beat the runs of its --control; this one need not.")
+        raise PlanError("--unpaired applies only where the runs of a --control must be beaten. Leave it out.")
     if rules.test == PAIRED:
         raise PlanError(f"--unpaired: the test of --rules {asked.rules} is {PAIRED!r}, which needs pairs.")
 

@@ -20,6 +20,7 @@ from analysis.evidence.look_plan import LookPlan
 from analysis.evidence.options import Options
 from analysis.report.said.chips import chips
 from analysis.report.said.headline import title
+from analysis.report.text import text
 from analysis.rules.keys import PAIRED
 from analysis.rules.ruleset import from_table, load
 from analysis.stats import fixed, sequential
@@ -245,6 +246,22 @@ def test_a_control_that_a_later_look_may_beat_is_not_yet_beaten(sweep: Folder) -
     going = judge((sweep(started, sota=SOTA, control=THEIRS, paired=True, looks=[3, 4, 5], seeds=[1, 2, 3, 4, 5]),))
     assert [going.verdict, *(one.verdict for one in going.criteria)] == ["continue", "continue"]
     assert "SEED=4" in going.reason.rpartition("SOTA: ")[2]  # what to run next is said last
+
+
+def test_a_count_and_its_noun_agree(sweep: Folder) -> None:
+    far = {seed: value - 0.004 for seed, value in THEIRS.items()}
+    assert "1 of 6 other readings says supported too" in text(
+        judge((sweep(MINE, "a", sota=SOTA, control=THEIRS, paired=True),))
+    )
+    assert "5 of 6 other readings say not" in text(judge((sweep(MINE, "b", sota=SOTA, control=far, paired=True),)))
+    for missing, said in ((4, "no result for seed 5"), (3, "no result for seeds 4, 5")):
+        started = {seed: MINE[seed] for seed in range(1, missing + 1)}
+        (found,) = [
+            one
+            for one in judge((sweep(started, str(missing), seeds=[1, 2, 3, 4, 5]),)).findings
+            if one.code == "plan-not-followed"
+        ]
+        assert f"{said};" in found.message
 
 
 def test_a_control_run_is_traced_to_the_test_that_it_is_in(sweep: Folder) -> None:
