@@ -9,6 +9,7 @@ from analysis.reading.frame import for_json
 from analysis.report.grid import WHOLE, Width, fitted, named, or_dash, text_table, wrapped
 from analysis.stats.fixed import known_sigma_level
 from analysis.stats.power import MOST_SEEDS, Arms, Question, Row
+from analysis.sweepdir.plan import MOST_LOOKS
 from analysis.untrusted.escape import json_text, printable
 from analysis.untrusted.invoked import command
 from analysis.verdict.numbers import chance_in_words
@@ -121,7 +122,8 @@ def _none_is_enough(asked: Question, usable: list[Row]) -> str:
         f"{_named(best)}, has {chance_in_words(best.power)}; "
     )
     if needed is not None:
-        return f"{said}a fixed test needs {_at_most(needed)}. Pay for more seeds."
+        option = f" (--max-seeds {needed.at_most})" if needed.at_most <= MOST_LOOKS else ""
+        return f"{said}a fixed test needs {_at_most(needed)}. Pay for more seeds{option}."
     unit = " Is the unit right?" if asked.delta < FEW else ""
     return f"{said}not even {MOST_SEEDS} seeds in a fixed test do. Look for a larger gain or a smaller spread.{unit}"
 

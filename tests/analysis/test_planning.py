@@ -200,6 +200,12 @@ def test_the_advice_counts_what_the_design_counts() -> None:
     )
 
 
+def test_an_advice_to_pay_for_more_seeds_names_the_option() -> None:
+    shown = call("--sd", "0.0014", "--gain", "0.004", "--max-seeds", "3").stdout
+    assert "Pay for more seeds (--max-seeds 5)." in shown
+    assert "--max-seeds" not in call("--gain", "0.001", "--rules", "nanogpt-track-3").stdout  # 33 are too many looks
+
+
 def test_a_row_is_never_cut_at_80_columns(tmp_path: Path) -> None:
     history = tmp_path / "history.json"
     history.write_text(json.dumps([{"n": 3, "mean": 1.2, "sd": sd} for sd in (0.001, 0.0015, 0.002)]))
