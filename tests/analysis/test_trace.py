@@ -87,11 +87,13 @@ def test_a_seed_of_both_arms_is_shown_twice(record: Folder, explain: Run) -> Non
     assert of_control["without it"].startswith("3 runs against 2")
 
 
-def test_a_given_number_does_not_depend_on_the_controls_runs(sweep: Folder, explain: Run) -> None:
+def test_with_a_sota_and_a_control_each_run_is_traced_to_the_test_that_it_is_in(sweep: Folder, explain: Run) -> None:
     folder = sweep(VALUES, sota=1.3, control={1: 1.25, 2: 1.252, 3: 1.253})
     candidate, control = explain(1, folder, "--sota", "1.3").values()
-    assert "with it" in dict(candidate)
-    assert "with it" not in dict(control)
+    assert dict(candidate)["test"] == "against the SOTA"
+    assert dict(candidate)["with it"].startswith("3 runs, ")
+    assert dict(control)["test"] == "against the control"
+    assert dict(control)["with it"].startswith("3 runs against 3, ")
     assert dict(control)["planned"] == "yes"
 
 

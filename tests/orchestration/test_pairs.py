@@ -89,10 +89,10 @@ def test_unpaired_is_planned_as_before(script: Path, tmp_path: Path) -> None:
 
 
 def test_unpaired_is_refused_where_it_cannot_apply(script: Path, tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="--unpaired belongs to a sweep that must beat the runs of its --control"):
+    with pytest.raises(PlanError, match="--unpaired applies only where the runs of a --control must be beaten"):
         plan_of(script, unpaired=True)
     asked = Asked(script=script, control=tmp_path / "b.toml", unpaired=True, rules="mine.toml")
-    with pytest.raises(PlanError, match="--unpaired belongs to"):
+    with pytest.raises(PlanError, match="--unpaired applies only"):
         make_design(asked, 5, rules_of("one-sample t", target=1.2, against="target"))
     with pytest.raises(PlanError, match="the test of --rules mine.toml is 'paired by node', which needs pairs"):
         make_design(asked, 5, rules_of("paired by node"))
