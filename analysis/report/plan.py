@@ -84,8 +84,17 @@ def _other_way(asked: Question, rows: list[Row], best: Row) -> str:
     if least is not None:
         said += f" Pairs pass more often than as many independent runs where they share more than {least:.2f} of the variance."
     if asked.share is None and is_paired:
-        said = f"What pairs share is unknown: this is the chance if they share nothing. {PAIRS_BECAUSE} {said}"
+        few = _of_the_fewest(asked, rows)
+        said = f"What pairs share is unknown: this is the chance if they share nothing. {PAIRS_BECAUSE} {said}{few}"
     return f" {said}"
+
+
+def _of_the_fewest(asked: Question, rows: list[Row]) -> str:
+    """Say what pairs that share nothing cost at the first look, where they cost most; nothing where the chances read alike."""
+    n = asked.first_look
+    few = {row.arms: chance_in_words(row.power) for row in rows if row.looks == (n,)}
+    said = f" {n} pairs that share nothing have {few.get(Arms.PAIRS)}, {n} against {n} {few.get(Arms.UNPAIRED)}."
+    return said if {*asked.rerun} <= {*few} and len({*few.values()}) > 1 else ""
 
 
 def _too_few_control_seeds(asked: Question, rows: list[Row]) -> str:
