@@ -7,12 +7,14 @@ import math
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.optimize import brentq
 from scipy.special import stdtrit
 from scipy.stats import chi2, norm
 from scipy.stats import t as student
 
 from analysis.stats import best_of, sequential
 from analysis.stats.recursion import Design
+from analysis.verdict.looks import chance_of_passing
 from benchmarks.ways import LOOKS, e_value_criticals
 
 ALPHA = 0.01
@@ -148,6 +150,31 @@ def test_the_e_value_where_only_the_candidate_scatters(design: Design, level: fl
         k = n if design.in_step else design.control
         own.append(t * math.sqrt((n - 1) / (n + k - 2) * (1 + n / k)))
     assert sequential.type_one_error(LOOKS, own) == pytest.approx(level, abs=5e-4)
+
+
+# -- the chance of passing -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gains", "above", "below", "passed"),
+    [((-6, 10), 0.7, 0.9, 0.82), ((-6, 10), 0.3, 0.5, 0.40), ((1, 1), 0.9, 1, 0.71), ((0, 0), 0.9, 1, 0.14)],
+    ids=["any gain, 0.7", "any gain, 0.3", "1 sd, 0.9", "none, 0.9"],
+)
+def test_how_many_pass_that_were_told_a_chance(
+    gains: tuple[float, float], above: float, below: float, passed: float
+) -> None:
+    """After three seeds of looks 3 to 10: sweeps whose t lies between those with these chances."""
+    criticals = sequential.boundary(LOOKS, ALPHA)
+    low, high = (
+        brentq(lambda t, c=chance: chance_of_passing(LOOKS, criticals, 0, t) - c, 0.5, 15)
+        if chance < 1
+        else criticals[0]
+        for chance in (above, below)
+    )
+    values = RNG(6).standard_normal((300_000, 10)) - RNG(7).uniform(*gains, size=(300_000, 1))
+    told = values[(t_of(values[:, :3]) >= low) & (t_of(values[:, :3]) < high)]
+    later = np.any([t_of(told[:, :n]) >= c for n, c in zip(LOOKS.looks, criticals, strict=True)], axis=0)
+    assert np.mean(later) == pytest.approx(passed, abs=0.02)
 
 
 # -- the best of a board -----------------------------------------------------------------------------------------------
