@@ -85,6 +85,21 @@ def test_the_next_run_of_a_record_that_passed(n: int, gain: float, outside: floa
     assert found[0] == pytest.approx(outside, rel=0.04)
 
 
+@pytest.mark.parametrize(("gain", "rejected"), [(1, 0.059), (2, 0.032), (5, 0.013)])
+def test_three_honest_runs_against_three_that_passed(gain: float, rejected: float) -> None:
+    """P(the two-sided test at 1 % rejects | passed), over both spreads and the author's mean."""
+    few, weight = ((1 + x) / 2 if i == 0 else x / 2 for i, x in enumerate(np.polynomial.legendre.leggauss(60)))
+    squares = chi2.isf(few, 2)
+    sd = np.sqrt(squares / 2)
+    most = norm.cdf(math.sqrt(3) * gain - student.isf(ALPHA, 2) * sd)
+    mean = norm.ppf(most[:, None] * few) / math.sqrt(3)  # from the true one
+    reach = student.isf(0.005, 4) * np.sqrt((squares[:, None] + squares) / 4 * 2 / 3)
+    root, off, far = math.sqrt(3), mean[:, :, None], reach[:, None, :]
+    leaves = norm.cdf(root * (off - far)) + norm.sf(root * (off + far))
+    found = np.einsum("i,j,k,i,ijk", weight, weight, weight, most, leaves) / (weight @ most)
+    assert found == pytest.approx(rejected, rel=0.04)
+
+
 # -- labels and skew ---------------------------------------------------------------------------------------------------
 
 
