@@ -45,7 +45,7 @@ class Question:
     - target: the number that the rules fix; None where the SOTA or its control must be beaten.
     - rerun: how the control may be run with the candidate, the usual way first; empty where the SOTA is a number.
     - control_seeds: runs of the control that exist; 0 without them.
-    - share: the part of the variance that a pair shares; None where it is unknown, and 0 is planned with.
+    - share: of the variance, what a pair has in common; None, unknown, is planned as 0. share_shown: what decides on pairs.
     - known: the z-test, where the rules know the spread. against_runs: the t-test against as many or existing control
       runs, "welch", "pooled" or "both". may_look: whether the rules allow a sequential design.
     - gpus, minutes: of one run. gpu_hour: the price of a GPU hour; None counts hours alone.
@@ -70,6 +70,7 @@ class Question:
     rerun: tuple[Arms, ...] = ()
     control_seeds: int = 0
     share: float | None = None
+    share_shown: float | None = None
     share_is: str = "unknown"
     known: Normal | None = None
     against_runs: str = "both"

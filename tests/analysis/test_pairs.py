@@ -20,6 +20,7 @@ from analysis.evidence.look_plan import LookPlan
 from analysis.evidence.options import Options
 from analysis.report.said.chips import chips
 from analysis.report.said.headline import title
+from analysis.report.said.statements import assumptions
 from analysis.report.text import text
 from analysis.rules.keys import PAIRED
 from analysis.rules.ruleset import from_table, load
@@ -281,6 +282,9 @@ def test_a_control_in_step_beside_a_sota_is_pooled_as_alone(sweep: Folder) -> No
     assert alone.sequential.nominal_p == pytest.approx(control.alpha)
     assert alone.sequential.p_value == pytest.approx(control.test.p_value)
     assert control.test.name == "pooled t"
+    assert any("same spread" in one for one in assumptions(both))
+    paired = judge((sweep(MINE, "paired", sota=1.5, control=THEIRS, looks=[3, 4, 5], paired=True),))
+    assert not any("spread" in one for one in assumptions(paired))
 
 
 # -- the numbers ---------------------------------------------------------------------------------------------------------

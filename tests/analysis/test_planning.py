@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner, Result
 
-from analysis.report.plan import recommendation
+from analysis.report.said.advice import recommendation
 from analysis.significance import main
 from analysis.stats import sequential
 from analysis.stats.power import Question, designs, seeds_needed

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import orchestration.sweep
-from analysis.report.plan import commands, recommended
+from analysis.report.said.advice import commands, recommendation, recommended
 from analysis.significance import main
 from analysis.stats import sequential
 from analysis.stats.fixed import StatisticsError, power_against
@@ -212,6 +212,16 @@ def test_pairs_are_planned_unless_they_are_known_to_share_too_little() -> None:
     assert best_of(share=0.1).arms is Arms.UNPAIRED
     assert best_of(share=0.6).arms is Arms.PAIRS
     assert best_of(max_seeds=6).arms is Arms.UNPAIRED  # six pairs that may share nothing have 0.86
+
+
+def test_what_three_pairs_cost_is_said_where_the_share_is_unknown() -> None:
+    known, unknown = (asked(gain=0.002, rerun=BOTH_WAYS, share=share) for share in (0.6, None))
+    said = recommendation(unknown, designs(unknown))
+    assert (
+        f"3 pairs that share nothing have {power_of_pairs(3, 0.01, unknown.delta, 0):.2f}, 3 against 3 {power_against(3, 3, 0.01, unknown.delta):.2f}."
+        in said
+    )
+    assert "that share nothing" not in recommendation(known, designs(known))
 
 
 def test_a_pilot_of_both_arms_tells_the_share(sweep: Callable[..., Path]) -> None:

@@ -11,7 +11,8 @@ from analysis.reading.result import Result
 from analysis.report.audit import text
 from analysis.report.board import board_text, markdown
 from analysis.report.notebook.frames import as_html, frame_of, frame_of_curves, frame_of_runs, has_pandas
-from analysis.report.plan import as_text, commands, recommendation
+from analysis.report.plan import as_text
+from analysis.report.said.advice import commands, recommendation
 from analysis.rules.findings import Finding, errors
 from analysis.rules.ruleset import Ruleset
 from analysis.stats.power import Question

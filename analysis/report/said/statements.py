@@ -17,6 +17,7 @@ from analysis.verdict.verdict import Verdict, Verification
 
 MOST_NAMED = 6  # logs in a line
 ROUNDING = 1e-9  # of sums of numbers such as 3.28
+UNPAIRED = ("Welch t", "pooled t")  # tests whose level depends on the ratio of the two spreads
 
 
 def rules_in_words(verdict: Verdict) -> str:
@@ -227,7 +228,9 @@ def _assumed(verdict: Verdict, test: Test) -> Iterator[str]:
         )
     if test.df is not None:
         few = f" With {verdict.n} {runs_are(verdict)} the sd is barely known." if verdict.n < 5 else ""
-        yield f"Values are close to normal; a skewed metric lets more false claims pass.{few}"
+        paired = verdict.sota_is == Source.CONTROL and verdict.pair_sd is not None
+        skewed = "" if paired else "; where bad runs lie farther from the mean than good ones, more false claims pass"
+        yield f"{'Differences' if paired else 'Values'} are close to normal{skewed}.{few}"
 
 
 def runs_are(verdict: Verdict) -> str:
@@ -241,7 +244,10 @@ def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
     elif verdict.sota_is == Source.CONTROL:
         yield "The control ran on the same kind of machine as the candidate; its noise counts."
         if verdict.pair_sd is not None:
-            yield "The two runs of a seed are a pair, as decided beforehand. What they share, such as the node, cancels in their difference."
+            yield (
+                "The two runs of a seed are a pair, as decided beforehand. What they share, such as the node, cancels in their "
+                "difference. What a node does to one arm alone does not."
+            )
         elif verdict.sequential is not None:
             yield "Candidate and control have the same spread; if not, the level can exceed three times alpha."
         elif verdict.level_at_worst is not None and verdict.level_at_worst > verdict.alpha:
@@ -250,6 +256,8 @@ def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
         yield "The SOTA is taken as an exact number: its own noise and its hardware are ignored."
         if any(one.metric == verdict.metric and one.test is not None for one in verdict.criteria):
             yield "The test against the control counts the noise and the hardware of both. Both tests must pass."
+            if any(one.test is not None and one.test.name in UNPAIRED for one in verdict.criteria):
+                yield "Candidate and control have the same spread; if not, the level of the test against the control can exceed alpha."
         elif verdict.control:
             yield "The readings against the control count the noise and the hardware of both."
         elif verdict.rerun_at_least is not None and verdict.sota is not None:
