@@ -100,6 +100,13 @@ class Asked:
         return self.rules.target is None or self.options.own_sweep
 
     @property
+    def has_planned_control(self) -> bool:
+        """Whether the runs to beat are those of a plan's own control, which was decided before the results."""
+        of_a_sweep = self.sweep is not None and self.sweep.has_control
+        counts = self.plan_may_set_the_target or self.sota is not None
+        return self.control is None and (self.planned_control is not None or (of_a_sweep and counts))
+
+    @property
     def rules_of_control(self) -> Ruleset:
         """The rules that the control is read by: where steps have a value, it has a step of its own."""
         return self.rules if self.rules.step_value is None else replace(self.rules, at_step=EARLIEST)

@@ -101,9 +101,9 @@ class Taken:
 
 def take(case: Case, plan: LookPlan) -> Taken:
     """Look at the runs in order: t at each look, up to the first at which all tests cross or the last that the runs allow."""
-    both = case.in_step and bool(case.control)
-    good = min(_unbroken(case.runs), _unbroken(case.control)) if both else _unbroken(case.runs)
     own, others = Boundary(case=case, plan=plan), [Boundary(case=one, plan=plan) for one in _further(case)]
+    both = case.in_step and any(one.case.source is Source.CONTROL for one in (own, *others))
+    good = min(_unbroken(case.runs), _unbroken(case.control)) if both else _unbroken(case.runs)
     at: Case | None = None
     ts: list[float] = []
     crossed = False

@@ -272,6 +272,21 @@ def test_a_control_run_is_traced_to_the_test_that_it_is_in(sweep: Folder) -> Non
     assert found["control"].with_it.tested.test == verdict.criteria[0].test
 
 
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("sota", [1.3, None])
+@pytest.mark.parametrize("control", [{}, {2: 1.21}, {1: 1.2, 2: 1.21}])
+def test_a_look_waits_for_the_planned_control(
+    sweep: Folder, control: dict[int, float], sota: float | None, paired: bool
+) -> None:
+    """Nobody passes against the SOTA alone while the control that was planned beside it is not there."""
+    looking = sweep(MINE, sota=sota, control=control, paired=paired, looks=[3, 4, 5])
+    verdict = judge((looking,))
+    assert (verdict.verdict, verdict.n, verdict.criteria) == ("continue", 0, ())
+    assert verdict.sequential is not None
+    assert verdict.sequential.next_look == 3
+    everywhere(verdict)
+
+
 def test_a_control_in_step_beside_a_sota_is_pooled_as_alone(sweep: Folder) -> None:
     alone = judge((sweep(MINE, "alone", sota=None, control=THEIRS, looks=[3, 4, 5]),))
     both = judge((sweep(MINE, sota=1.5, control=THEIRS, looks=[3, 4, 5]),))
