@@ -108,7 +108,7 @@ def _gather(asked: Asked) -> Gathered:
 def _looks(asked: Asked, gathered: Gathered) -> LookPlan | None:
     if asked.plan is None:
         return asked_looks(asked.options.design, asked.rules)
-    return planned_looks(asked.plan, in_step=asked.control is None)
+    return planned_looks(asked.plan, in_step=asked.has_planned_control)
 
 
 def _with_planned_control(asked: Asked, case: Case) -> Case:

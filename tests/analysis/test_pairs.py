@@ -150,6 +150,22 @@ def test_rules_may_ask_for_pairs(record: Folder) -> None:
     assert from_table("x", {"version": 2, "metric": "val_bpb", "test": PAIRED, "alpha": 0.01}, "x").may_look
 
 
+def test_control_runs_do_not_choose_the_look(record: Folder) -> None:
+    """Three control runs beside five candidate runs were a look at the three best ones."""
+    rules = record(MINE).parent / "ours.toml"
+    rules.write_text('version = 2\nmetric = "val_bpb"\ntest = "paired by node"\nmargin = 0.005\nalpha = 0.01\n')
+    asked = Options(rules=str(rules), design="sequential")
+    few = record({seed: value + 0.1 for seed, value in list(THEIRS.items())[:3]}, "few")
+    verdict = judge((rules.parent / "record",), replace(asked, control=few))
+    assert verdict.verdict == "unusable"
+    assert "train_seed4.log has no control run of its seed" in verdict.reason
+    more = judge((rules.parent / "record",), replace(asked, control=record({0: 1.3, **THEIRS}, "more")))
+    assert more.n == 5
+    assert more.test is not None
+    assert more.sequential is not None
+    assert more.sequential.p_value == pytest.approx(paired_p(MINE, THEIRS), rel=1e-9)
+
+
 def test_a_record_folder_brings_the_plan_of_its_pairs(sweep: Folder, record: Folder) -> None:
     planned = sweep(MINE, sota=None, control=THEIRS, paired=True)
     folder = record(MINE)
@@ -296,6 +312,16 @@ def test_a_control_in_step_beside_a_sota_is_pooled_as_alone(sweep: Folder) -> No
     assert alone.sequential.nominal_p == pytest.approx(control.alpha)
     assert alone.sequential.p_value == pytest.approx(control.test.p_value)
     assert control.test.name == "pooled t"
+
+
+def test_a_second_lab_is_pooled_without_pairs_also_beside_a_sota(sweep: Folder, record: Folder) -> None:
+    worse = {seed: value + 0.01 for seed, value in THEIRS.items()}
+    folder, fresh = sweep(MINE, sota=SOTA, control=worse, paired=True), record({11: 1.2004, 12: 1.2021, 13: 1.1991}, "fresh")
+    verdict = judge((folder,), Options(verify=fresh))
+    (control,) = verdict.criteria
+    assert control.test is not None
+    assert (verdict.verdict, verdict.n, control.n) == ("supported", 8, 8)
+    assert control.test.name in ("Welch t", "pooled t")
 
 
 # -- the numbers ---------------------------------------------------------------------------------------------------------
