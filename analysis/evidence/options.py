@@ -145,9 +145,14 @@ def resolve(paths: Sequence[Path], options: Options) -> Asked:
     asked = changing(asked, options.of_the_rules)
     if asked.sweep is not None and asked.sota is None and asked.control is None and asked.plan_may_set_the_target:
         asked = replace(asked, sota=asked.sweep.sota)
-    if asked.beside is not None and asked.beside.has_control and _is_own_control(asked.control, asked.paths[0]):
-        asked = replace(asked, control=None, planned_control=asked.control)
-    return asked
+    return _with_own_control(asked) if asked.beside is not None and asked.beside.has_control else asked
+
+
+def _with_own_control(asked: Asked) -> Asked:
+    """Return what was asked of a record whose plan has a control: its own runs, named or beside a SOTA, are the planned ones."""
+    record = asked.paths[0]
+    control = record / CONTROL if asked.control is None and asked.sota is not None else asked.control
+    return replace(asked, control=None, planned_control=control) if _is_own_control(control, record) else asked
 
 
 def changing(asked: Asked, keys: Mapping[str, Any]) -> Asked:

@@ -166,17 +166,40 @@ def test_control_runs_do_not_choose_the_look(record: Folder) -> None:
     assert more.sequential.p_value == pytest.approx(paired_p(MINE, THEIRS), rel=1e-9)
 
 
-def test_a_record_folder_brings_the_plan_of_its_pairs(sweep: Folder, record: Folder) -> None:
-    planned = sweep(MINE, sota=None, control=THEIRS, paired=True)
-    folder = record(MINE)
+def planned_record(record: Folder, planned: Path, control: dict[int, float]) -> Path:
+    """Make a record with the plan of a sweep and its control's logs."""
+    folder = record(MINE, f"{planned.name}-{len(control)}")
     shutil.copy(planned / "plan.json", folder)
     (folder / "control").mkdir()
-    for seed, value in THEIRS.items():
+    for seed, value in control.items():
         (folder / f"control/train_seed{seed}.log").write_text(make_log(seed, value))
+    return folder
+
+
+def test_a_record_folder_brings_the_plan_of_its_pairs(sweep: Folder, record: Folder) -> None:
+    folder = planned_record(record, sweep(MINE, sota=None, control=THEIRS, paired=True), THEIRS)
     verdict = judge((folder,), Options(control=folder / "control"))
     assert verdict.test is not None
     assert verdict.test.name == "paired t"
     assert verdict.test.p_value == pytest.approx(paired_p(MINE, THEIRS), rel=1e-9)
+
+
+def test_a_record_that_planned_a_sota_and_a_control_must_beat_both(sweep: Folder, record: Folder) -> None:
+    """A reviewer who names the SOTA alone, or a record without its control, does not choose the easier one of two."""
+    planned = sweep(MINE, sota=SOTA, control=THEIRS, paired=True)
+    folder = planned_record(record, planned, THEIRS)
+    alone, both = (judge((folder,), Options(sota=SOTA, control=one)) for one in (None, folder / "control"))
+    assert [one.name for one in alone.criteria] == [one.name for one in both.criteria] == ["control"]
+    assert alone.criteria[0].test is not None
+    assert alone.criteria[0].test.name == "paired t"
+    assert alone.plan is not None
+    assert alone.plan.exact
+    without = planned_record(record, planned, {})
+    shutil.rmtree(without / "control")
+    verdict = judge((without,), Options(sota=SOTA))
+    assert verdict.plan is not None
+    assert verdict.plan.differs == ["not tested against the plan's control"]
+    assert judge((without,), Options(sota=SOTA, require_plan=True)).verdict == "not_supported"
 
 
 def test_a_run_is_explained_with_its_pair(sweep: Folder) -> None:
