@@ -198,9 +198,7 @@ def _underived(plan: Plan) -> list[str]:
 # -- the claim and the script ------------------------------------------------------------------------------------------
 
 
-def other_claim(
-    plan: Plan, rules: Ruleset, *, sota: float | None, other_control: bool, has_control: bool
-) -> list[str]:
+def other_claim(plan: Plan, rules: Ruleset, *, sota: float | None, other_control: bool, has_control: bool) -> list[str]:
     """Return how the claim that is tested differs from the planned one.
 
     other_control: whether the reviewer brought control runs that are not the plan's. has_control: whether its own count.

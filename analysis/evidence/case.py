@@ -149,9 +149,13 @@ class Case:
     # -- the same evidence, asked in another way ---------------------------------------------------------------------
 
     def asking(self, criterion: Criterion) -> Case:
-        """Return the Case with this criterion as the only test. A SOTA is a number of the first test's metric."""
-        of_it = self.sota if criterion.metric == self.rules.metric and criterion.against != TARGET else None
-        return replace(self, rules=self.rules.asking(criterion), sota=of_it, looks=None)
+        """Return the Case with this criterion as the only test.
+
+        A SOTA is a number of the first test's metric. Of the standing record's own runs and that number, the runs count.
+        """
+        against_runs = criterion.against == STANDING and bool(self.control)
+        is_number = criterion.metric == self.rules.metric and criterion.against != TARGET and not against_runs
+        return replace(self, rules=self.rules.asking(criterion), sota=self.sota if is_number else None, looks=None)
 
     def at(self, step: int) -> Case:
         """Return the Case with each run's validation at this step. Raises EvidenceError where a run has none there."""

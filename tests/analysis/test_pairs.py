@@ -7,7 +7,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -339,12 +339,30 @@ def test_a_control_in_step_beside_a_sota_is_pooled_as_alone(sweep: Folder) -> No
 
 def test_a_second_lab_is_pooled_without_pairs_also_beside_a_sota(sweep: Folder, record: Folder) -> None:
     worse = {seed: value + 0.01 for seed, value in THEIRS.items()}
-    folder, fresh = sweep(MINE, sota=SOTA, control=worse, paired=True), record({11: 1.2004, 12: 1.2021, 13: 1.1991}, "fresh")
+    folder, fresh = (
+        sweep(MINE, sota=SOTA, control=worse, paired=True),
+        record({11: 1.2004, 12: 1.2021, 13: 1.1991}, "fresh"),
+    )
     verdict = judge((folder,), Options(verify=fresh))
     (control,) = verdict.criteria
     assert control.test is not None
     assert (verdict.verdict, verdict.n, control.n) == ("supported", 8, 8)
     assert control.test.name in ("Welch t", "pooled t")
+
+
+@pytest.mark.parametrize("test", [{"test": "known-sigma z", "sigma": 0.004}, {"test": "comparison"}])
+def test_both_must_be_beaten_by_any_test(sweep: Folder, test: dict[str, object]) -> None:
+    """The number is far off; the candidate is better than the first control, and not than the second."""
+    better = {seed: value - 0.01 for seed, value in THEIRS.items()}
+    rules = asdict(load("parameter-golf")) | test
+    for name, control, answer in (
+        ("worse", {seed: value + 0.01 for seed, value in THEIRS.items()}, "supported"),
+        ("better", better, "not_supported"),
+    ):
+        verdict = judge((sweep(MINE, name, sota=1.3, control=control, ruleset=rules),))
+        assert [one.verdict for one in verdict.criteria] == [answer]
+        assert verdict.verdict == answer
+        assert verdict.criteria[0].sota == pytest.approx(sum(control.values()) / 5)
 
 
 # -- the numbers ---------------------------------------------------------------------------------------------------------

@@ -21,10 +21,10 @@ def with_tests_of_control(asked: Asked, case: Case) -> Case:
     """
     rules, planned = case.rules, asked.has_planned_control
     awaited = planned and not case.control and rules.may_look and case.looks is not None
-    if not ((case.control or awaited) and rules.is_t_test and rules.against != TARGET):
+    if not (case.control or awaited) or rules.against == TARGET or not rules.has_test:
         return case
     paired = planned and asked.plan is not None and asked.plan.design.paired and rules.may_look
-    test = PAIRED if paired or rules.test == PAIRED else BOTH
+    test = PAIRED if paired else BOTH if rules.test == T_TEST else rules.test
     if case.source is Source.GIVEN:
         return _also(case, "control", test, STANDING) if planned or asked.control is not None else case
     case = replace(case, rules=replace(rules, test=test)) if paired or awaited else case
