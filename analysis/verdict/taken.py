@@ -110,6 +110,8 @@ def take(case: Case, plan: LookPlan) -> Taken:
     for look, n in enumerate(plan.looks):
         if n > good:
             break
+        if ts and ts[-1] >= own.criticals[look - 1]:
+            ts[-1] = -math.inf  # another test had not crossed there, so this one's p of that look decides nothing
         ts.append(-math.inf)
         if not plan.seeds and n < good:
             continue

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from analysis.evidence.look_plan import LookPlan
 from analysis.evidence.options import Options
 from analysis.report.said.chips import chips
-from analysis.report.said.headline import title
+from analysis.report.said.headline import beaten, title
 from analysis.report.text import text
 from analysis.rules.keys import PAIRED
 from analysis.rules.ruleset import from_table, load
@@ -324,6 +324,22 @@ def test_a_look_waits_for_the_planned_control(
     assert verdict.sequential is not None
     assert verdict.sequential.next_look == 3
     everywhere(verdict)
+
+
+def test_a_look_that_only_one_test_crossed_decides_nothing(sweep: Folder) -> None:
+    """The SOTA is beaten after three seeds, when the control is not, and no longer after five."""
+    mine = {1: 1.2000, 2: 1.2010, 3: 1.1990, 4: 1.2600, 5: 1.1400}
+    theirs = {1: 1.2100, 2: 1.2112, 3: 1.2195, 4: 1.2702, 5: 1.1499}
+    verdict = judge((sweep(mine, sota=1.25, control=theirs, paired=True, looks=[3, 4, 5]),))
+    assert (verdict.verdict, verdict.n) == ("not_supported", 5)
+    assert verdict.test is not None
+    assert verdict.test.p_value > verdict.alpha
+    assert title(verdict).startswith(": the gain")
+
+
+def test_a_verdict_of_pairs_says_how_many_control_runs_it_rests_on() -> None:
+    verdict = decided(IN_PAIRS, runs(*MINE.values()), None, runs(*THEIRS.values(), 1.3, arm="control"))
+    assert (beaten(verdict) or "").endswith("(5 runs)")
 
 
 def test_a_control_in_step_beside_a_sota_is_pooled_as_alone(sweep: Folder) -> None:
