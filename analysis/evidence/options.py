@@ -111,11 +111,6 @@ class Asked:
         """The rules that the control is read by: where steps have a value, it has a step of its own."""
         return self.rules if self.rules.step_value is None else replace(self.rules, at_step=EARLIEST)
 
-    @property
-    def control_is_inside(self) -> bool:
-        """Whether the control's runs are in the record's own folder `control`."""
-        return _is_own_control(self.planned_control or self.control, self.paths[0])
-
 
 def resolve(paths: Sequence[Path], options: Options) -> Asked:
     """Check the options and resolve them against the PATHs. Raises UsageError; a broken plan is a `fault`."""

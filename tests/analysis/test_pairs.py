@@ -366,6 +366,17 @@ def test_a_second_lab_is_pooled_without_pairs_also_beside_a_sota(sweep: Folder, 
     assert control.test.name in ("Welch t", "pooled t")
 
 
+def test_a_reviewers_sota_and_control_must_both_be_beaten(record: Folder) -> None:
+    mine, weak = record(MINE), record(THEIRS, "weak")
+    strong = record({seed: value - 0.02 for seed, value in THEIRS.items()}, "strong")
+    for control in (weak, strong):
+        verdict = judge((mine,), Options(sota=1.3, control=control))
+        assert [(one.name, one.verdict) for one in verdict.criteria] == [("control", "not_supported")]
+        assert verdict.verdict == "not_supported"
+    far = record({seed: value + 0.05 for seed, value in THEIRS.items()}, "far")
+    assert judge((mine,), Options(sota=1.3, control=far)).verdict == "supported"
+
+
 @pytest.mark.parametrize("test", [{"test": "known-sigma z", "sigma": 0.004}, {"test": "comparison"}])
 def test_both_must_be_beaten_by_any_test(sweep: Folder, test: dict[str, object]) -> None:
     """The number is far off; the candidate is better than the first control, and not than the second."""
