@@ -366,6 +366,23 @@ def test_a_second_lab_is_pooled_without_pairs_also_beside_a_sota(sweep: Folder, 
     assert control.test.name in ("Welch t", "pooled t")
 
 
+def test_an_edited_plan_does_not_replace_a_target_by_pairs(sweep: Folder, record: Folder) -> None:
+    rules = replace(RULES, target=1.2, against="target")
+    folder = sweep(MINE, sota=None, control=THEIRS, paired=True, ruleset=asdict(rules))
+    verdict = judge((folder,), Options(own_sweep=True))
+    assert (verdict.verdict, verdict.sota, verdict.sota_is) == ("not_supported", 1.2, "target")
+    assert verdict.test is not None
+    assert verdict.test.name == "one-sample t"
+
+
+@pytest.mark.parametrize(("test", "name"), [("welch", "Welch t"), ("pooled", "pooled t")])
+def test_an_edited_plan_does_not_replace_the_rules_own_test_by_pairs(sweep: Folder, test: str, name: str) -> None:
+    folder = sweep(MINE, sota=None, control=THEIRS, paired=True, ruleset=asdict(replace(RULES, test=test)))
+    verdict = judge((folder,), Options(own_sweep=True))
+    assert verdict.test is not None
+    assert (verdict.verdict, verdict.test.name) == ("not_supported", name)
+
+
 def test_a_reviewers_sota_and_control_must_both_be_beaten(record: Folder) -> None:
     mine, weak = record(MINE), record(THEIRS, "weak")
     strong = record({seed: value - 0.02 for seed, value in THEIRS.items()}, "strong")

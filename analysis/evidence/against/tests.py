@@ -21,7 +21,7 @@ def with_tests_of_control(asked: Asked, case: Case) -> Case:
     """
     rules, planned = case.rules, asked.has_planned_control
     awaited = planned and not case.control and rules.may_look and case.looks is not None
-    if not (case.control or awaited) or rules.against == TARGET or not rules.has_test:
+    if not (case.control or awaited) or rules.against == TARGET:
         return case
     paired = planned and asked.plan is not None and asked.plan.design.paired and rules.may_look
     test = PAIRED if paired else BOTH if rules.test == T_TEST else rules.test
