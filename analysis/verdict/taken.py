@@ -136,8 +136,14 @@ def at_its_look(case: Case, criterion: Criterion, taken: int) -> Case:
     """Return the Case of so many runs asked this criterion, at the level of that look where it is asked at every look."""
     if case.looks is None or not taken or not decides_when_to_stop(case, criterion):
         return (case.at_look(taken) if taken else case).asking(criterion)
-    asked = replace(case.asking(criterion), looks=case.looks)
-    level, at = Boundary(case=asked, plan=case.looks).nominal(case.looks.looks.index(taken)), asked.at_look(taken)
+    return at_level_of(replace(case.asking(criterion), looks=case.looks), taken)
+
+
+def at_level_of(case: Case, taken: int) -> Case:
+    """Return the Case of so many runs at the level of that look, with the test that the look makes."""
+    assert case.looks is not None, "a fixed Case has no looks"
+    level = Boundary(case=case, plan=case.looks).nominal(case.looks.looks.index(taken))
+    at = case.at_look(taken)
     pools = at.source is Source.CONTROL and len(at.runs) == len(at.control) and at.rules.test != PAIRED  # as _test does
     return replace(at, rules=replace(at.rules, alpha=level, test=POOLED if pools else at.rules.test), looks=None)
 
