@@ -133,6 +133,8 @@ def test_a_seed_that_is_there_twice_or_not_printed_has_no_pair() -> None:
     mine, control = runs(1.1, 1.2, 1.31), runs(1.2, 1.3, 1.4, arm="control")
     twice = [*control, replace(control[0], log="again.log")]
     assert "candidate1.log has 2 control runs of its seed" in decided(IN_PAIRS, mine, None, twice).reason
+    again = [*mine, replace(mine[0], log="again.log", metric=mine[1].metric)]
+    assert "candidate1.log is one of several of seed 1" in decided(IN_PAIRS, again, None, control).reason
     unprinted = [replace(run, run=replace(run.run, seed=None)) for run in mine]
     assert "candidate1.log does not print its seed" in decided(IN_PAIRS, unprinted, None, control).reason
 
@@ -381,6 +383,14 @@ def test_an_edited_plan_does_not_replace_the_rules_own_test_by_pairs(sweep: Fold
     verdict = judge((folder,), Options(own_sweep=True))
     assert verdict.test is not None
     assert (verdict.verdict, verdict.test.name) == ("not_supported", name)
+
+
+def test_a_plans_control_does_not_replace_the_target_of_the_reviewers_rules(sweep: Folder) -> None:
+    folder = sweep(MINE, sota=None, control={seed: value + 0.05 for seed, value in THEIRS.items()}, paired=True)
+    rules = folder.parent / "target.toml"
+    rules.write_text('version = 2\nmetric = "val_bpb"\ntarget = 1.2\ntest = "one-sample t"\nalpha = 0.01\n')
+    verdict = judge((folder,), Options(rules=str(rules)))
+    assert (verdict.verdict, verdict.sota, verdict.sota_is) == ("not_supported", 1.2, "target")
 
 
 def test_a_reviewers_sota_and_control_must_both_be_beaten(record: Folder) -> None:
