@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from analysis.rules.metrics import CONVERTIBLE, TRAIN_TIME, UNITS, unit_of
 from analysis.rules.ruleset import OF_A_TEST, Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.sweepdir.plan import DesignKind, Plan, plan_beside, read_plan
+from analysis.untrusted.files import leads_out
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError
 
 NEAR, FAR = 0.05, 0.2  # shares of a mean: a SOTA within 5 % of one and off the other by 20 % is in the wrong unit
@@ -145,8 +147,9 @@ def resolve(paths: Sequence[Path], options: Options) -> Asked:
 
 def _with_own_control(asked: Asked) -> Asked:
     """Return what was asked of a record whose plan has a control: its own runs, named or beside a SOTA, are the planned ones."""
-    record = asked.paths[0]
-    control = record / CONTROL if asked.control is None and asked.sota is not None else asked.control
+    record, control = asked.paths[0], asked.control
+    if control is None and asked.sota is not None and not leads_out(record / CONTROL, os.path.realpath(record)):
+        control = record / CONTROL
     return replace(asked, control=None, planned_control=control) if _is_own_control(control, record) else asked
 
 

@@ -99,7 +99,9 @@ def read_recorded(folder: Path, rules: str | None, sota: float | None) -> Record
         ):
             raise CannotRerunError("its plan does not say how many GPUs and CPUs a run takes.")
         script, gpus, cpus = _planned(scripts, plan), plan.gpus_per_run, plan.cpus_per_run
-        kept = plan.arms[:1] if instead else plan.arms  # the organiser's number needs no control; both of a plan must be beaten
+        kept = (
+            plan.arms[:1] if instead else plan.arms
+        )  # the organiser's number needs no control; both of a plan must be beaten
         envs = {arm: {name: str(value) for name, value in plan.envs[arm].items()} for arm in kept}
         accelerator = plan.accelerator_type
     return Recorded(

@@ -198,9 +198,12 @@ def test_a_record_that_planned_a_sota_and_a_control_must_beat_both(sweep: Folder
     assert alone.plan.exact
     without = planned_record(record, planned, {})
     shutil.rmtree(without / "control")
-    verdict = judge((without,), Options(sota=SOTA))
-    assert verdict.plan is not None
-    assert verdict.plan.differs == ["not tested against the plan's control"]
+    for link in (False, True):
+        if link:  # that leads out is no folder of the record
+            (without / "control").symlink_to(folder / "control")
+        verdict = judge((without,), Options(sota=SOTA))
+        assert verdict.plan is not None
+        assert verdict.plan.differs == ["not tested against the plan's control"]
     assert judge((without,), Options(sota=SOTA, require_plan=True)).verdict == "not_supported"
 
 
