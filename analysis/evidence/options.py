@@ -142,13 +142,17 @@ def resolve(paths: Sequence[Path], options: Options) -> Asked:
     asked = changing(asked, options.of_the_rules)
     if asked.sweep is not None and asked.sota is None and asked.control is None and asked.plan_may_set_the_target:
         asked = replace(asked, sota=asked.sweep.sota)
-    return _with_own_control(asked) if asked.beside is not None and asked.beside.has_control else asked
+    return _with_own_control(asked, asked.beside) if asked.beside is not None and asked.beside.has_control else asked
 
 
-def _with_own_control(asked: Asked) -> Asked:
-    """Return what was asked of a record whose plan has a control: its own runs, named or beside a SOTA, are the planned ones."""
+def _with_own_control(asked: Asked, plan: Plan) -> Asked:
+    """Return what was asked of a record whose plan has a control: its own runs are the planned ones.
+
+    They are where they are named, or where the plan asks for a SOTA besides and the reviewer names that alone.
+    """
     record, control = asked.paths[0], asked.control
-    if control is None and asked.sota is not None and not leads_out(record / CONTROL, os.path.realpath(record)):
+    both = plan.sota is not None and asked.sota is not None
+    if control is None and both and not leads_out(record / CONTROL, os.path.realpath(record)):
         control = record / CONTROL
     return replace(asked, control=None, planned_control=control) if _is_own_control(control, record) else asked
 
