@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from analysis.reading.result import Result
-from analysis.rules.keys import LOOKING
+from analysis.rules.keys import LOOKING, TARGET
 from analysis.rules.ruleset import RulesError, Ruleset, known, load
 from analysis.stats.recursion import Design
 from analysis.stats.sequential import at_nominal, type_one_error
@@ -198,12 +198,14 @@ def _underived(plan: Plan) -> list[str]:
 # -- the claim and the script ------------------------------------------------------------------------------------------
 
 
-def other_claim(plan: Plan, rules: Ruleset, *, sota: float | None, other_control: bool) -> list[str]:
+def other_claim(plan: Plan, rules: Ruleset, *, sota: float | None, other_control: bool, has_control: bool) -> list[str]:
     """Return how the claim that is tested differs from the planned one.
 
-    other_control: whether the reviewer brought control runs that are not the plan's.
+    other_control: whether the reviewer brought control runs that are not the plan's. has_control: whether its own count.
     """
     clauses = _other_rules(plan, rules)
+    if plan.has_control and not has_control and sota is not None and rules.against != TARGET:
+        clauses.append("not tested against the plan's control")
     if other_control and sota is None:
         clauses.append("tested against other control runs than the plan's SOTA or control")
     elif sota is not None and sota != plan.sota:

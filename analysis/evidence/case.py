@@ -149,9 +149,13 @@ class Case:
     # -- the same evidence, asked in another way ---------------------------------------------------------------------
 
     def asking(self, criterion: Criterion) -> Case:
-        """Return the Case with this criterion as the only test. A SOTA is a number of the first test's metric."""
-        of_it = self.sota if criterion.metric == self.rules.metric and criterion.against != TARGET else None
-        return replace(self, rules=self.rules.asking(criterion), sota=of_it, looks=None)
+        """Return the Case with this criterion as the only test.
+
+        A SOTA is a number of the first test's metric. Of the standing record's own runs and that number, the runs count.
+        """
+        against_runs = criterion.against == STANDING and bool(self.control)
+        is_number = criterion.metric == self.rules.metric and criterion.against != TARGET and not against_runs
+        return replace(self, rules=self.rules.asking(criterion), sota=self.sota if is_number else None, looks=None)
 
     def at(self, step: int) -> Case:
         """Return the Case with each run's validation at this step. Raises EvidenceError where a run has none there."""
@@ -174,8 +178,11 @@ class Case:
         return replace(self, sota=None, rules=replace(self.rules, against=STANDING))
 
     def at_look(self, runs: int) -> Case:
-        """Return the Case of the first runs, and of as many control runs where the arms go in step."""
-        return replace(self, runs=self.runs[:runs], control=self.control[:runs] if self.in_step else self.control)
+        """Return the Case of the first runs, and of the control runs of their seeds where the arms go in step."""
+        first = self.runs[:runs]
+        seeds = {run.seed for run in first}
+        control = tuple(run for run in self.control if run.seed in seeds) if self.in_step else self.control
+        return replace(self, runs=first, control=control)
 
     def without_seed(self, seed: int | None) -> Case:
         """Return the Case without a seed's runs in both arms."""
@@ -183,8 +190,9 @@ class Case:
         return replace(self, runs=runs, control=control)
 
     def unpaired(self) -> Case:
-        """Return the Case with its two arms as independent samples."""
-        return replace(self, rules=replace(self.rules, test=BOTH)) if self.rules.test == PAIRED else self
+        """Return the Case with its two arms as independent samples, in every test."""
+        further = tuple(replace(one, test=_unpaired(one.test)) for one in self.rules.criteria)
+        return replace(self, rules=replace(self.rules, test=_unpaired(self.rules.test), criteria=further))
 
     def with_runs(self, runs: tuple[Result, ...]) -> Case:
         """Return the Case of other runs under the same rules, against the same."""
@@ -194,6 +202,10 @@ class Case:
 def _of_a_number(test: str) -> str:
     """Return the test against a number that goes with a test against runs."""
     return T_TEST if test in AGAINST_RUNS else test
+
+
+def _unpaired(test: str) -> str:
+    return BOTH if test == PAIRED else test
 
 
 def at_step(runs: Sequence[Result], step: int) -> tuple[Result, ...]:

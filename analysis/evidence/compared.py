@@ -72,7 +72,7 @@ def sample_of(rules: Ruleset, results: Sequence[Result]) -> Sample:
 def compare(rules: Ruleset, runs: Sequence[Result], control: Sequence[Result], number: float | None) -> Compared:
     """Return the two sides of the ruleset's test: against a number, else against the control's runs. Raises EvidenceError."""
     sign, margin = rules.sign, margin_in_metric(rules, runs)
-    in_pairs = number is None and rules.test == PAIRED
+    in_pairs = rules.test == PAIRED  # which is against runs, never a number
     control = control_of_pairs(runs, control) if in_pairs else control
     other = turned(sample_of(rules, control), sign) if number is None else None
     standing = standing_of(rules, control) if number is None else sign * number

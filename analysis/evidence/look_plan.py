@@ -32,7 +32,7 @@ def planned_looks(plan: Plan, *, in_step: bool) -> LookPlan | None:
         looks=plan.design.looks,
         boundary=plan.design.boundary,
         seeds=plan.seeds,
-        in_step=in_step and plan.has_control,
+        in_step=in_step,
     )
 
 

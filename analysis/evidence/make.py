@@ -108,7 +108,7 @@ def _gather(asked: Asked) -> Gathered:
 def _looks(asked: Asked, gathered: Gathered) -> LookPlan | None:
     if asked.plan is None:
         return asked_looks(asked.options.design, asked.rules)
-    return planned_looks(asked.plan, in_step=asked.control is None)
+    return planned_looks(asked.plan, in_step=asked.has_planned_control)
 
 
 def _with_planned_control(asked: Asked, case: Case) -> Case:
@@ -131,7 +131,13 @@ def _followed(asked: Asked, case: Case, seeds_aside: Sequence[int]) -> Planned |
     if asked.plan is None:
         return None
     where = next(path for path in asked.paths if asked.beside is not None or is_sweep(path))
-    differs = other_claim(asked.plan, case.rules, sota=case.sota, other_control=asked.control is not None)
+    differs = other_claim(
+        asked.plan,
+        case.rules,
+        sota=case.sota,
+        other_control=asked.control is not None,
+        has_control=asked.has_planned_control,
+    )
     return compare(asked.plan, where, case.runs + case.control, seeds_aside, differs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from analysis.rules.metrics import CONVERTIBLE, TRAIN_TIME, UNITS, unit_of
 from analysis.rules.ruleset import OF_A_TEST, Ruleset, load
 from analysis.sweepdir.layout import CONTROL, is_sweep
 from analysis.sweepdir.plan import DesignKind, Plan, plan_beside, read_plan
+from analysis.untrusted.files import leads_out
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError
 
 NEAR, FAR = 0.05, 0.2  # shares of a mean: a SOTA within 5 % of one and off the other by 20 % is in the wrong unit
@@ -100,14 +102,16 @@ class Asked:
         return self.rules.target is None or self.options.own_sweep
 
     @property
+    def has_planned_control(self) -> bool:
+        """Whether the runs to beat are those of a plan's own control, which was decided before the results."""
+        of_a_sweep = self.sweep is not None and self.sweep.has_control
+        counts = self.plan_may_set_the_target or self.sota is not None
+        return self.control is None and (self.planned_control is not None or (of_a_sweep and counts))
+
+    @property
     def rules_of_control(self) -> Ruleset:
         """The rules that the control is read by: where steps have a value, it has a step of its own."""
         return self.rules if self.rules.step_value is None else replace(self.rules, at_step=EARLIEST)
-
-    @property
-    def control_is_inside(self) -> bool:
-        """Whether the control's runs are in the record's own folder `control`."""
-        return _is_own_control(self.planned_control or self.control, self.paths[0])
 
 
 def resolve(paths: Sequence[Path], options: Options) -> Asked:
@@ -138,9 +142,19 @@ def resolve(paths: Sequence[Path], options: Options) -> Asked:
     asked = changing(asked, options.of_the_rules)
     if asked.sweep is not None and asked.sota is None and asked.control is None and asked.plan_may_set_the_target:
         asked = replace(asked, sota=asked.sweep.sota)
-    if asked.beside is not None and asked.beside.has_control and _is_own_control(asked.control, asked.paths[0]):
-        asked = replace(asked, control=None, planned_control=asked.control)
-    return asked
+    return _with_own_control(asked, asked.beside) if asked.beside is not None and asked.beside.has_control else asked
+
+
+def _with_own_control(asked: Asked, plan: Plan) -> Asked:
+    """Return what was asked of a record whose plan has a control: its own runs are the planned ones.
+
+    They are where they are named, or where the plan asks for a SOTA besides and the reviewer names that alone.
+    """
+    record, control = asked.paths[0], asked.control
+    both = plan.sota is not None and asked.sota is not None
+    if control is None and both and not leads_out(record / CONTROL, os.path.realpath(record)):
+        control = record / CONTROL
+    return replace(asked, control=None, planned_control=control) if _is_own_control(control, record) else asked
 
 
 def changing(asked: Asked, keys: Mapping[str, Any]) -> Asked:

@@ -32,14 +32,14 @@ def with_criteria(case: Case, verdict: Verdict) -> Verdict:
     """Return the verdict with every further criterion: all must hold.
 
     One that has nothing to beat is a finding and leaves the others' answer, unless it replaces a waived one. One that the
-    runs give no number for leaves the verdict open or, if only a folder's name proposes what to beat, is an error.
-    Raises EvidenceError.
+    runs give no number for leaves the verdict open or, if only a folder's name proposes what to beat, is an error. Before
+    the first look none is asked. Raises EvidenceError.
     """
     if case.looks is not None and not first_counts(case):
         raise EvidenceError(f"The looks of a sequential design are at {case.rules.metric}, so it cannot be waived.")
     tested = verdict.sequential.taken if verdict.sequential is not None else 0
     counted = case.at_look(tested) if tested else case
-    if not case.rules.criteria or counted.failed:
+    if not case.rules.criteria or counted.failed or (case.looks is not None and not tested):
         return verdict
     answers = [_answered(at_its_look(case, one, tested), one) for one in case.further]
     if verdict.verdict is CONTINUE:

@@ -10,9 +10,10 @@ import numpy as np
 from scipy.special import stdtr
 
 from analysis.evidence.case import Case
+from analysis.evidence.compared import control_of_pairs
 from analysis.evidence.look_plan import LookPlan
 from analysis.reading.result import Result
-from analysis.rules.keys import T_TEST
+from analysis.rules.keys import PAIRED, T_TEST
 from analysis.stats import fixed, sequential
 from analysis.stats.fixed import Test
 from analysis.stats.recursion import Design, cosine, log_likelihood_ratio
@@ -58,6 +59,8 @@ def _check(case: Case, plan: LookPlan) -> None:
             f"Without a plan the last look is at {plan.looks[-1]} runs, and there are {len(case.runs)}: a later one would be chosen "
             f"by the data. Name the plan, or leave out --design sequential: a fixed report gives the open-ended e-value."
         )
+    if not plan.in_step and rules.test == PAIRED:  # whoever leaves out control runs would choose at which look to stop
+        control_of_pairs(case.runs, case.control)
 
 
 # -- before the first look, and at one -----------------------------------------------------------------------------------

@@ -46,7 +46,9 @@ class Boundary:
 
     def test(self, at: Case, look: int) -> Test:
         """Return the test of the Case at a look, at its nominal level."""
-        return _test(at.compared, self.design.degrees(self.plan.looks[look]), self.nominal(look))
+        return _test(
+            at.compared, self.design.degrees(self.plan.looks[look]), self.nominal(look), in_step=self.case.in_step
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,15 +103,17 @@ class Taken:
 
 def take(case: Case, plan: LookPlan) -> Taken:
     """Look at the runs in order: t at each look, up to the first at which all tests cross or the last that the runs allow."""
-    both = case.in_step and bool(case.control)
-    good = min(_unbroken(case.runs), _unbroken(case.control)) if both else _unbroken(case.runs)
     own, others = Boundary(case=case, plan=plan), [Boundary(case=one, plan=plan) for one in _further(case)]
+    both = case.in_step and any(one.case.source is Source.CONTROL for one in (own, *others))
+    good = min(_unbroken(case.runs), _unbroken(case.control)) if both else _unbroken(case.runs)
     at: Case | None = None
     ts: list[float] = []
     crossed = False
     for look, n in enumerate(plan.looks):
         if n > good:
             break
+        if ts and ts[-1] >= own.criticals[look - 1]:
+            ts[-1] = -math.inf  # another test had not crossed there, so this one's p of that look decides nothing
         ts.append(-math.inf)
         if not plan.seeds and n < good:
             continue
@@ -134,9 +138,15 @@ def at_its_look(case: Case, criterion: Criterion, taken: int) -> Case:
     """Return the Case of so many runs asked this criterion, at the level of that look where it is asked at every look."""
     if case.looks is None or not taken or not decides_when_to_stop(case, criterion):
         return (case.at_look(taken) if taken else case).asking(criterion)
-    asked = replace(case.asking(criterion), looks=case.looks)
-    level, at = Boundary(case=asked, plan=case.looks).nominal(case.looks.looks.index(taken)), asked.at_look(taken)
-    pools = at.source is Source.CONTROL and len(at.runs) == len(at.control) and at.rules.test != PAIRED  # as _test does
+    return at_level_of(replace(case.asking(criterion), looks=case.looks), taken)
+
+
+def at_level_of(case: Case, taken: int) -> Case:
+    """Return the Case of so many runs at the level of that look, with the test that the look makes."""
+    assert case.looks is not None, "a fixed Case has no looks"
+    level = Boundary(case=case, plan=case.looks).nominal(case.looks.looks.index(taken))
+    at = case.at_look(taken)
+    pools = at.source is Source.CONTROL and at.in_step and at.rules.test != PAIRED  # as _test does
     return replace(at, rules=replace(at.rules, alpha=level, test=POOLED if pools else at.rules.test), looks=None)
 
 
@@ -152,18 +162,18 @@ def _unbroken(results: Sequence[Result]) -> int:
     return next((i for i, run in enumerate(results) if run.state == "failed"), len(results))
 
 
-def _test(compared: Compared, df: float, nominal: float) -> Test:
+def _test(compared: Compared, df: float, nominal: float, *, in_step: bool) -> Test:
     """Return a look's own test, at its nominal level.
 
-    Against a control of another size Welch's test must pass too: then it has the larger p and the larger bound of the two,
-    and the t of `df` degrees of freedom that has this p, because pooling is loose when the smaller sample scatters more.
+    Against a control that was there before Welch's test must pass too: then it has the larger p and the larger bound of the
+    two, and the t of `df` degrees of freedom that has this p, because pooling is loose when the smaller sample scatters more.
     """
     sample, control = compared.sample, compared.control
     if control is None:
         return fixed.one_sample_t(sample, compared.threshold, nominal)
     if compared.differences is not None:
         return fixed.paired_t(sample, compared.differences, compared.margin, nominal)
-    if sample.n == control.n:
+    if in_step:
         return fixed.pooled_t(sample, control, compared.margin, nominal)
     both = fixed.against_control(sample, control, compared.margin, nominal)
     return replace(both, statistic=float(stdtrit(df, max(both.p_value, 1e-300))), df=df)

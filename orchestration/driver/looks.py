@@ -62,9 +62,7 @@ class Looks:
 
     def _lost(self, states: Mapping[tuple[str, int], str]) -> str | None:
         """Return the failed run that loses a fixed claim. A control's does not where a number alone must be beaten."""
-        rules = self._plan.rules()
-        alone = rules.against == TARGET or (self._plan.sota is not None and not rules.is_t_test)
-        arms = (CANDIDATE,) if alone else self._plan.arms
+        arms = (CANDIDATE,) if self._plan.rules().against == TARGET else self._plan.arms
         return next((f"{arm} seed {seed}" for (arm, seed), s in states.items() if s == "failed" and arm in arms), None)
 
     def _continues(self) -> bool:

@@ -80,9 +80,9 @@ def read_recorded(folder: Path, rules: str | None, sota: float | None) -> Record
     """Read a record; `rules` and `sota` are the organiser's. Raises SeedproofError where it cannot be rerun."""
     plan = plan_beside(folder)
     rules = rules or _rules(folder, plan)
-    sota = sota if sota is not None or plan is None else plan.sota
-    control = folder / CONTROL if sota is None and (folder / CONTROL).is_dir() else None
-    verdict = judge((folder,), Options(rules=rules, sota=sota, control=control))
+    number = sota if sota is not None or plan is None else plan.sota
+    control = folder / CONTROL if number is None and (folder / CONTROL).is_dir() else None
+    verdict = judge((folder,), Options(rules=rules, sota=number, control=control))
     shipped = [path for path in sorted(folder.iterdir()) if path.is_file() and not _is_link(path, folder)]
     artifacts = [path for path in shipped if path.name.endswith(ARTIFACT)]
     scripts = [path for path in shipped if path.suffix == ".py"]
@@ -99,7 +99,7 @@ def read_recorded(folder: Path, rules: str | None, sota: float | None) -> Record
         ):
             raise CannotRerunError("its plan does not say how many GPUs and CPUs a run takes.")
         script, gpus, cpus = _planned(scripts, plan), plan.gpus_per_run, plan.cpus_per_run
-        kept = plan.arms if sota is None else plan.arms[:1]  # a number to beat needs no control
+        kept = plan.arms if sota is None else plan.arms[:1]  # the organiser's number needs no control
         envs = {arm: {name: str(value) for name, value in plan.envs[arm].items()} for arm in kept}
         accelerator = plan.accelerator_type
     return Recorded(
@@ -111,7 +111,7 @@ def read_recorded(folder: Path, rules: str | None, sota: float | None) -> Record
         cpus=cpus,
         accelerator_type=accelerator,
         rules=rules,
-        sota=sota,
+        sota=number,
         claim=_claim(verdict, rules),
         artifact=artifacts[0] if len(artifacts) == 1 else None,
         notes=notes,

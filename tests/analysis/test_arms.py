@@ -178,6 +178,18 @@ def test_a_run_of_the_candidate_without_a_result_is_still_missed(folder: Path) -
     assert "this_pr/r9.txt" in fault
 
 
+def test_an_authors_own_arm_does_not_replace_a_target(folder: Path, tmp_path: Path) -> None:
+    fill(folder, {"baseline": [3.4, 3.41, 3.42], "this_pr": [3.31, 3.30, 3.32]})
+    rules = tmp_path / "target.toml"
+    rules.write_text(
+        'version = 2\nmetric = "val_loss"\ntarget = 3.28\ntest = "one-sample t"\nalpha = 0.01\n'
+        'final = "last validation"\nseeds = "unprinted"\n'
+    )
+    verdict = judge((folder,), Options(rules=str(rules)))
+    assert (verdict.verdict, verdict.sota, verdict.sota_is) == ("not_supported", 3.28, "target")
+    assert "the rules fix what is to be beaten" in " ".join(verdict.notes)
+
+
 def test_arms_of_rules_without_a_target(folder: Path) -> None:
     fill(folder, {"baseline": POOR, "this_pr": GOOD})
     rules = folder.parent / "ours.toml"

@@ -250,3 +250,15 @@ def test_a_sequential_sweep_has_its_worst_case_at_its_look(sweep: Folder) -> Non
     verdict = judge((folder,))
     assert (verdict.verdict, verdict.gate) == ("supported", "refused")
     assert worst(verdict).verdict == "not_supported"
+
+
+def test_the_worst_case_at_a_look_has_the_test_of_the_look(sweep: Folder) -> None:
+    """Arms in step are pooled: an attempt that was no worse than its run refuses nothing, though Welch's p is above the boundary."""
+    mine = {1: 1.2001, 2: 1.1996, 3: 1.2003, 4: 1.2000}
+    theirs = {1: 1.2102, 2: 1.2135, 3: 1.2080, 4: 1.2129}
+    folder = sweep(mine, sota=None, control=theirs, seeds=[1, 2, 3, 4, 5], looks=[3, 4, 5])
+    verdict = judge((remade(folder, None, last=1.20005),))
+    assert (verdict.verdict, verdict.n, verdict.gate) == ("supported", 4, "supported")
+    welch = next(one for one in verdict.also if one.kind is ReadingKind.WELCH_AT_LOOK)
+    assert welch.verdict == "not_supported"
+    assert (worst(verdict).verdict, worst(verdict).test.name) == ("supported", "pooled t")

@@ -7,7 +7,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from analysis.evidence.look_plan import LookPlan
 from analysis.evidence.options import Options
 from analysis.report.said.chips import chips
-from analysis.report.said.headline import title
+from analysis.report.said.headline import beaten, title
 from analysis.report.said.statements import assumptions
 from analysis.report.text import text
 from analysis.rules.keys import PAIRED
@@ -134,6 +134,8 @@ def test_a_seed_that_is_there_twice_or_not_printed_has_no_pair() -> None:
     mine, control = runs(1.1, 1.2, 1.31), runs(1.2, 1.3, 1.4, arm="control")
     twice = [*control, replace(control[0], log="again.log")]
     assert "candidate1.log has 2 control runs of its seed" in decided(IN_PAIRS, mine, None, twice).reason
+    again = [*mine, replace(mine[0], log="again.log", metric=mine[1].metric)]
+    assert "candidate1.log is one of several of seed 1" in decided(IN_PAIRS, again, None, control).reason
     unprinted = [replace(run, run=replace(run.run, seed=None)) for run in mine]
     assert "candidate1.log does not print its seed" in decided(IN_PAIRS, unprinted, None, control).reason
 
@@ -151,17 +153,59 @@ def test_rules_may_ask_for_pairs(record: Folder) -> None:
     assert from_table("x", {"version": 2, "metric": "val_bpb", "test": PAIRED, "alpha": 0.01}, "x").may_look
 
 
-def test_a_record_folder_brings_the_plan_of_its_pairs(sweep: Folder, record: Folder) -> None:
-    planned = sweep(MINE, sota=None, control=THEIRS, paired=True)
-    folder = record(MINE)
+def test_control_runs_do_not_choose_the_look(record: Folder) -> None:
+    """Three control runs beside five candidate runs were a look at the three best ones."""
+    rules = record(MINE).parent / "ours.toml"
+    rules.write_text('version = 2\nmetric = "val_bpb"\ntest = "paired by node"\nmargin = 0.005\nalpha = 0.01\n')
+    asked = Options(rules=str(rules), design="sequential")
+    few = record({seed: value + 0.1 for seed, value in list(THEIRS.items())[:3]}, "few")
+    verdict = judge((rules.parent / "record",), replace(asked, control=few))
+    assert verdict.verdict == "unusable"
+    assert "train_seed4.log has no control run of its seed" in verdict.reason
+    more = judge((rules.parent / "record",), replace(asked, control=record({0: 1.3, **THEIRS}, "more")))
+    assert more.n == 5
+    assert more.test is not None
+    assert more.sequential is not None
+    assert more.sequential.p_value == pytest.approx(paired_p(MINE, THEIRS), rel=1e-9)
+
+
+def planned_record(record: Folder, planned: Path, control: dict[int, float]) -> Path:
+    """Make a record with the plan of a sweep and its control's logs."""
+    folder = record(MINE, f"{planned.name}-{len(control)}")
     shutil.copy(planned / "plan.json", folder)
     (folder / "control").mkdir()
-    for seed, value in THEIRS.items():
+    for seed, value in control.items():
         (folder / f"control/train_seed{seed}.log").write_text(make_log(seed, value))
+    return folder
+
+
+def test_a_record_folder_brings_the_plan_of_its_pairs(sweep: Folder, record: Folder) -> None:
+    folder = planned_record(record, sweep(MINE, sota=None, control=THEIRS, paired=True), THEIRS)
     verdict = judge((folder,), Options(control=folder / "control"))
     assert verdict.test is not None
     assert verdict.test.name == "paired t"
     assert verdict.test.p_value == pytest.approx(paired_p(MINE, THEIRS), rel=1e-9)
+
+
+def test_a_record_that_planned_a_sota_and_a_control_must_beat_both(sweep: Folder, record: Folder) -> None:
+    """A reviewer who names the SOTA alone, or a record without its control, does not choose the easier one of two."""
+    planned = sweep(MINE, sota=SOTA, control=THEIRS, paired=True)
+    folder = planned_record(record, planned, THEIRS)
+    alone, both = (judge((folder,), Options(sota=SOTA, control=one)) for one in (None, folder / "control"))
+    assert [one.name for one in alone.criteria] == [one.name for one in both.criteria] == ["control"]
+    assert alone.criteria[0].test is not None
+    assert alone.criteria[0].test.name == "paired t"
+    assert alone.plan is not None
+    assert alone.plan.exact
+    without = planned_record(record, planned, {})
+    shutil.rmtree(without / "control")
+    for link in (False, True):
+        if link:  # that leads out is no folder of the record
+            (without / "control").symlink_to(folder / "control")
+        verdict = judge((without,), Options(sota=SOTA))
+        assert verdict.plan is not None
+        assert verdict.plan.differs == ["not tested against the plan's control"]
+    assert judge((without,), Options(sota=SOTA, require_plan=True)).verdict == "not_supported"
 
 
 def test_a_run_is_explained_with_its_pair(sweep: Folder) -> None:
@@ -273,6 +317,37 @@ def test_a_control_run_is_traced_to_the_test_that_it_is_in(sweep: Folder) -> Non
     assert found["control"].with_it.tested.test == verdict.criteria[0].test
 
 
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("sota", [1.3, None])
+@pytest.mark.parametrize("control", [{}, {2: 1.21}, {1: 1.2, 2: 1.21}])
+def test_a_look_waits_for_the_planned_control(
+    sweep: Folder, control: dict[int, float], sota: float | None, paired: bool
+) -> None:
+    """Nobody passes against the SOTA alone while the control that was planned beside it is not there."""
+    looking = sweep(MINE, sota=sota, control=control, paired=paired, looks=[3, 4, 5])
+    verdict = judge((looking,))
+    assert (verdict.verdict, verdict.n, verdict.criteria) == ("continue", 0, ())
+    assert verdict.sequential is not None
+    assert verdict.sequential.next_look == 3
+    everywhere(verdict)
+
+
+def test_a_look_that_only_one_test_crossed_decides_nothing(sweep: Folder) -> None:
+    """The SOTA is beaten after three seeds, when the control is not, and no longer after five."""
+    mine = {1: 1.2000, 2: 1.2010, 3: 1.1990, 4: 1.2600, 5: 1.1400}
+    theirs = {1: 1.2100, 2: 1.2112, 3: 1.2195, 4: 1.2702, 5: 1.1499}
+    verdict = judge((sweep(mine, sota=1.25, control=theirs, paired=True, looks=[3, 4, 5]),))
+    assert (verdict.verdict, verdict.n) == ("not_supported", 5)
+    assert verdict.test is not None
+    assert verdict.test.p_value > verdict.alpha
+    assert title(verdict).startswith(": the gain")
+
+
+def test_a_verdict_of_pairs_says_how_many_control_runs_it_rests_on() -> None:
+    verdict = decided(IN_PAIRS, runs(*MINE.values()), None, runs(*THEIRS.values(), 1.3, arm="control"))
+    assert (beaten(verdict) or "").endswith("(5 runs)")
+
+
 def test_a_control_in_step_beside_a_sota_is_pooled_as_alone(sweep: Folder) -> None:
     alone = judge((sweep(MINE, "alone", sota=None, control=THEIRS, looks=[3, 4, 5]),))
     both = judge((sweep(MINE, sota=1.5, control=THEIRS, looks=[3, 4, 5]),))
@@ -285,6 +360,70 @@ def test_a_control_in_step_beside_a_sota_is_pooled_as_alone(sweep: Folder) -> No
     assert any("same spread" in one for one in assumptions(both))
     paired = judge((sweep(MINE, "paired", sota=1.5, control=THEIRS, looks=[3, 4, 5], paired=True),))
     assert not any("spread" in one for one in assumptions(paired))
+
+
+def test_a_second_lab_is_pooled_without_pairs_also_beside_a_sota(sweep: Folder, record: Folder) -> None:
+    worse = {seed: value + 0.01 for seed, value in THEIRS.items()}
+    folder, fresh = (
+        sweep(MINE, sota=SOTA, control=worse, paired=True),
+        record({11: 1.2004, 12: 1.2021, 13: 1.1991}, "fresh"),
+    )
+    verdict = judge((folder,), Options(verify=fresh))
+    (control,) = verdict.criteria
+    assert control.test is not None
+    assert (verdict.verdict, verdict.n, control.n) == ("supported", 8, 8)
+    assert control.test.name in ("Welch t", "pooled t")
+
+
+def test_an_edited_plan_does_not_replace_a_target_by_pairs(sweep: Folder, record: Folder) -> None:
+    rules = replace(RULES, target=1.2, against="target")
+    folder = sweep(MINE, sota=None, control=THEIRS, paired=True, ruleset=asdict(rules))
+    verdict = judge((folder,), Options(own_sweep=True))
+    assert (verdict.verdict, verdict.sota, verdict.sota_is) == ("not_supported", 1.2, "target")
+    assert verdict.test is not None
+    assert verdict.test.name == "one-sample t"
+
+
+@pytest.mark.parametrize(("test", "name"), [("welch", "Welch t"), ("pooled", "pooled t")])
+def test_an_edited_plan_does_not_replace_the_rules_own_test_by_pairs(sweep: Folder, test: str, name: str) -> None:
+    folder = sweep(MINE, sota=None, control=THEIRS, paired=True, ruleset=asdict(replace(RULES, test=test)))
+    verdict = judge((folder,), Options(own_sweep=True))
+    assert verdict.test is not None
+    assert (verdict.verdict, verdict.test.name) == ("not_supported", name)
+
+
+def test_a_plans_control_does_not_replace_the_target_of_the_reviewers_rules(sweep: Folder) -> None:
+    folder = sweep(MINE, sota=None, control={seed: value + 0.05 for seed, value in THEIRS.items()}, paired=True)
+    rules = folder.parent / "target.toml"
+    rules.write_text('version = 2\nmetric = "val_bpb"\ntarget = 1.2\ntest = "one-sample t"\nalpha = 0.01\n')
+    verdict = judge((folder,), Options(rules=str(rules)))
+    assert (verdict.verdict, verdict.sota, verdict.sota_is) == ("not_supported", 1.2, "target")
+
+
+def test_a_reviewers_sota_and_control_must_both_be_beaten(record: Folder) -> None:
+    mine, weak = record(MINE), record(THEIRS, "weak")
+    strong = record({seed: value - 0.02 for seed, value in THEIRS.items()}, "strong")
+    for control in (weak, strong):
+        verdict = judge((mine,), Options(sota=1.3, control=control))
+        assert [(one.name, one.verdict) for one in verdict.criteria] == [("control", "not_supported")]
+        assert verdict.verdict == "not_supported"
+    far = record({seed: value + 0.05 for seed, value in THEIRS.items()}, "far")
+    assert judge((mine,), Options(sota=1.3, control=far)).verdict == "supported"
+
+
+@pytest.mark.parametrize("test", [{"test": "known-sigma z", "sigma": 0.004}, {"test": "comparison"}])
+def test_both_must_be_beaten_by_any_test(sweep: Folder, test: dict[str, object]) -> None:
+    """The number is far off; the candidate is better than the first control, and not than the second."""
+    better = {seed: value - 0.01 for seed, value in THEIRS.items()}
+    rules = asdict(load("parameter-golf")) | test
+    for name, control, answer in (
+        ("worse", {seed: value + 0.01 for seed, value in THEIRS.items()}, "supported"),
+        ("better", better, "not_supported"),
+    ):
+        verdict = judge((sweep(MINE, name, sota=1.3, control=control, ruleset=rules),))
+        assert [one.verdict for one in verdict.criteria] == [answer]
+        assert verdict.verdict == answer
+        assert verdict.criteria[0].sota == pytest.approx(sum(control.values()) / 5)
 
 
 # -- the numbers ---------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.stats
 from click.testing import CliRunner
 from numpy.typing import NDArray
@@ -42,6 +43,25 @@ def test_what_pairs_are_worth(share: float, paired: float, unpaired: float, leve
     assert power_of_pairs(5, 0.01, 0, share) == pytest.approx(0.01)
     assert power_unpaired(5, 0.01, 2, share) == pytest.approx(unpaired, abs=0.006)
     assert power_unpaired(5, 0.01, 0, share) == pytest.approx(level, abs=0.0002)
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(2, 0.01), (3, 1e-5), (3, 0.001), (5, 1e-6), (10, 0.01)])
+def test_a_large_gain_of_pairs_is_not_called_sure(n: int, alpha: float) -> None:
+    """Pairs that share much need no large gain, and a strict level of few pairs asks for a large t."""
+    critical, scale = scipy.stats.t.isf(alpha, n - 1), math.sqrt(n) / math.sqrt(2 * (1 - 0.99))
+    for delta in (3.0, 4.0, 6.0):
+        passes, _ = scipy.integrate.quad(
+            lambda s, mu=delta * scale: scipy.stats.norm.cdf(mu - critical * s) * scipy.stats.chi.pdf(s * math.sqrt(n - 1), n - 1),
+            0, math.inf,
+        )  # fmt: skip
+        assert power_of_pairs(n, alpha, delta, 0.99) == pytest.approx(passes * math.sqrt(n - 1), abs=1e-6)
+
+
+def test_a_look_at_as_many_runs_as_the_control_is_the_pooled_test_alone() -> None:
+    design = Design(looks=(3,), control=3)
+    criticals = tuple(sequential.boundary(design, 0.01, "flat"))
+    pooled = scipy.stats.nct.sf(criticals[0], 4, 3 / math.sqrt(2 / 3))
+    assert simulated(design, criticals).power(3) == pytest.approx(pooled, abs=0.006)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
@@ -211,6 +231,7 @@ def test_pairs_are_planned_unless_they_are_known_to_share_too_little() -> None:
     assert best_of().arms is Arms.PAIRS
     assert best_of(share=0.1).arms is Arms.UNPAIRED
     assert best_of(share=0.6).arms is Arms.PAIRS
+    assert best_of(share=0.1, share_shown=0.6).arms is Arms.PAIRS
     assert best_of(max_seeds=6).arms is Arms.UNPAIRED  # six pairs that may share nothing have 0.86
 
 

@@ -88,7 +88,7 @@ def test_a_failed_run_loses_a_fixed_claim_so_nothing_more_is_run(sweep: Folder) 
     [
         (None, {}, True),
         (1.3, {}, True),
-        (1.3, {"test": "known-sigma z", "sigma": 0.0013}, False),
+        (1.3, {"test": "known-sigma z", "sigma": 0.0013}, True),
         (None, {"target": 1.3, "against": "target"}, False),
     ],
 )

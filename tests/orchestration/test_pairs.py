@@ -236,6 +236,22 @@ def test_a_home_that_refuses_is_waited_for_and_then_given_up(clock: Clock) -> No
     assert HOME_S < clock.now - begin < HOME_S + 2 * REST_S + 2
 
 
+def test_a_home_that_refuses_while_it_runs_another_of_ours_is_given_up_too(clock: Clock) -> None:
+    queue, begin = paired_queue(2), clock.now
+    for _ in range(3):  # both runs of seed 0, and the first of seed 1, which goes on
+        take(queue, "A", "B")
+    while clock.now - begin < HOME_S:
+        assert queue.wanted({"A", "B"}) == {"A": 1}
+        order = take(queue, "A", "B")
+        assert name(order) == ("candidate", 1)
+        queue.left("A", refused=True)
+        queue.add(order, first=True)  # type: ignore[arg-type]
+        assert take(queue, "B", "A") is None
+        clock.now += REST_S + 1
+    assert queue.wanted({"A", "B"}) == {"": 1}
+    assert name(take(queue, "B", "A")) == ("candidate", 1)
+
+
 def test_a_home_that_others_hold_is_given_up_and_one_that_is_ours_never(clock: Clock) -> None:
     queue = paired_queue(1)
     take(queue, "A", "B")

@@ -148,6 +148,19 @@ def test_a_record_is_rerun_in_pairs_if_it_was_planned_so(
     assert ("paired" in found.plan.table["design"]) == paired
 
 
+@pytest.mark.parametrize(("sota", "arms"), [(None, ("candidate", "control")), (1.29, ("candidate",))])
+def test_a_record_that_had_to_beat_both_is_rerun_with_both(
+    recorded: Made, tmp_path: Path, sota: float | None, arms: tuple[str, ...]
+) -> None:
+    control = {seed: value + 0.03 + seed / 1e4 for seed, value in AS_IT_IS.items()}
+    record = recorded("one", AS_IT_IS, sota=1.3, control=control, design={"name": "fixed", "paired": True})
+    found = entry_of(record, tmp_path / "out", sota=sota)
+    assert found.fault is None
+    assert found.plan is not None
+    assert (found.plan.sota, found.plan.arms) == (sota or 1.3, arms)
+    assert found.plan.design.paired == (sota is None)
+
+
 def test_the_second_run_of_a_pair_leaves_other_records_their_room(recorded: Made, tmp_path: Path) -> None:
     control = {seed: value + 0.03 + seed / 1e4 for seed, value in AS_IT_IS.items()}
     record = recorded("one", AS_IT_IS, sota=None, control=control, design={"name": "fixed", "paired": True})

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from analysis.evidence.case import Case, Source
 from analysis.evidence.options import Asked
-from analysis.rules.keys import BOTH, LOOKING, PAIRED, STANDING, T_TEST
+from analysis.rules.keys import BOTH, PAIRED, STANDING, T_TEST, TARGET
 from analysis.rules.ruleset import OF_A_TEST, Criterion
 
 
@@ -16,17 +16,19 @@ def with_tests_of_control(asked: Asked, case: Case) -> Case:
     - Of pairs, where the plan has paired the arms: nobody can choose it when the results are known.
     - Where a SOTA is given and a control is asked for, both must be beaten: who may choose one of them afterwards
       passes too often. A control that only a folder's name proposes is a reading.
+
+    A planned control is asked for before any of its runs is there: a look waits for them.
     """
-    if not (case.control and case.rules.is_t_test):
+    rules, planned = case.rules, asked.has_planned_control
+    awaited = planned and not case.control and rules.may_look and case.looks is not None
+    if not (case.control or awaited) or rules.against == TARGET:
         return case
-    planned = asked.plan is not None and asked.plan.has_control and asked.control is None
-    paired = planned and asked.plan is not None and asked.plan.design.paired and case.rules.test in LOOKING
-    if case.source is Source.CONTROL:
-        case = replace(case, rules=replace(case.rules, test=PAIRED)) if paired else case
-        return case if case.sota is None else _also(case, "SOTA", T_TEST, None)
-    if case.source is Source.GIVEN and (planned or asked.control is not None):
-        return _also(case, "control", PAIRED if paired else BOTH, STANDING)
-    return case
+    paired = planned and asked.plan is not None and asked.plan.design.paired and rules.may_look
+    test = PAIRED if paired else BOTH if rules.test == T_TEST else rules.test
+    if case.source is Source.GIVEN:
+        return _also(case, "control", test, STANDING) if planned or asked.control is not None else case
+    case = replace(case, rules=replace(rules, test=test)) if paired or awaited else case
+    return case if case.sota is None else _also(case, "SOTA", T_TEST, None)
 
 
 def _also(case: Case, name: str, test: str, against: str | None) -> Case:

@@ -249,7 +249,7 @@ def _assumed_of_sota(verdict: Verdict) -> Iterator[str]:
                 "difference. What a node does to one arm alone does not."
             )
         elif verdict.sequential is not None:
-            yield "Candidate and control have the same spread; if not, the level can exceed three times alpha."
+            yield "Candidate and control have the same spread; if not, the level can be two to three and a half times alpha."
         elif verdict.level_at_worst is not None and verdict.level_at_worst > verdict.alpha:
             yield f"If candidate and control scatter differently, the level is up to {percent_of(verdict.level_at_worst)}."
     else:

@@ -17,7 +17,7 @@ from analysis.stats.fixed import Test
 from analysis.untrusted.refusal import EvidenceError
 from analysis.verdict.answer import NOT_SUPPORTED, SUPPORTED, Answer
 from analysis.verdict.criteria import holds
-from analysis.verdict.taken import at_its_look, decides_when_to_stop
+from analysis.verdict.taken import at_its_look, at_level_of, decides_when_to_stop
 from analysis.verdict.tested import rules_test
 from analysis.verdict.verdict import Reading, ReadingKind, Verdict
 
@@ -62,11 +62,12 @@ def _asks_for_more(case: Case) -> bool:
 
 
 def _tested(worst: Case, verdict: Verdict) -> tuple[Answer, Test | None]:
-    look, fixed = verdict.sequential, replace(worst, looks=None)
+    look = verdict.sequential
     try:
-        tested = rules_test(fixed)
-        if look is None or look.nominal_p is None or tested.test is None:
-            return Answer.of(passed=holds(fixed)), tested.test
+        if look is None or look.nominal_p is None:
+            fixed = replace(worst, looks=None)
+            return Answer.of(passed=holds(fixed)), rules_test(fixed).test
+        tested = rules_test(at_level_of(worst, look.taken))
         others = [
             rules_test(at_its_look(worst, one, look.taken)).passed
             for one in worst.further
@@ -74,7 +75,7 @@ def _tested(worst: Case, verdict: Verdict) -> tuple[Answer, Test | None]:
         ]
     except EvidenceError:  # values that no test takes
         return NOT_SUPPORTED, None
-    return Answer.of(passed=tested.test.p_value < look.nominal_p and all(others)), tested.test
+    return Answer.of(passed=tested.passed and all(others)), tested.test
 
 
 def _late(run: Result) -> Sequence[Tried]:
