@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from analysis.rules.keys import LOOKING
 from analysis.rules.ruleset import Ruleset, from_table
 from analysis.sweepdir.code import Script, files_fault
 from analysis.sweepdir.json_files import of_type, read_inside
@@ -240,7 +241,13 @@ def _fault(table: Mapping[str, Any]) -> str | None:
     fault = fault or design_fault(
         table.get("design", {"name": DesignKind.FIXED}), len(table["seeds"]), set(table["arms"])
     )
+    fault = fault or _pairs_fault(table.get("design", {}), table["ruleset"].get("test"))
     return f": {fault}" if fault else None
+
+
+def _pairs_fault(design: Mapping[str, Any], test: Any) -> str | None:
+    wrong = design.get("paired") and test not in LOOKING
+    return f"paired is true, and the rules have the test {beginning(test)}, which is of no pairs." if wrong else None
 
 
 def _seeds_fault(table: Mapping[str, Any]) -> str | None:

@@ -23,6 +23,7 @@ from analysis.verdict.tested import rules_test
 from analysis.verdict.verdict import Reading, ReadingKind, Verdict
 
 IMPOSSIBLE = 1e-5  # the chance of a spread that no training has: of three runs one of 2e-6 bpb
+ALIKE = 0.02  # the sd of pairs, as a share of what two independent arms would have
 FIELD = {  # how far honest runs scatter
     "val_bpb": Spread(0.00073318, 44),  # 20 records of Parameter Golf
     "val_loss": Spread(0.0013, math.inf),  # the speedrun's track 3, in nats
@@ -35,7 +36,7 @@ def annotate(case: Case, verdict: Verdict) -> Verdict:
     verdict = with_labels(case, with_worst_case(case, _with_all_runs(case, verdict)))
     followed = _up_to_the_verdict(case.plan, verdict)
     later = _after_the_verdict(verdict)
-    raised = [one for one in (_deviation(followed), _too_narrow(case, verdict)) if one is not None]
+    raised = filter(None, (_deviation(followed), _too_narrow(case, verdict), _pairs_alike(case, verdict)))
     return replace(
         verdict,
         plan=followed,
@@ -75,7 +76,7 @@ def _with_all_runs(case: Case, verdict: Verdict) -> Verdict:
         return verdict
     try:
         others = kin.complete if case.at_step is None else at_step(kin.complete, case.at_step)
-        whole = replace(case, runs=case.runs + others, looks=None)
+        whole = replace(case.unpaired(), runs=case.runs + others, looks=None)  # what was left out has no pair
         tested = rules_test(whole)
         both_arms = {run.log for run in others} & {run.log for run in case.control}  # they cannot beat themselves
         passed = tested.passed if both_arms else holds(whole)
@@ -176,3 +177,27 @@ def _too_narrow(case: Case, verdict: Verdict) -> Found | None:
         expected=f"one like that of {whose}, {usual.sd:.8f}; so small a spread has a chance of {chance:.1g}",
         severity=ERROR if chance < IMPOSSIBLE else None,
     )
+
+
+def _pairs_alike(case: Case, verdict: Verdict) -> Found | None:
+    """Find pairs whose differences scatter so little that one log of each may have been made from the other."""
+    taken = verdict.sequential.taken if verdict.sequential is not None else 0
+    counted = case.at_look(taken) if taken else case
+    for one in (counted, *map(counted.asking, counted.further)):
+        try:
+            compared = one.compared
+        except EvidenceError:
+            continue
+        differences, control = compared.differences, compared.control
+        if differences is None or control is None or differences.n < 3:
+            continue
+        apart = math.hypot(compared.sample.sd, control.sd)
+        if differences.sd < ALIKE * apart:
+            return Found(
+                code=Code.SPREAD_TOO_SMALL,
+                at=Place(case.runs[0].log, case.runs[0].line or 1),
+                found=f"differences of {differences.n} pairs with an sd of {differences.sd:.8f}",
+                expected=f"more than {ALIKE * apart:.8f}, a fiftieth of what the arms' own spreads give two independent samples",
+                do="One arm's logs may be made from the other's: compare clocks and losses, or rerun a pair.",
+            )
+    return None

@@ -46,7 +46,7 @@ class Looks:
         if not sequential and not self._keep_going and (lost := self._lost(states)):
             self.why = "another run failed"
             if any(state not in DONE for state in states.values()):
-                self._say(f"{lost} failed, so the claim is lost and no more runs start. --keep-going runs them.")
+                self._say(f"{lost} failed, so the claim cannot pass and no more runs start. --keep-going runs them.")
             return True
         while sequential and (look := next((look for look in self._at if look > self._taken), None)):
             found = [states.get((arm, seed)) for seed in self._plan.seeds[:look] for arm in self._plan.arms]

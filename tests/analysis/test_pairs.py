@@ -384,12 +384,12 @@ def test_an_edited_plan_does_not_replace_a_target_by_pairs(sweep: Folder, record
     assert verdict.test.name == "one-sample t"
 
 
-@pytest.mark.parametrize(("test", "name"), [("welch", "Welch t"), ("pooled", "pooled t")])
-def test_an_edited_plan_does_not_replace_the_rules_own_test_by_pairs(sweep: Folder, test: str, name: str) -> None:
+@pytest.mark.parametrize("test", ["welch", "pooled", "comparison"])
+def test_a_plan_pairs_only_by_rules_that_can_test_pairs(sweep: Folder, test: str) -> None:
     folder = sweep(MINE, sota=None, control=THEIRS, paired=True, ruleset=asdict(replace(RULES, test=test)))
     verdict = judge((folder,), Options(own_sweep=True))
-    assert verdict.test is not None
-    assert (verdict.verdict, verdict.test.name) == ("not_supported", name)
+    assert verdict.verdict == "unusable"
+    assert "which is of no pairs" in verdict.reason
 
 
 def test_a_plans_control_does_not_replace_the_target_of_the_reviewers_rules(sweep: Folder) -> None:
@@ -476,3 +476,32 @@ def test_a_plan_without_a_control_has_no_pairs(sweep: Folder) -> None:
     verdict = judge((folder,))
     assert verdict.verdict == "unusable"
     assert "true only with a control" in verdict.reason
+
+
+# -- what does not fit ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sota", [None, SOTA])
+def test_logs_of_one_arm_that_were_made_from_the_others_are_found(sweep: Folder, sota: float | None) -> None:
+    made = {seed: round(value - 0.0074 + 0.000001 * (seed % 2), 8) for seed, value in THEIRS.items()}
+    copied, honest = (
+        judge((sweep(mine, name, sota=sota, control=THEIRS, paired=True),))
+        for name, mine in (("copied", made), ("honest", MINE))
+    )
+    assert "spread-too-small" in {one.code for one in copied.findings}
+    assert "spread-too-small" not in {one.code for one in honest.findings}
+
+
+def test_a_left_out_run_is_tested_without_a_pair(sweep: Folder, record: Folder) -> None:
+    planned = sweep(MINE, sota=None, control={seed: value + 0.02 for seed, value in THEIRS.items()}, paired=True)
+    folder = record(MINE)
+    shutil.copy(planned / "plan.json", folder)
+    shutil.copytree(planned / "control", folder / "control")
+    (folder / "more").mkdir()
+    (folder / "more/train_seed9.log").write_text(make_log(9, 1.2001))
+    verdict = judge((folder,), Options(control=folder / "control"))
+    assert verdict.test is not None
+    assert verdict.all_runs is not None
+    assert verdict.all_runs.test is not None
+    assert (verdict.test.name, verdict.all_runs.test.name) == ("paired t", "Welch t")
+    assert verdict.all_runs.verdict == "supported"

@@ -79,7 +79,7 @@ def test_a_failed_run_loses_a_fixed_claim_so_nothing_more_is_run(sweep: Folder) 
     assert one.over(states)
     assert one.over(states)
     assert one.why == "another run failed"
-    assert said == ["candidate seed 2 failed, so the claim is lost and no more runs start. --keep-going runs them."]
+    assert said == ["candidate seed 2 failed, so the claim cannot pass and no more runs start. --keep-going runs them."]
     assert not Looks(folder, read_plan(folder), said.append, keep_going=True).over(states)
 
 
