@@ -128,8 +128,10 @@ def _numbers(verdict: Verdict) -> list[tuple[str, str]]:
             )
         )
     if verdict.mean is not None:
-        mean, *sd = in_short(verdict.metric, verdict.mean, *([] if verdict.sd is None else [verdict.sd]))
-        of = f"mean {verdict.metric}" + (f", sd {sd[0]}" if sd else " of one run")
+        spread = verdict.sd if verdict.pair_sd is None else verdict.pair_sd
+        mean, *sd = in_short(verdict.metric, verdict.mean, *([] if spread is None else [spread]))
+        whose = "" if verdict.pair_sd is None else " of the differences"
+        of = f"mean {verdict.metric}" + (f", sd{whose} {sd[0]}" if sd else " of one run")
         shown.append((mean, of))
     return shown
 
