@@ -246,7 +246,7 @@ def _fault(table: Mapping[str, Any]) -> str | None:
 
 
 def _pairs_fault(design: Mapping[str, Any], test: Any) -> str | None:
-    wrong = design.get("paired") and test not in LOOKING
+    wrong = design.get("paired") and test not in (None, *LOOKING)
     return f"paired is true, and the rules have the test {beginning(test)}, which is of no pairs." if wrong else None
 
 
