@@ -27,13 +27,17 @@ from analysis.stats import sequential
 from analysis.stats.recursion import Design
 from analysis.verdict.looks import chance_of_passing
 ten, thirty = Design(tuple(range(3, 11))), Design(tuple(range(3, 31)))
-pairs = Design(thirty.looks, in_step=True)
+in_step = Design(thirty.looks, in_step=True)
 criticals = sequential.at_nominal(ten, 0.002)
 """
 ROWS = {
     f"{kind}, {words}": f"sequential.boundary({design}, 0.01, '{kind}')"
     for kind in ("obrien-fleming", "pocock", "flat")
-    for words, design in (("looks 3..10", "ten"), ("looks 3..30", "thirty"), ("looks 3..30 in pairs", "pairs"))
+    for words, design in (
+        ("looks 3..10", "ten"),
+        ("looks 3..30", "thirty"),
+        ("looks 3..30 with a control in step", "in_step"),
+    )
 }
 ROWS |= {
     "sequential p, looks 3..10": "sequential.sequential_p(ten, [9.04])",
