@@ -8,8 +8,8 @@ the artifact, and its SHA-256 identifies the program.
 
 A step always works on 8 slots of tokens; each of N ranks takes 8/N of them. So a gradient step is the same on a laptop
 and on eight GPUs. The seed sets the initial weights; the order of the data is fixed (shards in name order). On CUDA the
-activations are bfloat16. A CPU uses float32 where that is faster, and the log says which. With DETERMINISTIC=1 a seed
-gives the same losses to the last bit on one machine and number of ranks.
+activations are bfloat16, on a CPU of type CPU_DTYPE. With DETERMINISTIC=1 a seed gives the same losses to the last bit
+on one machine and number of ranks.
 
 The result is the loss of the artifact, not of the weights in memory: int8 weights, zlib, written, read back,
 dequantised and validated again.
@@ -46,6 +46,7 @@ Log = Callable[[str], None]
 all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)  # its name before torch 2.13
 
 NEAR_CAP_STEPS = 4  # so near the cap the device is synchronised before the clock is read
+CPU_DTYPES = ("float32", "bfloat16")
 SLOTS = 8  # micro-batches in one gradient step, over all ranks
 RULER = "=" * 100
 
@@ -101,7 +102,8 @@ class Settings:
     val_batch_size: int = 524288  # tokens, all ranks
     val_loss_every: int = 1000  # 0 = only at the end
     train_log_every: int = 200  # 0 = only steps 1-10
-    deterministic: bool = False  # float32 on a CPU, flash attention on CUDA, no kernel that adds in random order
+    deterministic: bool = False  # flash attention on CUDA, no kernel that adds in random order
+    cpu_dtype: str = "float32"  # or bfloat16; never chosen by a clock, so that all runs of a sweep compute alike
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -139,6 +141,7 @@ class Settings:
                 world_size not in (1, 2, 4, 8),
                 f"WORLD_SIZE={world_size} does not divide {SLOTS}: set --nproc_per_node to 1, 2, 4 or 8.",
             ),
+            (s.cpu_dtype not in CPU_DTYPES, f"CPU_DTYPE must be float32 or bfloat16, not {s.cpu_dtype!r}."),
             (s.seed >= 2**63, f"SEED must be less than 2^63, not {s.seed}."),
             (s.logit_softcap == 0, "LOGIT_SOFTCAP must be more than 0, got 0.0."),
             (s.model_dim % (2 * s.num_heads), f"{shape} heads of an even size."),
@@ -267,7 +270,7 @@ class TokenBytes:
         return self.size[target].long() + (self.marked[target] & ~self.silent[previous]).long()
 
 
-# -- Machine: its fastest kernel or type, measured at the start --
+# -- Machine: its type, and its fastest kernel, measured at the start --
 
 ATTENTION = ("cudnn", "flash", "mem_efficient", "math")
 
@@ -282,7 +285,7 @@ class Machine:
 
     @classmethod
     def choose(cls, s: Settings, device: torch.device) -> Machine:
-        """Choose attention's kernel on CUDA, type and threads on a CPU."""
+        """Choose attention's kernel on CUDA."""
         if device.type == "cuda":
             shape = (s.train_batch_tokens // SLOTS // s.train_seq_len, s.train_seq_len, s.model_dim // s.num_heads)
             heads = (s.num_heads, s.num_kv_heads, s.num_kv_heads)
@@ -301,23 +304,9 @@ class Machine:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             return cls(device, choice=f"Attention by {best} ({times})")
-        most = torch.get_num_threads()
-        if s.deterministic:
-            return cls(device, torch.float32, f"Running on CPU in float32 on {most} threads a rank: DETERMINISTIC")
-        x, w = torch.randn(256, 512), torch.randn(512, 1024)  # one shape for all recipes, so that seeds agree on a type
-
-        def product(x: Tensor, w: Tensor, threads: int) -> None:
-            torch.set_num_threads(threads)
-            torch.mm(x, w)
-
-        tries = {}
-        for n in sorted({1, most}):
-            for kind in (torch.float32, torch.bfloat16):
-                tries[f"{kind} on {n} threads"[6:]] = partial(product, x.to(kind), w.to(kind), n)
-        best, times = fastest(tries)
-        kind, _, threads, _ = best.split()
-        torch.set_num_threads(int(threads))
-        return cls(device, getattr(torch, kind), f"Running on CPU in {kind} on {threads} threads a rank ({times})")
+        threads = torch.get_num_threads()
+        said = f"Running on CPU in {s.cpu_dtype} on {threads} threads a rank"
+        return cls(device, getattr(torch, s.cpu_dtype), said)
 
 
 def fastest(tries: Mapping[str, Callable[[], None]]) -> tuple[str, str]:

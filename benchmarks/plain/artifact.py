@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 LARGE = 65_536
 QUANTILE = 0.9999984
-CONTROL = ("mix", "attention_scale", "mlp_scale", "gain", "skip_weights")
+CONTROL = ("mix", "attn_scale", "mlp_scale", "q_gain", "skip_weights")
 
 
 def quantise(tensor: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,16 +30,21 @@ def dequantise(codes: Tensor, scale: Tensor) -> Tensor:
     return codes.float() * (scale.float()[:, None] if scale.ndim else scale.float())
 
 
-def packed(model: nn.Module) -> bytes:
-    """Return the artifact of a model."""
+def content_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return what an artifact holds of a model's state: codes with scales, or floats."""
     content: dict[str, Any] = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.numel() > LARGE:
             content[name] = quantise(tensor)
         else:
             content[name] = tensor.float() if name.split(".")[-1] in CONTROL else tensor.half()
+    return content
+
+
+def packed(state: Mapping[str, Tensor]) -> bytes:
+    """Return the artifact."""
     file = io.BytesIO()
-    torch.save(content, file)
+    torch.save(content_of(state), file)
     return zlib.compress(file.getvalue(), 9)
 
 

@@ -27,33 +27,20 @@ def read_shard(path: Path) -> Tensor:
 
 
 class Stream:
-    """An endless stream of training tokens."""
+    """An endless stream of training tokens: shards in name order, then from the start again."""
 
     def __init__(self, folder: str) -> None:
-        self.paths = shards(folder, "train")
-        self.shard, self.at, self.tokens = 0, 0, read_shard(self.paths[0])
-
-    def take(self, count: int) -> Tensor:
-        """Return the next tokens."""
-        parts = []
-        while count:
-            if self.at == len(self.tokens):
-                self.shard, self.at = (self.shard + 1) % len(self.paths), 0
-                self.tokens = read_shard(self.paths[self.shard])
-            part = self.tokens[self.at : self.at + count]
-            self.at += len(part)
-            count -= len(part)
-            parts.append(part)
-        return torch.cat(parts)
+        self.tokens, self.at = torch.cat([read_shard(path) for path in shards(folder, "train")]), 0
 
     def batch(self, tokens: int, length: int) -> tuple[Tensor, Tensor]:
-        """Return the inputs and targets of the next windows."""
-        span = self.take(tokens + 1)
+        """Return the inputs and targets of the next windows; the last target is the next batch's first input."""
+        places = torch.arange(self.at, self.at + tokens + 1) % len(self.tokens)
+        span, self.at = self.tokens[places], self.at + tokens
         return span[:-1].view(-1, length), span[1:].view(-1, length)
 
 
 class Bytes:
-    """Count the bytes of target tokens."""
+    """Know how many bytes of text each token stands for."""
 
     def __init__(self, tokenizer_path: str, vocab_size: int) -> None:
         tokenizer = sentencepiece.SentencePieceProcessor(model_file=tokenizer_path)
@@ -68,6 +55,6 @@ class Bytes:
             self.marked[token] = piece.startswith(MARK)
             self.own[token] = 1 if tokenizer.is_byte(token) else len(piece.removeprefix(MARK).encode())
 
-    def count(self, previous: Tensor, targets: Tensor) -> int:
-        """Return the bytes of the targets, each with the token before it."""
-        return int((self.own[targets] + (self.marked[targets] & ~self.silent[previous])).sum())
+    def of(self, previous: Tensor, targets: Tensor) -> Tensor:
+        """Return the bytes of each target, given the token before it."""
+        return self.own[targets] + (self.marked[targets] & ~self.silent[previous])

@@ -27,13 +27,16 @@ class Linear(nn.Linear):
 
 
 def rotate(x: Tensor, base: float) -> Tensor:
-    """Turn each pair (first half, second half) of a head by the position times the pair's frequency."""
+    """Turn each pair (first half, second half) of a head by the position times the pair's frequency.
+
+    The recipe leaves open in which sense. This one is the trainer's, so that both can hold the same weights.
+    """
     length, width = x.shape[-2:]
     frequencies = base ** (-torch.arange(0, width, 2, device=x.device, dtype=torch.float32) / width)
     angles = torch.outer(torch.arange(length, device=x.device, dtype=torch.float32), frequencies)
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
 
 
 class Attention(nn.Module):
@@ -41,64 +44,62 @@ class Attention(nn.Module):
         super().__init__()
         self.base, self.heads, self.kv_heads = s.rope_base, s.num_heads, s.num_kv_heads
         self.width = s.model_dim // s.num_heads
-        self.query = Linear(s.model_dim, s.model_dim)
-        self.key = Linear(s.model_dim, s.num_kv_heads * self.width)
-        self.value = Linear(s.model_dim, s.num_kv_heads * self.width)
+        self.q = Linear(s.model_dim, s.model_dim)
+        self.k = Linear(s.model_dim, s.num_kv_heads * self.width)
+        self.v = Linear(s.model_dim, s.num_kv_heads * self.width)
         self.out = Linear(s.model_dim, s.model_dim, zero=True)
-        self.gain = nn.Parameter(torch.full((s.num_heads,), s.qk_gain_init))
+        self.q_gain = nn.Parameter(torch.full((s.num_heads,), s.qk_gain_init))
 
     def forward(self, x: Tensor) -> Tensor:
         batch, length, dim = x.shape
-        q = self.query(x).view(batch, length, self.heads, self.width).transpose(1, 2)
-        k = self.key(x).view(batch, length, self.kv_heads, self.width).transpose(1, 2)
-        v = self.value(x).view(batch, length, self.kv_heads, self.width).transpose(1, 2)
+        q = self.q(x).view(batch, length, self.heads, self.width).transpose(1, 2)
+        k = self.k(x).view(batch, length, self.kv_heads, self.width).transpose(1, 2)
+        v = self.v(x).view(batch, length, self.kv_heads, self.width).transpose(1, 2)
         q, k = rotate(rmsnorm(q), self.base), rotate(rmsnorm(k), self.base)
-        q = q * self.gain.to(q.dtype).view(1, -1, 1, 1)
+        q = q * self.q_gain.to(q.dtype).view(1, -1, 1, 1)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.kv_heads != self.heads)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
-
-
-class MLP(nn.Module):
-    def __init__(self, s: Settings) -> None:
-        super().__init__()
-        self.up = Linear(s.model_dim, s.mlp_mult * s.model_dim)
-        self.down = Linear(s.mlp_mult * s.model_dim, s.model_dim, zero=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.relu(self.up(x)).square())
 
 
 class Block(nn.Module):
     def __init__(self, s: Settings) -> None:
         super().__init__()
-        self.attention, self.mlp = Attention(s), MLP(s)
+        self.attn = Attention(s)
+        self.up = Linear(s.model_dim, s.mlp_mult * s.model_dim)
+        self.down = Linear(s.mlp_mult * s.model_dim, s.model_dim, zero=True)
         self.mix = nn.Parameter(torch.stack((torch.ones(s.model_dim), torch.zeros(s.model_dim))))
-        self.attention_scale = nn.Parameter(torch.ones(s.model_dim))
+        self.attn_scale = nn.Parameter(torch.ones(s.model_dim))
         self.mlp_scale = nn.Parameter(torch.ones(s.model_dim))
 
     def forward(self, x: Tensor, x0: Tensor) -> Tensor:
         mix = self.mix.to(x.dtype)
         x = mix[0] * x + mix[1] * x0
-        x = x + self.attention_scale.to(x.dtype) * self.attention(rmsnorm(x))
-        return x + self.mlp_scale.to(x.dtype) * self.mlp(rmsnorm(x))
+        x = x + self.attn_scale.to(x.dtype) * self.attn(rmsnorm(x))
+        return x + self.mlp_scale.to(x.dtype) * self.down(F.relu(self.up(rmsnorm(x))).square())
 
 
 class Model(nn.Module):
-    """The language model. `dtype` is the type of the embedding, so of everything that is computed from it."""
+    """The language model. Activations and products are in `dtype`; the embedding itself is bfloat16.
+
+    Parameters have the trainer's names, so that both can load the same weights.
+    """
 
     def __init__(self, s: Settings, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
-        self.softcap, self.half = s.logit_softcap, s.num_layers // 2
-        self.embedding = nn.Embedding(s.vocab_size, s.model_dim)
-        nn.init.normal_(self.embedding.weight, std=s.tied_embed_init_std if s.tie_embeddings else 1.0)
-        self.embedding.to(dtype)
+        self.dtype, self.softcap, self.half = dtype, s.logit_softcap, s.num_layers // 2
+        self.embed = nn.Embedding(s.vocab_size, s.model_dim)
+        nn.init.normal_(self.embed.weight, std=s.tied_embed_init_std if s.tie_embeddings else 1.0)
+        self.embed.to(torch.bfloat16)
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.num_layers))
         self.skip_weights = nn.Parameter(torch.ones(min(self.half, s.num_layers - self.half), s.model_dim))
         self.head = None if s.tie_embeddings else Linear(s.model_dim, s.vocab_size, zero=True)
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss in nats per token."""
-        x = x0 = rmsnorm(self.embedding(tokens))
+        return F.cross_entropy(self.logits(tokens).flatten(0, 1).float(), targets.flatten())
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        x = x0 = rmsnorm(self.embed(tokens).to(self.dtype))
         stack = []
         for i, block in enumerate(self.blocks):
             if i >= self.half and stack:
@@ -107,9 +108,8 @@ class Model(nn.Module):
             if i < self.half:
                 stack.append(x)
         x = rmsnorm(x)
-        logits = self.head(x) if self.head else F.linear(x, self.embedding.weight)
-        logits = self.softcap * torch.tanh(logits / self.softcap)
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        logits = self.head(x) if self.head else F.linear(x, self.embed.weight.to(x.dtype))
+        return self.softcap * torch.tanh(logits / self.softcap)
 
     def matrices(self) -> list[nn.Parameter]:
         """Return the block matrices, which Muon updates."""

@@ -47,17 +47,17 @@ class Muon(torch.optim.Optimizer):
                 p.add_(update.to(p.dtype), alpha=-group["lr"] * scale)
 
 
-def optimizers_of(model: Model, s: Settings, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
+def optimizers_of(model: Model, s: Settings) -> list[torch.optim.Optimizer]:
     """Return Adam for embedding, head and vectors, and Muon, which comes last; `initial_lr` is what is scheduled."""
     adam = [
-        {"params": [model.embedding.weight], "lr": s.tied_embed_lr if s.tie_embeddings else s.embed_lr},
+        {"params": [model.embed.weight], "lr": s.tied_embed_lr if s.tie_embeddings else s.embed_lr},
         {"params": model.vectors(), "lr": s.scalar_lr},
     ]
     if model.head:
         adam.append({"params": [model.head.weight], "lr": s.head_lr})
     made = [
         torch.optim.Adam(adam, betas=(s.beta1, s.beta2), eps=s.adam_eps, fused=True),
-        Muon(model.matrices(), s.matrix_lr, s.muon_momentum, s.muon_backend_steps, dtype),
+        Muon(model.matrices(), s.matrix_lr, s.muon_momentum, s.muon_backend_steps, model.dtype),
     ]
     for group in (group for optimizer in made for group in optimizer.param_groups):
         group["initial_lr"] = group["lr"]

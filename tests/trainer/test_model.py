@@ -13,10 +13,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.plain import model as plain
+from benchmarks.plain.settings import Settings as PlainSettings
 from tests.trainer.conftest import TINY_MODEL
 from trainer.train_gpt import GPT, Banks, Settings, SoftcapCrossEntropy, orthogonalise, payload_bytes, quantise
 
-TINY = Settings.from_env(TINY_MODEL)
+TINY, PLAIN = Settings.from_env(TINY_MODEL), PlainSettings.of(TINY_MODEL)
 
 
 def test_parameter_count_at_the_defaults() -> None:
@@ -40,79 +42,38 @@ def test_initial_values() -> None:
     assert torch.count_nonzero(untied.head.weight) == 0
 
 
-def norm(x: torch.Tensor) -> torch.Tensor:
-    return x / (x.pow(2).mean(-1, keepdim=True) + torch.finfo(x.dtype).eps).sqrt()
-
-
-def plain_forward(model: GPT, tokens: torch.Tensor) -> torch.Tensor:
-    """Compute the logits in float32, position by position and head by head."""
-    s = model.settings
-    size = s.model_dim // s.num_heads
-
-    def rotated(x: torch.Tensor, position: int) -> torch.Tensor:
-        out = x.clone()
-        for i in range(size // 2):
-            angle = position * s.rope_base ** (-2 * i / size)
-            a, b = x[i], x[i + size // 2]
-            out[i] = a * math.cos(angle) + b * math.sin(angle)
-            out[i + size // 2] = b * math.cos(angle) - a * math.sin(angle)
-        return out
-
-    x = x0 = norm(model.embed.weight.float()[tokens])
-    stack = []
-    for index, block in enumerate(model.blocks):
-        if index >= s.num_layers // 2 and stack:
-            x = x + model.skip_weights[index - s.num_layers // 2] * stack.pop()
-        x = block.mix[0] * x + block.mix[1] * x0
-        h = norm(x)
-        attended = torch.zeros_like(x)
-        for head in range(s.num_heads):
-            kv = head // (s.num_heads // s.num_kv_heads)
-            rows, kv_rows = slice(head * size, (head + 1) * size), slice(kv * size, (kv + 1) * size)
-            q = [rotated(norm(v), t) * block.attn.q_gain[head] for t, v in enumerate(h @ block.attn.q.weight[rows].T)]
-            k = [rotated(norm(v), t) for t, v in enumerate(h @ block.attn.k.weight[kv_rows].T)]
-            v = h @ block.attn.v.weight[kv_rows].T
-            for t in range(len(tokens)):
-                scores = torch.stack([q[t] @ k[u] / math.sqrt(size) for u in range(t + 1)])
-                attended[t, rows] = scores.softmax(0) @ v[: t + 1]
-        x = x + block.attn_scale * (attended @ block.attn.out.weight.T)
-        hidden = (norm(x) @ block.up.weight.T).clamp(min=0).square()
-        x = x + block.mlp_scale * (hidden @ block.down.weight.T)
-        if index < s.num_layers // 2:
-            stack.append(x)
-    logits = norm(x) @ model.embed.weight.float().T
-    return s.logit_softcap * torch.tanh(logits / s.logit_softcap)
+def disturbed(layers: int) -> tuple[GPT, plain.Model]:
+    """Return a model away from its initial values and the plain one with the same weights, all in float32."""
+    torch.manual_seed(1)
+    model = GPT(replace(TINY, num_layers=layers), torch.float32)
+    reference = plain.Model(replace(PLAIN, num_layers=layers), torch.float32)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.2)
+    reference.load_state_dict(model.state_dict())
+    model.embed.float()  # the values stay bfloat16's
+    reference.embed.float()
+    return model, reference
 
 
 @pytest.mark.parametrize("layers", [1, 4, 5])
-def test_the_model_equals_a_plain_one(layers: int) -> None:
-    torch.manual_seed(1)
-    model = GPT(replace(TINY, num_layers=layers), torch.float32)
+def test_the_model_equals_the_plain_one(layers: int) -> None:
+    model, reference = disturbed(layers)
+    tokens = torch.randint(0, TINY.vocab_size, (2, 33))
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
     with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.2)
-    model.embed.float()  # the values stay bfloat16's
-    tokens = torch.randint(0, TINY.vocab_size, (9,))
-    with torch.no_grad():
-        expected = F.cross_entropy(plain_forward(model, tokens[:-1]), tokens[1:], reduction="none")
-        found = model(tokens[None, :-1], tokens[None, 1:])
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        expected = F.cross_entropy(reference.logits(inputs).flatten(0, 1), targets.flatten(), reduction="none")
+        torch.testing.assert_close(model(inputs, targets), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_gradients_equal_a_plain_models() -> None:
-    torch.manual_seed(1)
-    model = GPT(replace(TINY, num_layers=3), torch.float32)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.2)
-    model.embed.float()
-    tokens = torch.randint(0, TINY.vocab_size, (9,))
-    F.cross_entropy(plain_forward(model, tokens[:-1]), tokens[1:]).backward()
-    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
-    model(tokens[None, :-1], tokens[None, 1:]).mean().backward()
+def test_the_gradients_equal_the_plain_models() -> None:
+    model, reference = disturbed(layers=3)
+    tokens = torch.randint(0, TINY.vocab_size, (2, 33))
+    model(tokens[:, :-1], tokens[:, 1:]).mean().backward()
+    reference(tokens[:, :-1], tokens[:, 1:]).backward()
+    expected = dict(reference.named_parameters())
     for name, p in model.named_parameters():
-        torch.testing.assert_close(p.grad, expected[name], rtol=2e-3, atol=2e-5, msg=name)
+        torch.testing.assert_close(p.grad, expected[name].grad, rtol=1e-3, atol=1e-6, msg=name)
 
 
 def test_bfloat16_activations_stay_near_float32() -> None:

@@ -169,18 +169,13 @@ def test_the_fastest_wins_by_a_fifth_and_one_that_cannot_run_is_named() -> None:
     assert fastest({"c": broken, "a": takes(0.02), "d": takes(0.001)})[0] == "d"
 
 
-def test_a_cpu_computes_in_its_faster_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    for quick in (torch.float32, torch.bfloat16):
-
-        def mm(x: torch.Tensor, _: torch.Tensor, quick: torch.dtype = quick) -> None:
-            time.sleep(0 if x.dtype == quick else 0.01)
-
-        monkeypatch.setattr(torch, "mm", mm)
-        machine = Machine.choose(TINY, torch.device("cpu"))
-        assert machine.dtype == quick
-        assert f"in {str(quick).removeprefix('torch.')} on 1 threads a rank (float32 on 1 threads " in machine.choice
-        fixed = Machine.choose(replace(TINY, deterministic=True), torch.device("cpu"))
-        assert fixed.dtype == torch.float32
+def test_a_cpu_computes_in_the_type_that_the_recipe_names() -> None:
+    for kind in ("float32", "bfloat16"):
+        machine = Machine.choose(replace(TINY, cpu_dtype=kind), torch.device("cpu"))
+        assert machine == Machine(
+            torch.device("cpu"), getattr(torch, kind), f"Running on CPU in {kind} on 1 threads a rank"
+        )
+    assert TINY.cpu_dtype == "float32"
 
 
 def test_deterministic_runs_have_no_clock_in_their_schedule() -> None:

@@ -23,10 +23,10 @@ TIE_EMBEDDINGS ROPE_BASE LOGIT_SOFTCAP QK_GAIN_INIT TIED_EMBED_INIT_STD ITERATIO
 MAX_WALLCLOCK_SECONDS MUON_BACKEND_STEPS BETA1 BETA2 ADAM_EPS GRAD_CLIP_NORM VAL_BATCH_SIZE VAL_LOSS_EVERY
 TRAIN_LOG_EVERY SEED RUN_ID DATA_PATH TOKENIZER_PATH EMBED_LR HEAD_LR
 """
-OURS = {"DETERMINISTIC"}
+OURS = {"DETERMINISTIC", "CPU_DTYPE"}
 
 
-def test_every_variable_of_the_recipe_is_a_setting_and_one_more() -> None:
+def test_every_variable_of_the_recipe_is_a_setting_and_two_more() -> None:
     assert {field.name.upper() for field in fields(Settings)} == set(RECIPE_VARIABLES.split()) | OURS
 
 
@@ -70,6 +70,7 @@ def test_values_are_read_by_type() -> None:
         ({"WARMDOWN_ITERS": "-1"}, 1, ["WARMDOWN_ITERS", "-1"]),
         ({"RUN_ID": "../x"}, 1, ["RUN_ID", "../x"]),
         ({}, 0, ["WORLD_SIZE=0"]),
+        ({"CPU_DTYPE": "float16"}, 1, ["CPU_DTYPE", "'float16'"]),
         ({"BETA1": "1"}, 1, ["BETA1", "1.0"]),
         ({"SEED": "99999999999999999999"}, 1, ["SEED", "99999999999999999999"]),
     ],

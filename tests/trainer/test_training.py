@@ -80,9 +80,7 @@ def test_the_log_is_the_contract_and_our_reader_reads_it(python: Run, tiny_data:
     assert head == "\n"
     assert machine.startswith("Running Python 3.")
     assert "Running PyTorch 2." in machine
-    assert re.search(
-        r"^Running on CPU in (float32|bfloat16) on 1 threads a rank \(float32 on 1 threads ", machine, re.M
-    )
+    assert re.search(r"^Running on CPU in float32 on 1 threads a rank$", machine, re.M)
     lines = body.strip().split("\n")
     assert len(lines) == len(CONTRACT)
     for line, pattern in zip(lines, CONTRACT, strict=True):
@@ -117,7 +115,6 @@ def test_a_seed_is_one_trajectory_whatever_the_warm_up_and_the_ranks(
     assert losses(run("other", SEED="2", WARMUP_STEPS="0")) != losses(cold)
     two = run("two", ranks=2, SEED="1", WARMUP_STEPS="0")
     assert "world_size:2 grad_accum_steps:4" in two
-    assert "in float32 on 1 threads a rank: DETERMINISTIC" in two
     assert list(map(float, losses(two))) == pytest.approx(list(map(float, losses(cold))), abs=1e-3)
     assert last_line(two) == pytest.approx(last_line(cold), abs=1e-3)
 

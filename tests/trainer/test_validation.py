@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.trainer.conftest import TinyData
+from benchmarks.plain.data import Bytes
+from tests.trainer.conftest import TINY_VOCAB, TinyData
 from trainer import dataset
 from trainer.train_gpt import GPT, Settings, TokenBytes, Validation, load_tokenizer
 
@@ -22,29 +22,13 @@ alphabet = st.sampled_from([*"abcdef selfimport(){}:=.,\n\t", "\u2581", "Ã©", "Ã
 texts = st.text(alphabet, max_size=60)
 
 
-def slow_bytes(tokenizer: sentencepiece.SentencePieceProcessor, previous: int, token: int) -> int:
-    """Count the bytes of one token by the recipe's rule, written plainly."""
-
-    def silent(t: int) -> bool:
-        return tokenizer.is_control(t) or tokenizer.is_unknown(t) or tokenizer.is_unused(t)
-
-    if silent(token):
-        return 0
-    if tokenizer.is_byte(token):
-        return 1
-    piece = tokenizer.id_to_piece(token)
-    if piece.startswith("\u2581"):
-        return len(piece[1:].encode("utf-8")) + (0 if silent(previous) else 1)
-    return len(piece.encode("utf-8"))
-
-
 @given(st.lists(texts, min_size=1, max_size=4))
 def test_bytes_of_every_token(tiny_data: TinyData, documents: list[str]) -> None:
     tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(tiny_data.tokenizer))
     ids = [token for text in documents for token in (tokenizer.bos_id(), *tokenizer.encode(text), tokenizer.eos_id())]
     tokens = torch.tensor(ids)
-    counted = TokenBytes.of(tokenizer, CPU).count(tokens[:-1], tokens[1:]).tolist()
-    assert counted == [slow_bytes(tokenizer, a, b) for a, b in pairwise(ids)]
+    counted = TokenBytes.of(tokenizer, CPU).count(tokens[:-1], tokens[1:])
+    assert torch.equal(counted, Bytes(str(tiny_data.tokenizer), TINY_VOCAB).of(tokens[:-1], tokens[1:]))
 
 
 @given(texts)
@@ -71,13 +55,14 @@ def test_val_loss_and_val_bpb_against_a_loop(tiny_data: TinyData) -> None:
 
     content = (tiny_data.folder / "fineweb_val_000000.bin").read_bytes()[1024:]
     tokens = [int.from_bytes(content[at : at + 2], "little") for at in range(0, len(content), 2)]
+    plain = Bytes(s.tokenizer_path, s.vocab_size)
     nats = size = count = 0
     for start in range(0, len(tokens) - s.train_seq_len, s.train_seq_len):
         window = tokens[start : start + s.train_seq_len + 1]
         with torch.no_grad():
             losses = model(torch.tensor([window[:-1]]), torch.tensor([window[1:]]))
         nats += math.fsum(losses.tolist())
-        size += sum(slow_bytes(tokenizer, a, b) for a, b in pairwise(window))
+        size += int(plain.of(torch.tensor(window[:-1]), torch.tensor(window[1:])).sum())
         count += s.train_seq_len
     assert found[0] == pytest.approx(nats / count, rel=1e-5)
     assert found[1] == pytest.approx(nats / math.log(2) / size, rel=1e-5)

@@ -1,0 +1,82 @@
+"""The trainer does what the plain trainer does: losses, bytes of text, int8 codes, schedules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from benchmarks.plain import artifact
+from benchmarks.plain.optimizers import momentum, rate
+from benchmarks.plain.settings import Settings as PlainSettings
+from benchmarks.plain.training import Training, Validation
+from tests.trainer.conftest import TINY_MODEL, TinyData
+from trainer import train_gpt
+from trainer.train_gpt import GPT, Machine, Settings, Trainer
+
+CPU, STEPS = torch.device("cpu"), 20
+SHARED = TINY_MODEL | {"ITERATIONS": "20", "MUON_MOMENTUM_WARMUP_STEPS": "10"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_losses_of_20_steps_agree_within_the_noise_of_summation(tiny_data: TinyData, dtype: torch.dtype) -> None:
+    """Compare the difference with the plain trainer's own when it sums a step in 4 micro-batches, not in 8."""
+    env = tiny_data.env | SHARED
+    ours = Trainer(Settings.from_env(env), 0, 1, Machine(CPU, dtype))
+    references = [Training(PlainSettings.of(env), dtype, micro_batches) for micro_batches in (8, 4)]
+    for each in references:
+        each.model.load_state_dict(ours.model.state_dict())
+    rows = []
+    for step in range(STEPS):
+        ours.step(step, train_gpt.lr_scale(ours.s, step, 0.0, 0.0), SimpleNamespace(elapsed_ms=lambda: 0.0))
+        rows.append([float(ours.banks.signals[0]), *(float(each.step(step, 0.0)) for each in references)])
+    losses = torch.tensor(rows)
+    difference, noise = (losses[:, i] - losses[:, 1] for i in (0, 2))
+    assert abs(difference[0]) < 1e-5  # nothing has been updated yet
+    assert difference.square().mean().sqrt() < 3 * noise.square().mean().sqrt()
+    assert difference.mean().abs() < 3 * noise.square().mean().sqrt()
+    assert losses[0, 1] - losses[-1, 1] > 0.5  # it learns
+
+
+@pytest.mark.parametrize(("dtype", "noise"), [(torch.float32, 1e-6), (torch.bfloat16, 5e-4)])
+def test_the_validation_agrees_and_counts_the_same_bytes(tiny_data: TinyData, dtype: torch.dtype, noise: float) -> None:
+    env = tiny_data.env | SHARED
+    ours, reference = Trainer(Settings.from_env(env), 0, 1, Machine(CPU, dtype)), Training(PlainSettings.of(env), dtype)
+    ours.step(0, 1.0, SimpleNamespace(elapsed_ms=lambda: 0.0))
+    reference.model.load_state_dict(ours.model.state_dict())
+    found, expected = ours.validation.run(ours.model), Validation(reference.s)(reference.model)
+    assert found == pytest.approx(expected, rel=noise)
+    # nats a token / bits a byte = bytes a token x ln 2
+    assert found[0] / found[1] == pytest.approx(expected[0] / expected[1], rel=1e-12)
+
+
+def test_int8_codes_and_the_round_trip_are_identical() -> None:
+    torch.manual_seed(1)
+    model = GPT(replace(Settings.from_env(SHARED), model_dim=256, num_layers=2))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.3 * torch.rand(len(p), *[1] * (p.ndim - 1)))
+    state = model.state_dict() | {"long": torch.randn(70_000)}
+    packed = train_gpt.quantise(state)
+    assert len(packed["int8"]) == 6  # embedding, two up, two down, and the long vector
+    back, content = train_gpt.dequantise(packed), artifact.content_of(state)
+    for name, held in content.items():
+        if isinstance(held, tuple):
+            assert torch.equal(packed["int8"][name], held[0])
+            assert torch.equal(packed["scale"][name].squeeze(), held[1])
+        else:
+            assert torch.equal(packed["float"][name], held)
+    for name, value in artifact.unpacked(artifact.packed(state)).items():
+        assert torch.equal(back[name], value.float())
+
+
+@pytest.mark.parametrize("cap", [0.0, 60.0])
+def test_schedules_are_equal(cap: float) -> None:
+    env = SHARED | {"ITERATIONS": "100", "WARMDOWN_ITERS": "30", "MAX_WALLCLOCK_SECONDS": str(cap)}
+    ours, reference = Settings.from_env(env), PlainSettings.of(env)
+    for step in range(101):
+        found = train_gpt.lr_scale(ours, step, 600.0 * step, 600.0 if step else 0.0)
+        assert found == pytest.approx(rate(reference, step, 0.6 * step), abs=1e-9)
+        assert train_gpt.muon_momentum(ours, step) == momentum(reference, step)
