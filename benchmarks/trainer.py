@@ -1,12 +1,13 @@
-"""How fast the trainer is compared with another version of itself, and whether both train alike.
+"""How fast the trainer is compared with the plain reference, in the same number type, and whether both train alike.
 
-    python -m benchmarks.trainer [--against REVISION] [--rounds 3]     # CPU: the demo's recipe
-    python -m benchmarks.trainer --curves [--against REVISION]         # 5 seeds of each, 200 steps, two-sample tests
-    python -m benchmarks.trainer --device cuda [--against REVISION]    # seq4096 on one GPU, next to benchmarks.budget
+    python -m benchmarks.trainer [--rounds 3]              # CPU: the demo's shape and the record's, float32 and bfloat16
+    python -m benchmarks.trainer --curves                  # 5 seeds of each, 200 steps, two-sample tests
+    python -m benchmarks.trainer --device cuda             # seq4096 on one GPU, next to benchmarks.budget
 
-The versions take turns. Each runs as a whole program and is read only through its log, so any version can be named. The
-data is the demo's with another validation split; speed does not depend on the text. The table is appended to
-benchmarks/results/trainer.md.
+The plain reference (benchmarks/plain) is the recipe in the most obvious PyTorch. `--against REVISION` also runs an older version of
+our own trainer: such a ratio says what we have changed, not how fast the trainer is. The programs take turns, so that a
+busy machine slows all of them alike; the load is printed. The data is the demo's with another validation split; speed does not
+depend on the text. The table is appended to benchmarks/results/trainer.md.
 """
 
 from __future__ import annotations
@@ -15,30 +16,34 @@ import argparse
 import os
 import platform
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-import numpy as np
-
 from analysis.stats.fixed import Sample, welch_t
 from benchmarks.budget import SEQ4096, SHARE_TOKENS, budget, peak_share
+from benchmarks.contestants import PLAIN, ROOT, TRAINER, Contestant, Medians, contestants, medians, prepare, run
 from benchmarks.kernels import profile_lines
 from benchmarks.table import publish
-from trainer.dataset import DEMO_DATASET, DEMO_TOKENIZER, build_demo
-from trainer.shards import SHARD_HEADER_INTS, shard_bytes
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("results") / "trainer.md"
-SCRIPT = "trainer/train_gpt.py"
 VALIDATION_TOKENS = {"cpu": 32 * 1024 + 1, "cuda": 128 * 32 * 1024 + 1}
+TYPES = ("float32", "bfloat16")
+# name: recipe, its changes, validation tokens
+SHAPES = {
+    "demo shape (4 layers of 128, 4,096 tokens)": ("demo-candidate", {"ITERATIONS": "10"}, 32 * 1024 + 1),
+    "full shape (9 layers of 512, 8,192 tokens)": (
+        "baseline",
+        {"TRAIN_BATCH_TOKENS": "8192", "VAL_BATCH_SIZE": "8192", "ITERATIONS": "4"},
+        8 * 1024 + 1,
+    ),
+}
+ONE_CORE = {"OMP_NUM_THREADS": "1", "WARMUP_STEPS": "0", "VAL_LOSS_EVERY": "0", "MAX_WALLCLOCK_SECONDS": "0"}
+ENOUGH = 85.0  # percent of a step in products and attention: beyond it nothing but these could become faster
 CURVE_SEEDS, CURVE_STEPS = 5, (50, 100, 150, 200)
 CURVE_RECIPE = {
     "NUM_LAYERS": "3",
@@ -63,127 +68,80 @@ CURVE_RECIPE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What one run's log says: training and validation in tokens per second, the whole process in seconds."""
-
-    train: float
-    validation: float
-    wall_s: float
-    choice: str
-
-
-def run(script: Path, env: dict[str, str], folder: Path) -> tuple[str, float]:
-    """Run `script` once; return its log below the embedded source, and the wall seconds."""
-    kept = {
-        name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SEED")
-    }
-    began = time.monotonic()
-    found = subprocess.run(
-        [sys.executable, script], env=kept | env, cwd=folder, capture_output=True, text=True, check=False
-    )
-    if found.returncode:
-        raise SystemExit(f"{script} exited with {found.returncode}: {found.stderr[-2000:]}")
-    return found.stdout.split("=" * 100 + "\n", 1)[1], time.monotonic() - began
-
-
-def measured(log: str, wall_s: float, batch_tokens: int) -> Result:
-    """Read the speeds; training counts from step 3 on, because the first steps allocate."""
-    steps = {int(n): float(ms) for n, ms in re.findall(r"^step:(\d+)/\d+ train_loss:\S+ train_time:(\d+)ms", log, re.M)}
-    last = max(steps)
-    (evaluation_ms,) = re.findall(r"eval_time:(\d+)ms", log)
-    (tokens,) = re.findall(r"^val_loader:.* tokens:(\d+)", log, re.M)
-    choice = re.search(r"^(?:Running on CPU in (\S+ on \d+ threads)|Attention by (\S+))", log, re.M)
-    return Result(
-        train=1000 * batch_tokens * (last - 2) / (steps[last] - steps[2]),
-        validation=1000 * int(tokens) / float(evaluation_ms),
-        wall_s=wall_s,
-        choice=next((text for text in choice.groups() if text), "") if choice else "as it always was",
-    )
-
-
-def prepare(folder: Path, say: Callable[[str], object], validation_tokens: int) -> dict[str, str]:
-    """Write the demo's data with another validation split; return the variables that name it."""
-    build_demo(ROOT / "data", say)
-    source, target = ROOT / "data" / "datasets" / DEMO_DATASET, folder / "data"
-    target.mkdir()
-    (target / "fineweb_train_000000.bin").symlink_to(source / "fineweb_train_000000.bin")
-    tokens = np.fromfile(source / "fineweb_val_000000.bin", dtype="<u2", offset=4 * SHARD_HEADER_INTS)
-    (target / "fineweb_val_000000.bin").write_bytes(shard_bytes(np.resize(tokens, validation_tokens)))
-    return {
-        "DATA_PATH": str(target),
-        "TOKENIZER_PATH": str(ROOT / "data" / "tokenizers" / f"{DEMO_TOKENIZER}.model"),
-    }
-
-
-def versions(folder: Path, against: str | None) -> dict[str, Path]:
-    """Return this checkout's trainer and, written below `folder`, that of another revision."""
-    found = {"this version": ROOT / SCRIPT}
-    if against:
-        content = subprocess.run(
-            ["git", "show", f"{against}:{SCRIPT}"], cwd=ROOT, capture_output=True, check=True
-        ).stdout
-        found[against] = folder / "other.py"
-        found[against].write_bytes(content)
-    return found
-
-
-def speed(
-    scripts: dict[str, Path], env: dict[str, str], batch_tokens: int, rounds: int, folder: Path
-) -> dict[str, Result]:
-    """Run the versions in turns; return the medians of each."""
-    results: dict[str, list[Result]] = {name: [] for name in scripts}
-    for _ in range(rounds):
-        for name, script in scripts.items():
-            results[name].append(measured(*run(script, env, folder), batch_tokens))
-    return {
-        name: Result(
-            train=statistics.median(one.train for one in own),
-            validation=statistics.median(one.validation for one in own),
-            wall_s=statistics.median(one.wall_s for one in own),
-            choice=own[0].choice,
+def cpu_lines(who: list[Contestant], rounds: int, folder: Path) -> list[str]:
+    """Compare at each shape and in each type; then say what the type adds."""
+    lines = [f"## {date.today()}, {platform.machine()}, {os.cpu_count()} cores: one core, medians of {rounds} rounds"]
+    for shape, (recipe, changes, validation_tokens) in SHAPES.items():
+        env = {name: str(value) for name, value in tomllib.loads(_recipe(recipe))["env"].items()}
+        env |= prepare(folder, lambda line: print(line, file=sys.stderr), validation_tokens) | changes | ONE_CORE
+        lines += ["", f"### {shape}", "", *HEADER]
+        of_type = {}
+        for kind in TYPES:
+            found = medians(who, env | {"CPU_DTYPE": kind}, rounds, folder)
+            shares = {name: _shares(name, env | {"CPU_DTYPE": kind}) for name in (TRAINER, PLAIN)}
+            lines += _rows(found, shares)
+            of_type[kind] = found
+            print(f"{shape}, {kind}: done, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+        gains = (
+            f"{of_type['float32'][name].step_ms / of_type['bfloat16'][name].step_ms:.2f} for the {name}"
+            for name in (TRAINER, PLAIN)
         )
-        for name, own in results.items()
-    }
-
-
-def cpu_lines(scripts: dict[str, Path], data: dict[str, str], rounds: int, folder: Path) -> list[str]:
-    recipe = tomllib.loads((ROOT / "trainer/recipes/demo-candidate.toml").read_text())["env"]
-    env = {name: str(value) for name, value in recipe.items()} | data
-    env |= {"ITERATIONS": "10", "OMP_NUM_THREADS": "1"}
-    medians = speed(scripts, env, int(env["TRAIN_BATCH_TOKENS"]), rounds, folder)
-    first = next(iter(medians.values()))
-    lines = [
-        f"## {date.today()}, {platform.machine()}, {os.cpu_count()} cores: the demo's recipe on one core, medians of {rounds}",
+        lines += ["", f"What bfloat16 adds here, float32's ms per step / bfloat16's: {', '.join(gains)}."]
+    return [
+        *lines,
         "",
-        "| version | computes in | training, tokens/s | validation, tokens/s | 10 steps and two validations | this version's speed to it |",
-        "|---|---|---:|---:|---:|---:|",
+        f"Load average: {', '.join(f'{load:.1f}' for load in os.getloadavg())} over the last 1, 5 and 15 minutes.",
+        "",
     ]
-    for name, one in medians.items():
-        lines.append(
-            f"| {name} | {one.choice} | {one.train:,.0f} | {one.validation:,.0f} | {one.wall_s:.1f} s | "
-            f"{first.train / one.train:.2f} training, {first.validation / one.validation:.2f} validation |"
+
+
+HEADER = (
+    "| program | computes in | ms per step | final evaluation, ms | peak memory, MiB | whole process, s | in products + attention | the trainer's speed to it: training, evaluation | the trainer's memory to it |",
+    "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+)
+
+
+def _recipe(name: str) -> str:
+    return (ROOT / "trainer" / "recipes" / f"{name}.toml").read_text()
+
+
+def _shares(name: str, env: dict[str, str]) -> tuple[float, float]:
+    """Return the percentages of a step in matrix products and in attention."""
+    command = [sys.executable, "-m", "benchmarks.products", "trainer" if name == TRAINER else "plain"]
+    found = subprocess.run(command, env=os.environ | env, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    products, attention = re.findall(r"(?:products|attention):(\S+)", found)
+    return float(products), float(attention)
+
+
+def _rows(found: dict[str, Medians], shares: dict[str, tuple[float, float]]) -> Iterator[str]:
+    ours = found[TRAINER]
+    for name, one in found.items():
+        products, attention = shares.get(name, (0.0, 0.0))
+        share = f"{products:.0f} + {attention:.0f} %" if name in shares else ""
+        enough = " (enough)" if products + attention > ENOUGH else ""
+        yield (
+            f"| {name} | {one.choice} | {one.step_ms:,.0f} | {one.evaluation_ms:,.0f} | {one.peak_mib:,.0f} | "
+            f"{one.wall_s:.1f} | {share}{enough} | {one.step_ms / ours.step_ms:.2f}, "
+            f"{one.evaluation_ms / ours.evaluation_ms:.2f} | {ours.peak_mib / one.peak_mib:.2f} |"
         )
-    return [*lines, ""]
 
 
-def curve_lines(scripts: dict[str, Path], data: dict[str, str], folder: Path) -> list[str]:
-    """Train the same seeds under both versions; compare the difference of their means with the spread between seeds."""
+def curve_lines(who: list[Contestant], data: dict[str, str], folder: Path) -> list[str]:
+    """Train the same seeds with both; compare the difference of their means with the spread between seeds."""
     values: dict[str, dict[str, list[float]]] = {}
     for seed in range(1, CURVE_SEEDS + 1):
-        for name, script in scripts.items():
-            env = data | CURVE_RECIPE | {"SEED": str(seed), "OMP_NUM_THREADS": "1"}
-            log, _ = run(script, env, folder)
-            own = values.setdefault(name, {})
+        for one in who:
+            log = run(one, data | CURVE_RECIPE | {"SEED": str(seed), "OMP_NUM_THREADS": "1"}, folder).log
+            own = values.setdefault(one.name, {})
             for step in CURVE_STEPS:
                 (loss,) = re.findall(rf"^step:{step}/\d+ train_loss:(\S+)", log, re.M)
                 own.setdefault(f"train_loss at step {step}", []).append(float(loss))
             own.setdefault("final val_bpb", []).append(float(re.findall(r"_exact val_loss:\S+ val_bpb:(\S+)", log)[0]))
     ours, theirs = values.values()
     lines = [
-        f"## {date.today()}, {platform.machine()}: {CURVE_SEEDS} seeds of each version, 200 steps of 1,024 tokens",
+        f"## {date.today()}, {platform.machine()}: {CURVE_SEEDS} seeds of each, 200 steps of 1,024 tokens",
         "",
-        f"| value | {' | '.join(scripts)} | sd between seeds | difference, in sd | Welch p, two-sided | difference of the same seeds, largest, in sd |",
+        f"| value | {' | '.join(values)} | sd between seeds | difference, in sd | Welch p, two-sided | difference of the same seeds, largest, in sd |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for key in ours:
@@ -201,21 +159,23 @@ def curve_lines(scripts: dict[str, Path], data: dict[str, str], folder: Path) ->
 # -- one GPU -----------------------------------------------------------------------------------------------------------
 
 
-def gpu_lines(scripts: dict[str, Path], data: dict[str, str], rounds: int, folder: Path) -> list[str]:
+def gpu_lines(who: list[Contestant], data: dict[str, str], rounds: int, folder: Path) -> list[str]:
     """Time whole runs on one GPU, which does all 8 shares of a step, then profile one share by kind of kernel."""
     env = data | {"ITERATIONS": "30", "MAX_WALLCLOCK_SECONDS": "0", "VAL_LOSS_EVERY": "0", "TRAIN_LOG_EVERY": "5"}
-    medians = speed(scripts, env, SEQ4096.batch_tokens, rounds, folder)
+    found = medians(who, env, rounds, folder)
     parts = budget(SEQ4096, SHARE_TOKENS)
     lines = [
         f"## {date.today()}, {_gpu_name()}: seq4096, {SHARE_TOKENS:,} tokens (a GPU's share of a step on eight), medians of {rounds}",
         "",
-        "| version | attention | ms a share, optimizers of a whole step / 8 included | share of 989 TFLOP/s | validation, tokens/s |",
+        "| program | attention | ms a share, optimizers of a whole step / 8 included | share of 989 TFLOP/s | validation, tokens/s |",
         "|---|---|---:|---:|---:|",
     ]
-    for name, one in medians.items():
-        ms = 1000 * SHARE_TOKENS / one.train
+    for name, one in found.items():
+        ms = one.step_ms * SHARE_TOKENS / SEQ4096.batch_tokens
         share = peak_share(parts, ms)
-        lines.append(f"| {name} | {one.choice} | {ms:.2f} | {100 * share:.1f} % | {one.validation:,.0f} |")
+        lines.append(
+            f"| {name} | {one.choice} | {ms:.2f} | {100 * share:.1f} % | {1000 * VALIDATION_TOKENS['cuda'] / one.evaluation_ms:,.0f} |"
+        )
     return [*lines, "", *profile_lines(data, parts), ""]
 
 
@@ -228,23 +188,22 @@ def _gpu_name() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--against", metavar="REVISION", help="another version, by its git revision")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each version; medians are shown (default 3)")
+    parser.add_argument("--against", metavar="REVISION", help="also run our own trainer of another git revision")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each program; medians are shown (default 3)")
     parser.add_argument("--curves", action="store_true", help="compare loss curves, not speed")
     parser.add_argument("--no-results", action="store_true", help="append nothing to the file of results")
     options = parser.parse_args()
-    if options.curves and not options.against:
-        parser.error("--curves needs --against: the version to compare with, e.g. --against HEAD~1")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = prepare(folder, lambda line: print(line, file=sys.stderr), VALIDATION_TOKENS[options.device])
-        scripts = versions(folder, options.against)
-        if options.curves:
-            lines = curve_lines(scripts, data, folder)
-        elif options.device == "cuda":
-            lines = gpu_lines(scripts, data, options.rounds, folder)
+        who = contestants(folder, options.against)
+        if options.device == "cpu" and not options.curves:
+            lines = cpu_lines(who, options.rounds, folder)
         else:
-            lines = cpu_lines(scripts, data, options.rounds, folder)
+            data = prepare(folder, lambda line: print(line, file=sys.stderr), VALIDATION_TOKENS[options.device])
+            if options.curves:
+                lines = curve_lines([who[0], who[-1]], data, folder)
+            else:
+                lines = gpu_lines(who, data, options.rounds, folder)
     print("\n".join(lines)) if options.no_results else publish(lines, RESULTS)
 
 

@@ -347,7 +347,11 @@ def project(x: Tensor, weight: Tensor) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Apply causal attention; each: (batch, heads, length, head_dim), fewer heads in k and v."""
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.size(1) != k.size(1))
+    dtype = q.dtype
+    if q.is_cpu and q.size(2) <= 128:  # there the bfloat16 kernel's backward pass takes twice float32's time
+        q, k, v = q.float(), k.float(), v.float()
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.size(1) != k.size(1))
+    return y.to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -400,8 +404,7 @@ class Block(nn.Module):
 class SoftcapCrossEntropy(torch.autograd.Function):
     """Nats (tokens,) of targets (tokens,) under cap * tanh(logits / cap), logits (tokens, vocabulary), in float32.
 
-    The backward pass keeps only the logits and computes the rest again. Compiled, both passes read them once and store
-    no float32 copy.
+    Compiled, both passes read the logits once and store no float32 copy: backward computes the rest again.
     """
 
     @staticmethod
@@ -464,7 +467,11 @@ class GPT(nn.Module):
                 x = torch.addcmul(x, self.skip_weights[index].to(x.dtype), stack.pop())
             x = block(x, x0, self.cos, self.sin)
         logits = project(rms_norm(x), self.embed.weight if self.head is None else self.head.weight)
-        return SoftcapCrossEntropy.apply(logits.flatten(0, 1), targets.flatten(), self.settings.logit_softcap)
+        logits, targets, cap = logits.flatten(0, 1), targets.flatten(), self.settings.logit_softcap
+        if torch.compiler.is_compiling():
+            return SoftcapCrossEntropy.apply(logits, targets, cap)
+        # cap * tanh(x / cap) = 2 * cap * sigmoid(2 * x / cap) - cap: faster on a CPU, and the shift changes no loss
+        return F.cross_entropy((logits.float() * (2 / cap)).sigmoid_() * (2 * cap), targets, reduction="none")
 
     def forward(self, tokens: Tensor, targets: Tensor, at_seam: Callable[[], None] | None = None) -> Tensor:
         """Return the nats (batch x length) of `targets` (batch, length) given `tokens` of the same shape, in float32.

@@ -1,4 +1,4 @@
-"""Train once: `DTYPE=float32 TRAIN_SEQ_LEN=128 ... python -m benchmarks.plain`."""
+"""Train once: `CPU_DTYPE=float32 TRAIN_SEQ_LEN=128 ... python -m benchmarks.plain`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def train(training: Training, validation: Validation) -> None:
 
 def main() -> None:
     s = Settings.of(os.environ)
-    training, validation = Training(s, getattr(torch, os.environ.get("DTYPE", "bfloat16"))), Validation(s)
+    kind = "bfloat16" if torch.cuda.is_available() else os.environ.get("CPU_DTYPE", "float32")
+    training, validation = Training(s, getattr(torch, kind)), Validation(s)
+    if not torch.cuda.is_available():
+        print(f"Running on CPU in {kind} on {torch.get_num_threads()} threads", flush=True)
     print(f"model_params:{sum(p.numel() for p in training.model.parameters())}", flush=True)
     training.warm_up()
     train(training, validation)
