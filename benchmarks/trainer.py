@@ -79,9 +79,10 @@ def cpu_lines(who: list[Contestant], rounds: int, folder: Path) -> list[str]:
         for kind in TYPES:
             found = medians(who, env | {"CPU_DTYPE": kind}, rounds, folder)
             shares = {name: _shares(name, env | {"CPU_DTYPE": kind}) for name in (TRAINER, PLAIN)}
-            lines += _rows(found, shares)
+            rows = list(_rows(found, shares))
+            lines += rows
             of_type[kind] = found
-            print(f"{shape}, {kind}: done, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+            print(f"{shape}, load {os.getloadavg()[0]:.1f}:", *rows, sep="\n", file=sys.stderr, flush=True)
         gains = (
             f"{of_type['float32'][name].step_ms / of_type['bfloat16'][name].step_ms:.2f} for the {name}"
             for name in (TRAINER, PLAIN)
