@@ -10,15 +10,15 @@ from functools import cached_property
 from scipy.special import stdtr, stdtrit
 
 from analysis.evidence.case import Case, Source
-from analysis.evidence.compared import Compared
 from analysis.evidence.look_plan import LookPlan
 from analysis.reading.result import Result
 from analysis.rules.keys import LOOKING, PAIRED, POOLED
 from analysis.rules.ruleset import Criterion
-from analysis.stats import fixed, sequential
+from analysis.stats import sequential
 from analysis.stats.fixed import Test
 from analysis.stats.recursion import Design
 from analysis.verdict.answer import CONTINUE, NOT_SUPPORTED, SUPPORTED, Answer
+from analysis.verdict.tested import rules_test
 from analysis.verdict.verdict import Looks
 
 
@@ -44,11 +44,22 @@ class Boundary:
         """Return what the p-value of a look (counted from 0) must be below."""
         return float(stdtr(self.design.degrees(self.plan.looks[look]), -self.criticals[look]))
 
-    def test(self, at: Case, look: int) -> Test:
-        """Return the test of the Case at a look, at its nominal level."""
-        return _test(
-            at.compared, self.design.degrees(self.plan.looks[look]), self.nominal(look), in_step=self.case.in_step
-        )
+    def at(self, look: int) -> Case:
+        """Return the Case at a look, fixed, with the look's level as its alpha and the test that the look makes.
+
+        Arms in step are pooled, which the boundary assumes. Against a control that was there before Welch's test must pass
+        too, because pooling is loose when the smaller sample scatters more.
+        """
+        at = self.case.at_look(self.plan.looks[look])
+        pools = at.source is Source.CONTROL and at.in_step and at.rules.test != PAIRED
+        test = POOLED if pools else at.rules.test
+        return replace(at, rules=replace(at.rules, alpha=self.nominal(look), test=test), looks=None)
+
+    def test(self, look: int) -> Test:
+        """Return the test at a look, with the t of the boundary's degrees of freedom that has its p."""
+        test, df = rules_test(self.at(look)).test, self.design.degrees(self.plan.looks[look])
+        assert test is not None, "a Case that looks has a t-test"
+        return test if test.df == df else replace(test, statistic=float(stdtrit(df, max(test.p_value, 1e-300))), df=df)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +107,8 @@ class Taken:
 
     def test(self) -> Test:
         """Return the last look's test, with the sequential p and a bound that is valid at every look."""
-        assert self.at is not None, "a look was taken"
         p = sequential.sequential_p(self.design, self.ts, self.plan.boundary)
-        return replace(self.boundary.test(self.at, len(self.ts) - 1), name="group-sequential t", p_value=p)
+        return replace(self.boundary.test(len(self.ts) - 1), name="group-sequential t", p_value=p)
 
 
 def take(case: Case, plan: LookPlan) -> Taken:
@@ -118,11 +128,9 @@ def take(case: Case, plan: LookPlan) -> Taken:
         if not plan.seeds and n < good:
             continue
         at = case.at_look(n)
-        ts[-1] = -own.test(at, look).statistic
+        ts[-1] = -own.test(look).statistic
         crossed = ts[-1] >= own.criticals[look]
-        crossed = crossed and all(
-            -one.test(one.case.at_look(n), look).statistic >= one.criticals[look] for one in others
-        )
+        crossed = crossed and all(-one.test(look).statistic >= one.criticals[look] for one in others)
         if crossed:
             break
     lost = next((run for run in [*case.runs, *(case.control if both else ())] if run.state == "failed"), None)
@@ -144,10 +152,7 @@ def at_its_look(case: Case, criterion: Criterion, taken: int) -> Case:
 def at_level_of(case: Case, taken: int) -> Case:
     """Return the Case of so many runs at the level of that look, with the test that the look makes."""
     assert case.looks is not None, "a fixed Case has no looks"
-    level = Boundary(case=case, plan=case.looks).nominal(case.looks.looks.index(taken))
-    at = case.at_look(taken)
-    pools = at.source is Source.CONTROL and at.in_step and at.rules.test != PAIRED  # as _test does
-    return replace(at, rules=replace(at.rules, alpha=level, test=POOLED if pools else at.rules.test), looks=None)
+    return Boundary(case=case, plan=case.looks).at(case.looks.looks.index(taken))
 
 
 def _further(case: Case) -> Iterator[Case]:
@@ -160,20 +165,3 @@ def _further(case: Case) -> Iterator[Case]:
 def _unbroken(results: Sequence[Result]) -> int:
     """Return how many runs there are before the first that failed."""
     return next((i for i, run in enumerate(results) if run.state == "failed"), len(results))
-
-
-def _test(compared: Compared, df: float, nominal: float, *, in_step: bool) -> Test:
-    """Return a look's own test, at its nominal level.
-
-    Against a control that was there before Welch's test must pass too: then it has the larger p and the larger bound of the
-    two, and the t of `df` degrees of freedom that has this p, because pooling is loose when the smaller sample scatters more.
-    """
-    sample, control = compared.sample, compared.control
-    if control is None:
-        return fixed.one_sample_t(sample, compared.threshold, nominal)
-    if compared.differences is not None:
-        return fixed.paired_t(sample, compared.differences, compared.margin, nominal)
-    if in_step:
-        return fixed.pooled_t(sample, control, compared.margin, nominal)
-    both = fixed.against_control(sample, control, compared.margin, nominal)
-    return replace(both, statistic=float(stdtrit(df, max(both.p_value, 1e-300))), df=df)
