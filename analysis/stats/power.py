@@ -12,7 +12,7 @@ from analysis.stats import fixed, sequential
 from analysis.stats.recursion import Design
 from analysis.stats.sequential import FLAT
 from analysis.stats.spread import Spread
-from analysis.stats.two_arms import power_of_pairs, scatter_of_pairs, simulated
+from analysis.stats.two_arms import scatter_of_pairs, simulated
 
 MOST_SEEDS = 500  # the search for a fixed test ends here
 LARGEST_GAIN = 30.0  # in sd; a larger one is a mistake in the unit
@@ -220,8 +220,6 @@ class _Choice:
 
     def chance_of_pairs(self, delta: float, share: float) -> float:
         """Return the chance where pairs share so much of the variance."""
-        if len(self.looks) == 1:
-            return power_of_pairs(self.looks[0], self.asked.alpha, delta, share)
         return sequential.power(self.design, self.criticals, delta / scatter_of_pairs(share))
 
     def _chance_of_z(self, known: Normal, delta: float) -> float:

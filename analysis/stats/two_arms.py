@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import betaincinv, chdtr, chdtri, fdtri, nctdtr, ndtr, stdtr, stdtrit
+from scipy.special import betaincinv, chdtri, fdtri, ndtr, stdtr, stdtrit
 
+from analysis.stats import sequential
 from analysis.stats.fixed import Sample, critical_t
 from analysis.stats.pieces import Array
 from analysis.stats.recursion import Design
 
 SWEEPS = 50_000  # simulated ones: a chance is right to 0.006 in 99 of 100 cases
-OF_SCIPY = 37.0  # noncentrality; scipy's noncentral t of some versions fails beyond
 
 
 # -- what pairs are worth ------------------------------------------------------------------------------------------------
@@ -35,16 +35,9 @@ def power_of_pairs(n: int, alpha: float, delta: float, share: float) -> float:
 
     1 - F_nct(t_{alpha, n-1}; n - 1, delta sqrt(n) / sqrt(2 (1 - share))). Five pairs at 1 % and 2 sd: 0.4254 if they share
     nothing, 0.7275 if half the variance, 0.9813 if 0.8 of it. Without a gain it is alpha, whatever they share.
-    Source: Student 1908; the same as scipy.stats.nct.sf. Beyond OF_SCIPY it is the mean of a chi-square probability
-    over the mean's noise: three pairs at 1e-5 that share 0.99 pass a gain of 4 sd with 0.0469.
+    Three pairs at 1e-5 that share 0.99 pass a gain of 4 sd with 0.0469. Source: Student 1908; the same as scipy.stats.nct.sf.
     """
-    mu, critical = delta * math.sqrt(n) / scatter_of_pairs(share), critical_t(n - 1, alpha)
-    if mu <= OF_SCIPY:
-        return 1 - float(nctdtr(n - 1, mu, critical))
-    nodes, weights = np.polynomial.legendre.leggauss(96)
-    z = 9 * nodes
-    noise = 9 * weights * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    return float(noise @ chdtr(n - 1, (n - 1) * ((mu + z) / critical) ** 2))
+    return sequential.power(Design((n,)), (critical_t(n - 1, alpha),), delta / scatter_of_pairs(share))
 
 
 def power_unpaired(n: int, alpha: float, delta: float, share: float) -> float:
