@@ -22,8 +22,8 @@ def check_pairs(plan: Plan, seeds: Collection[int], attempts: Attempts, listed_i
     there = {seed: _on_one_host(attempts, seed) for seed in plan.seeds if seed in seeds}
     split = [seed for seed, together in there.items() if together is False]
     unknown = [seed for seed, together in there.items() if together is None]
-    said = [f"two hosts for the pair of {_in_words(split)}"] if split else []
-    said += [f"an unknown host for a run of {_in_words(unknown)}"] if unknown else []
+    said = [f"two hosts for the pair of {in_words(split)}"] if split else []
+    said += [f"an unknown host for a run of {in_words(unknown)}"] if unknown else []
     if said:
         yield Place(listed_in).has(Code.PAIR_SPLIT, " and ".join(said), expected="both runs of a seed on one host")
 
@@ -42,6 +42,7 @@ def _counted(tries: Sequence[Tried]) -> Tried | None:
     return next((one for one in tries if one.counts), None)
 
 
-def _in_words(seeds: Sequence[int]) -> str:
+def in_words(seeds: Sequence[int]) -> str:
+    """Return seeds as they are named in a sentence: seeds 1, 2. Very many are cut."""
     named = ", ".join(map(str, seeds[:MOST_NAMED]))
     return f"seed{'s' * (len(seeds) > 1)} {named}{', ...' if len(seeds) > MOST_NAMED else ''}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 
+from analysis.checks.pairs import in_words
 from analysis.reading.result import Result
 from analysis.rules.keys import LOOKING, TARGET
 from analysis.rules.ruleset import RulesError, Ruleset, known, load
@@ -76,12 +77,12 @@ class Planned:
     def faults(self) -> str:
         """Return what is not as planned; empty if everything is."""
         seeds = [
-            f"{what}{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:8]))}{', ...' if len(seeds) > 8 else ''}"
+            f"{what} {in_words(seeds)}"
             for what, seeds in (
-                ("no result for seed", self.missing),
-                ("not planned: seed", self.extra),
-                ("rerun after it had a result: seed", self.rerun),
-                ("started after a later seed's result was known: seed", self.out_of_order),
+                ("no result for", self.missing),
+                ("not planned:", self.extra),
+                ("rerun after it had a result:", self.rerun),
+                ("started after a later seed's result was known:", self.out_of_order),
             )
             if seeds
         ]

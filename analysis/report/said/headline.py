@@ -211,9 +211,8 @@ def beaten(verdict: Verdict) -> str | None:
 def _first_beaten(verdict: Verdict, sota: float) -> str:
     (value,) = in_short(verdict.metric, sota)
     if verdict.sota_is is Source.CONTROL:
-        many = (
-            len(verdict.control) if verdict.pair_sd is None else verdict.n
-        )  # looks need not count all of them: the reason says how many they do
+        # looks need not count all of them: the reason says how many they do
+        many = len(verdict.control) if verdict.pair_sd is None else verdict.n
         runs = "" if verdict.sequential is not None else f" ({many} run{'s' if many > 1 else ''})"
         return f"the control's mean {value}{runs}"
     return f"the target {value}" if verdict.sota_is is Source.TARGET else f"SOTA {value} (given, not checked)"

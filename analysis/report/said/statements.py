@@ -97,9 +97,8 @@ def _sample_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
         if verdict.sd_low is None or verdict.sd_high is None:
             yield "sd", f"{sd}; looks chose the number of runs, so it has no 95% interval"
         else:
-            passed = (
-                ", ignoring that it passed" if verdict.verdict is SUPPORTED else ""
-            )  # claims that pass have small ones
+            # claims that pass have small ones
+            passed = ", ignoring that it passed" if verdict.verdict is SUPPORTED else ""
             yield f"sd (95% interval{passed})", f"{sd} ({verdict.sd_low:.6f} to {verdict.sd_high:.6f})"
     else:
         yield "sd", "unknown, of one run"
