@@ -206,8 +206,6 @@ def fetch_files(published: Published, wanted: dict[str, Wanted]) -> Iterator[dic
         found = pool.map(lambda file: file.entry_here(say), wanted.values())
         here = {name: entry for name, entry in zip(wanted, found, strict=True) if entry}
         missing = {name: file for name, file in wanted.items() if name not in here}
-        for path in set((output / STAGING).iterdir()) - {file.part for file in missing.values()}:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()  # such as a part of another commit
         need = sum(file.size - file.arrived for file in missing.values())
         if need > (free := shutil.disk_usage(output).free):
             lack = f"{need / 1e6:,.1f} MB for {len(missing)} files and has {free / 1e6:,.1f} MB free"

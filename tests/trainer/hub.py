@@ -140,8 +140,8 @@ class Handler(BaseHTTPRequestHandler):
             case "cut":  # promise the length, send half, close the connection
                 self.answer(200, content[: len(content) // 2], length=len(content))
                 self.close_connection = True
-            case "lost":  # the same, but reset the connection
-                self.answer(200, content[: len(content) // 2], length=len(content))
+            case "lost":  # promise it, send nothing, reset the connection
+                self.answer(200, length=len(content))
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.shutdown(socket.SHUT_RD)
                 self.wfile.flush()
