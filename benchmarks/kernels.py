@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.budget import Part, peak_share
+from benchmarks.budget import SEQ4096, SHARE_TOKENS, budget, peak_share, table
 
 WARM, TIMED, PROFILED = 10, 20, 5  # steps
 
@@ -20,7 +20,7 @@ KINDS = (
 )
 
 
-def profile_lines(data: dict[str, str], parts: list[Part]) -> list[str]:
+def profile_lines(data: dict[str, str]) -> list[str]:
     """Profile one rank of eight in this process, with fake collectives; return tables of its kernels and its budget."""
     import torch
     import torch.distributed as dist
@@ -46,8 +46,9 @@ def profile_lines(data: dict[str, str], parts: list[Part]) -> list[str]:
     peak_gib = torch.cuda.max_memory_allocated() / 2**30
     spent = _by_kind(steps)
     dist.destroy_process_group()
+    share = peak_share(SEQ4096, SHARE_TOKENS, total)
     return [
-        f"One rank of eight, without its collectives: {total:.2f} ms per step, {100 * peak_share(parts, total):.1f} % of "
+        f"One rank of eight, without its collectives: {total:.2f} ms per step, {100 * share:.1f} % of "
         f"peak, {peak_gib:.1f} GiB at the peak. {machine.choice}",
         "",
         "| kind of kernel | ms | launches |",
@@ -57,11 +58,7 @@ def profile_lines(data: dict[str, str], parts: list[Part]) -> list[str]:
             for kind, (ms, launches) in sorted(spent.items(), key=lambda row: -row[1][0])
         ),
         "",
-        "| budget | TFLOP | GB moved | ms at the least |",
-        "|---|---:|---:|---:|",
-        *(f"| {part.name} | {part.tflop:.2f} | {part.gigabytes:.2f} | {part.least_ms:.2f} |" for part in parts),
-        f"| sum | {sum(p.tflop for p in parts):.2f} | {sum(p.gigabytes for p in parts):.2f} | "
-        f"{sum(p.least_ms for p in parts):.2f} |",
+        *table(budget(SEQ4096, SHARE_TOKENS)),
     ]
 
 

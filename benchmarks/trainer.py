@@ -2,12 +2,19 @@
 
     python -m benchmarks.trainer [--rounds 3]              # CPU: the demo's shape and the record's, float32 and bfloat16
     python -m benchmarks.trainer --curves                  # 5 seeds of each, 200 steps, two-sample tests
-    python -m benchmarks.trainer --device cuda             # seq4096 on one GPU, next to benchmarks.budget
+    python -m benchmarks.trainer --device cuda             # seq4096 on one GPU, with a profile next to benchmarks.budget
 
 The plain reference (benchmarks/plain) is the recipe in the most obvious PyTorch. `--against REVISION` also runs an older version of
 our own trainer: such a ratio says what we have changed, not how fast the trainer is. The programs take turns, so that a
 busy machine slows all of them alike; the load is printed. The data is the demo's with another validation split; speed does not
 depend on the text. The table is appended to benchmarks/results/trainer.md.
+
+Before you compare with a program of another author, note its torch. Since torch 2.12, `rms_norm` is in the float32 list of
+autocast on CUDA (AT_FORALL_FP32 in ATen/autocast_mode.h). Under torch.autocast the same call returns bfloat16 with torch
+2.11 and float32 with 2.12, and a residual stream that begins with a norm becomes float32 too: more traffic, more memory, other
+rounding (PyTorch's issue 188955). Neither our trainer nor the plain reference uses autocast, so their norms keep the type of the
+activations with every torch. A ratio to a program with autocast counts only on a torch before 2.12, or with its norms kept out of
+autocast on both sides. It would otherwise measure PyTorch's list and not the trainers.
 """
 
 from __future__ import annotations
@@ -25,7 +32,7 @@ from datetime import date
 from pathlib import Path
 
 from analysis.stats.fixed import Sample, welch_t
-from benchmarks.budget import SEQ4096, SHARE_TOKENS, budget, peak_share
+from benchmarks.budget import SEQ4096, SHARE_TOKENS, peak_share
 from benchmarks.contestants import PLAIN, ROOT, TRAINER, Contestant, Medians, contestants, medians, prepare, run
 from benchmarks.kernels import profile_lines
 from benchmarks.table import publish
@@ -164,26 +171,25 @@ def gpu_lines(who: list[Contestant], data: dict[str, str], rounds: int, folder: 
     """Time whole runs on one GPU, which does all 8 shares of a step, then profile one share by kind of kernel."""
     env = data | {"ITERATIONS": "30", "MAX_WALLCLOCK_SECONDS": "0", "VAL_LOSS_EVERY": "0", "TRAIN_LOG_EVERY": "5"}
     found = medians(who, env, rounds, folder)
-    parts = budget(SEQ4096, SHARE_TOKENS)
     lines = [
-        f"## {date.today()}, {_gpu_name()}: seq4096, {SHARE_TOKENS:,} tokens (a GPU's share of a step on eight), medians of {rounds}",
+        f"## {date.today()}, {_gpu()}: seq4096, {SHARE_TOKENS:,} tokens (a GPU's share of a step on eight), medians of {rounds}",
         "",
         "| program | attention | ms a share, optimizers of a whole step / 8 included | share of 989 TFLOP/s | validation, tokens/s |",
         "|---|---|---:|---:|---:|",
     ]
     for name, one in found.items():
         ms = one.step_ms * SHARE_TOKENS / SEQ4096.batch_tokens
-        share = peak_share(parts, ms)
+        share = peak_share(SEQ4096, SHARE_TOKENS, ms)
         lines.append(
             f"| {name} | {one.choice} | {ms:.2f} | {100 * share:.1f} % | {1000 * VALIDATION_TOKENS['cuda'] / one.evaluation_ms:,.0f} |"
         )
-    return [*lines, "", *profile_lines(data, parts), ""]
+    return [*lines, "", *profile_lines(data), ""]
 
 
-def _gpu_name() -> str:
+def _gpu() -> str:
     import torch
 
-    return torch.cuda.get_device_name()
+    return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
 
 
 def main() -> None:

@@ -12,16 +12,21 @@ from benchmarks.plain.settings import Settings
 from benchmarks.plain.training import Training, Validation, now
 
 
+def timed(seconds: float, steps: int) -> str:
+    return f"train_time:{seconds * 1000:.0f}ms step_avg:{seconds * 1000 / max(steps, 1):.2f}ms"
+
+
 def train(training: Training, validation: Validation) -> None:
     """Do all steps and print their lines."""
     s, seconds, step = training.s, 0.0, 0
     while True:
         capped = 0 < s.max_wallclock_seconds <= seconds
         last = step == s.iterations or capped
-        timed = f"train_time:{seconds * 1000:.0f}ms step_avg:{seconds * 1000 / max(step, 1):.2f}ms"
         if last or (s.val_loss_every > 0 and step % s.val_loss_every == 0):
             nats, bits = validation(training.compiled)
-            print(f"step:{step}/{s.iterations} val_loss:{nats:.4f} val_bpb:{bits:.4f} {timed}", flush=True)
+            print(
+                f"step:{step}/{s.iterations} val_loss:{nats:.4f} val_bpb:{bits:.4f} {timed(seconds, step)}", flush=True
+            )
         if last:
             return
         began = now()
@@ -29,8 +34,7 @@ def train(training: Training, validation: Validation) -> None:
         seconds += now() - began
         step += 1
         if step <= 10 or (s.train_log_every > 0 and step % s.train_log_every == 0):
-            timed = f"train_time:{seconds * 1000:.0f}ms step_avg:{seconds * 1000 / step:.2f}ms"
-            print(f"step:{step}/{s.iterations} train_loss:{loss.item():.4f} {timed}", flush=True)
+            print(f"step:{step}/{s.iterations} train_loss:{loss.item():.4f} {timed(seconds, step)}", flush=True)
 
 
 def main() -> None:

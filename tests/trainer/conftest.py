@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import random
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer import dataset
+from trainer.corpus import encode, excerpts, train_tokenizer
+from trainer.shards import shard_bytes, write_whole
 
 TINY_VOCAB = 400
 TINY_MODEL = {
@@ -44,6 +46,13 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def disturb(model: torch.nn.Module) -> None:
+    """Move every parameter off its initial value, which is zero for some."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+
+
 @dataclass(frozen=True)
 class TinyData:
     folder: Path
@@ -59,10 +68,10 @@ class TinyData:
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
     """Build shards and a tokenizer from two modules of the standard library."""
     root = tmp_path_factory.mktemp("tiny")
-    documents = dataset.excerpts([Path(json.__file__).read_text(), Path(dataset.ast.__file__).read_text()])
-    model = dataset.train_tokenizer(documents, TINY_VOCAB)
-    dataset.write_whole(root / "t.model", model)
+    documents = excerpts([Path(json.__file__).read_text(), Path(ast.__file__).read_text()])
+    model = train_tokenizer(documents, TINY_VOCAB)
+    write_whole(root / "t.model", model)
     for split, part in (("train", documents[4:]), ("val", documents[:2])):
-        tokens = dataset.encode(model, part)
-        dataset.write_whole(root / f"fineweb_{split}_000000.bin", dataset.shard_bytes(tokens))
+        tokens = encode(model, part)
+        write_whole(root / f"fineweb_{split}_000000.bin", shard_bytes(tokens))
     return TinyData(root, root / "t.model", documents)

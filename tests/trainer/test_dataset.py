@@ -7,10 +7,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from trainer import corpus, dataset
+from trainer.shards import problems, read_manifest, shard_bytes, write_whole
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -41,11 +43,11 @@ def test_documents_are_sources_and_topics_without_tests(library: Path) -> None:
 
 def test_excerpts_lose_nothing_and_mix_the_documents() -> None:
     documents = ["".join(f"{name} line {i}\n" for i in range(500)) for name in "abc"]
-    parts = dataset.excerpts(documents)
+    parts = corpus.excerpts(documents)
     assert sum(map(len, parts)) == sum(map(len, documents))
     assert max(map(len, parts)) <= corpus.EXCERPT_CHARACTERS
     assert sorted("".join(parts)) == sorted("".join(documents))
-    assert dataset.excerpts(documents[::-1]) == parts
+    assert corpus.excerpts(documents[::-1]) == parts
 
 
 def test_the_demo_dataset_is_the_same_every_time(library: Path, tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_the_demo_dataset_is_the_same_every_time(library: Path, tmp_path: Path) 
     assert one == two
     stats = one["datasets"][0]["stats"]
     assert stats["tokens_train"] > stats["tokens_val"] > 0
-    assert list(dataset.problems(tmp_path / "one", dataset.read_manifest(tmp_path / "one"))) == []
+    assert list(problems(tmp_path / "one", read_manifest(tmp_path / "one"))) == []
     said: list[str] = []
     dataset.build_demo(tmp_path / "one", said.append)
     assert said == [f"{tmp_path / 'one'} already holds the demo dataset of this Python; kept."]
@@ -62,23 +64,21 @@ def test_the_demo_dataset_is_the_same_every_time(library: Path, tmp_path: Path) 
 
 def test_no_held_out_text_is_trained_on(library: Path) -> None:
     documents = list(dataset.standard_library_documents())
-    held_out = [document for document in documents if dataset.is_validation(document)]
+    held_out = [document for document in documents if corpus.is_validation(document)]
     assert 0 < len(held_out) < len(documents) / 5
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    import numpy as np
-
     folder = tmp_path / "data"
     name = "datasets/x/fineweb_val_000000.bin"
-    entry = dataset.write_whole(folder / name, dataset.shard_bytes(np.arange(9)))
-    dataset.write_whole(folder / "manifest.json", json.dumps({"files": {name: entry}}).encode())
+    entry = write_whole(folder / name, shard_bytes(np.arange(9)))
+    write_whole(folder / "manifest.json", json.dumps({"files": {name: entry}}).encode())
     return folder
 
 
-def test_verify_accepts_a_whole_dataset(python: Run, small: Path) -> None:
-    found = python("-m", "trainer.dataset", "verify", small)
+def test_verify_accepts_a_whole_dataset(command: Run, small: Path) -> None:
+    found = command("trainer.dataset", "verify", small)
     assert found.returncode == 0
     assert found.stdout == f"{small}: 1 files match the manifest.\n"
 
@@ -91,9 +91,9 @@ def test_verify_accepts_a_whole_dataset(python: Run, small: Path) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-2] + b"xx"), "SHA-256"),
     ],
 )
-def test_verify_finds_damage(python: Run, small: Path, change: Callable[[Path], object], word: str) -> None:
+def test_verify_finds_damage(command: Run, small: Path, change: Callable[[Path], object], word: str) -> None:
     change(small / "datasets/x/fineweb_val_000000.bin")
-    found = python("-m", "trainer.dataset", "verify", small)
+    found = command("trainer.dataset", "verify", small)
     assert found.returncode == 1
     assert word in found.stderr
 
@@ -107,8 +107,8 @@ def test_verify_reads_headers(small: Path, tokens: int | None, header: tuple[int
     content = b"short"
     if tokens and header:
         content = b"".join(n.to_bytes(4, "little") for n in header).ljust(1024, b"\0") + b"\0\0" * tokens
-    entry = dataset.write_whole(path, content)
-    (sentence,) = dataset.problems(small, {"files": {"datasets/x/fineweb_val_000000.bin": entry}})
+    entry = write_whole(path, content)
+    (sentence,) = problems(small, {"files": {"datasets/x/fineweb_val_000000.bin": entry}})
     assert word in sentence
 
 
@@ -141,19 +141,19 @@ def test_verify_names_what_is_wrong_with_a_manifest(tmp_path: Path, manifest: st
 def test_a_malformed_manifest_is_replaced_as_one_without_digests_is(library: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"files": {"a": {}}, "datasets": [3]}')
     dataset.build_demo(tmp_path, lambda line: None)
-    assert list(dataset.problems(tmp_path, dataset.read_manifest(tmp_path))) == []
+    assert list(problems(tmp_path, read_manifest(tmp_path))) == []
 
 
 def test_a_file_that_cannot_be_written_leaves_no_part(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(IsADirectoryError):
-        dataset.write_whole(tmp_path / "a", b"content")
+        write_whole(tmp_path / "a", b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_verify_stays_inside_the_folder_and_needs_a_manifest(python: Run, tmp_path: Path) -> None:
-    (sentence,) = dataset.problems(tmp_path, {"files": {"../x": {}}})
+def test_verify_stays_inside_the_folder_and_needs_a_manifest(command: Run, tmp_path: Path) -> None:
+    (sentence,) = problems(tmp_path, {"files": {"../x": {}}})
     assert "outside" in sentence
-    found = python("-m", "trainer.dataset", "verify", tmp_path)
+    found = command("trainer.dataset", "verify", tmp_path)
     assert found.returncode == 1
     assert "manifest.json is missing" in found.stderr

@@ -15,7 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from tests.trainer.conftest import TinyData
+from tests.trainer.conftest import TinyData, disturb
 from trainer.evaluate import main
 from trainer.train_gpt import (
     ARTIFACT_SETTINGS,
@@ -35,10 +35,7 @@ LIMIT = 1 << 24  # the real limit takes seconds to reach
 
 def content_of(s: Settings) -> dict[str, Any]:
     torch.manual_seed(0)
-    model = GPT(s)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
+    disturb(model := GPT(s))
     settings = {name: getattr(s, name) for name in ARTIFACT_SETTINGS} | {"dtype": "bfloat16"}
     return {"settings": settings, **quantise(model.state_dict())}
 

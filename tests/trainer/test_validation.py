@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
 import torch
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.plain.data import Bytes
-from tests.trainer.conftest import TINY_VOCAB, TinyData
-from trainer import dataset
+from tests.trainer.conftest import TINY_VOCAB, TinyData, disturb
+from trainer.corpus import encode
+from trainer.shards import shard_bytes, write_whole
 from trainer.train_gpt import GPT, Settings, TokenBytes, Validation, load_tokenizer
 
 CPU = torch.device("cpu")
@@ -48,9 +50,7 @@ def test_val_loss_and_val_bpb_against_a_loop(tiny_data: TinyData) -> None:
     s = settings(tiny_data)
     torch.manual_seed(0)
     model, tokenizer = GPT(s), load_tokenizer(s)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
+    disturb(model)
     found = Validation(s, TokenBytes.of(tokenizer, CPU), CPU, 0, 1).run(model)
 
     content = (tiny_data.folder / "fineweb_val_000000.bin").read_bytes()[1024:]
@@ -71,17 +71,15 @@ def test_val_loss_and_val_bpb_against_a_loop(tiny_data: TinyData) -> None:
 
 def test_too_little_validation_data_is_refused(tiny_data: TinyData, tmp_path: Path) -> None:
     model = tiny_data.tokenizer.read_bytes()
-    dataset.write_whole(tmp_path / "fineweb_val_000000.bin", dataset.shard_bytes(dataset.encode(model, ["a b"])))
+    write_whole(tmp_path / "fineweb_val_000000.bin", shard_bytes(encode(model, ["a b"])))
     s = settings(tiny_data, DATA_PATH=str(tmp_path))
     with pytest.raises(ValueError, match="TRAIN_SEQ_LEN=32"):
         Validation(s, TokenBytes.of(load_tokenizer(s), CPU), CPU, 0, 1)
 
 
 def test_tokens_outside_the_vocabulary_are_refused(tiny_data: TinyData, tmp_path: Path) -> None:
-    import numpy as np
-
     tokens = np.full(100, 999, dtype="<u2")
-    dataset.write_whole(tmp_path / "fineweb_val_000000.bin", dataset.shard_bytes(tokens))
+    write_whole(tmp_path / "fineweb_val_000000.bin", shard_bytes(tokens))
     s = settings(tiny_data, DATA_PATH=str(tmp_path))
     with pytest.raises(ValueError, match="token 999, outside VOCAB_SIZE=400"):
         Validation(s, TokenBytes.of(load_tokenizer(s), CPU), CPU, 0, 1)
