@@ -24,8 +24,8 @@ def trainer_step() -> Callable[[int], object]:
 
     device = torch.device("cpu")
     s = t.Settings.from_env(os.environ)
-    trainer, clock = t.Trainer(s, 0, 1, t.Machine.choose(s, device)), t.Clock(device)
-    return lambda step: trainer.step(step, 1.0, clock)
+    trainer = t.Trainer(s, 0, 1, device, getattr(torch, s.cpu_dtype))
+    return lambda step: trainer.step(step, 1.0)
 
 
 def plain_step() -> Callable[[int], object]:
