@@ -422,7 +422,7 @@ class GPT(nn.Module):
 
     def front(self, tokens: Tensor) -> list[Tensor]:
         """Return the normalised embedding and the outputs of the first half."""
-        states = [rms_norm(self.embed(tokens).to(self.dtype))]
+        states = [rms_norm(F.embedding(tokens, self.embed.weight.to(self.dtype)))]
         for block in self.blocks[: self.pushes]:
             states.append(block(states[-1], states[0], self.cos, self.sin))
         return states
