@@ -23,9 +23,10 @@ def trainer_step() -> Callable[[int], object]:
     from trainer import train_gpt as t
 
     device = torch.device("cpu")
+    t.keep_freed_memory()
     s = t.Settings.from_env(os.environ)
-    trainer, clock = t.Trainer(s, 0, 1, t.Machine.choose(s, device)), t.Clock(device)
-    return lambda step: trainer.step(step, 1.0, clock)
+    trainer = t.Trainer(s, 0, 1, device, getattr(torch, s.cpu_dtype))
+    return lambda step: trainer.step(step, 1.0)
 
 
 def plain_step() -> Callable[[int], object]:

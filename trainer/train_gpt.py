@@ -2,17 +2,14 @@
 
     torchrun --standalone --nproc_per_node=8 train_gpt.py        # or plain `python train_gpt.py`
 
-Environment variables configure it (see Settings). It runs on CUDA (nccl) or a CPU (gloo), on 1, 2, 4 or 8 ranks.
-It is one file and needs only torch, numpy and sentencepiece, because every record holds a copy: its bytes count in
-the artifact, and its SHA-256 identifies the program.
+Environment variables configure it (see Settings). It runs on CUDA (nccl) or a CPU (gloo), on 1, 2, 4 or 8 ranks. Every
+record holds a copy of this one file: its bytes count in the artifact, and its SHA-256 identifies the program.
 
-A step always works on 8 slots of tokens; each of N ranks takes 8/N of them. So a gradient step is the same on a laptop
-and on eight GPUs. The seed sets the initial weights; the order of the data is fixed (shards in name order). On CUDA the
-activations are bfloat16, on a CPU of type CPU_DTYPE. With DETERMINISTIC=1 a seed gives the same losses to the last bit
-on one machine and number of ranks.
+A step is 8 slots of tokens; each of N ranks takes 8/N of them. So a gradient step is the same on a laptop and on eight
+GPUs. The seed sets the initial weights; the order of the data is fixed. Activations are bfloat16 on CUDA, CPU_DTYPE on a
+CPU. With DETERMINISTIC=1 a seed gives the same losses to the last bit on one machine and number of ranks.
 
-The result is the loss of the artifact, not of the weights in memory: int8 weights, zlib, written, read back,
-dequantised and validated again.
+The result is the loss of the artifact, not of the weights in memory: int8, zlib, written, read back, validated again.
 """
 
 from __future__ import annotations
@@ -20,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import itertools
 import math
 import os
 import resource
@@ -27,11 +25,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import zlib
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -43,18 +39,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Log = Callable[[str], None]
-all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)  # its name before torch 2.13
+# its name before torch 2.13
+all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
 
-NEAR_CAP_STEPS = 4  # so near the cap the device is synchronised before the clock is read
-CPU_DTYPES = ("float32", "bfloat16")
-SLOTS = 8  # micro-batches in one gradient step, over all ranks
+SLOTS = 8  # parts of a gradient step, over all ranks
 RULER = "=" * 100
 
 # -- Settings --
 
 
 class SettingsError(ValueError):
-    """A setting that cannot work: one sentence names the variable and the values."""
+    """A setting that cannot work: its sentence names the variable and the value."""
 
 
 class DivergedError(RuntimeError):
@@ -103,7 +98,7 @@ class Settings:
     val_loss_every: int = 1000  # 0 = only at the end
     train_log_every: int = 200  # 0 = only steps 1-10
     deterministic: bool = False  # flash attention on CUDA, no kernel that adds in random order
-    cpu_dtype: str = "float32"  # or bfloat16; never chosen by a clock, so that all runs of a sweep compute alike
+    cpu_dtype: str = "float32"  # or bfloat16
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -122,70 +117,67 @@ class Settings:
 
     def check(self, world_size: int) -> None:
         """Refuse shapes, batches and rank counts that cannot work, before anything is built."""
-        numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.type != "str"}
-        counts = ("vocab_size", "num_layers", "model_dim", "num_heads", "num_kv_heads", "mlp_mult", "train_seq_len")
-        for name, value in numbers.items():
-            if not math.isfinite(value):
-                raise SettingsError(f"{name.upper()} must be a finite number, not {value}.")
-            if value < 0:
-                raise SettingsError(f"{name.upper()} must not be negative, got {value}.")
-            if value < 1 and name in (*counts, "train_batch_tokens", "val_batch_size", "muon_backend_steps"):
-                raise SettingsError(f"{name.upper()} must be at least 1, not {value}.")
+        positive = ("vocab_size", "num_layers", "model_dim", "num_heads", "num_kv_heads", "mlp_mult", "logit_softcap")
+        positive += ("train_seq_len", "train_batch_tokens", "val_batch_size", "muon_backend_steps")
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if isinstance(value, str):
+                continue
+            if not 0 <= value < math.inf:
+                raise SettingsError(f"{name.upper()} must be a finite number and not negative, got {value}.")
+            if value == 0 and name in positive:
+                raise SettingsError(f"{name.upper()} must be more than 0, got {value}.")
             if value >= 1 and name in ("beta1", "beta2"):
                 raise SettingsError(f"{name.upper()} must be less than 1, not {value}.")
-        s, unit = self, SLOTS * self.train_seq_len
-        sequences = f"{SLOTS} sequences of TRAIN_SEQ_LEN={s.train_seq_len} ({unit} tokens)"
-        cap, shape = s.max_wallclock_seconds, f"MODEL_DIM={s.model_dim} does not split into NUM_HEADS={s.num_heads}"
-        for bad, sentence in (
-            (
-                world_size not in (1, 2, 4, 8),
-                f"WORLD_SIZE={world_size} does not divide {SLOTS}: set --nproc_per_node to 1, 2, 4 or 8.",
-            ),
-            (s.cpu_dtype not in CPU_DTYPES, f"CPU_DTYPE must be float32 or bfloat16, not {s.cpu_dtype!r}."),
-            (s.seed >= 2**63, f"SEED must be less than 2^63, not {s.seed}."),
-            (s.logit_softcap == 0, "LOGIT_SOFTCAP must be more than 0, got 0.0."),
-            (s.model_dim % (2 * s.num_heads), f"{shape} heads of an even size."),
-            (s.num_heads % s.num_kv_heads, f"NUM_KV_HEADS={s.num_kv_heads} does not divide NUM_HEADS={s.num_heads}."),
-            (
-                s.train_batch_tokens % unit,
-                f"TRAIN_BATCH_TOKENS={s.train_batch_tokens} is not a multiple of {sequences}.",
-            ),
-            (s.val_batch_size < unit, f"VAL_BATCH_SIZE={s.val_batch_size} is smaller than {sequences}."),
-            (
-                s.deterministic and cap > 0,
-                f"DETERMINISTIC=1 needs MAX_WALLCLOCK_SECONDS=0, not {cap}: a cap ties the schedule to the clock.",
-            ),
-            (Path(s.run_id).name != s.run_id, f"RUN_ID must be a plain file name, not {s.run_id!r}."),
-        ):
-            if bad:
-                raise SettingsError(sentence)
+        if world_size not in (1, 2, 4, 8):
+            what = f"WORLD_SIZE={world_size} does not divide {SLOTS}"
+            raise SettingsError(f"{what}: set --nproc_per_node to 1, 2, 4 or 8.")
+        if self.cpu_dtype not in ("float32", "bfloat16"):
+            raise SettingsError(f"CPU_DTYPE must be float32 or bfloat16, not {self.cpu_dtype!r}.")
+        if self.seed >= 2**63:
+            raise SettingsError(f"SEED must be less than 2^63, not {self.seed}.")
+        if self.model_dim % (2 * self.num_heads):
+            what = f"MODEL_DIM={self.model_dim} does not split into NUM_HEADS={self.num_heads}"
+            raise SettingsError(f"{what} heads of an even size.")
+        if self.num_heads % self.num_kv_heads:
+            raise SettingsError(f"NUM_KV_HEADS={self.num_kv_heads} does not divide NUM_HEADS={self.num_heads}.")
+        least = SLOTS * self.train_seq_len
+        sequences = f"{SLOTS} sequences of TRAIN_SEQ_LEN={self.train_seq_len} ({least} tokens)"
+        if self.train_batch_tokens % least:
+            raise SettingsError(f"TRAIN_BATCH_TOKENS={self.train_batch_tokens} is not a multiple of {sequences}.")
+        if self.val_batch_size < least:
+            raise SettingsError(f"VAL_BATCH_SIZE={self.val_batch_size} is smaller than {sequences}.")
+        if self.deterministic and self.max_wallclock_seconds > 0:
+            what = f"DETERMINISTIC=1 needs MAX_WALLCLOCK_SECONDS=0, not {self.max_wallclock_seconds}"
+            raise SettingsError(f"{what}: a cap ties the schedule to the clock.")
+        if Path(self.run_id).name != self.run_id:
+            raise SettingsError(f"RUN_ID must be a plain file name, not {self.run_id!r}.")
 
 
 # -- Data: shards of uint16 tokens, and the bytes of each token --
 
-SHARD_MAGIC, SHARD_VERSION, SHARD_HEADER_INTS = 20240520, 1, 256
+SHARD_START = (20240520, 1)  # magic, version
+SHARD_HEADER = 1024  # bytes
 
 
 def open_shard(path: Path) -> np.ndarray:
     """Map one shard's tokens (uint16) into memory after checking its header against its size."""
-    header_bytes = 4 * SHARD_HEADER_INTS
-    size = path.stat().st_size
-    header = np.fromfile(path, dtype="<i4", count=3)
-    if size < header_bytes:
-        raise SettingsError(f"DATA_PATH holds {path} with {size} bytes; a shard's header alone has {header_bytes}.")
-    if header[0] != SHARD_MAGIC or header[1] != SHARD_VERSION:
-        wanted = f"expected magic {SHARD_MAGIC}, version {SHARD_VERSION}; got {header[:2].tolist()}"
+    size, header = path.stat().st_size, np.fromfile(path, dtype="<i4", count=3)
+    if size < SHARD_HEADER:
+        raise SettingsError(f"DATA_PATH holds {path} with {size} bytes; a shard's header alone has {SHARD_HEADER}.")
+    if (*header[:2],) != SHARD_START:
+        wanted = f"expected magic and version {SHARD_START}; got {(*header[:2].tolist(),)}"
         raise SettingsError(f"DATA_PATH holds {path}, which does not start with a token shard's header ({wanted}).")
-    count, present = int(header[2]), (size - header_bytes) / 2
-    if size != header_bytes + 2 * count:
+    count, present = int(header[2]), (size - SHARD_HEADER) / 2
+    if count != present:
         raise SettingsError(f"DATA_PATH holds {path}, whose header says {count} tokens; the file has {present:g}.")
     if count == 0:
         return np.empty(0, dtype="<u2")
-    return np.memmap(path, dtype="<u2", mode="r", offset=header_bytes, shape=(count,))
+    return np.memmap(path, dtype="<u2", mode="r", offset=SHARD_HEADER, shape=(count,))
 
 
 def open_shards(data_path: str, split: str) -> list[np.ndarray]:
-    """Open all shards of a split ("train" or "val") in name order."""
+    """Open all shards of a split, in name order."""
     paths = sorted(Path(data_path).glob(f"fineweb_{split}_*.bin"))
     if not paths:
         raise SettingsError(f"DATA_PATH={data_path} holds no file fineweb_{split}_*.bin.")
@@ -212,15 +204,13 @@ class TokenStream:
 
     def read(self, position: int, count: int) -> np.ndarray:
         """Return `count` tokens (int64) from `position` on; both wrap around the end."""
-        out = np.empty(count, dtype=np.int64)
-        done = 0
-        while done < count:
-            at = (position + done) % self.total
+        parts = []
+        while count > 0:
+            at = position % self.total
             index = int(np.searchsorted(self.starts, at, side="right")) - 1
-            part = self.shards[index][at - self.starts[index] :][: count - done]
-            out[done : done + len(part)] = part
-            done += len(part)
-        return out
+            parts.append(self.shards[index][at - self.starts[index] :][:count])
+            position, count = position + len(parts[-1]), count - len(parts[-1])
+        return np.concatenate(parts).astype(np.int64)
 
 
 def load_tokenizer(settings: Settings) -> sentencepiece.SentencePieceProcessor:
@@ -241,19 +231,18 @@ def load_tokenizer(settings: Settings) -> sentencepiece.SentencePieceProcessor:
 class TokenBytes:
     """The bytes that each token adds to the text, as three tables of vocabulary size.
 
-    A piece counts its UTF-8 bytes without the leading U+2581. That mark is one space, and counts unless the token
-    before is silent (control, unknown, unused): there SentencePiece added it as a dummy prefix. A byte-fallback piece
-    counts one byte, a silent piece none.
+    A piece counts its UTF-8 bytes. Its leading U+2581 is one space, which counts unless the token before is silent:
+    there SentencePiece added it as a dummy prefix. A byte-fallback piece counts one byte, a silent piece none.
     """
 
-    size: Tensor  # int16: bytes without the mark
+    size: Tensor  # int64: bytes without the mark
     marked: Tensor  # bool: begins with U+2581
     silent: Tensor  # bool: control, unknown or unused
 
     @classmethod
     def of(cls, tokenizer: sentencepiece.SentencePieceProcessor, device: torch.device) -> TokenBytes:
         count = tokenizer.vocab_size()
-        size, marked, silent = np.zeros(count, dtype=np.int16), np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+        size, marked, silent = [0] * count, [False] * count, [False] * count
         for token in range(count):
             if tokenizer.is_control(token) or tokenizer.is_unknown(token) or tokenizer.is_unused(token):
                 silent[token] = True
@@ -263,74 +252,75 @@ class TokenBytes:
                 piece = tokenizer.id_to_piece(token)
                 marked[token] = piece.startswith("\u2581")
                 size[token] = len(piece.removeprefix("\u2581").encode())
-        return cls(*(torch.from_numpy(table).to(device) for table in (size, marked, silent)))
+        return cls(*(torch.tensor(table, device=device) for table in (size, marked, silent)))
 
     def count(self, previous: Tensor, target: Tensor) -> Tensor:
         """Return the bytes of each target token, given the token before it; same shape as `target`."""
-        return self.size[target].long() + (self.marked[target] & ~self.silent[previous]).long()
+        return self.size[target] + (self.marked[target] & ~self.silent[previous])
 
 
-# -- Machine: its type, and its fastest kernel, measured at the start --
+# -- Machine --
 
 ATTENTION = ("cudnn", "flash", "mem_efficient", "math")
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The device and type of one rank, and a line for the log on how they were chosen."""
+def choose_attention(s: Settings, device: torch.device) -> str:
+    """Time a layer's attention by each kernel, both passes; enable only rank 0's fastest; return all times in words."""
+    heads, head_dim = (s.num_heads, s.num_kv_heads, s.num_kv_heads), s.model_dim // s.num_heads
+    shape = (s.train_batch_tokens // SLOTS // s.train_seq_len, s.train_seq_len)
+    qkv = torch.randn(*shape, sum(heads), head_dim, device=device).bfloat16().requires_grad_()
+    gradient = torch.randn(*shape, s.num_heads, head_dim, device=device).bfloat16()
+    tries = ATTENTION[1:] if s.train_seq_len % 128 else ATTENTION  # cudnn before 9.15 errs at other lengths
+    if s.deterministic:
+        tries = ("flash", "math")
 
-    device: torch.device
-    dtype: torch.dtype = torch.bfloat16  # of activations, matrix products and Muon's iteration
-    choice: str = ""
+    def enable(name: str) -> None:
+        for each in ATTENTION:
+            getattr(torch.backends.cuda, f"enable_{each}_sdp")(each == name)
 
-    @classmethod
-    def choose(cls, s: Settings, device: torch.device) -> Machine:
-        """Choose attention's kernel on CUDA."""
-        if device.type == "cuda":
-            shape = (s.train_batch_tokens // SLOTS // s.train_seq_len, s.train_seq_len, s.model_dim // s.num_heads)
-            heads = (s.num_heads, s.num_kv_heads, s.num_kv_heads)
-            q, k, v = (torch.randn(shape[0], n, *shape[1:], device=device).bfloat16().requires_grad_() for n in heads)
+    def layer() -> None:
+        q, k, v = (part.transpose(1, 2) for part in qkv.split(heads, dim=2))  # strided as in the model
+        attend(q, k, v).transpose(1, 2).backward(gradient)
 
-            def layer(name: str) -> None:
-                for each in ATTENTION:
-                    getattr(torch.backends.cuda, f"enable_{each}_sdp")(each == name)
-                attend(q, k, v).backward(q.detach())
-
-            usable = ATTENTION[1:] if s.train_seq_len % 128 else ATTENTION  # cudnn before 9.15 errs at other lengths
-            tries = {name: partial(layer, name) for name in (("flash", "math") if s.deterministic else usable)}
-            best, times = fastest(tries)
-            layer(best)  # leaves only this kernel enabled
-            torch.compiler.config.cache_key_tag = best  # reuse no graph compiled for another kernel
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-            return cls(device, choice=f"Attention by {best} ({times})")
-        threads = torch.get_num_threads()
-        said = f"Running on CPU in {s.cpu_dtype} on {threads} threads a rank"
-        return cls(device, getattr(torch, s.cpu_dtype), said)
-
-
-def fastest(tries: Mapping[str, Callable[[], None]]) -> tuple[str, str]:
-    """Return rank 0's fastest, and all times in words.
-
-    A later one must be 1.2 times as fast to win, so that noise does not decide.
-    """
-    times = dict.fromkeys(tries, math.inf)
-    for name, call in tries.items():
-        with contextlib.suppress(RuntimeError):  # cannot run here
-            for _ in range(6):  # the first also warms up
-                start = time.perf_counter()
-                call()
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
-                times[name] = min(times[name], time.perf_counter() - start)
-    best = next(iter(times))
-    for name, seconds in times.items():
-        best = name if seconds < times[best] / 1.2 else best
-    chosen = [best]
+    times, said = {}, []
+    for name in tries:
+        enable(name)
+        try:
+            times[name] = best_ms(layer)
+            said.append(f"{name} {times[name]:.3f} ms")
+        except RuntimeError as error:
+            said.append(f"{name} cannot run: {str(error).partition(chr(10))[0]}")
+    if not times:
+        raise SettingsError(f"No attention kernel can run here: {', '.join(said)}.")
+    chosen = [min(times, key=times.__getitem__)]
     if dist.is_initialized():
         dist.broadcast_object_list(chosen)
-    said = (f"{name} {1000 * t:.3f} ms" if t < math.inf else f"{name} cannot run" for name, t in times.items())
-    return chosen[0], ", ".join(said)
+    enable(chosen[0])
+    torch.compiler.config.cache_key_tag = chosen[0]  # reuse no graph compiled for another kernel
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return f"Attention by {chosen[0]} ({', '.join(said)})"
+
+
+def best_ms(call: Callable[[], None]) -> float:
+    """Return the least of five times, after a call that warms up."""
+    call()
+    times = []
+    for _ in range(5):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        times.append(1000.0 * (time.perf_counter() - start))
+    return min(times)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc not to hand freed memory back: the system would clear the pages of each activation anew."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            libc.mallopt(option, 32 << 20)
 
 
 # -- Model --
@@ -350,14 +340,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     dtype = q.dtype
     if q.is_cpu and q.size(2) <= 128:  # there the bfloat16 kernel's backward pass takes twice float32's time
         q, k, v = q.float(), k.float(), v.float()
-    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.size(1) != k.size(1))
-    return y.to(dtype)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.size(1) != k.size(1)).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the rotary embedding over the two halves of the head. x: (batch, length, heads, head_dim)."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
+    """Turn the halves (a, b) of each head into (a cos + b sin, b cos - a sin).
+
+    x: (batch, length, heads, head_dim); cos, sin: (length, 1, head_dim), the second half of sin negated.
+    """
+    return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, -1), sin)
 
 
 class Attention(nn.Module):
@@ -401,30 +392,6 @@ class Block(nn.Module):
         return torch.addcmul(x, self.mlp_scale.to(x.dtype), project(hidden, self.down.weight))
 
 
-class SoftcapCrossEntropy(torch.autograd.Function):
-    """Nats (tokens,) of targets (tokens,) under cap * tanh(logits / cap), logits (tokens, vocabulary), in float32.
-
-    Compiled, both passes read the logits once and store no float32 copy: backward computes the rest again.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, cap: float) -> Tensor:
-        capped = (logits.float() / cap).tanh_().mul_(cap)
-        total = capped.logsumexp(-1, keepdim=True)
-        ctx.save_for_backward(logits, targets, total)
-        ctx.cap = cap
-        return (total - capped.gather(-1, targets[:, None])).squeeze(-1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        logits, targets, total = ctx.saved_tensors
-        tanh = (logits.float() / ctx.cap).tanh_()
-        share = torch.sub(tanh * ctx.cap, total).exp_()
-        share -= (torch.arange(logits.size(-1), device=logits.device) == targets[:, None]).float()
-        slope = (1 - tanh.square_()).mul_(gradient[:, None])
-        return share.mul_(slope).to(logits.dtype), None, None
-
-
 class GPT(nn.Module):
     """A U of blocks: the first half pushes its outputs, the second half adds them back in reverse order."""
 
@@ -444,17 +411,18 @@ class GPT(nn.Module):
         head_dim = s.model_dim // s.num_heads
         frequency = s.rope_base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
         angle = torch.outer(torch.arange(s.train_seq_len, dtype=torch.float32), frequency)
-        self.register_buffer("cos", angle.cos().to(dtype), persistent=False)  # each (TRAIN_SEQ_LEN, head_dim / 2)
-        self.register_buffer("sin", angle.sin().to(dtype), persistent=False)
+        cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
+        self.register_buffer("cos", torch.cat((cos, cos), dim=1), persistent=False)  # each (TRAIN_SEQ_LEN, head_dim)
+        self.register_buffer("sin", torch.cat((sin, -sin), dim=1), persistent=False)
 
     def compile_halves(self) -> None:
-        """Compile each half as one graph. At the seam between them the second half's gradients are complete."""
+        """Compile each half as one graph."""
         self.front = torch.compile(self.front, dynamic=False, fullgraph=True)
         self.back = torch.compile(self.back, dynamic=False, fullgraph=True)
 
     def front(self, tokens: Tensor) -> list[Tensor]:
         """Return the normalised embedding and the outputs of the first half."""
-        states = [rms_norm(self.embed(tokens).to(self.dtype))]
+        states = [rms_norm(F.embedding(tokens, self.embed.weight.to(self.dtype)))]
         for block in self.blocks[: self.pushes]:
             states.append(block(states[-1], states[0], self.cos, self.sin))
         return states
@@ -467,11 +435,10 @@ class GPT(nn.Module):
                 x = torch.addcmul(x, self.skip_weights[index].to(x.dtype), stack.pop())
             x = block(x, x0, self.cos, self.sin)
         logits = project(rms_norm(x), self.embed.weight if self.head is None else self.head.weight)
-        logits, targets, cap = logits.flatten(0, 1), targets.flatten(), self.settings.logit_softcap
-        if torch.compiler.is_compiling():
-            return SoftcapCrossEntropy.apply(logits, targets, cap)
+        cap = self.settings.logit_softcap
         # cap * tanh(x / cap) = 2 * cap * sigmoid(2 * x / cap) - cap: faster on a CPU, and the shift changes no loss
-        return F.cross_entropy((logits.float() * (2 / cap)).sigmoid_() * (2 * cap), targets, reduction="none")
+        capped = (logits.flatten(0, 1).float() * (2 / cap)).sigmoid_() * (2 * cap)
+        return F.cross_entropy(capped, targets.flatten(), reduction="none")
 
     def forward(self, tokens: Tensor, targets: Tensor, at_seam: Callable[[], None] | None = None) -> Tensor:
         """Return the nats (batch x length) of `targets` (batch, length) given `tokens` of the same shape, in float32.
@@ -484,79 +451,51 @@ class GPT(nn.Module):
         return self.back(states, targets)
 
 
-# -- Parameters and gradients as banks: an all-reduce for each half of the model, one update per shape --
+# -- Gradients --
 
 
-class Banks:
-    """The float32 parameters in one flat buffer, and their gradients in another.
+class Gradients:
+    """The gradients of a step in one flat float32 buffer: one all-reduce for each half of the model.
 
-    The second half of the model comes first, because its gradients are complete first. In each half, block matrices of
-    one shape are adjacent: Muon works on a (count, rows, cols) view. So are the vectors, which Adam sees as one tensor.
-    The gradient buffer ends with the bfloat16 embedding's gradient, summed in float32, and SIGNALS numbers that the
-    same all-reduce sums: loss and elapsed time.
+    The second half comes first, because it is complete first; the embedding and the loss come last. A backward pass
+    leaves its results in each `grad`; `add` moves them here in few kernels, where preset gradients take one each.
     """
 
-    SIGNALS = 2
-
     def __init__(self, model: GPT) -> None:
-        self.embed = model.embed.weight
         back = [*model.blocks[model.pushes :].parameters(), model.skip_weights]
-        groups: list[tuple[Any, list[nn.Parameter]]] = []  # each is contiguous
-        early = 0
-        for half in (back, list(model.blocks[: model.pushes].parameters())):
-            shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
-            for p in half:
-                # mix (2 x D) is a pair of vectors, not a matrix, and so are the skip weights
-                is_matrix = p.ndim == 2 and p.shape[0] > 2 and p is not model.skip_weights
-                shapes.setdefault(tuple(p.shape) if is_matrix else (), []).append(p)
-            groups += shapes.items()
-            if half is back:
-                groups += [(None, [model.head.weight])] if model.head is not None else []
-                early = sum(p.numel() for _, group in groups for p in group)
-
-        count, device = sum(p.numel() for _, group in groups for p in group), self.embed.device
-        self.flat = torch.empty(count, device=device)
-        self.grad = torch.zeros(count + self.embed.numel() + self.SIGNALS, device=device)
-        self.early, self.late = self.grad[:early], self.grad[early:]
+        back += [model.head.weight] if model.head is not None else []
+        parameters = [*back, *model.blocks[: model.pushes].parameters(), model.embed.weight]
+        sizes = [p.numel() for p in parameters]
+        self.flat = torch.zeros(sum(sizes) + 1, device=model.embed.weight.device)
+        *views, self.loss = self.flat.split([*sizes, 1])
+        self.views = {p: view.view_as(p) for p, view in zip(parameters, views, strict=True)}
+        early = sum(p.numel() for p in back)
+        self.early, self.late = self.flat[:early], self.flat[early:]
         self.early_sum: dist.Work | None = None
-        self.signals = self.grad[-self.SIGNALS :]
-        self.embed_sum = self.grad[count : -self.SIGNALS].view_as(self.embed)
-        self.embed.grad = torch.zeros_like(self.embed)
-        self.matrices: list[tuple[Tensor, Tensor]] = []  # (parameters, gradients), each (count, rows, cols)
-        self.vectors: list[nn.Parameter] = []
-        at = 0
-        for shape, group in groups:
-            start = at
-            for p in group:
-                piece = slice(at, at := at + p.numel())
-                self.flat[piece] = p.data.reshape(-1)
-                p.data, p.grad = self.flat[piece].view_as(p), self.grad[piece].view_as(p)
-            flat, grad = self.flat[start:at], self.grad[start:at]
-            if shape:
-                self.matrices.append((flat.view(-1, *shape), grad.view(-1, *shape)))
-            elif shape == ():
-                self.vectors.append(nn.Parameter(flat))
-                self.vectors[-1].grad = grad
 
-    def add_embedding(self) -> None:
-        """Add a micro-batch's bfloat16 gradient to the sum."""
-        self.embed_sum.add_(self.embed.grad)
-        self.embed.grad.zero_()
+    def add(self) -> None:
+        """Add what the backward pass has left so far."""
+        ready = [p for p in self.views if p.grad is not None]
+        torch._foreach_add_([self.views[p] for p in ready], [p.grad.float() for p in ready])
+        for p in ready:
+            p.grad = None
 
     def reduce_early(self) -> None:
-        """Start to sum the second half's gradients over the ranks, during the first half's backward pass."""
+        """Start to sum the second half over the ranks, during the first half's backward pass."""
+        self.add()
         self.early_sum = dist.all_reduce(self.early, async_op=True)
 
     def reduce(self, clip_norm: float) -> None:
-        """Sum the rest and the signals over the ranks if `reduce_early` ran; clip if asked."""
+        """Sum the rest over the ranks, clip if asked, and give each parameter its gradient."""
         if self.early_sum is not None:
             dist.all_reduce(self.late)
             self.early_sum.wait()
             self.early_sum = None
         if clip_norm > 0:
-            gradients = self.grad[: -self.SIGNALS]
+            gradients = self.flat[:-1]
             gradients.mul_((clip_norm / (gradients.norm() + 1e-6)).clamp(max=1.0))
-        self.embed.grad.copy_(self.embed_sum)
+        for p, view in self.views.items():
+            p.grad = view.to(p.dtype)
 
 
 # -- Optimizers --
@@ -580,43 +519,67 @@ def orthogonalise(g: Tensor, steps: int, dtype: torch.dtype = torch.bfloat16) ->
     return x.mT if tall else x
 
 
+def deal(matrices: list[nn.Parameter], ranks: int) -> list[list[nn.Parameter]]:
+    """Share matrices between ranks by their iteration's arithmetic: the most first, each to the idlest rank."""
+
+    def work(p: nn.Parameter) -> int:
+        short, long = sorted(p.shape)
+        return 2 * short * short * long + short**3
+
+    shares: list[list[nn.Parameter]] = [[] for _ in range(ranks)]
+    for p in sorted(matrices, key=work, reverse=True):
+        min(shares, key=lambda share: sum(map(work, share))).append(p)
+    return [sorted(share, key=lambda p: p.shape) for share in shares]
+
+
 class Muon:
-    """Nesterov momentum, orthogonalised. Every rank updates its share of each bank; one all-gather shares the results."""
+    """Nesterov momentum, orthogonalised. Each rank updates its share of the matrices; one all-gather shares the results."""
 
-    def __init__(self, banks: Banks, steps: int, rank: int, world_size: int, machine: Machine) -> None:
-        self.steps, self.rank, self.world_size, self.dtype = steps, rank, world_size, machine.dtype
-        on_gpu = machine.device.type == "cuda"
-        self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if on_gpu else orthogonalise
-        at, self.shares = 0, []  # of each bank: parameters, span in a rank's updates, own gradients, their momentum
-        for p, g in banks.matrices:
-            size = -(-len(p) // world_size)  # rounded up
-            own = g[rank * size : (rank + 1) * size]
-            self.shares.append((p, slice(at, at := at + size * p[0].numel()), own, torch.zeros_like(own)))
-        self.updates = torch.zeros(world_size, at, dtype=self.dtype, device=machine.device)
+    def __init__(
+        self, matrices: list[nn.Parameter], steps: int, rank: int, world_size: int, dtype: torch.dtype
+    ) -> None:
+        self.steps, self.dtype, self.world_size = steps, dtype, world_size
+        device = matrices[0].device
+        self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if device.type == "cuda" else orthogonalise
+        self.groups: list[tuple[int, list[nn.Parameter], slice]] = []  # of one shape: its rank, and span in its updates
+        for owner, share in enumerate(deal(matrices, world_size)):
+            start = 0
+            for shape, same in itertools.groupby(share, key=lambda p: p.shape):
+                group = list(same)
+                span = slice(start, start + len(group) * shape.numel())
+                self.groups.append((owner, group, span))
+                start = span.stop
+        longest = max(span.stop for *_, span in self.groups)
+        self.updates = torch.zeros(world_size, longest, dtype=dtype, device=device)
+        self.mine = self.updates[0] if world_size == 1 else torch.zeros_like(self.updates[0])
+        self.own = [
+            (group, span, torch.zeros(len(group), *group[0].shape, device=device))  # the last: their momentum
+            for owner, group, span in self.groups
+            if owner == rank
+        ]
 
+    @torch.no_grad()
     def step(self, lr: float, momentum: float) -> None:
-        mine = self.updates[self.rank]
-        for _, span, own, buffer in self.shares:
-            if len(own):
-                buffer.mul_(momentum).add_(own)
-                found = self.orthogonalise(own.add(buffer, alpha=momentum), self.steps, self.dtype)
-                mine[span][: own.numel()] = found.flatten()
-        if self.world_size > 1:  # as bytes: some releases of gloo lack bfloat16
-            all_gather(self.updates.view(torch.uint8).view(-1), mine.clone().view(torch.uint8))
-        for p, span, *_ in self.shares:
-            updates = self.updates[:, span].reshape(-1, *p.shape[1:])[: len(p)]
-            p.add_(updates, alpha=-lr * max(1.0, p.shape[1] / p.shape[2]) ** 0.5)
+        for group, span, buffer in self.own:
+            g = torch.stack([p.grad for p in group])
+            buffer.mul_(momentum).add_(g)
+            g.add_(buffer, alpha=momentum)
+            self.mine[span] = self.orthogonalise(g, self.steps, self.dtype).flatten()
+        if self.world_size > 1:  # as bytes: some gloo lacks bfloat16
+            all_gather(self.updates.view(torch.uint8).view(-1), self.mine.view(torch.uint8))
+        for owner, group, span in self.groups:
+            rows, cols = group[0].shape
+            updates = self.updates[owner, span].float().view(-1, rows, cols).unbind()
+            torch._foreach_add_(group, updates, alpha=-lr * max(1.0, rows / cols) ** 0.5)
 
 
-def lr_scale(s: Settings, step: int, elapsed_ms: float, step_ms: float) -> float:
-    """Return the rates' scale: 1, then linear to 0 over the last WARMDOWN_ITERS steps.
-
-    Under a wall-clock cap these are the last WARMDOWN_ITERS average step times (`step_ms`) before it.
-    """
+def lr_scale(s: Settings, step: int, elapsed_ms: float) -> float:
+    """Return the rates' scale: 1, then linear to 0 over the last WARMDOWN_ITERS steps, or so many mean step times."""
     if s.max_wallclock_seconds > 0:
-        remaining, warmdown = 1000.0 * s.max_wallclock_seconds - elapsed_ms, s.warmdown_iters * step_ms
+        remaining = 1000.0 * s.max_wallclock_seconds - elapsed_ms
+        warmdown = s.warmdown_iters * elapsed_ms / max(step, 1)
     else:
-        remaining, warmdown = float(s.iterations - step), float(s.warmdown_iters)
+        remaining, warmdown = s.iterations - step, s.warmdown_iters
     return min(1.0, max(remaining, 0.0) / max(warmdown, 1e-9))
 
 
@@ -630,7 +593,6 @@ def muon_momentum(s: Settings, step: int) -> float:
 
 INT8_MIN_ELEMENTS = 65536  # tensors of at most this size stay floats
 INT8_CLIP_QUANTILE = 0.9999984
-ARTIFACT_CAP_BYTES = 16_000_000  # code and weights, decimal
 CONTROL_TENSORS = ("attn_scale", "mlp_scale", "mix", "q_gain", "skip_weights")
 
 
@@ -653,7 +615,7 @@ def quantise(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def dequantise(packed: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Restore the state dict in float32; loading it casts to each parameter's own type."""
+    """Restore the state dict in float32."""
     state = {name: t.float() for name, t in packed["float"].items()}
     for name, t in packed["int8"].items():
         scale = packed["scale"][name].float()
@@ -673,19 +635,19 @@ def torch_bytes(content: Any) -> bytes:
 
 def write_whole(path: Path, content: bytes, keep: bool = True) -> None:
     """Write a file that appears complete or not at all. Without `keep`, only find out whether that would work."""
-    partial = path.with_name(path.name + ".partial")
+    unfinished = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "wb") as file:
+        with open(unfinished, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if keep:
-            partial.replace(path)
+            unfinished.replace(path)
         elif path.is_dir():
             raise IsADirectoryError(f"{path} is a folder")
     finally:
         with contextlib.suppress(OSError):
-            partial.unlink()
+            unfinished.unlink()
 
 
 def rescue(path: Path, floats: bytes) -> str:
@@ -707,14 +669,13 @@ ARTIFACT_SETTINGS = (
 # -- Validation --
 
 
-CPU_VAL_BATCH_TOKENS = 4096  # activations stay in cache: 2.5 times as fast as VAL_BATCH_SIZE's default
+CPU_TRAIN_TOKENS, CPU_VAL_TOKENS = 1024, 4096  # at once on a CPU: activations stay in cache
 
 
 class Validation:
     """The whole validation split in windows of TRAIN_SEQ_LEN without overlap.
 
-    Batches do not depend on the number of ranks (rank r takes batches r, r + N, ...). The last is padded to the shape
-    of the others.
+    Rank r of N takes the batches r, r + N, ...; the last is padded to the shape of the others.
     """
 
     def __init__(self, s: Settings, token_bytes: TokenBytes, device: torch.device, rank: int, world_size: int) -> None:
@@ -728,7 +689,7 @@ class Validation:
         self.seq_len, self.token_bytes, self.rank, self.world_size = s.train_seq_len, token_bytes, rank, world_size
         batch_tokens = s.val_batch_size // SLOTS
         if device.type == "cpu":
-            batch_tokens = min(batch_tokens, CPU_VAL_BATCH_TOKENS)
+            batch_tokens = min(batch_tokens, CPU_VAL_TOKENS)
         self.batch = min(max(batch_tokens // s.train_seq_len, 1), self.windows)
         flat = torch.from_numpy(tokens[: self.tokens + 1].astype(np.int64)).to(device)
         self.flat = F.pad(flat, (0, -self.windows % self.batch * s.train_seq_len))
@@ -736,8 +697,7 @@ class Validation:
     @torch.no_grad()
     def run(self, model: nn.Module) -> tuple[float, float]:
         """Return val_loss (nats a token) and val_bpb (bits a byte), summed in float64 over all ranks."""
-        device = self.flat.device
-        sums = torch.zeros(2, dtype=torch.float64, device=device)  # nats, bytes
+        sums = torch.zeros(2, dtype=torch.float64, device=self.flat.device)  # nats, bytes
         inputs, targets = self.flat[:-1].view(-1, self.seq_len), self.flat[1:].view(-1, self.seq_len)
         for first in range(self.rank * self.batch, self.windows, self.world_size * self.batch):
             x, y = inputs[first : first + self.batch], targets[first : first + self.batch]
@@ -756,35 +716,12 @@ class Validation:
 # -- The run --
 
 
-@dataclass(slots=True)
-class Clock:
-    """Training time in ms, paused while stopped. Stopping synchronises the device."""
-
-    device: torch.device
-    banked_ms: float = 0.0
-    since: float | None = None
-
-    def start(self) -> None:
-        self.since = self.since if self.since is not None else time.perf_counter()
-
-    def stop(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.banked_ms, self.since = self.elapsed_ms(), None
-
-    def elapsed_ms(self) -> float:
-        return self.banked_ms + (1000.0 * (time.perf_counter() - self.since) if self.since is not None else 0.0)
-
-    def spent(self, step: int) -> str:
-        return f"train_time:{self.elapsed_ms():.0f}ms step_avg:{self.elapsed_ms() / max(step, 1):.2f}ms"
-
-
 class Trainer:
     """Model, optimizers, data and training step of one rank."""
 
-    def __init__(self, s: Settings, rank: int, world_size: int, machine: Machine) -> None:
-        self.s, self.rank, self.world_size = s, rank, world_size
-        self.device = device = machine.device
+    def __init__(self, s: Settings, rank: int, world_size: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.s, self.rank, self.world_size, self.device = s, rank, world_size, device
+        self.tokens = s.train_batch_tokens // world_size  # of this rank in a step
         shards = open_shards(s.data_path, "train")
         check_tokens(shards[0], s.vocab_size, s.data_path)
         self.train_shards, self.stream = len(shards), TokenStream(shards)
@@ -794,84 +731,56 @@ class Trainer:
         self.validation = Validation(s, TokenBytes.of(load_tokenizer(s), device), device, rank, world_size)
 
         torch.manual_seed(s.seed)
-        self.model = GPT(s, machine.dtype).to(device)  # built on the CPU: one seed gives the same weights everywhere
+        self.model = model = GPT(s, dtype).to(device)  # built on the CPU: one seed, the same weights everywhere
         if device.type == "cuda":
-            self.model.compile_halves()
-        self.banks = Banks(self.model)
-        self.muon = Muon(self.banks, s.muon_backend_steps, rank, world_size, machine)
-        embed_lr = s.tied_embed_lr if s.tie_embeddings else s.embed_lr
-        groups = [{"params": [self.banks.embed], "lr": embed_lr}, {"params": self.banks.vectors, "lr": s.scalar_lr}]
-        if self.model.head is not None:
-            groups.append({"params": [self.model.head.weight], "lr": s.head_lr})
-        for group in groups:
-            group["base_lr"] = group["lr"]
+            model.compile_halves()
+        self.gradients = Gradients(model)
+        matrices = [layer.weight for layer in model.blocks.modules() if isinstance(layer, nn.Linear)]
+        self.muon = Muon(matrices, s.muon_backend_steps, rank, world_size, dtype)
+        known, embed_lr = set(matrices), s.tied_embed_lr if s.tie_embeddings else s.embed_lr
+        vectors = [model.skip_weights, *(p for p in model.blocks.parameters() if p not in known)]
+        rates = [([model.embed.weight], embed_lr), (vectors, s.scalar_lr)]
+        rates += [([model.head.weight], s.head_lr)] if model.head is not None else []
+        groups = [{"params": own, "lr": lr, "base_lr": lr} for own, lr in rates]
         self.adam = torch.optim.Adam(groups, betas=(s.beta1, s.beta2), eps=s.adam_eps, fused=True)
-        self.near_cap = False
-        self.pending: tuple[int, Tensor, torch.cuda.Event] | None = None
+        self.passes = SLOTS // world_size  # of this rank in a step
+        while device.type == "cpu" and self.passes > 1 and self.tokens // self.passes < CPU_TRAIN_TOKENS:
+            self.passes //= 2
+        self.ahead: tuple[int, tuple[Tensor, Tensor]] | None = None
 
-    def micro_batches(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return this rank's inputs and targets of a step: (slots of this rank, sequences, TRAIN_SEQ_LEN) each."""
-        s, slots = self.s, SLOTS // self.world_size
-        slot = s.train_batch_tokens // SLOTS
-        span = self.stream.read(step * s.train_batch_tokens + self.rank * slots * slot, slots * slot + 1)
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return this rank's inputs and targets of a step: (passes, sequences, TRAIN_SEQ_LEN) each."""
+        s = self.s
+        span = self.stream.read(step * s.train_batch_tokens + self.rank * self.tokens, self.tokens + 1)
         check_tokens(span, s.vocab_size, s.data_path)
         tokens = torch.from_numpy(span)
         if self.device.type == "cuda":
             tokens = tokens.pin_memory().to(self.device, non_blocking=True)
-        shape = (slots, -1, s.train_seq_len)
+        shape = (self.passes, -1, s.train_seq_len)
         return tokens[:-1].view(shape), tokens[1:].view(shape)
 
-    def step(self, step: int, scale: float, clock: Clock) -> None:
-        """Take one gradient step. Then `banks.signals` holds what all ranks agree on (see `agreed`)."""
-        s = self.s
-        self.banks.grad.zero_()
-        self.banks.embed.grad.zero_()
-        losses = []
-        slots = list(zip(*self.micro_batches(step), strict=True))
-        for index, (x, y) in enumerate(slots):
-            last = index == len(slots) - 1 and self.world_size > 1
-            loss = self.model(x, y, self.banks.reduce_early if last else None).mean() / SLOTS
+    def step(self, step: int, scale: float) -> None:
+        """Take one gradient step. Then `gradients.loss` is the mean loss over all ranks."""
+        s, gradients = self.s, self.gradients
+        if self.ahead is None or self.ahead[0] != step:
+            self.ahead = step, self.batch(step)
+        gradients.flat.zero_()
+        self.model.zero_grad()
+        for index, (x, y) in enumerate(zip(*self.ahead[1], strict=True), 1):
+            at_seam = gradients.reduce_early if index == self.passes and self.world_size > 1 else None
+            loss = self.model(x, y, at_seam).mean() / (self.passes * self.world_size)
             loss.backward()
-            self.banks.add_embedding()
-            losses.append(loss.detach())
-        self.banks.signals[0] = torch.stack(losses).sum()
-        self.banks.signals[1].fill_(clock.elapsed_ms() / self.world_size)  # a copy would wait for the device
-        self.banks.reduce(s.grad_clip_norm)
+            gradients.add()
+            gradients.loss += loss.detach()
+        gradients.reduce(s.grad_clip_norm)
         for group in self.adam.param_groups:
             group["lr"] = group["base_lr"] * scale
         self.adam.step()
         self.muon.step(s.matrix_lr * scale, muon_momentum(s, step))
-
-    def agreed(self, steps: int, clock: Clock) -> tuple[int, float, bool]:
-        """Return (steps done, mean elapsed ms, cap reached by any rank), the same on every rank.
-
-        On CUDA this is the previous step's answer: waiting for it keeps the host close to the device without a stall in
-        every step. In the last steps before the cap the host waits for the device, so that the clock is exact.
-        """
-        signals, cap_ms, capped = self.banks.signals, 1000.0 * self.s.max_wallclock_seconds, torch.zeros(1)
-        if self.device.type != "cuda" or self.near_cap:
-            if self.near_cap:
-                torch.cuda.synchronize()
-            if cap_ms > 0:
-                capped = torch.tensor([float(cap_ms <= clock.elapsed_ms())], device=self.device)
-                if self.world_size > 1:
-                    dist.all_reduce(capped)
-        else:
-            copy = torch.empty(Banks.SIGNALS, pin_memory=True).copy_(signals, non_blocking=True)
-            event = torch.cuda.current_stream().record_event()
-            before, self.pending = self.pending, (steps, copy, event)
-            if before is None:
-                return 0, 0.0, False
-            steps, signals, event = before
-            event.synchronize()
-        loss, elapsed_ms = signals.tolist()
-        if not math.isfinite(loss):
-            raise DivergedError(f"The training loss at step {steps} is {loss}: the run has diverged.")
-        self.near_cap = self.device.type == "cuda" and 0 < cap_ms <= elapsed_ms + NEAR_CAP_STEPS * elapsed_ms / steps
-        return steps, elapsed_ms, bool(capped) or 0 < cap_ms <= elapsed_ms
+        self.ahead = step + 1, self.batch(step + 1)  # read while the device works
 
     def rehearse(self) -> None:
-        """Write the float weights and remove them: a folder without room is found before the training is paid for."""
+        """Write the float weights and remove them: lack of room is found before the training is paid for."""
         content, where = torch_bytes(self.model.state_dict()), "."
         try:
             where = os.getcwd()
@@ -882,40 +791,46 @@ class Trainer:
 
     def warm_up(self, log: Log) -> None:
         """Take real steps that prime compilation and memory, then put everything back to the start."""
-        clock, saved = Clock(self.device), [t.detach().clone() for t in (self.banks.flat, self.banks.embed)]
+        saved = [p.detach().clone() for p in self.model.parameters()]
         for step in range(self.s.warmup_steps):
-            self.step(step, 1.0, clock)
+            self.step(step, 1.0)
             log(f"warmup_step:{step + 1}/{self.s.warmup_steps}")
-        self.banks.flat.copy_(saved[0])
-        self.banks.embed.data.copy_(saved[1])
-        for *_, momentum in self.muon.shares:
+        for p, value in zip(self.model.parameters(), saved, strict=True):
+            p.data.copy_(value)
+        for *_, momentum in self.muon.own:
             momentum.zero_()
         self.adam.state.clear()
-        clock.stop()  # waits for the device
+        self.gradients.loss.item()  # waits for the device
         if self.world_size > 1:
             dist.barrier()
 
     def train(self, log: Log) -> None:
-        """Train to the last step or the cap, and log progress."""
-        s, clock, total = self.s, Clock(self.device), self.s.iterations
-        step, timed_steps, timed_ms, capped = 0, 0, 0.0, False
+        """Train to the last step or the cap. The time of validation does not count."""
+        s, total, cap_ms = self.s, self.s.iterations, 1000.0 * self.s.max_wallclock_seconds
+        step, elapsed_ms, spent, began = 0, 0.0, "train_time:0ms step_avg:0.00ms", time.perf_counter()
         while True:
-            last = capped or step == total
+            last = step == total or 0 < cap_ms <= elapsed_ms
             if last or (s.val_loss_every > 0 and step % s.val_loss_every == 0):
-                clock.stop()
+                paused = time.perf_counter()
                 val_loss, val_bpb = self.validation.run(self.model)
-                log(f"step:{step}/{total} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} {clock.spent(step)}")
+                log(f"step:{step}/{total} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} {spent}")
+                began += time.perf_counter() - paused
             if last:
                 break
-            clock.start()
-            self.step(step, lr_scale(s, step, timed_ms, timed_ms / max(timed_steps, 1)), clock)
+            self.step(step, lr_scale(s, step, elapsed_ms))
             step += 1
+            loss = float(self.gradients.loss)  # waits for the device
+            if not math.isfinite(loss):
+                raise DivergedError(f"The training loss at step {step} is {loss}: the run has diverged.")
+            clock = torch.tensor(1000.0 * (time.perf_counter() - began), dtype=torch.float64, device=self.device)
+            if self.world_size > 1:  # the slowest rank's time, so that all decide alike
+                dist.all_reduce(clock, dist.ReduceOp.MAX)
+            elapsed_ms = float(clock)
+            spent = f"train_time:{elapsed_ms:.0f}ms step_avg:{elapsed_ms / step:.2f}ms"
             if step <= 10 or (s.train_log_every > 0 and step % s.train_log_every == 0):
-                loss = float(self.banks.signals[0])
-                log(f"step:{step}/{total} train_loss:{loss:.4f} {clock.spent(step)}")
-            timed_steps, timed_ms, capped = self.agreed(step, clock)
+                log(f"step:{step}/{total} train_loss:{loss:.4f} {spent}")
         if step < total:
-            log(f"stopping_early: wallclock_cap train_time:{clock.elapsed_ms():.0f}ms step:{step}/{total}")
+            log(f"stopping_early: wallclock_cap train_time:{elapsed_ms:.0f}ms step:{step}/{total}")
 
     def finish(self, log: Log, code_bytes: int) -> None:
         """Write the artifact, read it back and validate that: this is the result."""
@@ -928,7 +843,7 @@ class Trainer:
         log(f"peak memory allocated: {peaks[0]} MiB reserved: {peaks[1]} MiB")
         path = Path(f"{s.run_id}.int8.ptz")
         if self.rank == 0:
-            state = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
+            state = {name: t.cpu() for name, t in self.model.state_dict().items()}
             floats = torch_bytes(state)
             log(f"Serialized model: {len(floats)} bytes")
             log(f"Code size: {code_bytes} bytes")
@@ -945,8 +860,6 @@ class Trainer:
             ratios = f"payload:{payload} raw_torch:{len(raw)} payload_ratio:{payload_bytes(state) / payload:.2f}x"
             log(f"Serialized model int8+zlib: {weights} bytes ({ratios})")
             log(f"Total submission size int8+zlib: {weights + code_bytes} bytes")
-            left = f"{ARTIFACT_CAP_BYTES - weights - code_bytes} of {ARTIFACT_CAP_BYTES}"
-            log(f"size_ledger code:{code_bytes} weights:{weights} left:{left}")
             log(f"artifact:{path}")
         if self.world_size > 1:
             dist.barrier()
@@ -959,16 +872,15 @@ class Trainer:
         log(f"final_int8_zlib_roundtrip_exact val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")
 
 
-def log_machine(log: Log, machine: Machine) -> None:
+def log_machine(log: Log, choice: str) -> None:
     log(f"Running Python {sys.version}")
     log(f"Running PyTorch {torch.__version__}")
-    if machine.device.type == "cuda":
+    if torch.cuda.is_available():
         try:
-            found = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=60, check=False).stdout
+            log(subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=60, check=False).stdout)
         except (OSError, subprocess.TimeoutExpired) as error:
-            found = f"nvidia-smi: {error}"
-        log(found)
-    log(machine.choice)
+            log(f"nvidia-smi: {error}")
+    log(choice)
 
 
 def log_settings(log: Log, t: Trainer) -> None:
@@ -993,7 +905,6 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
     cuda = torch.cuda.is_available()
     settings = Settings.from_env(os.environ)
     settings.check(world_size)
-    load_tokenizer(settings)
     if cuda and local_rank >= torch.cuda.device_count():
         raise SettingsError(f"LOCAL_RANK={local_rank} has no GPU: this machine has {torch.cuda.device_count()}.")
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
@@ -1005,9 +916,13 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
         torch.set_float32_matmul_precision("high")
     if world_size > 1:
         dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
-    machine = Machine.choose(settings, device)
-    trainer = Trainer(settings, rank, world_size, machine)
-
+    if cuda:
+        dtype, choice = torch.bfloat16, choose_attention(settings, device)
+    else:
+        keep_freed_memory()
+        dtype = getattr(torch, settings.cpu_dtype)
+        choice = f"Running on CPU in {settings.cpu_dtype} on {torch.get_num_threads()} threads a rank"
+    trainer = Trainer(settings, rank, world_size, device, dtype)
     if rank == 0:
         trainer.rehearse()
     source = Path(__file__).read_bytes()
@@ -1015,14 +930,14 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
     log(source.decode())
     log(RULER)
     if rank == 0:
-        log_machine(log, machine)
+        log_machine(log, choice)
     log(RULER)
     log_settings(log, trainer)
     trainer.warm_up(log)
     trainer.train(log)
     trainer.finish(log, len(source))
     if world_size > 1:
-        # no teardown: gloo's threads sometimes abort it, and torchrun would call the run failed
+        # no teardown: gloo's threads sometimes abort it, and the run would count as failed
         dist.barrier()
         sys.stdout.flush()
         os._exit(0)
@@ -1044,22 +959,12 @@ def ranks(env: Mapping[str, str]) -> tuple[int, int, int]:
     return rank, world_size, local_rank
 
 
-def announce_sigterm() -> None:
-    """On SIGTERM, end the log with a line, then the process. A thread does it: the main one may wait for a GPU."""
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.set_wakeup_fd(tell)
-
-    def wait() -> None:
-        while os.read(told, 1)[0] != signal.SIGTERM:
-            pass
-        with contextlib.suppress(OSError):
-            os.write(1, b"terminated: SIGTERM\n")
-        ctypes.CDLL(None).signal(signal.SIGTERM, None)  # Python's own allows it in the main thread only
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
+def end_by_sigterm(*_: Any) -> None:
+    """End the log with a line, then the process as the signal does by default."""
+    with contextlib.suppress(OSError):
+        os.write(1, b"terminated: SIGTERM\n")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
@@ -1067,7 +972,7 @@ def main() -> None:
     try:
         rank, world_size, local_rank = ranks(os.environ)
         if rank == 0:
-            announce_sigterm()
+            signal.signal(signal.SIGTERM, end_by_sigterm)
         run(rank, world_size, local_rank)
     except (SettingsError, DivergedError, torch.OutOfMemoryError) as error:
         said = str(error)

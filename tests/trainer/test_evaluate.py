@@ -124,7 +124,7 @@ def other_tensor(content: dict[str, Any]) -> bytes:
             set_to(train_seq_len=1 << 40, val_batch_size=1 << 50),
             "its sequences are 1099511627776 tokens long, over 65536",
         ),
-        (set_to(num_heads=0), "NUM_HEADS must be at least 1"),
+        (set_to(num_heads=0), "NUM_HEADS must be more than 0"),
         (set_to(num_layers="x"), "settings are not the ones that this trainer writes"),
         (set_to(dtype="float16"), "settings are not the ones that this trainer writes"),
         (set_to(dtype=[]), "unhashable type"),

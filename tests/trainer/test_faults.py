@@ -20,7 +20,7 @@ from analysis.reading.reader import read_log
 from tests.conftest import ROOT, clean_environment, until
 from tests.trainer.conftest import TinyData
 from trainer import train_gpt
-from trainer.train_gpt import Machine, Settings, SettingsError, Trainer
+from trainer.train_gpt import Settings, SettingsError, Trainer
 
 TRAINER = ROOT / "trainer" / "train_gpt.py"
 LIMIT = 40_000  # bytes: less than the tiny model's float weights and its artifact
@@ -32,7 +32,7 @@ def trainer(tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path / "work")
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    return Trainer(Settings.from_env(tiny_data.env), 0, 1, Machine(torch.device("cpu"), torch.float32))
+    return Trainer(Settings.from_env(tiny_data.env), 0, 1, torch.device("cpu"), torch.float32)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from benchmarks.plain import model as plain
 from benchmarks.plain.settings import Settings as PlainSettings
 from tests.trainer.conftest import TINY_MODEL
-from trainer.train_gpt import GPT, Banks, Settings, SoftcapCrossEntropy, orthogonalise, payload_bytes, quantise
+from trainer.train_gpt import GPT, Gradients, Settings, orthogonalise, payload_bytes, quantise
 
 TINY, PLAIN = Settings.from_env(TINY_MODEL), PlainSettings.of(TINY_MODEL)
 
@@ -90,29 +90,6 @@ def test_bfloat16_activations_stay_near_float32() -> None:
     assert float(nats[0].mean()) == pytest.approx(float(nats[1].mean()), abs=0.01)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_loss_and_its_gradient_equal_autograds(dtype: torch.dtype) -> None:
-    torch.manual_seed(5)
-    logits = (torch.randn(7, 50) * 40).to(dtype).requires_grad_()
-    targets, weights = torch.randint(0, 50, (7,)), torch.rand(7)
-    plain = logits.detach().double().requires_grad_()
-    expected = F.cross_entropy(30 * torch.tanh(plain / 30), targets, reduction="none")
-    found = SoftcapCrossEntropy.apply(logits, targets, 30.0)
-    (expected * weights).sum().backward()
-    (found * weights).sum().backward()
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
-    tolerance = 1e-5 if dtype == torch.float32 else 4e-3  # bfloat16 keeps 8 bits of the gradient
-    torch.testing.assert_close(logits.grad.double(), plain.grad, rtol=tolerance, atol=tolerance)
-
-
-def test_no_float32_copy_of_the_logits_is_kept() -> None:
-    logits = torch.randn(64, TINY.vocab_size).bfloat16().requires_grad_()
-    kept: list[torch.Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        SoftcapCrossEntropy.apply(logits, torch.zeros(64, dtype=torch.long), 30.0)
-    assert [t.dtype for t in kept if t.numel() >= logits.numel()] == [torch.bfloat16]
-
-
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo causes both warnings
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_each_half_is_one_graph_and_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,12 +105,12 @@ def test_each_half_is_one_graph_and_is_compiled_once(monkeypatch: pytest.MonkeyP
     eager, model = GPT(TINY, torch.float32), GPT(TINY, torch.float32)
     model.load_state_dict(eager.state_dict())
     model.compile_halves()  # fullgraph: a graph break would raise
-    banks = Banks(model)
     tokens = torch.randint(0, TINY.vocab_size, (2, 33))
     seams: list[int] = []
     for _ in range(3):
         model(tokens[:, :-1], tokens[:, 1:], lambda: seams.append(len(seams))).mean().backward()
-        banks.flat.add_(banks.grad[: banks.flat.numel()], alpha=-0.1)
+        for p in model.parameters():
+            p.data.add_(p.grad, alpha=-0.1)
     assert len(graphs) == 2
     assert seams == [0, 1, 2]
     with torch.no_grad():
@@ -147,59 +124,70 @@ def test_each_half_is_one_graph_and_is_compiled_once(monkeypatch: pytest.MonkeyP
     torch.compiler.reset()
 
 
-def test_banks_hold_the_same_parameters_and_gradients() -> None:
+def random_model(layers: int = 3) -> tuple[GPT, torch.Tensor]:
     torch.manual_seed(2)
-    model, tokens = GPT(TINY), torch.randint(0, TINY.vocab_size, (2, 16))
+    model = GPT(replace(TINY, num_layers=layers))
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.randn_like(p) * 0.1)
+    return model, torch.randint(0, TINY.vocab_size, (2, 16))
+
+
+def test_the_flat_buffer_holds_the_gradients_of_all_passes() -> None:
+    model, tokens = random_model()
     model(tokens, tokens).mean().backward()
-    expected = {name: (p.detach().clone(), p.grad.clone()) for name, p in model.named_parameters()}
-    banks = Banks(model)
-    model(tokens, tokens).mean().backward()
-    banks.add_embedding()
-    banks.reduce(clip_norm=0.0)
+    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    gradients = Gradients(model)
+    for _ in range(2):
+        model(tokens, tokens).mean().backward()
+        gradients.add()
+        assert all(p.grad is None for p in model.parameters())
+    gradients.reduce(clip_norm=0.0)
     for name, p in model.named_parameters():
-        assert torch.equal(p, expected[name][0])
-        assert torch.equal(p.grad, expected[name][1])
-    numbers = sum(p.numel() for p, _ in banks.matrices) + sum(p.numel() for p in banks.vectors)
-    assert numbers == banks.flat.numel() == sum(p.numel() for p in model.parameters()) - model.embed.weight.numel()
+        assert p.grad.dtype == p.dtype
+        assert torch.equal(p.grad, 2 * expected[name])
+    assert gradients.flat.numel() == sum(p.numel() for p in model.parameters()) + 1  # the loss
+    assert gradients.loss.data_ptr() == gradients.flat[-1:].data_ptr()
 
 
 @pytest.mark.parametrize("layers", [1, 2, 5])
 def test_at_the_seam_the_second_halfs_gradients_are_complete(layers: int) -> None:
-    torch.manual_seed(2)
-    model, tokens = GPT(replace(TINY, num_layers=layers)), torch.randint(0, TINY.vocab_size, (2, 16))
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
-    banks = Banks(model)
+    model, tokens = random_model(layers)
+    gradients = Gradients(model)
     at_seam: list[tuple[torch.Tensor, torch.Tensor]] = []
-    model(tokens, tokens, lambda: at_seam.append((banks.early.clone(), banks.late.clone()))).mean().backward()
+
+    def seam() -> None:
+        gradients.add()
+        at_seam.append((gradients.early.clone(), gradients.late.clone()))
+
+    model(tokens, tokens, seam).mean().backward()
+    gradients.add()
     ((early, late),) = at_seam
-    assert torch.equal(early, banks.early)
+    assert torch.equal(early, gradients.early)
     assert torch.count_nonzero(early) > 0.9 * early.numel()
     assert torch.count_nonzero(late) == 0  # the first half's backward pass is still to come
-    assert len(early) + len(late) == len(banks.grad)
+    assert torch.count_nonzero(gradients.late) > 0
+    assert len(early) + len(late) == len(gradients.flat)
 
 
 def test_the_sum_of_embedding_gradients_is_float32() -> None:
-    """Check that each bfloat16 gradient counts in full: 1 rank with 8 micro-batches must equal 8 ranks with one."""
+    """Check that each bfloat16 gradient counts in full: 1 rank with 8 passes must equal 8 ranks with one."""
     model = GPT(TINY)
-    banks = Banks(model)
+    gradients, embed = Gradients(model), model.embed.weight
     for value in (256.0, 1.0, 1.0):  # in bfloat16 256 + 1 is 256
-        model.embed.weight.grad.fill_(value)
-        banks.add_embedding()
-    assert banks.embed_sum.dtype == torch.float32
-    assert float(banks.embed_sum[0, 0]) == 258.0
+        embed.grad = torch.full_like(embed, value)
+        gradients.add()
+    assert gradients.views[embed].dtype == torch.float32
+    assert float(gradients.views[embed][0, 0]) == 258.0
 
 
 def test_gradients_are_clipped_by_the_global_norm() -> None:
-    model, tokens = GPT(TINY), torch.randint(0, TINY.vocab_size, (2, 16))
-    banks = Banks(model)
+    model, tokens = random_model()
+    gradients = Gradients(model)
     model(tokens, tokens).mean().backward()
-    banks.add_embedding()
-    banks.reduce(clip_norm=0.01)
+    gradients.add()
+    gradients.reduce(clip_norm=0.01)
     norm = math.sqrt(sum(float(p.grad.float().pow(2).sum()) for p in model.parameters()))
     assert norm == pytest.approx(0.01, rel=0.01)
 

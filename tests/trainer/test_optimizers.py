@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,12 +16,10 @@ from tests.trainer.conftest import TINY_MODEL, TinyData
 from trainer import train_gpt
 from trainer.train_gpt import (
     GPT,
-    Banks,
-    Machine,
     Muon,
     Settings,
+    deal,
     dequantise,
-    fastest,
     lr_scale,
     orthogonalise,
     payload_bytes,
@@ -62,41 +57,81 @@ def test_newton_schulz_equals_its_polynomial_of_the_singular_values(
     torch.testing.assert_close(found.double(), u * s[:, None] @ v, rtol=0, atol=tolerance)
 
 
+def matrices(model: GPT) -> list[torch.nn.Parameter]:
+    return [layer.weight for layer in model.blocks.modules() if isinstance(layer, torch.nn.Linear)]
+
+
 def test_a_muon_step_is_nesterov_orthogonal_and_scaled() -> None:
     torch.manual_seed(4)
-    model = GPT(TINY)
-    banks = Banks(model)
-    p, g = next((p, g) for p, g in banks.matrices if p.shape[-2] > p.shape[-1])
-    for _, gradient in banks.matrices:
-        gradient.normal_()
-    muon, before = Muon(banks, 5, 0, 1, Machine(torch.device("cpu"))), p.clone()
+    owned = matrices(GPT(TINY))
+    before = [p.detach().clone() for p in owned]
+    for p in owned:
+        p.grad = torch.randn_like(p)
+    muon = Muon(owned, 5, 0, 1, torch.float32)
     muon.step(0.1, 0.9)
-    expected = before - 0.1 * math.sqrt(p.shape[-2] / p.shape[-1]) * orthogonalise(g + 0.9 * g, 5).float()
-    torch.testing.assert_close(p, expected)
+    for p, start in zip(owned, before, strict=True):
+        scale = math.sqrt(max(1.0, p.shape[0] / p.shape[1]))
+        update = orthogonalise((p.grad + 0.9 * p.grad)[None], 5, torch.float32)[0]
+        torch.testing.assert_close(p.detach(), start - 0.1 * scale * update, rtol=0, atol=1e-5)
+
+
+def test_the_ranks_share_the_work_of_the_iterations() -> None:
+    """Count the arithmetic of a 512-wide model with 9 layers: 18 matrices of each of three kinds."""
+    owned = matrices(GPT(Settings()))
+
+    def work(p: torch.Tensor) -> int:  # G G', G' G and the product with X, in multiply-adds
+        n, m = min(p.shape), max(p.shape)
+        return n * n * m + n**3 + n * n * m
+
+    total = sum(map(work, owned))
+    for ranks in (1, 2, 4, 8):
+        shares = deal(owned, ranks)
+        assert sorted(id(p) for share in shares for p in share) == sorted(map(id, owned))
+        assert max(sum(map(work, share)) for share in shares) < 1.02 * total / ranks
+    gathered = 2 * 8 * max(sum(p.numel() for p in share) for share in deal(owned, 8))
+    assert gathered < 1.21 * 2 * sum(p.numel() for p in owned)  # bytes, with the padding that equal parts need
+    for rank in range(8):
+        muon = Muon(owned, 5, rank, 8, torch.bfloat16)
+        assert len({buffer.shape for *_, buffer in muon.own}) <= 4  # each is compiled once; the limit is 8
 
 
 def test_learning_rate_by_steps() -> None:
     s = replace(TINY, iterations=100, warmdown_iters=20, max_wallclock_seconds=0)
-    assert [lr_scale(s, step, 0, 0) for step in (0, 79, 80, 90, 99, 100)] == [1, 1, 1, 0.5, 0.05, 0]
+    assert [lr_scale(s, step, 0) for step in (0, 79, 80, 90, 99, 100)] == [1, 1, 1, 0.5, 0.05, 0]
 
 
 def test_learning_rate_by_time() -> None:
     s = replace(TINY, warmdown_iters=100, max_wallclock_seconds=60)
-    assert lr_scale(s, 0, 0.0, 0.0) == 1
-    assert lr_scale(s, 500, 50_000, 100) == 1  # 10 s left = 100 steps of 100 ms
-    assert lr_scale(s, 550, 55_000, 100) == pytest.approx(0.5)
-    assert lr_scale(s, 600, 60_001, 100) == 0
+    assert lr_scale(s, 0, 0.0) == 1
+    assert lr_scale(s, 500, 50_000) == 1  # 10 s left = 100 steps of 100 ms
+    assert lr_scale(s, 550, 55_000) == pytest.approx(0.5)
+    assert lr_scale(s, 600, 60_001) == 0
 
 
-def test_the_cap_is_checked_after_the_step(tiny_data: TinyData) -> None:
-    s = Settings.from_env(tiny_data.env | {"MAX_WALLCLOCK_SECONDS": "1"})
-    trainer = train_gpt.Trainer(s, 0, 1, Machine(torch.device("cpu"), torch.float32))
-    times = iter((998.0, 999.0, 999.0, 1000.0))  # before and after the optimizers, in two steps
-    clock = SimpleNamespace(elapsed_ms=lambda: next(times))
-    trainer.step(0, 1.0, clock)
-    assert trainer.agreed(1, clock) == (1, 998.0, False)
-    trainer.step(1, 1.0, clock)
-    assert trainer.agreed(2, clock) == (2, 999.0, True)
+def test_the_cap_is_checked_after_each_step_by_the_time_without_validation(
+    tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = Settings.from_env(tiny_data.env | {"MAX_WALLCLOCK_SECONDS": "1", "VAL_LOSS_EVERY": "1", "ITERATIONS": "9"})
+    trainer = train_gpt.Trainer(s, 0, 1, torch.device("cpu"), torch.float32)
+    now = [0.0]
+
+    def takes(seconds: float, result: object) -> Callable[..., object]:
+        def call(*_: object) -> object:
+            now[0] += seconds
+            return result
+
+        return call
+
+    monkeypatch.setattr(train_gpt.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(trainer, "step", takes(0.5, None))
+    monkeypatch.setattr(trainer.validation, "run", takes(7.0, (1.0, 1.0)))
+    lines: list[str] = []
+    trainer.train(lines.append)
+    assert [line for line in lines if "val_loss" in line] == [
+        f"step:{step}/9 val_loss:1.0000 val_bpb:1.0000 train_time:{500 * step}ms step_avg:{500.0 if step else 0.0:.2f}ms"
+        for step in (0, 1, 2)
+    ]
+    assert lines[-1] == "stopping_early: wallclock_cap train_time:1000ms step:2/9"
 
 
 def test_muon_momentum_warms_up() -> None:
@@ -156,26 +191,56 @@ def test_the_same_weights_make_the_same_bytes() -> None:
     assert artifacts[0] == artifacts[1]
 
 
-def test_the_fastest_wins_by_a_fifth_and_one_that_cannot_run_is_named() -> None:
-    def takes(seconds: float) -> Callable[[], None]:
-        return lambda: time.sleep(seconds)
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> dict[str, float | str]:
+    """Replace a GPU's attention: each kernel takes a time or fails with a text; return these, to be filled in."""
+    found: dict[str, float | str] = {}
+    enabled: set[str] = set()
+    now = [0.0]
 
-    def broken() -> None:
-        raise RuntimeError("no kernel")
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        (name,) = enabled
+        taken = found[name]
+        if isinstance(taken, str):
+            raise RuntimeError(taken)
+        now[0] += taken
+        assert not q.is_contiguous()
+        assert q.transpose(1, 2).shape[2] == 4
+        return q * v.mean() * k.mean()
 
-    best, said = fastest({"a": takes(0.02), "b": takes(0.019), "c": broken})
-    assert best == "a"  # b is not fast enough to win
-    assert re.fullmatch(r"a \d+\.\d{3} ms, b \d+\.\d{3} ms, c cannot run", said)
-    assert fastest({"c": broken, "a": takes(0.02), "d": takes(0.001)})[0] == "d"
-
-
-def test_a_cpu_computes_in_the_type_that_the_recipe_names() -> None:
-    for kind in ("float32", "bfloat16"):
-        machine = Machine.choose(replace(TINY, cpu_dtype=kind), torch.device("cpu"))
-        assert machine == Machine(
-            torch.device("cpu"), getattr(torch, kind), f"Running on CPU in {kind} on 1 threads a rank"
+    for name in train_gpt.ATTENTION:
+        monkeypatch.setattr(
+            torch.backends.cuda,
+            f"enable_{name}_sdp",
+            lambda on, name=name: enabled.add(name) if on else enabled.discard(name),
         )
-    assert TINY.cpu_dtype == "float32"
+    monkeypatch.setattr(train_gpt, "attend", attend)
+    monkeypatch.setattr(train_gpt.time, "perf_counter", lambda: now[0])
+    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    return found
+
+
+def test_the_fastest_attention_wins_and_one_that_cannot_run_is_named(kernels: dict[str, float | str]) -> None:
+    s = replace(TINY, train_seq_len=128, train_batch_tokens=1024)
+    kernels |= {"cudnn": 0.00101, "flash": 0.001, "mem_efficient": "no kernel for it\nsecond line", "math": 0.02}
+    said = train_gpt.choose_attention(s, torch.device("cpu"))
+    assert said == (
+        "Attention by flash (cudnn 1.010 ms, flash 1.000 ms, mem_efficient cannot run: no kernel for it, math 20.000 ms)"
+    )
+    assert torch.compiler.config.cache_key_tag == "flash"
+    kernels["cudnn"] = 0.0009
+    assert train_gpt.choose_attention(s, torch.device("cpu")).startswith("Attention by cudnn (")
+    short = replace(s, train_seq_len=64)  # there cudnn has errors
+    assert train_gpt.choose_attention(short, torch.device("cpu")).startswith("Attention by flash (flash 1.000 ms, mem")
+
+
+def test_attention_that_no_kernel_computes_is_an_error(kernels: dict[str, float | str]) -> None:
+    kernels |= dict.fromkeys(train_gpt.ATTENTION, "out of memory")
+    with pytest.raises(
+        train_gpt.SettingsError, match="No attention kernel can run here: cudnn cannot run: out of memory"
+    ):
+        train_gpt.choose_attention(replace(TINY, train_seq_len=128, train_batch_tokens=1024), torch.device("cpu"))
 
 
 def test_deterministic_runs_have_no_clock_in_their_schedule() -> None:

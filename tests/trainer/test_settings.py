@@ -103,7 +103,7 @@ def test_shards_are_read_in_name_order_and_wrap_around(tmp_path: Path) -> None:
     [
         ({"count": 5}, ["5 tokens", "has 3"]),
         ({"count": 2}, ["2 tokens", "has 3"]),
-        ({"magic": 1}, ["magic 20240520", "[1, 1]"]),
+        ({"magic": 1}, ["magic and version (20240520, 1)", "got (1, 1)"]),
     ],
 )
 def test_a_damaged_shard_is_refused(tmp_path: Path, change: dict[str, int], words: list[str]) -> None:
