@@ -7,6 +7,7 @@ RULES := trainer/recipes/demo-rules.toml
 NULL := sweeps/demo-null
 # a sweep must plan a number to beat, here the control's mean; then the claim is tested against the control's runs
 CLAIM := $(NULL)/candidate --control $(SWEEP)/control --rules $(RULES)
+MAY_EXIT_1 := > $(NULL).txt || [ $$? -eq 1 ] || { cat $(NULL).txt; exit 1; }
 
 .PHONY: demo test lint bench clean
 .DELETE_ON_ERROR:
@@ -24,8 +25,8 @@ demo: $(READY)
 	@echo "[4/4] A claim that fails: train three seeds of a change that cannot help; judge them against the control of step 2."
 	@$(BIN)/python -m orchestration.sweep run --script trainer/train_gpt.py --recipe trainer/recipes/demo-null.toml \
 		--sota $$($(BIN)/python -c "import json; print(json.load(open('$(SWEEP)/verdict.json'))['sota'])") \
-		--rules $(RULES) --seeds 1340,1341,1342 --output $(NULL) > $(NULL).txt || [ $$? -eq 1 ] || { cat $(NULL).txt; exit 1; }
-	@$(BIN)/python -m analysis.significance report $(CLAIM) --output $(NULL)/report.html > $(NULL).txt
+		--rules $(RULES) --seeds 1340,1341,1342 --output $(NULL) $(MAY_EXIT_1)
+	@$(BIN)/python -m analysis.significance report $(CLAIM) --output $(NULL)/report.html $(MAY_EXIT_1)
 	@echo "Open $(SWEEP)/report.html and $(NULL)/report.html for the full reports."
 	@$(BIN)/python -m analysis.significance check $(CLAIM) > $(NULL).txt; \
 		[ $$? -eq 1 ] && grep "^NOT SUPPORTED" $(NULL).txt || { cat $(NULL).txt; exit 1; }
