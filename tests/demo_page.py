@@ -30,7 +30,7 @@ PROGRESS = re.compile(r"(candidate|control) seed \d+: (step |starting$)|\d+ of \
 ELIDED, CUT = " ...", "...the report, see below..."
 CHROMIUM = (
     "chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --window-size=1280,640"
+    "--disable-component-update --disable-sync --hide-scrollbars --window-size=1280,620"
 )
 
 

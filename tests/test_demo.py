@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.plan.asked import read_recipe
+from tests import demo_page
 from tests.conftest import ROOT, clean_environment
 
 Demo = Callable[..., subprocess.CompletedProcess[str]]
@@ -98,3 +100,13 @@ def test_both_are_validated_five_times_in_training() -> None:
 def test_the_null_changes_only_the_rate_of_a_head_that_it_does_not_have() -> None:
     assert differing("null") == {"HEAD_LR"}
     assert "TIE_EMBEDDINGS" not in recipe("null")  # tied by default
+
+
+def test_the_documents_show_one_run_of_this_demo() -> None:
+    readme, tutorial = (page.read_text() for page in demo_page.PAGES)
+    shown = [
+        line.removesuffix(demo_page.ELIDED) for block in demo_page.BLOCK.findall(readme) for line in block.splitlines()
+    ]
+    steps = re.findall(r'@echo "(\[\d/4\].+)"', (ROOT / "Makefile").read_text())
+    assert {line for line in shown if line.startswith("[")} <= {*steps}
+    assert {line for line in [*shown, *steps] if line[0] not in "$."} <= {*tutorial.splitlines()}
