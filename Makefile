@@ -1,23 +1,35 @@
-# make demo: train six small models and judge them.  make test: run all tests.  Both need only make and Python 3.11 or later.
+# make demo: train nine small models and judge them.  make test: run all tests.  Both need only make and Python 3.11 or later.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 SWEEP := sweeps/demo
+RULES := trainer/recipes/demo-rules.toml
+NULL := sweeps/demo-null
+# a sweep must plan a number to beat, here the control's mean; then the claim is tested against the control's runs
+CLAIM := $(NULL)/candidate --control $(SWEEP)/control --rules $(RULES)
+MAY_EXIT_1 := > $(NULL).txt || [ $$? -eq 1 ] || { cat $(NULL).txt; exit 1; }
 
 .PHONY: demo test lint bench clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
-	@echo "[1/3] Data: build a tokenizer and token shards from the text of Python's standard library."
+	@echo "[1/4] Data: build a tokenizer and token shards from the text of Python's standard library."
 	@$(BIN)/python -m trainer.dataset demo --output data
-	@echo "[2/3] Sweep: train three seeds of the candidate and three of the control, one torchrun each, on a local Ray."
-	@rm -rf $(SWEEP)
+	@echo "[2/4] Sweep: train three seeds of the candidate and three of the control, one torchrun each, on a local Ray."
+	@rm -rf $(SWEEP) $(NULL)
 	@$(BIN)/python -m orchestration.sweep run --script trainer/train_gpt.py \
 		--recipe trainer/recipes/demo-candidate.toml --control trainer/recipes/demo-baseline.toml \
-		--rules trainer/recipes/demo-rules.toml --seeds 1337,1338,1339 --output $(SWEEP)
-	@echo "[3/3] Check: judge the sweep from its files alone, as a reviewer or a CI job would."
-	@$(BIN)/python -m analysis.significance check $(SWEEP) --rules trainer/recipes/demo-rules.toml
-	@echo "Open $(SWEEP)/report.html for the full report."
+		--rules $(RULES) --seeds 1337,1338,1339 --output $(SWEEP)
+	@echo "[3/4] Check: judge the sweep from its files alone, as a reviewer or a CI job would."
+	@$(BIN)/python -m analysis.significance check $(SWEEP) --rules $(RULES)
+	@echo "[4/4] A claim that fails: train three seeds of a change that cannot help; judge them against the control of step 2."
+	@$(BIN)/python -m orchestration.sweep run --script trainer/train_gpt.py --recipe trainer/recipes/demo-null.toml \
+		--sota $$($(BIN)/python -c "import json; print(json.load(open('$(SWEEP)/verdict.json'))['sota'])") \
+		--rules $(RULES) --seeds 1340,1341,1342 --output $(NULL) $(MAY_EXIT_1)
+	@$(BIN)/python -m analysis.significance report $(CLAIM) --output $(NULL)/report.html $(MAY_EXIT_1)
+	@echo "Open $(SWEEP)/report.html and $(NULL)/report.html for the full reports."
+	@$(BIN)/python -m analysis.significance check $(CLAIM) > $(NULL).txt; \
+		[ $$? -eq 1 ] && grep "^NOT SUPPORTED" $(NULL).txt || { cat $(NULL).txt; exit 1; }
 
 test: $(READY)
 	@echo "Fast tests."

@@ -42,7 +42,11 @@ VALIDATION_TOKENS = {"cpu": 32 * 1024 + 1, "cuda": 128 * 32 * 1024 + 1}
 TYPES = ("float32", "bfloat16")
 # name: recipe, its changes, validation tokens
 SHAPES = {
-    "demo shape (4 layers of 128, 4,096 tokens)": ("demo-candidate", {"ITERATIONS": "10"}, 32 * 1024 + 1),
+    "demo shape (4 layers of 128, 4,096 tokens)": (
+        "demo-candidate",
+        {"NUM_LAYERS": "4", "ITERATIONS": "10"},
+        32 * 1024 + 1,
+    ),
     "full shape (9 layers of 512, 8,192 tokens)": (
         "baseline",
         {"TRAIN_BATCH_TOKENS": "8192", "VAL_BATCH_SIZE": "8192", "ITERATIONS": "4"},

@@ -134,6 +134,16 @@ def test_the_cap_is_checked_after_each_step_by_the_time_without_validation(
     assert lines[-1] == "stopping_early: wallclock_cap train_time:1000ms step:2/9"
 
 
+def test_a_tied_model_trains_alike_whatever_the_rate_of_a_head_of_its_own(tiny_data: TinyData) -> None:
+    trained = []
+    for rate in ("0.008", "0.016"):  # the demo's null rests on it
+        s = Settings.from_env(tiny_data.env | {"HEAD_LR": rate})
+        trainer = train_gpt.Trainer(s, 0, 1, Machine(torch.device("cpu"), torch.float32))
+        trainer.step(0, 1.0, SimpleNamespace(elapsed_ms=lambda: 0.0))
+        trained.append(trainer.model.state_dict())
+    assert all(torch.equal(tensor, trained[1][name]) for name, tensor in trained[0].items())
+
+
 def test_muon_momentum_warms_up() -> None:
     s = Settings()
     values = [train_gpt.muon_momentum(s, step) for step in (0, 750, 1500, 9999)]
