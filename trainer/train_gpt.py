@@ -899,7 +899,7 @@ def log_settings(log: Log, t: Trainer) -> None:
 
 
 def run(rank: int, world_size: int, local_rank: int) -> None:
-    """Run one rank from start to end."""
+    """Run one rank."""
     cuda = torch.cuda.is_available()
     settings = Settings.from_env(os.environ)
     settings.check(world_size)
