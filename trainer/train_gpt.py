@@ -49,7 +49,7 @@ RULER = "=" * 100
 
 
 class SettingsError(ValueError):
-    """A setting that cannot work: its sentence names the variable and the value."""
+    """A setting that cannot work: names the variable and the value."""
 
 
 class DivergedError(RuntimeError):
@@ -62,7 +62,7 @@ class Settings:
 
     data_path: str = "./data/datasets/fineweb10B_sp1024"
     tokenizer_path: str = "./data/tokenizers/fineweb_1024_bpe.model"
-    run_id: str = "final_model"  # names the artifact file: RUN_ID.int8.ptz
+    run_id: str = "final_model"  # of the artifact: RUN_ID.int8.ptz
     seed: int = 1337
     vocab_size: int = 1024
     num_layers: int = 9
@@ -97,7 +97,7 @@ class Settings:
     val_batch_size: int = 524288  # tokens, all ranks
     val_loss_every: int = 1000  # 0 = only at the end
     train_log_every: int = 200  # 0 = only steps 1-10
-    deterministic: bool = False  # flash attention on CUDA, no kernel that adds in random order
+    deterministic: bool = False  # no kernel that adds in random order
     cpu_dtype: str = "float32"  # or bfloat16
 
     @classmethod
@@ -116,7 +116,7 @@ class Settings:
         return cls(**values)
 
     def check(self, world_size: int) -> None:
-        """Refuse shapes, batches and rank counts that cannot work, before anything is built."""
+        """Refuse shapes, batches and rank counts that cannot work."""
         positive = ("vocab_size", "num_layers", "model_dim", "num_heads", "num_kv_heads", "mlp_mult", "logit_softcap")
         positive += ("train_seq_len", "train_batch_tokens", "val_batch_size", "muon_backend_steps")
         for field in fields(self):
@@ -130,15 +130,13 @@ class Settings:
             if value >= 1 and name in ("beta1", "beta2"):
                 raise SettingsError(f"{name.upper()} must be less than 1, not {value}.")
         if world_size not in (1, 2, 4, 8):
-            what = f"WORLD_SIZE={world_size} does not divide {SLOTS}"
-            raise SettingsError(f"{what}: set --nproc_per_node to 1, 2, 4 or 8.")
+            raise SettingsError(f"WORLD_SIZE={world_size} must be 1, 2, 4 or 8: set --nproc_per_node.")
         if self.cpu_dtype not in ("float32", "bfloat16"):
             raise SettingsError(f"CPU_DTYPE must be float32 or bfloat16, not {self.cpu_dtype!r}.")
         if self.seed >= 2**63:
             raise SettingsError(f"SEED must be less than 2^63, not {self.seed}.")
         if self.model_dim % (2 * self.num_heads):
-            what = f"MODEL_DIM={self.model_dim} does not split into NUM_HEADS={self.num_heads}"
-            raise SettingsError(f"{what} heads of an even size.")
+            raise SettingsError(f"MODEL_DIM={self.model_dim} is no multiple of two times NUM_HEADS={self.num_heads}.")
         if self.num_heads % self.num_kv_heads:
             raise SettingsError(f"NUM_KV_HEADS={self.num_kv_heads} does not divide NUM_HEADS={self.num_heads}.")
         least = SLOTS * self.train_seq_len
@@ -148,8 +146,7 @@ class Settings:
         if self.val_batch_size < least:
             raise SettingsError(f"VAL_BATCH_SIZE={self.val_batch_size} is smaller than {sequences}.")
         if self.deterministic and self.max_wallclock_seconds > 0:
-            what = f"DETERMINISTIC=1 needs MAX_WALLCLOCK_SECONDS=0, not {self.max_wallclock_seconds}"
-            raise SettingsError(f"{what}: a cap ties the schedule to the clock.")
+            raise SettingsError("DETERMINISTIC=1 needs MAX_WALLCLOCK_SECONDS=0: a cap ties the rates to the clock.")
         if Path(self.run_id).name != self.run_id:
             raise SettingsError(f"RUN_ID must be a plain file name, not {self.run_id!r}.")
 
@@ -161,7 +158,7 @@ SHARD_HEADER = 1024  # bytes
 
 
 def open_shard(path: Path) -> np.ndarray:
-    """Map one shard's tokens (uint16) into memory after checking its header against its size."""
+    """Map one shard's tokens (uint16) into memory; check its header and size."""
     size, header = path.stat().st_size, np.fromfile(path, dtype="<i4", count=3)
     if size < SHARD_HEADER:
         raise SettingsError(f"DATA_PATH holds {path} with {size} bytes; a shard's header alone has {SHARD_HEADER}.")
@@ -195,7 +192,7 @@ def check_tokens(tokens: np.ndarray, vocab_size: int, data_path: str) -> None:
 
 
 class TokenStream:
-    """The training tokens as one endless sequence: shards in name order, then from the start again."""
+    """The training tokens as one endless sequence: shards in name order, again and again."""
 
     def __init__(self, shards: list[np.ndarray]) -> None:
         self.shards = shards
@@ -393,11 +390,11 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """A U of blocks: the first half pushes its outputs, the second half adds them back in reverse order."""
+    """A U of blocks: the first half pushes its outputs, the second adds them back in reverse order."""
 
     def __init__(self, s: Settings, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
-        self.settings, self.dtype = s, dtype
+        self.cap, self.dtype = s.logit_softcap, dtype
         self.embed = nn.Embedding(s.vocab_size, s.model_dim)
         if s.tie_embeddings:
             nn.init.normal_(self.embed.weight, std=s.tied_embed_init_std)
@@ -435,15 +432,14 @@ class GPT(nn.Module):
                 x = torch.addcmul(x, self.skip_weights[index].to(x.dtype), stack.pop())
             x = block(x, x0, self.cos, self.sin)
         logits = project(rms_norm(x), self.embed.weight if self.head is None else self.head.weight)
-        cap = self.settings.logit_softcap
         # cap * tanh(x / cap) = 2 * cap * sigmoid(2 * x / cap) - cap: faster on a CPU, and the shift changes no loss
-        capped = (logits.flatten(0, 1).float() * (2 / cap)).sigmoid_() * (2 * cap)
+        capped = (logits.flatten(0, 1).float() * (2 / self.cap)).sigmoid_() * (2 * self.cap)
         return F.cross_entropy(capped, targets.flatten(), reduction="none")
 
     def forward(self, tokens: Tensor, targets: Tensor, at_seam: Callable[[], None] | None = None) -> Tensor:
-        """Return the nats (batch x length) of `targets` (batch, length) given `tokens` of the same shape, in float32.
+        """Return the nats (batch x length), in float32, of `targets` (batch, length) given `tokens` of the same shape.
 
-        The backward pass calls `at_seam` once it has all gradients of the second half but the tied embedding's.
+        The backward pass calls `at_seam` once it has the second half's gradients, but for the tied embedding's.
         """
         states = self.front(tokens)
         if at_seam is not None:
@@ -481,7 +477,7 @@ class Gradients:
             p.grad = None
 
     def reduce_early(self) -> None:
-        """Start to sum the second half over the ranks, during the first half's backward pass."""
+        """Start to sum the second half over the ranks, during the first's backward pass."""
         self.add()
         self.early_sum = dist.all_reduce(self.early, async_op=True)
 
@@ -504,7 +500,7 @@ class Gradients:
 def orthogonalise(g: Tensor, steps: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """Run a quintic Newton-Schulz iteration towards the nearest semi-orthogonal matrix. g: (count, rows, cols).
 
-    The coefficients trade exactness for speed: singular values end between about 0.7 and 1.2, so bfloat16 is enough.
+    Its coefficients trade exactness for speed: singular values end between about 0.7 and 1.2, so bfloat16 is enough.
     Source: Jordan et al. 2024, Muon.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
@@ -541,7 +537,8 @@ class Muon:
         self.steps, self.dtype, self.world_size = steps, dtype, world_size
         device = matrices[0].device
         self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if device.type == "cuda" else orthogonalise
-        self.groups: list[tuple[int, list[nn.Parameter], slice]] = []  # of one shape: its rank, and span in its updates
+        # matrices of one shape: their rank, and their span in its updates
+        self.groups: list[tuple[int, list[nn.Parameter], slice]] = []
         for owner, share in enumerate(deal(matrices, world_size)):
             start = 0
             for shape, same in itertools.groupby(share, key=lambda p: p.shape):
@@ -552,11 +549,9 @@ class Muon:
         longest = max(span.stop for *_, span in self.groups)
         self.updates = torch.zeros(world_size, longest, dtype=dtype, device=device)
         self.mine = self.updates[0] if world_size == 1 else torch.zeros_like(self.updates[0])
-        self.own = [
-            (group, span, torch.zeros(len(group), *group[0].shape, device=device))  # the last: their momentum
-            for owner, group, span in self.groups
-            if owner == rank
-        ]
+        own = [(group, span) for owner, group, span in self.groups if owner == rank]
+        # with their momentum
+        self.own = [(group, span, torch.zeros(len(group), *group[0].shape, device=device)) for group, span in own]
 
     @torch.no_grad()
     def step(self, lr: float, momentum: float) -> None:
@@ -600,7 +595,7 @@ def quantise(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Pack large matrices as int8 with one scale a row, other large tensors with one scale, small ones as floats."""
     packed: dict[str, dict[str, Tensor]] = {"int8": {}, "scale": {}, "float": {}}
     for name, value in state.items():
-        t = value.detach().float().cpu().contiguous()
+        t = value.detach().float().cpu()
         if t.numel() <= INT8_MIN_ELEMENTS:
             control = name.rsplit(".", 1)[-1] in CONTROL_TENSORS
             packed["float"][name] = t.clone() if control else t.half()
@@ -608,8 +603,8 @@ def quantise(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         rows = t if t.ndim == 2 else t.reshape(1, -1)
         clip = torch.quantile(rows.abs(), INT8_CLIP_QUANTILE, dim=1, keepdim=True)
         scale = (clip / 127.0).clamp(min=1.0 / 127.0)
-        clipped = torch.minimum(torch.maximum(rows, -clip), clip)
-        packed["int8"][name] = torch.round(clipped / scale).clamp(-127, 127).to(torch.int8).view_as(t)
+        codes = torch.round(rows.clamp(-clip, clip) / scale).clamp(-127, 127)
+        packed["int8"][name] = codes.to(torch.int8).view_as(t)
         packed["scale"][name] = scale.squeeze(1).half()
     return packed
 
@@ -634,7 +629,7 @@ def torch_bytes(content: Any) -> bytes:
 
 
 def write_whole(path: Path, content: bytes, keep: bool = True) -> None:
-    """Write a file that appears complete or not at all. Without `keep`, only find out whether that would work."""
+    """Write a file that appears complete or not at all. Without `keep`, only find out if that would work."""
     unfinished = path.with_name(path.name + ".partial")
     try:
         with open(unfinished, "wb") as file:
@@ -790,7 +785,7 @@ class Trainer:
             raise SettingsError(f"{what}. Make room, or start in another folder.") from None
 
     def warm_up(self, log: Log) -> None:
-        """Take real steps that prime compilation and memory, then put everything back to the start."""
+        """Take real steps that prime compilation and memory, then put all back to the start."""
         saved = [p.detach().clone() for p in self.model.parameters()]
         for step in range(self.s.warmup_steps):
             self.step(step, 1.0)
@@ -836,11 +831,11 @@ class Trainer:
         """Write the artifact, read it back and validate that: this is the result."""
         s = self.s
         if self.device.type == "cuda":
-            peaks = torch.cuda.max_memory_allocated() >> 20, torch.cuda.max_memory_reserved() >> 20
+            allocated, reserved = torch.cuda.max_memory_allocated() >> 20, torch.cuda.max_memory_reserved() >> 20
         else:  # the process's peak resident size, for both
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
-            peaks = peak, peak
-        log(f"peak memory allocated: {peaks[0]} MiB reserved: {peaks[1]} MiB")
+            unit = 20 if sys.platform == "darwin" else 10
+            allocated = reserved = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> unit
+        log(f"peak memory allocated: {allocated} MiB reserved: {reserved} MiB")
         path = Path(f"{s.run_id}.int8.ptz")
         if self.rank == 0:
             state = {name: t.cpu() for name, t in self.model.state_dict().items()}
@@ -892,16 +887,19 @@ def log_settings(log: Log, t: Trainer) -> None:
     log(f"model_params:{sum(p.numel() for p in t.model.parameters())}")
     log(f"world_size:{t.world_size} grad_accum_steps:{SLOTS // t.world_size}")
     log(f"attention_mode:gqa num_heads:{s.num_heads} num_kv_heads:{s.num_kv_heads}")
-    rates = f"matrix_lr:{s.matrix_lr} scalar_lr:{s.scalar_lr}"
-    log(f"tie_embeddings:{s.tie_embeddings} embed_lr:{embed_lr} head_lr:{head_lr} {rates}")
-    lengths = f"warmup_steps:{s.warmup_steps} max_wallclock_seconds:{s.max_wallclock_seconds:.3f}"
-    batch = f"train_batch_tokens:{s.train_batch_tokens} train_seq_len:{s.train_seq_len}"
-    log(f"{batch} iterations:{s.iterations} {lengths}")
+    log(
+        f"tie_embeddings:{s.tie_embeddings} embed_lr:{embed_lr} head_lr:{head_lr} "
+        f"matrix_lr:{s.matrix_lr} scalar_lr:{s.scalar_lr}"
+    )
+    log(
+        f"train_batch_tokens:{s.train_batch_tokens} train_seq_len:{s.train_seq_len} iterations:{s.iterations} "
+        f"warmup_steps:{s.warmup_steps} max_wallclock_seconds:{s.max_wallclock_seconds:.3f}"
+    )
     log(f"seed:{s.seed}")
 
 
 def run(rank: int, world_size: int, local_rank: int) -> None:
-    """Run one rank from start to end."""
+    """Run one rank."""
     cuda = torch.cuda.is_available()
     settings = Settings.from_env(os.environ)
     settings.check(world_size)
@@ -944,7 +942,7 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
 
 
 def ranks(env: Mapping[str, str]) -> tuple[int, int, int]:
-    """Return RANK, WORLD_SIZE and LOCAL_RANK, which torchrun sets; without it there is one rank."""
+    """Return RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them; without it there is one rank."""
     found = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_PORT": "0"}
     found |= {name: env[name] for name in found if env.get(name)}
     for name, text in found.items():
@@ -960,7 +958,7 @@ def ranks(env: Mapping[str, str]) -> tuple[int, int, int]:
 
 
 def end_by_sigterm(*_: Any) -> None:
-    """End the log with a line, then the process as the signal does by default."""
+    """Log a last line, then end as the signal does by default."""
     with contextlib.suppress(OSError):
         os.write(1, b"terminated: SIGTERM\n")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -182,4 +182,4 @@ def test_ranks_that_do_not_divide_8_are_refused_once_under_torchrun(python: Run,
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3"]
     found = python(*torchrun, ROOT / "trainer" / "train_gpt.py", env=tiny_data.env)
     assert found.returncode == 1
-    assert found.stderr.count("train_gpt.py: WORLD_SIZE=3 does not divide 8") == 1
+    assert found.stderr.count("train_gpt.py: WORLD_SIZE=3 must be 1, 2, 4 or 8") == 1
