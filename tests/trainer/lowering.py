@@ -1,0 +1,243 @@
+"""Compile the trainer for an H100 without a GPU, and count what comes out: `python -m tests.trainer.lowering`.
+
+It changes torch for its whole process (see fake_cuda), so tests start it as a program of its own. With --json it prints
+everything, else a table. Where triton is installed, each Triton kernel is compiled for sm_90 too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch._C._dynamo.eval_frame import _debug_get_cache_entry_list
+from torch._dynamo.utils import counters
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tests.trainer import fake_cuda
+from trainer import train_gpt
+from trainer.train_gpt import GPT, SLOTS, Banks, Machine, Muon, Settings
+
+RECIPES = {"seq4096": (4096, 393216), "seq2048": (2048, 524288), "baseline": (1024, 524288)}
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is compiled. A rank is one of eight unless `world_size` says otherwise."""
+
+    recipe: str
+    attention: str
+    layers: int = 9
+    tied: bool = True
+    deterministic: bool = False
+    world_sizes: tuple[int, ...] = ()  # at which Muon steps
+
+    @property
+    def settings(self) -> Settings:
+        length, batch = RECIPES[self.recipe]
+        return replace(
+            Settings(),
+            train_seq_len=length,
+            train_batch_tokens=batch,
+            num_layers=self.layers,
+            tie_embeddings=self.tied,
+            deterministic=self.deterministic,
+        )
+
+    def __str__(self) -> str:
+        extra = ("" if self.tied else ", untied") + (", deterministic" if self.deterministic else "")
+        return f"{self.recipe}, {self.layers} layers, {self.attention}{extra}"
+
+
+CASES = (
+    Case("seq4096", "flash", world_sizes=(1, 8)),
+    Case("seq4096", "cudnn"),
+    Case("seq4096", "flash", layers=2, deterministic=True),
+    Case("seq2048", "cudnn", layers=2, tied=False),
+    Case("baseline", "flash", layers=2),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One compiled graph, as its source says."""
+
+    name: str
+    launches: int  # of Triton kernels
+    kernels: int  # different ones
+    products: dict[str, int]  # matrix products by name
+    attention: dict[str, int]
+    float32_logits: int  # buffers of tokens x vocabulary in float32
+    moved_mb: int  # read and written by the Triton kernels
+
+    @classmethod
+    def of(cls, name: str, lowered: Any, source: str, s: Settings) -> Graph:
+        calls = source[source.index("def call(") :]
+        wide = rf"empty_strided_cuda\(\((?:\d+, )+{s.vocab_size}\), [^)]*\), torch\.float32\)"
+        tokens = [re.findall(r"\d+", found)[0] for found in re.findall(wide, calls)]
+        return cls(
+            name,
+            launches=len(re.findall(r"triton_\w+\.run\(", calls)),
+            kernels=len(kernels_of(source)),
+            products=dict(Counter(re.findall(r"extern_kernels\.(\w+)\(", calls))),
+            attention=dict(Counter(re.findall(r"ops\.aten\.(_scaled_dot_product_\w+)\.default\(", calls))),
+            float32_logits=sum(int(rows) >= s.train_seq_len for rows in tokens),
+            moved_mb=round(lowered.moved_bytes / 1e6),
+        )
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What compiling one case showed."""
+
+    case: str
+    graphs: list[Graph] = field(default_factory=list)
+    breaks: int = 0
+    surprises: list[str] = field(default_factory=list)  # phases that compiled more or fewer graphs than was due
+    seams: int = 0  # calls at the seam, one for each backward pass
+    versions: dict[str, int] = field(default_factory=dict)  # compiled versions of a function, as recompile_limit counts
+
+
+def kernels_of(source: str) -> dict[str, str]:
+    """Return the names of a graph's Triton kernels by their source."""
+    found = re.findall(r"^(\w+) = async_compile\.triton\('\w+', '''(.*?)'''", source, re.S | re.M)
+    return {kernel: name for name, kernel in found}
+
+
+class Observer:
+    """Makes the trainer's calls of one case, and notes what each of them compiled."""
+
+    def __init__(self, case: Case, model: GPT) -> None:
+        self.settings, self.model, self.outcome = case.settings, model, Outcome(str(case))
+        fake_cuda.move(self.model)
+        self.model.compile_halves()
+        self.banks = Banks(self.model)
+
+    def note(self, phase: str, call: Callable[[], None], names: Sequence[str] = ()) -> None:
+        """Make a call that is to compile one graph for each name, in this order."""
+        del fake_cuda.graphs[:]
+        call()
+        if len(fake_cuda.graphs) != len(names):
+            self.outcome.surprises.append(f"{phase} compiled {len(fake_cuda.graphs)} graphs, not {len(names)}")
+        for name, (lowered, source) in zip(names, fake_cuda.graphs, strict=False):
+            self.outcome.graphs.append(Graph.of(name, lowered, source, self.settings))
+            sources.update(kernels_of(source))
+
+    def inputs(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = count // SLOTS // self.settings.train_seq_len, self.settings.train_seq_len
+        x = torch.empty(shape, dtype=torch.long, device="cuda")
+        return x, torch.empty_like(x)
+
+    def train(self) -> None:
+        self.model(*self.inputs(self.settings.train_batch_tokens), self.at_seam).mean().backward()
+        self.banks.add_embedding()
+
+    def at_seam(self) -> None:
+        self.outcome.seams += 1
+
+    @torch.no_grad()
+    def validate(self) -> None:
+        self.model(*self.inputs(self.settings.val_batch_size))
+
+    def halves(self) -> None:
+        """Train, validate, and train on, as a run does."""
+        names = ("front, forward", "back, forward", "back, backward", "front, backward")
+        self.note("the first step", self.train, names)
+        self.note("the second step", self.train)
+        self.note("validation", self.validate, ("front, validation", "back, validation"))
+        self.note("validation again", self.validate)
+        self.note("the step after it", self.train)
+        self.count(front=GPT.front, back=GPT.back)
+
+    def muon(self, world_size: int) -> None:
+        """Update twice as rank 0, without the exchange between ranks."""
+        torch._dynamo.reset()
+        optimizer = Muon(self.banks, self.settings.muon_backend_steps, 0, world_size, Machine(torch.device("cuda")))
+        shapes = dict.fromkeys(tuple(own.shape) for _, _, own, _ in optimizer.shares if len(own))
+        where = f"Muon at world size {world_size}"
+        self.note(where, lambda: optimizer.step(0.02, 0.95), [f"{where}, {shape}" for shape in shapes])
+        self.note(f"{where}, the second update", lambda: optimizer.step(0.02, 0.95))
+        self.count(**{where: train_gpt.orthogonalise})
+
+    def count(self, **functions: Callable[..., Any]) -> None:
+        for name, function in functions.items():
+            self.outcome.versions[name] = len(_debug_get_cache_entry_list(function.__code__))
+
+
+def lower(case: Case, mode: FakeTensorMode) -> Outcome:
+    torch._dynamo.reset()
+    counters.clear()
+    fake_cuda.attention = case.attention
+    torch.use_deterministic_algorithms(case.deterministic)
+    model = GPT(case.settings)
+    with mode:
+        observer = Observer(case, model)
+        observer.halves()
+        for world_size in case.world_sizes:
+            observer.muon(world_size)
+    torch.use_deterministic_algorithms(False)
+    observer.outcome.breaks = sum(counters["graph_break"].values())
+    return observer.outcome
+
+
+def compile_kernels() -> dict[str, Any]:
+    """Compile every kernel for sm_90 with every configuration that Inductor would try on a GPU."""
+    import triton
+    from torch._inductor.codecache import PyCodeCache
+    from torch._inductor.runtime import triton_helpers
+
+    triton_helpers.set_driver_to_gpu = lambda: None
+    real, architectures, failed = triton.compile, Counter(), []
+
+    def compile_and_note(*args: Any, target: Any, **named: Any) -> Any:
+        binary = real(*args, target=target, **named)
+        assert binary.asm["cubin"].startswith(b"\x7fELF")
+        architectures[f"sm_{target.arch}"] += 1
+        return binary
+
+    triton.compile = compile_and_note
+    for source, name in sources.items():
+        try:
+            getattr(PyCodeCache.load(source), name)._precompile_worker()
+        except Exception as error:
+            failed.append(f"{name}: {error!r}")
+    return {"version": triton.__version__, "kernels": len(sources), "binaries": dict(architectures), "failed": failed}
+
+
+sources: dict[str, str] = {}  # of all cases: a kernel's name by its source
+
+
+def table(found: dict[str, Any]) -> str:
+    lines = []
+    for outcome in found["cases"]:
+        lines += [f"\n**{outcome['case']}**: {outcome['breaks']} graph breaks, compiled again: "
+                  f"{'; '.join(outcome['surprises']) or 'nothing'}, versions {outcome['versions']}\n"]
+        lines += ["| graph | Triton kernels, launches | matrix products | attention | float32 logits | moved by Triton |"]
+        lines += ["|---|---:|---:|---|---:|---:|"]
+        for g in outcome["graphs"]:
+            attention = ", ".join(f"{count} {name}" for name, count in g["attention"].items())
+            products = ", ".join(f"{count} {name}" for name, count in g["products"].items())
+            counts = f"{g['kernels']}, {g['launches']}"
+            lines += [f"| {g['name']} | {counts} | {products} | {attention} | {g['float32_logits']} | {g['moved_mb']:,} MB |"]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    chosen = [Case(**json.loads(text)) for text in sys.argv[1:] if text.startswith("{")]
+    mode = fake_cuda.pretend()
+    train_gpt.all_gather = lambda *_: None
+    cases = [asdict(lower(case, mode)) for case in chosen or CASES]
+    found = {"torch": torch.__version__, "cases": cases, "recompile_limit": torch._dynamo.config.recompile_limit}
+    found["triton"] = compile_kernels() if HAS_TRITON else None
+    print(json.dumps(found) if "--json" in sys.argv else table(found))
+
+
+if __name__ == "__main__":
+    main()
