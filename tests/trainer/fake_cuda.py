@@ -143,9 +143,7 @@ def keep(self: Any) -> types.SimpleNamespace:
     """Replace GraphLowering._compile_to_module."""
     source = self.codegen()[0].value
     graphs.append((self, source))
-    self.moved_bytes = sum(
-        node.get_read_write_buffers_sizes() for node in self.scheduler.nodes if not node.is_extern()
-    )
+    self.moved_bytes = sum(node.get_read_write_buffers_sizes() for node in self.scheduler.nodes if not node.is_extern())
     self.cache_key, self.cache_path, self.cache_linemap = "", "", []
 
     def fake(output: Any) -> Tensor | None:

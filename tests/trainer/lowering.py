@@ -1,7 +1,8 @@
 """Compile the trainer for an H100 without a GPU, and count what comes out: `python -m tests.trainer.lowering`.
 
-It changes torch for its whole process (see fake_cuda), so tests start it as a program of its own. With --json it prints
-everything, else a table. Where triton is installed, each Triton kernel is compiled for sm_90 too.
+It changes torch for its whole process (see fake_cuda), so tests start it as a program of its own. The words `halves` and
+`muon` choose a part, --json prints everything instead of tables. Where triton is installed, each Triton kernel is compiled
+for sm_90 too.
 """
 
 from __future__ import annotations
@@ -30,14 +31,13 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is compiled. A rank is one of eight unless `world_size` says otherwise."""
+    """What is compiled, on one rank of eight."""
 
     recipe: str
     attention: str
     layers: int = 9
     tied: bool = True
     deterministic: bool = False
-    world_sizes: tuple[int, ...] = ()  # at which Muon steps
 
     @property
     def settings(self) -> Settings:
@@ -56,9 +56,10 @@ class Case:
         return f"{self.recipe}, {self.layers} layers, {self.attention}{extra}"
 
 
+WORLD_SIZES = (1, 8)  # at which Muon updates
 CASES = (
-    Case("seq4096", "flash", world_sizes=(1, 8)),
-    Case("seq4096", "cudnn"),
+    Case("seq4096", "flash"),
+    Case("seq4096", "cudnn", layers=3),
     Case("seq4096", "flash", layers=2, deterministic=True),
     Case("seq2048", "cudnn", layers=2, tied=False),
     Case("baseline", "flash", layers=2),
@@ -97,11 +98,12 @@ class Graph:
 class Outcome:
     """What compiling one case showed."""
 
-    case: str
+    case: Case
     graphs: list[Graph] = field(default_factory=list)
     breaks: int = 0
     surprises: list[str] = field(default_factory=list)  # phases that compiled more or fewer graphs than was due
     seams: int = 0  # calls at the seam, one for each backward pass
+    misaligned: list[str] = field(default_factory=list)  # parameters that each call would copy to an aligned place
     versions: dict[str, int] = field(default_factory=dict)  # compiled versions of a function, as recompile_limit counts
 
 
@@ -115,15 +117,21 @@ class Observer:
     """Makes the trainer's calls of one case, and notes what each of them compiled."""
 
     def __init__(self, case: Case, model: GPT) -> None:
-        self.settings, self.model, self.outcome = case.settings, model, Outcome(str(case))
+        self.settings, self.model, self.outcome = case.settings, model, Outcome(case)
         fake_cuda.move(self.model)
         self.model.compile_halves()
         self.banks = Banks(self.model)
+        for name, p in model.named_parameters():
+            if p.storage_offset() * p.element_size() % 16:
+                self.outcome.misaligned.append(name)
 
-    def note(self, phase: str, call: Callable[[], None], names: Sequence[str] = ()) -> None:
-        """Make a call that is to compile one graph for each name, in this order."""
+    def note(self, phase: str, call: Callable[[], None], names: Sequence[str] | None = ()) -> None:
+        """Make a call that is to compile one graph for each name, in this order; None names them by their input."""
         del fake_cuda.graphs[:]
         call()
+        if names is None:
+            shapes = [next(iter(lowered.graph_inputs.values())).get_size() for lowered, _ in fake_cuda.graphs]
+            names = [f"{phase}, {tuple(map(int, shape))}" for shape in shapes]
         if len(fake_cuda.graphs) != len(names):
             self.outcome.surprises.append(f"{phase} compiled {len(fake_cuda.graphs)} graphs, not {len(names)}")
         for name, (lowered, source) in zip(names, fake_cuda.graphs, strict=False):
@@ -157,12 +165,11 @@ class Observer:
         self.count(front=GPT.front, back=GPT.back)
 
     def muon(self, world_size: int) -> None:
-        """Update twice as rank 0, without the exchange between ranks."""
+        """Update twice as rank 0, without the exchange between the ranks. Each shape of a batch is one graph."""
         torch._dynamo.reset()
         optimizer = Muon(self.banks, self.settings.muon_backend_steps, 0, world_size, Machine(torch.device("cuda")))
-        shapes = dict.fromkeys(tuple(own.shape) for _, _, own, _ in optimizer.shares if len(own))
         where = f"Muon at world size {world_size}"
-        self.note(where, lambda: optimizer.step(0.02, 0.95), [f"{where}, {shape}" for shape in shapes])
+        self.note(where, lambda: optimizer.step(0.02, 0.95), None)
         self.note(f"{where}, the second update", lambda: optimizer.step(0.02, 0.95))
         self.count(**{where: train_gpt.orthogonalise})
 
@@ -171,7 +178,7 @@ class Observer:
             self.outcome.versions[name] = len(_debug_get_cache_entry_list(function.__code__))
 
 
-def lower(case: Case, mode: FakeTensorMode) -> Outcome:
+def lower(case: Case, mode: FakeTensorMode, part: Callable[[Observer], None]) -> Outcome:
     torch._dynamo.reset()
     counters.clear()
     fake_cuda.attention = case.attention
@@ -179,12 +186,15 @@ def lower(case: Case, mode: FakeTensorMode) -> Outcome:
     model = GPT(case.settings)
     with mode:
         observer = Observer(case, model)
-        observer.halves()
-        for world_size in case.world_sizes:
-            observer.muon(world_size)
+        part(observer)
     torch.use_deterministic_algorithms(False)
     observer.outcome.breaks = sum(counters["graph_break"].values())
     return observer.outcome
+
+
+def muon(observer: Observer) -> None:
+    for world_size in WORLD_SIZES:
+        observer.muon(world_size)
 
 
 def compile_kernels() -> dict[str, Any]:
@@ -215,26 +225,27 @@ sources: dict[str, str] = {}  # of all cases: a kernel's name by its source
 
 
 def table(found: dict[str, Any]) -> str:
-    lines = []
+    lines = [f"torch {found['torch']}, triton {found['triton'] or 'not installed'}"]
     for outcome in found["cases"]:
-        lines += [f"\n**{outcome['case']}**: {outcome['breaks']} graph breaks, compiled again: "
-                  f"{'; '.join(outcome['surprises']) or 'nothing'}, versions {outcome['versions']}\n"]
-        lines += ["| graph | Triton kernels, launches | matrix products | attention | float32 logits | moved by Triton |"]
-        lines += ["|---|---:|---:|---|---:|---:|"]
+        versions = ", ".join(f"{name} {count}" for name, count in outcome["versions"].items())
+        said = f"{outcome['breaks']} graph breaks, {len(outcome['surprises'])} recompilations, versions: {versions}"
+        lines += ["", f"**{Case(**outcome['case'])}**: {said}", ""]
+        lines += ["| graph | Triton kernels | launches | they move | matrix products | attention | float32 logits |"]
+        lines += ["|---|---:|---:|---:|---|---|---:|"]
         for g in outcome["graphs"]:
-            attention = ", ".join(f"{count} {name}" for name, count in g["attention"].items())
-            products = ", ".join(f"{count} {name}" for name, count in g["products"].items())
-            counts = f"{g['kernels']}, {g['launches']}"
-            lines += [f"| {g['name']} | {counts} | {products} | {attention} | {g['float32_logits']} | {g['moved_mb']:,} MB |"]
-    return "\n".join(lines)
+            counts = f"{g['kernels']} | {g['launches']} | {g['moved_mb']:,} MB"
+            called = [", ".join(f"{count} {name}" for name, count in g[of].items()) for of in ("products", "attention")]
+            lines += [f"| {g['name']} | {counts} | {' | '.join(called)} | {g['float32_logits']} |"]
+    return "\n".join([*lines, *[f"- {surprise}" for outcome in found["cases"] for surprise in outcome["surprises"]]])
 
 
 def main() -> None:
-    chosen = [Case(**json.loads(text)) for text in sys.argv[1:] if text.startswith("{")]
-    mode = fake_cuda.pretend()
+    mode, parts = fake_cuda.pretend(), [word for word in sys.argv[1:] if word != "--json"] or ["halves", "muon"]
     train_gpt.all_gather = lambda *_: None
-    cases = [asdict(lower(case, mode)) for case in chosen or CASES]
-    found = {"torch": torch.__version__, "cases": cases, "recompile_limit": torch._dynamo.config.recompile_limit}
+    found: dict[str, Any] = {"torch": torch.__version__, "recompile_limit": torch._dynamo.config.recompile_limit}
+    outcomes = [lower(case, mode, Observer.halves) for case in CASES] if "halves" in parts else []
+    outcomes += [lower(CASES[0], mode, muon)] if "muon" in parts else []
+    found["cases"] = [asdict(outcome) for outcome in outcomes]
     found["triton"] = compile_kernels() if HAS_TRITON else None
     print(json.dumps(found) if "--json" in sys.argv else table(found))
 
