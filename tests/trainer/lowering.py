@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -75,21 +76,23 @@ class Graph:
     kernels: int  # different ones
     products: dict[str, int]  # matrix products by name
     attention: dict[str, int]
-    float32_logits: int  # buffers of tokens x vocabulary in float32
+    float32_logits: int  # float32 buffers of tokens x vocabulary, or as large
+    atomics: int  # kernels that add in random order
     moved_mb: int  # read and written by the Triton kernels
 
     @classmethod
     def of(cls, name: str, lowered: Any, source: str, s: Settings) -> Graph:
         calls = source[source.index("def call(") :]
-        wide = rf"empty_strided_cuda\(\((?:\d+, )+{s.vocab_size}\), [^)]*\), torch\.float32\)"
-        tokens = [re.findall(r"\d+", found)[0] for found in re.findall(wide, calls)]
+        wide = re.findall(rf"empty_strided_cuda\(\(([\d, ]+), {s.vocab_size}\), [^)]*\), torch\.float32\)", calls)
+        rows = [math.prod(map(int, shape.split(", "))) for shape in wide]
         return cls(
             name,
             launches=len(re.findall(r"triton_\w+\.run\(", calls)),
             kernels=len(kernels_of(source)),
             products=dict(Counter(re.findall(r"extern_kernels\.(\w+)\(", calls))),
             attention=dict(Counter(re.findall(r"ops\.aten\.(_scaled_dot_product_\w+)\.default\(", calls))),
-            float32_logits=sum(int(rows) >= s.train_seq_len for rows in tokens),
+            float32_logits=sum(count >= s.train_seq_len for count in rows),
+            atomics=source.count("tl.atomic_add("),
             moved_mb=round(lowered.moved_bytes / 1e6),
         )
 
@@ -230,12 +233,14 @@ def table(found: dict[str, Any]) -> str:
         versions = ", ".join(f"{name} {count}" for name, count in outcome["versions"].items())
         said = f"{outcome['breaks']} graph breaks, {len(outcome['surprises'])} recompilations, versions: {versions}"
         lines += ["", f"**{Case(**outcome['case'])}**: {said}", ""]
-        lines += ["| graph | Triton kernels | launches | they move | matrix products | attention | float32 logits |"]
-        lines += ["|---|---:|---:|---:|---|---|---:|"]
+        lines += [
+            "| graph | Triton kernels | launches | they move | matrix products | attention | float32 logits | atomic adds |"
+        ]
+        lines += ["|---|---:|---:|---:|---|---|---:|---:|"]
         for g in outcome["graphs"]:
             counts = f"{g['kernels']} | {g['launches']} | {g['moved_mb']:,} MB"
             called = [", ".join(f"{count} {name}" for name, count in g[of].items()) for of in ("products", "attention")]
-            lines += [f"| {g['name']} | {counts} | {' | '.join(called)} | {g['float32_logits']} |"]
+            lines += [f"| {g['name']} | {counts} | {' | '.join(called)} | {g['float32_logits']} | {g['atomics']} |"]
     return "\n".join([*lines, *[f"- {surprise}" for outcome in found["cases"] for surprise in outcome["surprises"]]])
 
 

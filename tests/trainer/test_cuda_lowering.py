@@ -27,7 +27,8 @@ def lowered(part: str) -> Found:
     assert found["recompile_limit"] >= 8
     if found["triton"] is not None:  # `make oldest` has it
         assert found["triton"]["failed"] == []
-        assert found["triton"]["binaries"] == {"sm_90": pytest.approx(found["triton"]["kernels"], rel=1)}
+        assert set(found["triton"]["binaries"]) == {"sm_90"}
+        assert found["triton"]["binaries"]["sm_90"] >= found["triton"]["kernels"] > 0
     return found
 
 
@@ -41,8 +42,9 @@ def check_compilations(case: Found) -> None:
     assert case["misaligned"] == []
 
 
-def check_graph(graph: Found, layers: int, kernel: str) -> None:
+def check_graph(graph: Found, case: Found) -> None:
     """A layer has one attention and 4 products (q, k and v are one), the head one more; backward needs two for each."""
+    kernel, layers = f"_scaled_dot_product_{case['attention']}_attention", case["layers"]
     front = graph["name"].startswith("front")
     count = layers // 2 if front else layers - layers // 2
     products = 4 * count + (0 if front else 1)
@@ -51,6 +53,7 @@ def check_graph(graph: Found, layers: int, kernel: str) -> None:
     assert graph["attention"] == {kernel: count}
     assert graph["products"] == {"mm": products}
     assert graph["float32_logits"] == 0
+    assert graph["atomics"] == (graph["name"] == "front, backward" and not case["deterministic"])  # the embedding's
     assert 0 < graph["kernels"] <= graph["launches"] <= MOST_LAUNCHES[graph["name"]]
 
 
@@ -65,7 +68,7 @@ def test_both_halves_compile_for_a_gpu() -> None:
     for case in cases:
         check_compilations(case)
         for graph in case["graphs"]:
-            check_graph(graph, case["case"]["layers"], f"_scaled_dot_product_{case['case']['attention']}_attention")
+            check_graph(graph, case["case"])
 
 
 @pytest.mark.xfail(reason="Muon's batches have 8 shapes on one rank, 6 on one of eight")
