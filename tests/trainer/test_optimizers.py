@@ -138,8 +138,8 @@ def test_a_tied_model_trains_alike_whatever_the_rate_of_a_head_of_its_own(tiny_d
     trained = []
     for rate in ("0.008", "0.016"):  # the demo's null rests on it
         s = Settings.from_env(tiny_data.env | {"HEAD_LR": rate})
-        trainer = train_gpt.Trainer(s, 0, 1, Machine(torch.device("cpu"), torch.float32))
-        trainer.step(0, 1.0, SimpleNamespace(elapsed_ms=lambda: 0.0))
+        trainer = train_gpt.Trainer(s, 0, 1, torch.device("cpu"), torch.float32)
+        trainer.step(0, 1.0)
         trained.append(trainer.model.state_dict())
     assert all(torch.equal(tensor, trained[1][name]) for name, tensor in trained[0].items())
 
