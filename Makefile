@@ -8,8 +8,9 @@ NULL := sweeps/demo-null
 # a sweep must plan a number to beat, here the control's mean; then the claim is tested against the control's runs
 CLAIM := $(NULL)/candidate --control $(SWEEP)/control --rules $(RULES)
 MAY_EXIT_1 := > $(NULL).txt || [ $$? -eq 1 ] || { cat $(NULL).txt; exit 1; }
+OLDEST := .venv-oldest
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test oldest lint bench clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -37,6 +38,10 @@ test: $(READY)
 	@echo "Slow tests (Ray, torchrun, training, simulation, a browser), two at once."
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -q
 
+oldest: $(OLDEST)/.ready
+	@echo "The trainer's tests on torch 2.8, the oldest that it supports."
+	@$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -q tests/trainer
+
 lint: $(READY)
 	@echo "ruff check, ruff format, mypy."
 	@$(BIN)/ruff check .
@@ -51,8 +56,8 @@ bench: $(READY)
 	@$(BIN)/python -m benchmarks.calibration
 
 clean:
-	@echo "Removing .venv, data, sweeps and caches."
-	@rm -rf .venv data sweeps build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@echo "Removing .venv, $(OLDEST), data, sweeps and caches."
+	@rm -rf .venv $(OLDEST) data sweeps build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -61,3 +66,10 @@ $(READY): pyproject.toml constraints.txt
 	@"$(PYTHON)" -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	@touch $(READY)
+
+$(OLDEST)/.ready: pyproject.toml constraints.txt
+	@echo "Setting up $(OLDEST) with torch 2.8. On Linux this is the build for CUDA, 7 GB on disk, once."
+	@"$(PYTHON)" -m venv $(OLDEST)
+	@sed 's/^torch==.*/torch==2.8.0/' constraints.txt > $(OLDEST)/constraints.txt
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt --editable '.[all,dev]'
+	@touch $@

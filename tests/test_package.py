@@ -26,7 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_RELEASED = {"tests", "benchmarks"}
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 IGNORED = shutil.ignore_patterns(
-    ".git", ".venv", "build", "dist", "data", "sweeps", "records", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis",
+    ".git", ".venv", ".venv-oldest", "build", "dist", "data", "sweeps", "records", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis",
 )  # fmt: skip
 
 

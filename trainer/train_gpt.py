@@ -664,7 +664,7 @@ ARTIFACT_SETTINGS = (
 # -- Validation --
 
 
-CPU_TRAIN_TOKENS, CPU_VAL_TOKENS = 1024, 4096  # at once on a CPU: activations stay in cache
+CPU_TOKENS = 1024  # at once on a CPU: activations stay in cache
 
 
 class Validation:
@@ -684,7 +684,7 @@ class Validation:
         self.seq_len, self.token_bytes, self.rank, self.world_size = s.train_seq_len, token_bytes, rank, world_size
         batch_tokens = s.val_batch_size // SLOTS
         if device.type == "cpu":
-            batch_tokens = min(batch_tokens, CPU_VAL_TOKENS)
+            batch_tokens = min(batch_tokens, CPU_TOKENS)
         self.batch = min(max(batch_tokens // s.train_seq_len, 1), self.windows)
         flat = torch.from_numpy(tokens[: self.tokens + 1].astype(np.int64)).to(device)
         self.flat = F.pad(flat, (0, -self.windows % self.batch * s.train_seq_len))
@@ -739,7 +739,7 @@ class Trainer:
         groups = [{"params": own, "lr": lr, "base_lr": lr} for own, lr in rates]
         self.adam = torch.optim.Adam(groups, betas=(s.beta1, s.beta2), eps=s.adam_eps, fused=True)
         self.passes = SLOTS // world_size  # of this rank in a step
-        while device.type == "cpu" and self.passes > 1 and self.tokens // self.passes < CPU_TRAIN_TOKENS:
+        while device.type == "cpu" and self.passes > 1 and self.tokens // self.passes < CPU_TOKENS:
             self.passes //= 2
         self.ahead: tuple[int, tuple[Tensor, Tensor]] | None = None
 

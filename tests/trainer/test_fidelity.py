@@ -39,7 +39,7 @@ def losses(tiny_data: TinyData, dtype: torch.dtype, *micro_batches: int) -> torc
 def test_losses_of_20_steps_agree(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     """Compare without any rounding to bfloat16, in 8, 4 and 1 passes; both round the embedding in every other type."""
     monkeypatch.setattr(torch, "bfloat16", torch.float32)
-    monkeypatch.setattr(train_gpt, "CPU_TRAIN_TOKENS", tokens)
+    monkeypatch.setattr(train_gpt, "CPU_TOKENS", tokens)
     ours, reference = losses(tiny_data, torch.float32, 8)
     torch.testing.assert_close(ours, reference, rtol=0, atol=1e-5)
 

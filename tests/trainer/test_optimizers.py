@@ -89,7 +89,7 @@ def test_the_ranks_share_the_work_of_the_iterations() -> None:
         assert sorted(id(p) for share in shares for p in share) == sorted(map(id, owned))
         assert max(sum(map(work, share)) for share in shares) < 1.02 * total / ranks
     gathered = 2 * 8 * max(sum(p.numel() for p in share) for share in deal(owned, 8))
-    assert gathered < 1.21 * 2 * sum(p.numel() for p in owned)  # bytes, with the padding that equal parts need
+    assert gathered < 1.1 * 2 * sum(p.numel() for p in owned)  # bytes, with the padding that equal parts need
     for rank in range(8):
         muon = Muon(owned, 5, rank, 8, torch.bfloat16)
         assert len({buffer.shape for *_, buffer in muon.own}) <= 4  # each is compiled once; the limit is 8
@@ -138,8 +138,8 @@ def test_a_tied_model_trains_alike_whatever_the_rate_of_a_head_of_its_own(tiny_d
     trained = []
     for rate in ("0.008", "0.016"):  # the demo's null rests on it
         s = Settings.from_env(tiny_data.env | {"HEAD_LR": rate})
-        trainer = train_gpt.Trainer(s, 0, 1, Machine(torch.device("cpu"), torch.float32))
-        trainer.step(0, 1.0, SimpleNamespace(elapsed_ms=lambda: 0.0))
+        trainer = train_gpt.Trainer(s, 0, 1, torch.device("cpu"), torch.float32)
+        trainer.step(0, 1.0)
         trained.append(trainer.model.state_dict())
     assert all(torch.equal(tensor, trained[1][name]) for name, tensor in trained[0].items())
 
