@@ -30,7 +30,7 @@ from analysis.reading.names import normal
 from analysis.reading.result import Result
 from analysis.record.sweep import in_planned_order
 from analysis.rules.findings import ERROR, WARNING, Code, Finding, Found, Place, graded
-from analysis.rules.keys import METRIC_NAME
+from analysis.rules.keys import METRIC_NAME, TARGET
 from analysis.sweepdir.layout import DONE, PLAN, is_sweep
 from analysis.untrusted.refusal import EvidenceError
 
@@ -79,6 +79,7 @@ def _before_reading(asked: Asked) -> Case:
         rules_changed=asked.rules_changed,
         where=asked.where,
         sota=asked.sota,
+        control_is_planned=asked.has_planned_control and asked.rules.against != TARGET,
         label=asked.options.metric,
         waived=frozenset(asked.options.waive),
     )
