@@ -258,9 +258,7 @@ def end(verdict: Verdict, code: int) -> NoReturn:
     help="The most seeds that can be paid.",
 )
 @click.option(
-    "--control",
-    is_flag=True,
-    help="Plan to rerun the SOTA, with as many seeds as the candidate. If runs of it exist, give --control-seeds.",
+    "--control", is_flag=True, help="Plan a rerun of the SOTA, with as many seeds. If it ran: --control-seeds."
 )
 @click.option(
     "--control-seeds",

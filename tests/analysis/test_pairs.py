@@ -203,9 +203,14 @@ def test_a_record_that_planned_a_sota_and_a_control_must_beat_both(sweep: Folder
         if link:  # that leads out is no folder of the record
             (without / "control").symlink_to(folder / "control")
         verdict = judge((without,), Options(sota=SOTA))
-        assert verdict.plan is not None
-        assert verdict.plan.differs == ["not tested against the plan's control"]
-    assert judge((without,), Options(sota=SOTA, require_plan=True)).verdict == "not_supported"
+        assert verdict.verdict == "unusable"
+        assert "no folder control" in verdict.reason
+        assert verdict.n == len(MINE)
+    (without / "control").unlink()
+    elsewhere = judge((without,), Options(sota=SOTA, control=folder / "control"))
+    assert [one.test is not None for one in elsewhere.criteria] == [True]
+    assert elsewhere.plan is not None
+    assert elsewhere.plan.differs == ["not tested against the plan's control"]
 
 
 def test_a_run_is_explained_with_its_pair(sweep: Folder) -> None:
