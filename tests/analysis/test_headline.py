@@ -20,7 +20,7 @@ from analysis.report.gate import gate
 from analysis.report.html.page import card, page
 from analysis.report.markdown import markdown
 from analysis.report.said.chips import Chip, Passes, chips
-from analysis.report.said.headline import WORDS, gains, headline, improvement, title, why
+from analysis.report.said.headline import WORDS, first_lines, gains, headline, improvement, title, why
 from analysis.report.text import text
 from analysis.rules.findings import ERROR, WARNING, Code, Finding
 from analysis.rules.ruleset import load
@@ -135,6 +135,18 @@ def test_a_time_claim_names_both_gains_and_what_was_not_tested(tmp_path: Path) -
     said = improvement(verdict) or ""
     assert " nats below the target" in said
     assert said.endswith("; time is not tested")
+
+
+def test_two_gains_leave_the_first_line_short(sweep: Callable[..., Path]) -> None:
+    """The limit of each, and what it needs, follow on lines of their own."""
+    control = {seed: value + 0.02 for seed, value in ((1, 1.2), (2, 1.2011), (3, 1.2023))}
+    verdict = judge((sweep({1: 1.2003, 2: 1.2011, 3: 1.2021}, sota=1.2244, control=control),))
+    first, *below = first_lines(verdict)
+    assert first == "SUPPORTED: 0.0233 bpb better than the SOTA; 0.0200 bpb better than the control"
+    assert [line.partition(":")[0] for line in below[:2]] == ["gain over the SOTA", "gain over the control"]
+    assert all(" at 99%; 0.0050 needed" in line for line in below[:2])
+    for shown in (text(verdict), gate(verdict), markdown(verdict)):
+        assert all(shown.count(line) == 1 for line in below[:2])
 
 
 def test_a_look_that_is_not_the_last_says_not_yet(record: Record) -> None:
