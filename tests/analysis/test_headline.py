@@ -142,7 +142,7 @@ def test_two_gains_leave_the_first_line_short(sweep: Callable[..., Path]) -> Non
     control = {seed: value + 0.02 for seed, value in ((1, 1.2), (2, 1.2011), (3, 1.2023))}
     verdict = judge((sweep({1: 1.2003, 2: 1.2011, 3: 1.2021}, sota=1.2244, control=control),))
     first, *below = first_lines(verdict)
-    assert first == "SUPPORTED: 0.0233 bpb better than the SOTA; 0.0200 bpb better than the control"
+    assert first == "SUPPORTED: 0.0232 bpb better than the SOTA; 0.0200 bpb better than the control"
     assert [line.partition(":")[0] for line in below[:2]] == ["gain over the SOTA", "gain over the control"]
     assert all(" at 99%; 0.0050 needed" in line for line in below[:2])
     for shown in (text(verdict), gate(verdict), markdown(verdict)):

@@ -218,12 +218,12 @@ def test_a_run_is_explained_with_its_pair(sweep: Folder) -> None:
     case = case_of((folder,), Options())
     candidate, control = parts_named(case, judge((folder,)), "4")
     for part in (candidate, control):
-        assert part.without_it is not None
-        assert part.without_it.tested is not None
-        assert part.without_it.tested.test is not None
-        assert part.without_it.n == 4
+        (effect,) = part.effects
+        assert effect.without_it.tested is not None
+        assert effect.without_it.tested.test is not None
+        assert effect.without_it.n == 4
         others = {seed: value for seed, value in MINE.items() if seed != 4}
-        assert part.without_it.tested.test.p_value == pytest.approx(paired_p(others, THEIRS), rel=1e-9)
+        assert effect.without_it.tested.test.p_value == pytest.approx(paired_p(others, THEIRS), rel=1e-9)
 
 
 def test_a_second_lab_is_pooled_without_pairs(sweep: Folder, record: Folder) -> None:
@@ -317,9 +317,9 @@ def test_a_count_and_its_noun_agree(sweep: Folder) -> None:
 def test_a_control_run_is_traced_to_the_test_that_it_is_in(sweep: Folder) -> None:
     verdict = judge((folder := sweep(MINE, sota=SOTA, control=THEIRS, paired=True),))
     found = {part.arm: part for part in parts_named(case_of((folder,), Options()), verdict, "2")}
-    assert found["control"].with_it is not None
-    assert found["control"].with_it.tested is not None
-    assert found["control"].with_it.tested.test == verdict.criteria[0].test
+    for effect in (found["control"].effects[0], found["candidate"].effects[1]):
+        assert effect.with_it.tested is not None
+        assert effect.with_it.tested.test == verdict.criteria[0].test
 
 
 @pytest.mark.parametrize("paired", [True, False])
