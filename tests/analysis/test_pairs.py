@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from analysis.evidence.look_plan import LookPlan
 from analysis.evidence.options import Options
+from analysis.reading.frame import write_rows
+from analysis.reading.result import COLUMNS
 from analysis.report.said.chips import chips
 from analysis.report.said.headline import beaten, title
 from analysis.report.said.statements import assumptions
@@ -224,6 +226,18 @@ def test_a_run_is_explained_with_its_pair(sweep: Folder) -> None:
         assert effect.without_it.n == 4
         others = {seed: value for seed, value in MINE.items() if seed != 4}
         assert effect.without_it.tested.test.p_value == pytest.approx(paired_p(others, THEIRS), rel=1e-9)
+
+
+def test_a_frame_says_that_it_has_no_plan_of_pairs(sweep: Folder, tmp_path: Path) -> None:
+    folder = sweep(MINE, sota=None, control=THEIRS, paired=True)
+    planned = judge((folder,))
+    frame = tmp_path / "runs.csv"
+    write_rows([run.row() for run in (*planned.runs, *planned.control)], list(COLUMNS), "csv", frame)
+    verdict = judge((frame,))
+    assert verdict.test is not None
+    assert verdict.test.name in ("Welch t", "pooled t")
+    (found,) = [one for one in verdict.findings if one.code == "no-logs"]
+    assert "A frame has no plan" in found.do
 
 
 def test_a_second_lab_is_pooled_without_pairs(sweep: Folder, record: Folder) -> None:
