@@ -165,7 +165,11 @@ def test_a_title_and_the_chip_of_the_test_do_not_say_that_a_gain_is_not_shown_wh
     verdict = judge((record(GOOD),), Options(sota=1.3, require_plan=True))
     assert verdict.verdict is NOT_SUPPORTED
     assert title(verdict) == ""
-    assert {one.name: one.passes for one in chips(verdict)}["Significance"] is Passes.YES
+    assert by_name(chips(verdict))["Significance"].passes is Passes.YES
+    plan = by_name(chips(verdict))["Plan"]
+    assert plan == Chip("Plan", Passes.NO, "none was frozen, and one is required")
+    poor = judge((record({4: 1.3, 5: 1.31, 6: 1.29}, "poor"),), Options(sota=1.3, require_plan=True))
+    assert plan in chips(poor)  # whatever the numbers say
 
 
 def test_a_title_hides_no_warning_and_no_check_that_was_not_made(record: Record) -> None:
