@@ -27,10 +27,8 @@ def markdown(verdict: Verdict, where: str = "") -> str:
     parts = [[f"## seedproof: {word(verdict)}{place}"]]
     if gained := improvement(verdict):
         parts.append([f"**{escape.markdown(gained)}**"])
-    parts += [
-        [escape.markdown(line)]
-        for line in (*limits(verdict), *why(verdict), *question(verdict), *said_besides(verdict))
-    ]
+    least = [". ".join(limits(verdict))] if verdict.criteria else []  # a comment is to fit a screen
+    parts += [[escape.markdown(line)] for line in (*least, *why(verdict), *question(verdict), *said_besides(verdict))]
     runs = {name.capitalize(): literal_table(table) for name, table in run_tables(verdict).items()}
     parts += [[escape.markdown(line)] for line in checks_made(verdict.checks, verdict.not_checked)]
     items, numbers = finding_items(verdict.findings), facts(verdict)
