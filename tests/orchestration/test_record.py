@@ -240,7 +240,7 @@ def test_a_paired_sweep_becomes_a_record_that_tells_which_pairs_were_split(finis
     assert "\nThe plan is paired: candidate and control of a seed go to one node, back to back" in text
     seal(folder / "control/seed-1338/attempt-1/run.json", host="rack7.example.org")
     found = made(folder, tmp_path / "split")
-    assert "warning: pair-split: submission.json:1: Found two hosts for the pair of seed 1338; " in found.stderr
+    assert "warning: pair-split: submission.json:1: Found the pair of seed 1338 split over two hosts; " in found.stderr
     said = {path.name: path.read_text() for path in (tmp_path / "split").glob("*.*") if path.suffix != ".py"}
     assert not [name for name, content in said.items() if "rack7" in content or socket.gethostname() in content]
     hosts = {(one["arm"], one["seed"]): one["host"] for one in json.loads(said["submission.json"])["attempts"]}
