@@ -194,7 +194,7 @@ def check_step_and_waived(options: Options, rules: Ruleset) -> None:
     allowed = [one.waives for one in rules.criteria if one.waives is not None]
     for name in options.waive:
         if name not in allowed:
-            may = f"allowed: {', '.join(map(repr, allowed))}" if allowed else "they have nothing that can be waived"
+            may = f"allowed: {', '.join(map(repr, allowed))}" if allowed else "nothing can be waived"
             raise UsageError(f"--waive {name!r}: by {rules.name}, {may}.")
 
 
