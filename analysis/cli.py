@@ -20,6 +20,7 @@ from click.shell_completion import CompletionItem
 from analysis.report.grid import WHOLE, Width, named
 from analysis.untrusted.escape import printable
 from analysis.untrusted.files import printable_path
+from analysis.untrusted.invoked import command_named
 from analysis.untrusted.refusal import EvidenceError, SeedproofError, UsageError, missing_extra, nearest, nearest_path
 
 USUAL_WIDTH, NARROWEST = 80, 40
@@ -29,6 +30,7 @@ SUFFIXES = {f".{name}": name for name in ("csv", "html", "json", "parquet", "sar
 }
 MOST_NUMBERS = 1000
 HELP = {"help_option_names": ["-h", "--help"]}
+Resolved = tuple[str | None, click.Command | None, list[str]]
 
 
 class ExistingPath(click.Path):
@@ -120,7 +122,8 @@ class Command(click.Command):
         return super().make_context(*arguments, **options)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, and name every option that is missing, not only the first."""
+        """Parse, and name every option that is missing, not only the first. A flag's value is refused by the flag's name."""
+        self._check_flags(ctx, args)
         try:
             return super().parse_args(ctx, args)
         except click.MissingParameter as error:
@@ -130,6 +133,16 @@ class Command(click.Command):
                 raise
             said = "".join(f"\n  {line}" for line in named(missing, shutil.get_terminal_size().columns - 2))
             raise click.UsageError(f"Missing option{'s' if len(missing) > 1 else ''}:{said}", ctx) from None
+
+    def _check_flags(self, ctx: click.Context, args: list[str]) -> None:
+        if any(isinstance(one, click.Argument) for one in self.params):
+            return  # a word after a flag may be one
+        flags = {name: one for one in self.params if isinstance(one, click.Option) and one.is_flag for name in one.opts}
+        for word, after in zip(args, [*args[1:], "-"], strict=False):
+            flag, _, value = word.partition("=")
+            value = value or ("" if after.startswith("-") else after)
+            if flag in flags and value:
+                raise click.UsageError(f"{flag} takes no value; got {value!r}. {flag}: {flags[flag].help}", ctx)
 
     def invoke(self, ctx: click.Context) -> Any:
         tolerate_any_text()
@@ -162,7 +175,17 @@ def _written(call: Callable[[], Any]) -> Any:
 
 
 class Group(click.Group):
+    """A group whose message for a command that it lacks names what may be meant."""
+
     command_class = Command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Resolved:
+        word, known = args[0], self.list_commands(ctx)
+        if word in known or word.startswith("-"):
+            return super().resolve_command(ctx, args)
+        elsewhere = command_named(word)
+        hint = f" The command is {elsewhere!r}." if elsewhere else nearest(word, known)
+        raise click.UsageError(f"There is no command {word!r} here, but {', '.join(known)}.{hint}", ctx)
 
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=ExistingPath(), metavar="PATH...")

@@ -257,7 +257,9 @@ def end(verdict: Verdict, code: int) -> NoReturn:
     show_default=True,
     help="The most seeds that can be paid.",
 )
-@click.option("--control", is_flag=True, help="Plan to rerun the SOTA, with as many seeds as the candidate.")
+@click.option(
+    "--control", is_flag=True, help="Plan a rerun of the SOTA, with as many seeds. If it ran: --control-seeds."
+)
 @click.option(
     "--control-seeds",
     type=click.IntRange(max=1000),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from analysis.cli import rulesets
+from analysis.cli import Number, rulesets
 from analysis.sweepdir.plan import BOUNDARIES, MAX_ATTEMPTS, MOST_LOOKS
 from orchestration.driver.care import Care
 
@@ -101,11 +101,11 @@ ASKED_OPTIONS = (
         is_flag=True,
         help="Test the two arms as independent samples: any node may get any run.  [default: pairs, a seed on one node]",
     ),
-    option("--sota", type=float, help="The standing record's metric, if it is not rerun as --control."),
+    option("--sota", type=Number(), help="The standing record's metric, if it is not rerun as --control."),
     option("--rules", default="parameter-golf", shell_complete=rulesets, help="Ruleset: a name or a TOML file."),
-    option("--margin", type=float, help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
+    option("--margin", type=Number(), help="How much better the mean must be, in --unit.  [default: the ruleset's]"),
     option("--unit", type=click.Choice(["bpb", "nats"]), help="Unit of the margin.  [default: the ruleset's]"),
-    option("--alpha", type=float, help="Level of the test.  [default: the ruleset's]"),
+    option("--alpha", type=Number(), help="Level of the test.  [default: the ruleset's]"),
     option("--env", "pairs", multiple=True, metavar="KEY=VALUE", help="Add to both recipes; may be repeated."),
     option(
         "--gpus-per-run", type=click.IntRange(min=0), default=0, help="GPUs and ranks of one run; with 0 it uses CPUs."

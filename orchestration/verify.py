@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from analysis.cli import HELP, Command, ExistingPath, rulesets
+from analysis.cli import HELP, Command, ExistingPath, Number, rulesets
 from analysis.untrusted.invoked import this_command
 from orchestration.worker.order import Sandbox
 
@@ -33,7 +33,7 @@ option = partial(click.option, show_default=True)
     shell_complete=rulesets,
     help="Ruleset: a name or a TOML file.  [default: the record's, if it is a shipped one]",
 )
-@click.option("--sota", type=float, help="What every record must beat.  [default: what the record's plan says]")
+@click.option("--sota", type=Number(), help="What every record must beat.  [default: what the record's plan says]")
 @click.option(
     "--env",
     "pairs",

@@ -62,9 +62,7 @@ class Front(cli.Group):
         of_report = args[:1] and args[0].startswith("--") and args[0] not in own and not {*args} & {*COMMANDS}
         return super().parse_args(ctx, [USUAL, *args] if of_report else args)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> cli.Resolved:
         word = args[0]
         if word in COMMANDS or word.startswith("-"):
             return super().resolve_command(ctx, args)

@@ -248,7 +248,7 @@ def sweep(tmp_path: Path) -> Callable[..., Path]:
         seeds: list[int] | None = None,
         looks: list[int] | None = None,
         boundary: str = "flat",
-        control: dict[int, float] | None = None,
+        control: dict[int, float | None] | None = None,
         paired: bool = False,
         **changes: Any,
     ) -> Path:

@@ -254,6 +254,12 @@ def test_the_published_rows_of_track_3_pass_its_rule_where_they_were_accepted() 
         assert ((rules.target - row.mean) * row.n**0.5 >= rules.scaled_gain) is row.accepted
 
 
+def test_track_2_is_track_1_with_its_own_target() -> None:
+    """No result of track 2 with its n and mean was found published. The rule is: the same with 2.92."""
+    assert rows_of("nanogpt-track-2") == []
+    assert replace(load("nanogpt-track-1"), name="nanogpt-track-2", target=2.92) == load("nanogpt-track-2")
+
+
 @pytest.mark.parametrize(
     ("n", "mean", "same"),
     [(10, 3.27784, True), (10, 3.27789, True), (10, 3.27791, False), (10, 3.2777, False), (9, 3.2778, False), (10, None, False)],

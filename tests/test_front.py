@@ -112,7 +112,11 @@ def test_python_m_seedproof_is_the_same() -> None:
         ("plan --gain 0.004 --sd 0.0014", 0, "Plan a look"),
         ("explain source-differs", 0, "different programs"),
         ("explain", 0, "source-differs"),
+        ("plan --control their.toml", 2, "--control takes no value; got 'their.toml'"),
+        ("plan --control=their.toml", 2, "--control-seeds"),
         ("sweep", 2, "status"),
+        ("sweep plan", 2, "'seedproof plan'"),
+        ("sweep stauts .", 2, "Did you mean 'status'?"),
         ("sweep status .", 2, "sweep directory"),
         ("mine --sota 1.3 --format html", 0, "<!doctype html>"),
         ("help", 0, "Commands:"),
@@ -129,6 +133,7 @@ def test_a_first_guess_works_or_says_what_to_type(
     folder = record(VALUES, "mine")
     (folder.parent / "values.csv").write_text("seed,val_bpb\n1,1.2\n2,1.201\n3,1.202\n")
     monkeypatch.chdir(folder.parent)
+    monkeypatch.setattr(sys, "argv", ["seedproof"])
     answer = run(*typed.split())
     assert (answer.exit_code, said in answer.output) == (code, True), answer.output
 

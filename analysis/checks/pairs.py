@@ -22,10 +22,10 @@ def check_pairs(plan: Plan, seeds: Collection[int], attempts: Attempts, listed_i
     there = {seed: _on_one_host(attempts, seed) for seed in plan.seeds if seed in seeds}
     split = [seed for seed, together in there.items() if together is False]
     unknown = [seed for seed, together in there.items() if together is None]
-    said = [f"two hosts for the pair of {in_words(split)}"] if split else []
-    said += [f"an unknown host for a run of {in_words(unknown)}"] if unknown else []
+    said = [f"the pair{'s' * (len(split) > 1)} of {in_words(split)} split over two hosts"] if split else []
+    said += [f"no host named for a run of {in_words(unknown)}"] if unknown else []
     if said:
-        yield Place(listed_in).has(Code.PAIR_SPLIT, " and ".join(said), expected="both runs of a seed on one host")
+        yield Place(listed_in).has(Code.PAIR_SPLIT, ", and ".join(said), expected="both runs of a seed on one host")
 
 
 def _on_one_host(attempts: Attempts, seed: int) -> bool | None:

@@ -44,7 +44,8 @@ class Case:
     """Every run that was found, the rules as they apply with what chose them, and what must be beaten.
 
     runs, control: those that count. left_out: every other run, with the reason. sota: the number to beat, in the
-    metric's unit; None where the control's runs or the rules' target are to be beaten. label: the final metric's label that the reviewer chose. waived: the criteria that the
+    metric's unit; None where the control's runs or the rules' target are to be beaten. control_is_planned: whether the control's runs are those of
+    the plan, which must be beaten. label: the final metric's label that the reviewer chose. waived: the criteria that the
     reviewer does not ask. control_step: the step whose validation counts for the control, where the rules choose one. looks: when a sequential test
     looks, None for a fixed one. plan: how the runs keep to a plan. registry: what a
     registry holds of it, None where none was named. second: a second lab's Case. claims: what JSON
@@ -58,6 +59,7 @@ class Case:
     rules_because: str | None = None
     rules_changed: Mapping[str, Change] = field(default_factory=dict)
     control: tuple[Result, ...] = ()
+    control_is_planned: bool = False
     left_out: tuple[LeftOut, ...] = ()
     sota: float | None = None
     label: str | None = None
@@ -113,8 +115,13 @@ class Case:
 
     @property
     def failed(self) -> tuple[Result, ...]:
-        """Planned runs that failed: each counts as a loss."""
-        return tuple(run for run in self.runs if run.state == "failed")
+        """Planned runs that failed, of either arm: each counts as a loss."""
+        return tuple(run for run in self.planned if run.state == "failed")
+
+    @property
+    def planned(self) -> tuple[Result, ...]:
+        """The runs that a plan has promised: the candidate's, and those of its own control."""
+        return self.runs + (self.control if self.control_is_planned else ())
 
     @cached_property
     def compared(self) -> Compared:

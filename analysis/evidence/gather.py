@@ -146,7 +146,10 @@ def _is_a_frame(at: str) -> Found:
         at=Place(at),
         found="a frame of runs",
         expected="the logs they were read from, without which none of its numbers can be checked",
-        do="Name the folder that holds them.",
+        do=(
+            "Name the folder that holds them. A frame has no plan: runs that were planned as pairs are tested as independent "
+            "samples here, and planned looks are unknown."
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from analysis.evidence.look_plan import LookPlan, asked_looks, planned_looks
 from analysis.evidence.options import (
     Asked,
     check_design,
+    check_planned_control,
     check_something_to_beat,
     check_unit_of_sota,
     of_metric,
@@ -30,7 +31,7 @@ from analysis.reading.names import normal
 from analysis.reading.result import Result
 from analysis.record.sweep import in_planned_order
 from analysis.rules.findings import ERROR, WARNING, Code, Finding, Found, Place, graded
-from analysis.rules.keys import METRIC_NAME
+from analysis.rules.keys import METRIC_NAME, TARGET
 from analysis.sweepdir.layout import DONE, PLAN, is_sweep
 from analysis.untrusted.refusal import EvidenceError
 
@@ -79,6 +80,7 @@ def _before_reading(asked: Asked) -> Case:
         rules_changed=asked.rules_changed,
         where=asked.where,
         sota=asked.sota,
+        control_is_planned=asked.has_planned_control and asked.rules.against != TARGET,
         label=asked.options.metric,
         waived=frozenset(asked.options.waive),
     )
@@ -113,7 +115,11 @@ def _looks(asked: Asked, gathered: Gathered) -> LookPlan | None:
 
 def _with_planned_control(asked: Asked, case: Case) -> Case:
     """Take the record's own folder `control` where its plan has one."""
-    return case if asked.planned_control is None else with_brought_control(asked, case, asked.planned_control)
+    if asked.planned_control is None:
+        return case
+    if asked.options.control is None:
+        check_planned_control(asked.paths[0], asked.planned_control)
+    return with_brought_control(asked, case, asked.planned_control)
 
 
 def with_attempts(case: Case, gathered: Gathered) -> Case:

@@ -148,13 +148,12 @@ def resolve(paths: Sequence[Path], options: Options) -> Asked:
 def _with_own_control(asked: Asked, plan: Plan) -> Asked:
     """Return what was asked of a record whose plan has a control: its own runs are the planned ones.
 
-    They are where they are named, or where the plan asks for a SOTA besides and the reviewer names that alone.
+    They are where they are named, or where the plan asks for a SOTA besides and the reviewer names that alone: then they
+    must be there.
     """
-    record, control = asked.paths[0], asked.control
-    both = plan.sota is not None and asked.sota is not None
-    if control is None and both and not leads_out(record / CONTROL, os.path.realpath(record)):
-        control = record / CONTROL
-    return replace(asked, control=None, planned_control=control) if _is_own_control(control, record) else asked
+    record, both = asked.paths[0], plan.sota is not None and asked.sota is not None
+    own = _is_own_control(asked.control, record) or (asked.control is None and both)
+    return replace(asked, control=None, planned_control=record / CONTROL) if own else asked
 
 
 def changing(asked: Asked, keys: Mapping[str, Any]) -> Asked:
@@ -195,7 +194,7 @@ def check_step_and_waived(options: Options, rules: Ruleset) -> None:
     allowed = [one.waives for one in rules.criteria if one.waives is not None]
     for name in options.waive:
         if name not in allowed:
-            may = f"allowed: {', '.join(map(repr, allowed))}" if allowed else "they have nothing that can be waived"
+            may = f"allowed: {', '.join(map(repr, allowed))}" if allowed else "nothing can be waived"
             raise UsageError(f"--waive {name!r}: by {rules.name}, {may}.")
 
 
@@ -269,6 +268,15 @@ def _with_plan(asked: Asked) -> Asked:
 def _is_own_control(control: Path | None, record: Path) -> bool:
     own = record / CONTROL
     return control is not None and own.is_dir() and control.is_dir() and control.samefile(own)
+
+
+def check_planned_control(record: Path, control: Path) -> None:
+    """Raise EvidenceError where the control's runs, which a record's plan compares with, are not in the record."""
+    if not control.is_dir() or leads_out(control, os.path.realpath(record)):
+        raise EvidenceError(
+            f"The plan also compares with a control, and the record has no folder {CONTROL} with its runs: nobody can tell "
+            f"whether they are beaten. Restore the folder, or name the runs with --control."
+        )
 
 
 def check_design(asked: Asked) -> None:

@@ -165,8 +165,8 @@ def _check(options: PlanOptions, rules: Ruleset, alpha: float) -> None:
     """Raise UsageError for numbers that cannot be meant, or unless one source of the spread is given."""
     gain, sd, power, share = options.gain, options.sd, options.power, options.share
     for name, value, fits, what in (
-        ("gain", gain, 0 < gain < math.inf, "be above 0"),
-        ("sd", sd, sd is None or 0 < sd < math.inf, "be above 0"),
+        ("gain", gain, 0 < gain < math.inf, "be above 0, and finite"),
+        ("sd", sd, sd is None or 0 < sd < math.inf, "be above 0, and finite"),
         ("alpha", alpha, 1e-6 <= alpha <= 0.4, "be between 1e-6 and 0.4"),
         ("power", power, alpha < power <= 0.999, f"be between --alpha ({alpha:g}) and 0.999"),
         ("share", share, share is None or 0 <= share < 1, "be 0 or more, and less than 1"),

@@ -24,7 +24,7 @@ def cells(row: Row, rules: Ruleset) -> dict[str, str]:
     if ranked_in_words(rules) != f"mean {rules.metric}":
         of_rank = {
             ranked_in_words(rules): value_of_rank(row, rules),
-            f"change of {rules.ranked}": or_dash(row.delta_ranked, _format(rules, "{:+.6g}")),
+            f"change of {rules.ranked}": or_dash(row.delta_ranked, _format(rules, "{:+z.6g}")),
         }
     return {
         "rank": or_dash(row.rank),
@@ -32,9 +32,9 @@ def cells(row: Row, rules: Ruleset) -> dict[str, str]:
         "record": row.record,
         "n": str(row.n),
         **of_rank,
-        f"mean {rules.metric}": or_dash(row.mean, "{:.6f}"),
+        f"mean {rules.metric}": or_dash(row.mean, "{:z.6f}"),
         "sd": or_dash(row.sd, "{:.6f}"),
-        "change": or_dash(row.delta, "{:+.6f}"),
+        "change": or_dash(row.delta, "{:+z.6f}"),
         "expected shrinkage": "0"
         if row.shrinkage is not None and row.shrinkage < NOTHING
         else or_dash(row.shrinkage, "{:.2g}"),
@@ -61,14 +61,14 @@ def ranked_in_words(rules: Ruleset) -> str:
 
 def value_of_rank(row: Row, rules: Ruleset) -> str:
     """Return what a record is ranked by, as printed."""
-    return or_dash(row.ranked, _format(rules, "{:.6f}" if rules.ranked == rules.metric else "{:.6g}"))
+    return or_dash(row.ranked, _format(rules, "{:z.6f}" if rules.ranked == rules.metric else "{:z.6g}"))
 
 
 def _format(rules: Ruleset, usual: str) -> str:
     """Return how a value of what the board is ranked by is printed: a time to the millisecond."""
     if rules.ranked != TRAIN_TIME:
         return usual
-    return "{:+.3f} s" if "+" in usual else "{:.3f} s"
+    return "{:+z.3f} s" if "+" in usual else "{:.3f} s"
 
 
 def _verdicts(row: Row, rules: Ruleset) -> dict[str, str]:
@@ -107,7 +107,7 @@ def sentence_on_luck(rows: Sequence[Row], rules: Ruleset) -> str | None:
     rerun = sign_of(rules) * (sign_of(rules) * best.ranked + best.shrinkage)
     return (
         f"The best of several is partly lucky: a rerun of the best record is expected at a {rules.ranked} of "
-        f"{_format(rules, '{:.6f}').format(rerun)}, {best.shrinkage:.2g} worse than its mean."
+        f"{_format(rules, '{:z.6f}').format(rerun)}, {best.shrinkage:.2g} worse than its mean."
     )
 
 
@@ -149,7 +149,7 @@ def _cells(row: Row, rules: Ruleset) -> dict[str, str]:
         "record": printable(row.record),
         "n": every["n"],
         ranked_in_words(rules): value_of_rank(row, rules),
-        "gain": or_dash(gain, "{:+.6g}" if abs(gain or 0) >= 1 else "{:+.6f}"),
+        "gain": or_dash(gain, "{:+z.6g}" if abs(gain or 0) >= 1 else "{:+z.6f}"),
         "verdict": or_dash(gate_word(row, row.verdict)),
         "p": "-" if row.p is None else format_p(row.p).removeprefix("= "),
         "findings": _findings(row),

@@ -73,7 +73,7 @@ def table_of(lines: Sequence[Line]) -> Table:
         {
             "record": printable(one.record if len(one.record) <= LONGEST_NAME else f"...{one.record[-LONGEST_NAME:]}"),
             "verdict": WORDS.get(one.verdict, one.verdict),
-            "gain": or_dash(one.gain, "{:.6f}"),
+            "gain": or_dash(one.gain, "{:z.6f}"),
             "p": "-" if one.p_value is None else plain_p(one.p_value),
             "errors": str(one.errors),
             "warnings": str(one.warnings),

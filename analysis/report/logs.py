@@ -31,7 +31,7 @@ def _run(row: Mapping[str, Any], names: Sequence[str], *, arms: bool) -> dict[st
     return {
         **({"arm": row["arm"]} if arms else {}),
         "seed": or_dash(row["seed"]),
-        **{name: or_dash((row["values"] | row).get(name), "{:.8f}") for name in names},
+        **{name: or_dash((row["values"] | row).get(name), "{:z.8f}") for name in names},
         "steps": or_dash(row["steps"]),
         "train time": or_dash(time_ms and time_ms / 1000, "{:.1f} s"),
         "artifact": or_dash(row["artifact_bytes"], "{:,} B"),

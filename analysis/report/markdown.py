@@ -8,7 +8,7 @@ from analysis.evidence.audit import Audit
 from analysis.report.grid import literal_table, markdown_table
 from analysis.report.said.claims import claim_table, claims_counted, claims_that_do_not_fit
 from analysis.report.said.findings import checks_made, finding_items
-from analysis.report.said.headline import improvement, why, word
+from analysis.report.said.headline import improvement, limits, why, word
 from analysis.report.said.statements import assumptions, facts, question, rules_in_words, said_besides
 from analysis.report.said.tables import run_tables, sensitivity
 from analysis.rules.findings import errors, in_words
@@ -27,7 +27,8 @@ def markdown(verdict: Verdict, where: str = "") -> str:
     parts = [[f"## seedproof: {word(verdict)}{place}"]]
     if gained := improvement(verdict):
         parts.append([f"**{escape.markdown(gained)}**"])
-    parts += [[escape.markdown(line)] for line in (*why(verdict), *question(verdict), *said_besides(verdict))]
+    least = [". ".join(limits(verdict))] if verdict.criteria else []  # a comment is to fit a screen
+    parts += [[escape.markdown(line)] for line in (*least, *why(verdict), *question(verdict), *said_besides(verdict))]
     runs = {name.capitalize(): literal_table(table) for name, table in run_tables(verdict).items()}
     parts += [[escape.markdown(line)] for line in checks_made(verdict.checks, verdict.not_checked)]
     items, numbers = finding_items(verdict.findings), facts(verdict)

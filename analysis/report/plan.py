@@ -89,6 +89,9 @@ def assumptions(asked: Question, rows: list[Row]) -> list[str]:
         lines.append("The control scatters like the candidate. Unpaired runs of the two arms share nothing.")
     if asked.control_seeds:
         lines.append("Control runs that exist cost nothing, and ran as the candidate's will.")
+        lines.append(
+            "The SOTA of the sweep's plan is no better than their mean: both are tested, and both must be beaten."
+        )
     if any(row.arms is Arms.EXISTING and len(row.looks) > 1 for row in rows):
         lines.append(
             "The chance of looks against existing runs is simulated. `sweep run` cannot take them; `check` can."

@@ -16,7 +16,7 @@ from analysis.report.said.quotes import quotes
 from analysis.report.said.tables import place
 from analysis.sweepdir.layout import CANDIDATE
 from analysis.untrusted.escape import printable
-from analysis.verdict.again.one_run import Outcome, Part
+from analysis.verdict.again.one_run import Effect, Outcome, Part
 from analysis.verdict.numbers import format_p, in_metric
 from analysis.verdict.verdict import Verdict
 
@@ -114,24 +114,30 @@ def _findings(result: Result, verdict: Verdict) -> Rows:
 
 
 def _tested(part: Part, verdict: Verdict) -> Rows:
-    """Yield the test with the run and without it, and whether the answer hangs on it."""
-    if part.with_it is None or part.without_it is None:
+    """Yield each test with the run and without it, and whether the answer hangs on it."""
+    if not part.effects:
         yield "test", "none that this run is in"
-        return
-    if first := first_name(verdict):
-        yield "test", f"against the {first if part.arm == CANDIDATE else part.arm}"
-    now, other = (part.with_it, part.without_it) if part.why is None else (part.without_it, part.with_it)
-    yield "with it", _outcome(part.with_it, verdict) + (" (as tested)" if now is part.with_it else "")
-    yield "without it", _outcome(part.without_it, verdict) + (" (as tested)" if now is part.without_it else "")
+    for one in part.effects:
+        yield from _effect(one, part, verdict)
+
+
+def _effect(one: Effect, part: Part, verdict: Verdict) -> Rows:
+    if verdict.criteria:
+        rival = one.criterion or first_name(verdict)
+        is_rival = one.metric == verdict.metric and rival is not None
+        yield "test", f"against the {rival}" if is_rival else f"of {one.criterion or one.metric}"
+    now, other = (one.with_it, one.without_it) if part.why is None else (one.without_it, one.with_it)
+    yield "with it", _outcome(one, one.with_it) + (" (as tested)" if now is one.with_it else "")
+    yield "without it", _outcome(one, one.without_it) + (" (as tested)" if now is one.without_it else "")
     if now.tested is not None and other.tested is not None:
         same = now.tested.passed == other.tested.passed
         yield "so", "the test's answer is the same either way" if same else "the test's answer hangs on this run"
 
 
-def _outcome(one: Outcome, verdict: Verdict) -> str:
+def _outcome(effect: Effect, one: Outcome) -> str:
     runs = f"{one.n} run{'s' if one.n != 1 else ''}"
     runs += f" against {one.control_n}" if one.control_n else ""
     if one.tested is None or one.value is None:
         return f"{runs}: {one.fault or 'no test'}"
     p = f", p {format_p(one.tested.test.p_value)}" if one.tested.test is not None else ""
-    return f"{runs}, {verdict.statistic} {in_metric(one.value, verdict.metric)}{p}: {'passes' if one.tested.passed else 'does not pass'}"
+    return f"{runs}, {effect.statistic} {in_metric(one.value, effect.metric)}{p}: {'passes' if one.tested.passed else 'does not pass'}"

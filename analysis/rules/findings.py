@@ -94,7 +94,7 @@ class Code(StrEnum):
     PAIR_SPLIT = (
         "pair-split",
         WARNING,
-        "Nothing need be done: the differences are valid, and the hosts' part in them only widens the interval.",
+        "Nothing need be done: the test is valid. A split pair only makes the claim harder to pass.",
     )
     CAP_UNKNOWN = "cap-unknown", ERROR, "Print it in every log."
     EVAL_TIME_OVER_CAP = "eval-time-over-cap", ERROR, "Evaluate in time."

@@ -135,7 +135,11 @@ class Branch:
 def branch_of(url: str) -> Branch | None:
     """Return the branch that a URL names, None for one that is not git's. Raises RegistryError."""
     if not url.startswith("git+"):
-        return None
+        if "://" in url:
+            return None
+        raise RegistryError(
+            f"--registry {redacted(url)} is no URL: write file:///FOLDER, s3://, gs:// or git+https://...#BRANCH."
+        )
     remote, _, name = url.removeprefix("git+").partition("#")
     if not re.match(r"(?:file|https|ssh)://[^-]", remote) or not _BRANCH.fullmatch(name) or ".." in name:
         raise RegistryError(

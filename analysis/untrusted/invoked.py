@@ -17,6 +17,7 @@ WORDS = {  # after `seedproof`, in place of a module; those of analysis.signific
     "orchestration.record": ("record",),
     "orchestration.verify": ("verify",),
 }
+OF_SIGNIFICANCE = ("report", "check", "plan")
 
 
 def started_as() -> list[str]:
@@ -31,6 +32,13 @@ def command(module: str, *words: str) -> str:
     """Return a command line as this user would type it: `seedproof board DIR` or `python -m analysis.leaderboard DIR`."""
     program = started_as()
     return shlex.join([*program, *WORDS[module], *words] if program else ["python", "-m", module, *words])
+
+
+def command_named(word: str) -> str | None:
+    """Return the command line that begins a command of this name in any module, None where there is none."""
+    if word in OF_SIGNIFICANCE:
+        return command("analysis.significance", word)
+    return next((command(module) for module, words in WORDS.items() if words == (word,)), None)
 
 
 def this_command(module: str) -> str:

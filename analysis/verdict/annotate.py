@@ -55,6 +55,7 @@ def _said_of(case: Case) -> list[str]:
 
 def as_planned(verdict: Verdict) -> Verdict:
     """Return the verdict where only runs that are exactly a plan's may pass."""
+    verdict = replace(verdict, plan_required=True)
     if verdict.verdict not in (SUPPORTED, CONTINUE) or (verdict.plan is not None and verdict.plan.exact):
         return verdict
     said = (

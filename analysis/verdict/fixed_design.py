@@ -49,12 +49,14 @@ def decide_untested(case: Case) -> Verdict:
 
 def _lost(case: Case) -> Verdict:
     standing, lost = None, case.failed
-    with suppress(EvidenceError):  # a control may have no result yet, and the claim is lost without it
+    with suppress(
+        EvidenceError
+    ):  # a control's run may have failed, or have no result yet: the claim is lost without it
         standing = case.number_to_beat
     succeeded = [run for run in case.runs if run.succeeded]
     factor = metric_per_unit(case.rules, succeeded, case.rules.unit)
     said = (
-        f"{len(lost)} of {len(case.runs)} planned runs failed (first: seed {lost[0].seed}, {lost[0].log}); "
+        f"{len(lost)} of {len(case.planned)} planned runs failed (first: seed {lost[0].seed}, {lost[0].log}); "
         f"a failed run counts as a loss."
     )
     threshold = None if factor is None or standing is None else standing - case.rules.sign * case.rules.margin * factor

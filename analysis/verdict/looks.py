@@ -111,7 +111,7 @@ def _reason(at: Case, taken: Taken, looks: Looks, test: Test) -> str:
     where = f"the look at {taken.runs} of at most {taken.design.looks[-1]} runs{against}"
     found, threshold = in_short(rules.metric, compared.shown(compared.sample.mean), compared.shown(compared.threshold))
     no = "" if taken.first_crossed else "not "
-    t = f"t = {test.statistic:.4g}, df {test.df:g}, p {format_p(looks.p_value)}, {no}below this look's {nominal:.4g}"
+    t = f"t = {test.statistic:z.4g}, df {test.df:g}, p {format_p(looks.p_value)}, {no}below this look's {nominal:.4g}"
     last = ", the last" if taken.answer is NOT_SUPPORTED else ""
     shown_to_be = "" if taken.first_crossed else "not shown to be "
     said = f"The mean {rules.metric}, {found}, is {shown_to_be}{rules.beyond} {threshold} at {where}{last}: {t} (sequential p {format_p(test.p_value)})."

@@ -42,8 +42,8 @@ def chance_in_words(chance: float) -> str:
 def in_metric(value: float, metric: str) -> str:
     """Return a metric's value for a table: a time to the millisecond, anything else to eight decimals or, if large, digits."""
     if metric == TRAIN_TIME:
-        return f"{value:.3f} s"
-    return f"{value:.8f}" if abs(value) < 100 else f"{value:.8g}"
+        return f"{value:z.3f} s"
+    return f"{value:z.8f}" if abs(value) < 100 else f"{value:z.8g}"
 
 
 def in_short(metric: str, *values: float) -> list[str]:
@@ -52,7 +52,7 @@ def in_short(metric: str, *values: float) -> list[str]:
     least = 2 if metric == TRAIN_TIME else SHORT if largest < 100 else max(0, SHORT + 2 - len(f"{largest:.0f}"))
     said: list[str] = []
     for decimals in range(least, MOST_DECIMALS + 1):
-        said = [f"{value:.{decimals}f}" for value in values]
+        said = [f"{value:z.{decimals}f}" for value in values]
         if len({*map(float, said), 0.0}) == len({*values, 0.0}):
             break
     return said

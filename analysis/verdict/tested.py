@@ -137,7 +137,7 @@ def reason(case: Case, tested: Tested) -> str:
     test = tested.test
     name, df = ("z", "") if test.df is None else ("t", f", df {test.df:.4g}")
     by = f" ({test.name} against {control})" if control else ""
-    return f"{first} at {_rule(case)}: {name} = {test.statistic:.4g}{df}, p {format_p(test.p_value)}{by}."
+    return f"{first} at {_rule(case)}: {name} = {test.statistic:z.4g}{df}, p {format_p(test.p_value)}{by}."
 
 
 def _statistic(case: Case) -> str:

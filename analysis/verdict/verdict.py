@@ -144,7 +144,7 @@ class Verdict:
 
     sota and threshold are in the metric's unit, margin in `unit`; sota_is says where sota comes from. at_step: whose
     validation counts, where the rules choose one. statistic, value: what of the runs is compared, usually their mean.
-    criteria: what else the rules ask; waived: what of it the reviewer does not. not_counted: logs
+    criteria: what else the rules ask; waived: what of it the reviewer does not. plan_required: whether only runs of a plan may pass. not_counted: logs
     that no claim is made on; left_out: every run that does not count, and why. sd_low, sd_high: 95 % interval of the
     sd, None where looks chose the number of runs. pair_sd: of the differences, where pairs are tested. rerun_at_least: what the mean of a rerun SOTA would have to be, with as many runs of the same spread, for the
     claim to be supported against those runs. level_at_own_sd: what a known-sigma test's level would be if the runs' own
@@ -184,6 +184,7 @@ class Verdict:
     design: DesignKind = DesignKind.FIXED
     sequential: Looks | None = None
     plan: Planned | None = None
+    plan_required: bool = False
     registry: Registered | None = None
     verification: Verification | None = None
     runs: tuple[Result, ...] = ()

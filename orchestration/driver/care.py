@@ -11,6 +11,7 @@ import click
 
 from analysis.sweepdir.layout import SweepError
 from analysis.sweepdir.plan import Plan
+from analysis.sweepdir.registry import branch_of
 from analysis.untrusted.invoked import command
 
 EXIT_RUN_FAILED = 4
@@ -41,6 +42,10 @@ class Care:
             raise SweepError("--parallel belongs to --design sequential; a fixed sweep runs all that fit.")
         if self.keep_going and plan.design.sequential:
             raise SweepError("--keep-going belongs to --design fixed; a sequential sweep ends with its verdict.")
+        if self.storage is not None and "://" not in self.storage:
+            raise SweepError(f"--storage {self.storage} is no URL: write file:///FOLDER, s3://... or gs://...")
+        if self.registry is not None:
+            branch_of(self.registry)  # which refuses a text that is no URL
         try:
             empty = self.notify is not None and not shlex.split(self.notify)
         except ValueError as error:

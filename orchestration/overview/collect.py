@@ -82,8 +82,6 @@ def _write_one(source: Source, root: Path | str, form: str, output: Path | None)
     rows = [{name: row[name] for name in row if name not in OF_THE_SWEEP} for row in source.rows()]
     with writing(output):
         write_rows(rows, columns_of(rows), form, output)
-    if output is not None:
-        click.echo(f"Wrote {output}", err=True)
 
 
 def _write_many(reading: _Reading, form: str, output: Path | None) -> None:
@@ -94,7 +92,7 @@ def _write_many(reading: _Reading, form: str, output: Path | None) -> None:
             write_rows(chain.from_iterable(reading.each()), list(MANY_COLUMNS), form, output)
     many = len(reading.sources)
     if output is not None:
-        click.echo(f"Wrote {output}: {reading.runs} runs of {many - reading.failed} sweeps", err=True)
+        click.echo(f"It holds {reading.runs} runs of {many - reading.failed} sweeps.", err=True)
     if reading.failed:
         raise EvidenceError(f"{reading.failed} of {many} sweeps are left out.")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from analysis.evidence.options import Options
 from analysis.rules.ruleset import Ruleset, as_table, known, load
 from analysis.sweepdir.layout import CONTROL, PLAN
 from analysis.sweepdir.plan import DesignKind, Plan
+from analysis.untrusted.invoked import command
 
 RULES = "rules.toml"
 SHOWN = ("sota", "control", "rules", "margin", "unit", "alpha", "design")
@@ -32,11 +32,12 @@ def check_options(folder: Path, plan: Plan, files: Collection[str]) -> Options:
 
 
 def check_command(folder: Path, plan: Plan, files: Collection[str]) -> str:
-    words, options = ["python", "-m", "analysis.significance", "check", str(folder)], check_options(folder, plan, files)
+    """Return the command line of that check, in the form that this user types."""
+    words, options = ["check", str(folder)], check_options(folder, plan, files)
     for name in SHOWN:
         if (value := getattr(options, name)) is not None:
             words += [f"--{name}", str(value)]
-    return shlex.join([*words, *(["--require-plan"] if options.require_plan else [])])
+    return command("analysis.significance", *words, *(["--require-plan"] if options.require_plan else []))
 
 
 def rules_options(rules: Ruleset) -> Options | None:

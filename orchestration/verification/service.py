@@ -12,8 +12,10 @@ from typing import Any
 
 import click
 
+from analysis.evidence.options import out_of_range
+from analysis.rules.ruleset import load
 from analysis.untrusted.escape import printable
-from analysis.untrusted.refusal import SeedproofError
+from analysis.untrusted.refusal import SeedproofError, UsageError
 from orchestration.disk.lock import Lock
 from orchestration.driver.head import prepare_ray
 from orchestration.verification import before, table
@@ -167,7 +169,11 @@ def end_on_signals() -> None:
 
 
 def verify(asked: Asked, command: str) -> int:
-    """Rerun records; return the exit code. Raises UsageError, HeldError, EngineError."""
+    """Rerun records; return the exit code. Raises UsageError, RulesError, HeldError, EngineError."""
+    if fault := out_of_range(asked.sota, None, None):
+        raise UsageError(fault)
+    if asked.rules is not None:
+        load(asked.rules)  # a wrong option is no fault of a record, and is said before anything is written
     nonce = nonce_of(asked.output, asked.nonce)
     lock = Lock(asked.output)
     lock.beat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,12 +17,15 @@ from analysis.evidence.gather import gather
 from analysis.record.discover import date_in, loose_logs, record_folders
 from analysis.report.board import markdown
 from analysis.report.counting import Counting
+from analysis.report.said.standing import digits
+from analysis.rules.metrics import TRAIN_TIME
 from analysis.rules.ruleset import load
 from analysis.stats.fixed import Sample, welch_t
 from analysis.verdict.board import judged, standings
 from analysis.verdict.board.cache import Cache, digest_of, usual_folder
 from analysis.verdict.board.row import Row
 from analysis.verdict.board.standings import leaderboard
+from analysis.verdict.numbers import in_metric, in_short
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Record = Callable[..., Path]
@@ -445,3 +449,20 @@ def test_a_board_says_which_record_it_reads(board: Path) -> None:
     standings.leaderboard(board, RULES, None, lambda *words: said.append(words))
     assert said[0] == (0, 4, "2026-03-01_baseline")
     assert said[-1] == (3, 4, "2026-03-05_broken")
+
+
+def test_no_view_shows_a_negative_zero(record: Record, command: Run, tmp_path: Path) -> None:
+    """The later mean is lower by a third of the last digit."""
+    record({1: 1.2, 2: 1.201, 3: 1.202}, name="2026-01-01_a")
+    record({4: 1.2, 5: 1.201, 6: 1.20199999}, name="2026-01-02_b")
+    for form in ("text", "markdown", "html"):
+        shown = command("analysis.leaderboard", tmp_path, "--no-cache", "--format", form).stdout
+        assert re.search(r"[+]0[.]000", shown), shown
+        assert not re.search(r"[-\u2212]0[.]0+\b", shown), shown
+
+
+@pytest.mark.parametrize("value", [-1e-10, -0.0])
+def test_a_number_that_rounds_to_zero_has_no_minus(value: float) -> None:
+    found = [in_metric(value, "reward"), in_metric(value, TRAIN_TIME), *in_short(TRAIN_TIME, value)]
+    found += [digits(RULES, value), digits(RULES, value, signed=True), digits(TRACK_3, value, signed=True)]
+    assert not [said for said in found if said.startswith(("-", "\u2212"))]

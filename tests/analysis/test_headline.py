@@ -20,7 +20,7 @@ from analysis.report.gate import gate
 from analysis.report.html.page import card, page
 from analysis.report.markdown import markdown
 from analysis.report.said.chips import Chip, Passes, chips
-from analysis.report.said.headline import WORDS, gains, headline, improvement, title, why
+from analysis.report.said.headline import WORDS, first_lines, gains, headline, improvement, title, why
 from analysis.report.text import text
 from analysis.rules.findings import ERROR, WARNING, Code, Finding
 from analysis.rules.ruleset import load
@@ -137,6 +137,18 @@ def test_a_time_claim_names_both_gains_and_what_was_not_tested(tmp_path: Path) -
     assert said.endswith("; time is not tested")
 
 
+def test_two_gains_leave_the_first_line_short(sweep: Callable[..., Path]) -> None:
+    """The limit of each, and what it needs, follow on lines of their own."""
+    control = {seed: value + 0.02 for seed, value in ((1, 1.2), (2, 1.2011), (3, 1.2023))}
+    verdict = judge((sweep({1: 1.2003, 2: 1.2011, 3: 1.2021}, sota=1.2244, control=control),))
+    first, *below = first_lines(verdict)
+    assert first == "SUPPORTED: 0.0232 bpb better than the SOTA; 0.0200 bpb better than the control"
+    assert [line.partition(":")[0] for line in below[:2]] == ["gain over the SOTA", "gain over the control"]
+    assert all(" at 99%; 0.0050 needed" in line for line in below[:2])
+    for shown in (text(verdict), gate(verdict), markdown(verdict)):
+        assert all(shown.count(line) == 1 for line in below[:2])
+
+
 def test_a_look_that_is_not_the_last_says_not_yet(record: Record) -> None:
     folder = record({1: 1.2, 2: 1.202, 3: 1.204})
     verdict = judge((folder,), Options(sota=1.2075, design="sequential"))
@@ -153,7 +165,11 @@ def test_a_title_and_the_chip_of_the_test_do_not_say_that_a_gain_is_not_shown_wh
     verdict = judge((record(GOOD),), Options(sota=1.3, require_plan=True))
     assert verdict.verdict is NOT_SUPPORTED
     assert title(verdict) == ""
-    assert {one.name: one.passes for one in chips(verdict)}["Significance"] is Passes.YES
+    assert by_name(chips(verdict))["Significance"].passes is Passes.YES
+    plan = by_name(chips(verdict))["Plan"]
+    assert plan == Chip("Plan", Passes.NO, "none was frozen, and one is required")
+    poor = judge((record({4: 1.3, 5: 1.31, 6: 1.29}, "poor"),), Options(sota=1.3, require_plan=True))
+    assert plan in chips(poor)  # whatever the numbers say
 
 
 def test_a_title_hides_no_warning_and_no_check_that_was_not_made(record: Record) -> None:

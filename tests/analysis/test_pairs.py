@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from analysis.evidence.look_plan import LookPlan
 from analysis.evidence.options import Options
+from analysis.reading.frame import write_rows
+from analysis.reading.result import COLUMNS
 from analysis.report.said.chips import chips
 from analysis.report.said.headline import beaten, title
 from analysis.report.said.statements import assumptions
@@ -203,9 +205,14 @@ def test_a_record_that_planned_a_sota_and_a_control_must_beat_both(sweep: Folder
         if link:  # that leads out is no folder of the record
             (without / "control").symlink_to(folder / "control")
         verdict = judge((without,), Options(sota=SOTA))
-        assert verdict.plan is not None
-        assert verdict.plan.differs == ["not tested against the plan's control"]
-    assert judge((without,), Options(sota=SOTA, require_plan=True)).verdict == "not_supported"
+        assert verdict.verdict == "unusable"
+        assert "no folder control" in verdict.reason
+        assert verdict.n == len(MINE)
+    (without / "control").unlink()
+    elsewhere = judge((without,), Options(sota=SOTA, control=folder / "control"))
+    assert [one.test is not None for one in elsewhere.criteria] == [True]
+    assert elsewhere.plan is not None
+    assert elsewhere.plan.differs == ["not tested against the plan's control"]
 
 
 def test_a_run_is_explained_with_its_pair(sweep: Folder) -> None:
@@ -213,12 +220,24 @@ def test_a_run_is_explained_with_its_pair(sweep: Folder) -> None:
     case = case_of((folder,), Options())
     candidate, control = parts_named(case, judge((folder,)), "4")
     for part in (candidate, control):
-        assert part.without_it is not None
-        assert part.without_it.tested is not None
-        assert part.without_it.tested.test is not None
-        assert part.without_it.n == 4
+        (effect,) = part.effects
+        assert effect.without_it.tested is not None
+        assert effect.without_it.tested.test is not None
+        assert effect.without_it.n == 4
         others = {seed: value for seed, value in MINE.items() if seed != 4}
-        assert part.without_it.tested.test.p_value == pytest.approx(paired_p(others, THEIRS), rel=1e-9)
+        assert effect.without_it.tested.test.p_value == pytest.approx(paired_p(others, THEIRS), rel=1e-9)
+
+
+def test_a_frame_says_that_it_has_no_plan_of_pairs(sweep: Folder, tmp_path: Path) -> None:
+    folder = sweep(MINE, sota=None, control=THEIRS, paired=True)
+    planned = judge((folder,))
+    frame = tmp_path / "runs.csv"
+    write_rows([run.row() for run in (*planned.runs, *planned.control)], list(COLUMNS), "csv", frame)
+    verdict = judge((frame,))
+    assert verdict.test is not None
+    assert verdict.test.name in ("Welch t", "pooled t")
+    (found,) = [one for one in verdict.findings if one.code == "no-logs"]
+    assert "A frame has no plan" in found.do
 
 
 def test_a_second_lab_is_pooled_without_pairs(sweep: Folder, record: Folder) -> None:
@@ -312,9 +331,9 @@ def test_a_count_and_its_noun_agree(sweep: Folder) -> None:
 def test_a_control_run_is_traced_to_the_test_that_it_is_in(sweep: Folder) -> None:
     verdict = judge((folder := sweep(MINE, sota=SOTA, control=THEIRS, paired=True),))
     found = {part.arm: part for part in parts_named(case_of((folder,), Options()), verdict, "2")}
-    assert found["control"].with_it is not None
-    assert found["control"].with_it.tested is not None
-    assert found["control"].with_it.tested.test == verdict.criteria[0].test
+    for effect in (found["control"].effects[0], found["candidate"].effects[1]):
+        assert effect.with_it.tested is not None
+        assert effect.with_it.tested.test == verdict.criteria[0].test
 
 
 @pytest.mark.parametrize("paired", [True, False])

@@ -158,6 +158,7 @@ def test_the_table_for_people(command: Run) -> None:
         (("--gain", "0", "--sd", "0.1"), ["--gain is 0", "above 0"]),
         (("--gain", "nan", "--sd", "0.1"), ["--gain is nan"]),
         (("--gain", "1", "--sd", "-1"), ["--sd is -1"]),
+        (("--gain", "inf", "--sd", "1"), ["--gain is inf", "finite"]),
         (("--gain", "1", "--sd", "1e-6"), ["--gain 1", "Is the unit right?"]),
         ((*ARGUMENTS, "--power", "1"), ["--power is 1"]),
         ((*ARGUMENTS, "--power", "0.001"), ["--alpha (0.01)"]),

@@ -196,6 +196,13 @@ def test_a_branch_that_cannot_be_meant_is_refused(url: str) -> None:
         branch_of(url)
 
 
+def test_a_registry_that_is_no_url_is_refused_without_a_plan_too(command: Callable[..., Any], record: Folder) -> None:
+    for folder in (record({1: 1.2, 2: 1.201, 3: 1.202}), record({1: 1.2, 2: 1.201, 3: 1.202}, "bare", bare=True)):
+        found = command("analysis.significance", "check", folder, "--sota", "1.3", "--registry", "my-registry")
+        assert found.returncode == 2
+        assert "--registry my-registry is no URL" in found.stderr
+
+
 def test_a_registry_of_too_many_entries_is_refused(mine: Path, registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.evidence.registered.read.MOST_ENTRIES", 3)
     plan = read_plan(mine).sha256

@@ -45,13 +45,13 @@ def placed(
     [
         ({}, None),
         ({("control", 2): "two", ("candidate", 2): "two"}, None),
-        ({("control", 2): "two"}, "two hosts for the pair of seed 2"),
-        ({("control", 2): "two", ("candidate", 3): "three"}, "two hosts for the pair of seeds 2, 3"),
-        ({("control", 1): None}, "an unknown host for a run of seed 1"),
-        ({("control", 1): None, ("candidate", 1): None}, "an unknown host for a run of seed 1"),
+        ({("control", 2): "two"}, "the pair of seed 2 split over two hosts"),
+        ({("control", 2): "two", ("candidate", 3): "three"}, "the pairs of seeds 2, 3 split over two hosts"),
+        ({("control", 1): None}, "no host named for a run of seed 1"),
+        ({("control", 1): None, ("candidate", 1): None}, "no host named for a run of seed 1"),
         (
             {("control", 1): None, ("control", 3): "two"},
-            "two hosts for the pair of seed 3 and an unknown host for a run of seed 1",
+            "the pair of seed 3 split over two hosts, and no host named for a run of seed 1",
         ),
     ],
 )
@@ -83,7 +83,7 @@ def test_one_node_is_one_host_by_the_drivers_word(sweep: Folder) -> None:
     hosts: dict[tuple[str, int], str | None] = {("control", 1): None, ("control", 2): "two", ("control", 3): "two"}
     folder = placed(sweep(CANDIDATE, sota=None, control=CONTROL, design=PAIRED), hosts, nodes | {("control", 3): "new"})
     (one,) = splits(folder)
-    assert one.found.startswith("Found two hosts for the pair of seed 3; ")
+    assert one.found.startswith("Found the pair of seed 3 split over two hosts; ")
 
 
 def test_a_new_ray_on_the_same_host_splits_nothing(sweep: Folder) -> None:
@@ -127,11 +127,11 @@ def test_a_record_tells_of_its_pairs_by_the_attempts_of_its_json(tmp_path: Path)
     assert splits(record_of(tmp_path / "whole", attempts())) == []
     (one,) = splits(record_of(tmp_path / "split", attempts(control_2="host 1")))
     assert (one.severity, one.file) == ("warning", "submission.json")
-    assert one.found.startswith("Found two hosts for the pair of seed 2; ")
+    assert one.found.startswith("Found the pair of seed 2 split over two hosts; ")
     (one,) = splits(record_of(tmp_path / "unknown", attempts(candidate_3=None)))
-    assert one.found.startswith("Found an unknown host for a run of seed 3; ")
+    assert one.found.startswith("Found no host named for a run of seed 3; ")
     (one,) = splits(record_of(tmp_path / "silent", []))
-    assert one.found.startswith("Found an unknown host for a run of seeds 1, 2, 3; ")
+    assert one.found.startswith("Found no host named for a run of seeds 1, 2, 3; ")
     assert splits(record_of(tmp_path / "unpaired", [], {"name": "fixed"})) == []
 
 

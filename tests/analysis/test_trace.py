@@ -87,14 +87,27 @@ def test_a_seed_of_both_arms_is_shown_twice(record: Folder, explain: Run) -> Non
     assert of_control["without it"].startswith("3 runs against 2")
 
 
-def test_with_a_sota_and_a_control_each_run_is_traced_to_the_test_that_it_is_in(sweep: Folder, explain: Run) -> None:
+def test_with_a_sota_and_a_control_each_run_is_traced_to_every_test_that_it_is_in(sweep: Folder, explain: Run) -> None:
     folder = sweep(VALUES, sota=1.3, control={1: 1.25, 2: 1.252, 3: 1.253})
     candidate, control = explain(1, folder, "--sota", "1.3").values()
-    assert dict(candidate)["test"] == "against the SOTA"
-    assert dict(candidate)["with it"].startswith("3 runs, ")
-    assert dict(control)["test"] == "against the control"
+    of = {name: [said for what, said in candidate if what == name] for name in ("test", "with it", "without it", "so")}
+    assert of["test"] == ["against the SOTA", "against the control"]
+    assert [one.partition(", ")[0] for one in of["with it"]] == ["3 runs", "3 runs against 3"]
+    assert [one.partition(", ")[0] for one in of["without it"]] == ["2 runs", "2 runs against 3"]
+    assert len(of["so"]) == 2
+    assert [said for what, said in control if what == "test"] == ["against the control"]
     assert dict(control)["with it"].startswith("3 runs against 3, ")
     assert dict(control)["planned"] == "yes"
+
+
+def test_at_a_look_the_test_is_that_of_the_look(sweep: Folder, explain: Run) -> None:
+    """A p of 0.0088 is below alpha, and not below what the first of three looks asks: not yet."""
+    values = {1: 1.2, 2: 1.201, 3: 1.203}
+    sd = stats.tstd([*values.values()])
+    sota = 1.2013333333 + 0.005 + sd / 3**0.5 * -stats.t.ppf(0.0088, 2)
+    ((_, rows),) = explain(1, sweep(values, seeds=[1, 2, 3, 4, 5], looks=[3, 4, 5], sota=sota)).items()
+    assert dict(rows)["verdict"].startswith("NOT YET")
+    assert "p = 0.0088: does not pass (as tested)" in dict(rows)["with it"]
 
 
 def test_a_run_without_a_seed_is_known_by_its_log(tmp_path: Path, explain: Run) -> None:

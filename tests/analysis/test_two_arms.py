@@ -379,8 +379,8 @@ def test_runs_that_exist_are_compared_by_check(sweep: Callable[..., Path], recor
     question = asked(gain=0.004, control_seeds=6, rerun=BOTH_WAYS)
     _, then = commands(question, designs(question))
     ours, theirs = {1: 1.2, 2: 1.201, 3: 1.1995}, {1: 1.22, 2: 1.2206, 3: 1.219, 4: 1.2212}
-    paths = {"SWEEP": sweep(ours, sota=1.3), "CONTROL_RUNS": record(theirs, name="theirs")}
-    words = [str(paths.get(word, word)) for word in shlex.split(then)]
+    named = {"SWEEP": sweep(ours, sota=1.22), "CONTROL_RUNS": record(theirs, name="theirs"), "SOTA": 1.22}
+    words = [str(named.get(word, word)) for word in shlex.split(then)]
     found = CliRunner().invoke(main, [*words[words.index("check") :], "--format", "json"])
     welch, pooled = (
         scipy.stats.ttest_ind(
@@ -388,5 +388,9 @@ def test_runs_that_exist_are_compared_by_check(sweep: Callable[..., Path], recor
         )
         for equal in (False, True)
     )
-    test = json.loads(found.stdout)["test"]
-    assert test["p_value"] == pytest.approx(max(welch.pvalue, pooled.pvalue), rel=1e-4)
+    verdict = json.loads(found.stdout)
+    (control,) = verdict["criteria"]
+    assert control["test"]["p_value"] == pytest.approx(max(welch.pvalue, pooled.pvalue), rel=1e-4)
+    one_sample = scipy.stats.ttest_1samp([*ours.values()], 1.215, alternative="less")
+    assert verdict["test"]["p_value"] == pytest.approx(one_sample.pvalue, rel=1e-4)
+    assert verdict["plan"]["exact"]  # whoever follows the advice is not warned

@@ -170,7 +170,7 @@ def test_pairs_stay_on_their_node_until_it_is_killed_in_mid_pair(cluster: Any, s
     for path in output.glob("control/seed-1/attempt-2/run.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"host": "another"}))
     found = subprocess.run([sys.executable, *asked], cwd=ROOT, capture_output=True, text=True)
-    assert "pair-split: events.jsonl:1: Found two hosts for the pair of seed 1; " in found.stdout
+    assert "pair-split: events.jsonl:1: Found the pair of seed 1 split over two hosts; " in found.stdout
 
 
 def test_a_node_with_room_for_both_runs_of_a_pair_has_them_at_once(cluster: Any, script: Path, tmp_path: Path) -> None:

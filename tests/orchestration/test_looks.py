@@ -13,7 +13,7 @@ from analysis.evidence.options import Options
 from analysis.report.text import text
 from analysis.rules.ruleset import load
 from analysis.sweepdir.plan import read_plan
-from analysis.verdict.answer import NOT_SUPPORTED
+from analysis.verdict.answer import NOT_SUPPORTED, UNUSABLE
 from analysis.verdict.judge import judge
 from orchestration.driver.looks import Looks
 
@@ -104,9 +104,32 @@ def test_the_verdict_of_a_claim_that_is_lost_needs_no_further_runs(sweep: Folder
     folder = sweep({1: 1.2, 2: None}, seeds=[1, 2, 3], sota=sota, control=None if sota else {1: 1.25})
     verdict = judge((folder,), Options(own_sweep=True))
     assert verdict.verdict is NOT_SUPPORTED
-    assert "1 of 3 planned runs failed (first: seed 2" in verdict.reason
-    assert text(verdict).startswith("NOT SUPPORTED: 1 of 3")
+    planned = 3 if sota else 6
+    assert f"1 of {planned} planned runs failed (first: seed 2" in verdict.reason
+    assert text(verdict).startswith(f"NOT SUPPORTED: 1 of {planned}")
     assert verdict.to_json()["sota"] == sota
+
+
+@pytest.mark.parametrize("looks", [None, [3, 4]])
+@pytest.mark.parametrize("sota", [None, 1.3])
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("waiting", [False, True])
+def test_a_failed_control_has_one_answer_by_any_plan(
+    sweep: Folder, looks: list[int] | None, sota: float | None, paired: bool, waiting: bool
+) -> None:
+    values = {1: 1.2, 2: 1.2011, 3: 1.2023} | ({} if waiting else {4: 1.2005})
+    control = {1: 1.224, 2: None, 3: 1.2251, 4: 1.2243}
+    folder = sweep(values, seeds=[1, 2, 3, 4], looks=looks, sota=sota, control=control, paired=paired)
+    verdict = judge((folder,))
+    assert verdict.verdict is NOT_SUPPORTED
+    assert "seed 2, control/seed-2" in verdict.reason
+
+
+def test_a_failed_control_that_a_reviewer_brings_is_no_loss_of_the_claim(sweep: Folder) -> None:
+    """Its author did not plan it, and could not keep it from failing."""
+    theirs = sweep({1: 1.224, 2: None, 3: 1.2251}, "theirs")
+    verdict = judge((sweep(CLEAR),), Options(control=theirs))
+    assert verdict.verdict is UNUSABLE
 
 
 def test_a_control_whose_first_seed_is_missing_is_waited_for(sweep: Folder) -> None:

@@ -240,6 +240,9 @@ def test_one_frame_holds_every_sweep(command: Run, readable: Path, tmp_path: Pat
     one = json.loads(command("orchestration.sweep", "collect", readable / "a/done", "--format", "json").stdout)
     of_the_run = [*rows[0]][2:]
     assert one == [{name: row[name] for name in of_the_run} for row in rows[:6]]  # as ever
+    for root in (readable, readable / "a/done"):
+        written = command("orchestration.sweep", "collect", root, "--output", readable / "runs.csv")
+        assert written.stderr.count("runs.csv") == 1
 
 
 def test_a_dataset_is_one_table_for_pandas_arrow_and_duckdb(command: Run, readable: Path, tmp_path: Path) -> None:

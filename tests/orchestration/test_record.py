@@ -122,7 +122,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_supported_sweep_becomes_a_folder_that_passes_its_check(finish: Finish, tmp_path: Path) -> None:
+def test_a_supported_sweep_becomes_a_folder_that_passes_its_check(
+    finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, output = finish(GOOD), tmp_path / "new" / "records" / "mine"
     found = made(folder, output, "--github-id", "author", "--blurb", "Twice the context.")
     files = files_of(output)
@@ -142,6 +144,9 @@ def test_a_supported_sweep_becomes_a_folder_that_passes_its_check(finish: Finish
     assert passes(found) == (
         f"python -m analysis.significance check {output} --sota {SOTA} --rules parameter-golf --require-plan"
     )
+    monkeypatch.setattr(sys, "argv", ["/x/bin/seedproof", "record"])
+    again = made(folder, tmp_path / "again", "--github-id", "author")
+    assert f"Check it with: seedproof check {tmp_path / 'again'} --sota {SOTA}" in again.stdout
     table = json.loads(files["submission.json"])
     size = 15820 + len(SOURCE)
     assert {key: table[key] for key in list(table)[:12]} == {
@@ -235,7 +240,7 @@ def test_a_paired_sweep_becomes_a_record_that_tells_which_pairs_were_split(finis
     assert "\nThe plan is paired: candidate and control of a seed go to one node, back to back" in text
     seal(folder / "control/seed-1338/attempt-1/run.json", host="rack7.example.org")
     found = made(folder, tmp_path / "split")
-    assert "warning: pair-split: submission.json:1: Found two hosts for the pair of seed 1338; " in found.stderr
+    assert "warning: pair-split: submission.json:1: Found the pair of seed 1338 split over two hosts; " in found.stderr
     said = {path.name: path.read_text() for path in (tmp_path / "split").glob("*.*") if path.suffix != ".py"}
     assert not [name for name, content in said.items() if "rack7" in content or socket.gethostname() in content]
     hosts = {(one["arm"], one["seed"]): one["host"] for one in json.loads(said["submission.json"])["attempts"]}

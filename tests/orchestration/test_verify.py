@@ -696,10 +696,14 @@ def test_usage_errors(command: Callable[..., Any], recorded: Made, tmp_path: Pat
         (("--env", "A"), "KEY=VALUE"),
         (("--max-seeds", "2"), "3<=x<=30"),
         (("--nonce", " "), "--nonce"),
+        (("--rules", "golf"), "neither a ruleset"),
+        (("--sota", "-1"), "--sota is -1"),
     ):
-        found = command("orchestration.verify", folder, "--output", tmp_path / "out", *more)
+        found = command("orchestration.verify", folder, "--output", tmp_path / more[0], *more)
         assert found.returncode == 2, found.stderr
         assert words in found.stderr
+    assert not (tmp_path / "--rules").exists()
+    assert not (tmp_path / "--sota").exists()
 
 
 # -- whole verifications -------------------------------------------------------------------------------------------------

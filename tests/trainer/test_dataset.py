@@ -124,7 +124,7 @@ def test_verify_reads_headers(small: Path, tokens: int | None, header: tuple[int
         ('{"files": {"a": {"bytes": "1", "sha256": "0"}}}', "'a' the number of its bytes"),
         ('{"files": {"a": {"bytes": 1}}}', "'a' the number of its bytes"),
         ('{"files": {"a": {"bytes": 1, "sha256": "0"}}, "datasets": [3]}', '"datasets"'),
-        ('{"files": {"a\\u0000b": {"bytes": 1, "sha256": "0"}}}', "null byte"),
+        ('{"files": {"a\\u0000b": {"bytes": 1, "sha256": "0"}}}', "embedded null"),
         (f'{{"files": {{"{"a" * 300}": {{"bytes": 1, "sha256": "0"}}}}}}', "name too long"),
         ('{"files": {"loop": {"bytes": 1, "sha256": "0"}}}', "loop"),
     ],

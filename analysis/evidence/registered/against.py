@@ -16,6 +16,7 @@ from analysis.sweepdir.json_files import of_type, read_inside
 from analysis.sweepdir.layout import LOCK, SweepError, is_sweep
 from analysis.sweepdir.manifest import planned_runs
 from analysis.sweepdir.plan import Plan
+from analysis.sweepdir.registry import branch_of
 from analysis.untrusted.secrets import redacted
 
 CHECK = "attempts against the registry"
@@ -23,6 +24,7 @@ CHECK = "attempts against the registry"
 
 def with_registry(case: Case, url: str, plan: Plan | None, paths: Sequence[Path]) -> Case:
     """Return the Case with what the registry holds of its plan, and what does not fit. Raises RegistryError."""
+    branch_of(url)  # which refuses a text that is no URL
     found, checked = Registered(url=redacted(url)), Checked(1)
     if plan is None:
         checked = Checked(1, (NotChecked(check=CHECK, why="there is no plan that the registry could know"),))

@@ -112,7 +112,7 @@ def _points(
     middle = first + LINE_PX * tall + 6
     parts = [svg.text(0, first, arm, anchor="start", weight="600")] if several else []
     for (x, said), row, (value, _) in zip(names, rows, found, strict=True):
-        parts.append(svg.dot(x, middle, COLOURS[arm], f"{said}: {value:.6f}"))
+        parts.append(svg.dot(x, middle, COLOURS[arm], f"{said}: {value:z.6f}"))
         if row < MOST_LABELS:
             parts.append(svg.label(x, middle - 9 - LINE_PX * row, said))
     return parts, middle + 14

@@ -182,17 +182,17 @@ def commands(asked: Question, rows: list[Row]) -> list[str]:
     if best is None:
         return []
     is_unusual = best.arms is Arms.UNPAIRED and Arms.PAIRS in asked.rerun
-    words = ["--script", "SCRIPT", "--recipe", "RECIPE"]
+    words, sota = ["--script", "SCRIPT", "--recipe", "RECIPE"], ["--sota", "SOTA"]
     if best.arms in (Arms.PAIRS, Arms.UNPAIRED):
         words += ["--control", "CONTROL", *([UNPAIRED] if is_unusual else [])]
     elif asked.target is None:
-        words += ["--sota", "SOTA"]
+        words += sota
     if len(best.looks) > 1:
         words += ["--design", "sequential", "--max-seeds", str(best.at_most), "--boundary", asked.boundary]
     else:
         words += ["--design", "fixed", "--seeds", str(best.at_most)]
     words += [*asked.options, "--gpus-per-run", str(asked.gpus), "--output", "SWEEP"]
     found = [command("orchestration.sweep", "run", *words)]
-    if best.arms is Arms.EXISTING:
-        found.append(command("analysis.significance", "check", "SWEEP", "--control", "CONTROL_RUNS"))
+    if best.arms is Arms.EXISTING:  # the plan names a SOTA alone: without it, the claim is another than the planned one
+        found.append(command("analysis.significance", "check", "SWEEP", *sota, "--control", "CONTROL_RUNS"))
     return found

@@ -137,7 +137,10 @@ def _cap(name: str, values: list[float], runs: int, cap: float, unit: str, *, ov
 
 def _plan(verdict: Verdict) -> Chip:
     if verdict.plan is None:
-        return Chip("Plan", Passes.UNKNOWN, "none was frozen")
+        required = verdict.plan_required
+        return Chip(
+            "Plan", Passes.NO if required else Passes.UNKNOWN, f"none was frozen{', and one is required' * required}"
+        )
     detail = "frozen, and followed" if verdict.plan.exact else "not followed"
     return Chip("Plan", Passes.of(passed=verdict.plan.exact), detail)
 

@@ -31,9 +31,10 @@ def headline(verdict: Verdict) -> str:
 
 
 def first_lines(verdict: Verdict) -> list[str]:
-    """Return the headline, and below it the reasons that it does not hold already."""
+    """Return the headline, and below it the limits and reasons that it does not hold already."""
     first = headline(verdict)
-    return [first, *(one for one in why(verdict) if not first.endswith(f": {one}"))]
+    below = [*([] if verdict.verdict is UNUSABLE else limits(verdict)), *why(verdict)]
+    return [first, *(one for one in below if not first.endswith(f": {one}"))]
 
 
 def why(verdict: Verdict) -> list[str]:
@@ -51,20 +52,26 @@ def refusal(verdict: Verdict) -> str:
 def improvement(verdict: Verdict) -> str | None:
     """Return how much better than what must be beaten: on average, at least, and how much is needed; None if nothing was.
 
-    The gain of every criterion that the rules ask for is named, the first one's too unless it is waived.
+    The gain of every criterion that the rules ask for is named, the first one's too unless it is waived. Of several, the
+    limits follow below.
     """
     every = gains(verdict)
-    several = len(every) + sum(one.gain is None for one in verdict.criteria) > 1
-    said = [f"{one.mean} ({one.least})" if several else f"{one.mean}, {one.least}" for one in every]
+    said = [one.mean if verdict.criteria else f"{one.mean}, {one.least}" for one in every]
     said += [f"{one.name} is not tested" for one in verdict.criteria if one.gain is None]
     return "; ".join(said) or None
 
 
+def limits(verdict: Verdict) -> list[str]:
+    """Return what each of several gains is at least, and how much is needed; nothing where the headline says it of one."""
+    return [f"{one.of}: {one.least}" for one in gains(verdict)] if verdict.criteria else []
+
+
 @dataclass(frozen=True, slots=True)
 class Gained:
-    """A gain in words. metric: of which. mean: 0.0230 bpb better. least: at least 0.0155 at 99%; 0.0050 needed."""
+    """A gain in words. of: its metric, or what it is over. mean: 0.0230 bpb better. least: at least 0.0155 at 99%; 0.0050 needed."""
 
     metric: str
+    of: str
     mean: str
     least: str
 
@@ -75,7 +82,7 @@ def gains(verdict: Verdict) -> list[Gained]:
     asked += verdict.criteria
     metrics = [one.metric for one in asked]
     return [
-        _in_words(one, one.gain, f" than {_rival(one)}" if metrics.count(one.metric) > 1 else "")
+        _in_words(one, one.gain, _rival(one) if metrics.count(one.metric) > 1 else None)
         for one in asked
         if one.gain is not None
     ]
@@ -92,7 +99,7 @@ def _rival(one: Verdict | OfCriterion) -> str:
     return f"the {one.name if isinstance(one, OfCriterion) else one.sota_is.rival}"
 
 
-def _in_words(one: Verdict | OfCriterion, gain: Gain, than: str) -> Gained:
+def _in_words(one: Verdict | OfCriterion, gain: Gain, rival: str | None) -> Gained:
     numbers = [gain.mean, gain.needed, *([] if gain.low is None else [gain.low])]
     mean, needed, *low = in_short(one.metric, *map(abs, numbers))
     better, worse = _sides(one)
@@ -102,7 +109,8 @@ def _in_words(one: Verdict | OfCriterion, gain: Gain, than: str) -> Gained:
         least += f" at {percent(1 - one.alpha)}; "
     return Gained(
         metric=one.metric,
-        mean=f"{mean}{_unit(one.metric)} {better if gain.mean >= 0 else worse}{than}",
+        of=one.metric if rival is None else f"gain over {rival}",
+        mean=f"{mean}{_unit(one.metric)} {better if gain.mean >= 0 else worse}{f' than {rival}' if rival else ''}",
         least=f"{least}{_needed(gain.needed, needed, worse)}{_rounded(one, gain)}",
     )
 

@@ -46,7 +46,7 @@ def short(rules: Ruleset, value: float | None) -> str:
     if value is None:
         return NONE
     if rules.ranked == STEPS:
-        return f"{value:.1f} steps".replace(".0 ", " ")
+        return f"{value:z.1f} steps".replace(".0 ", " ")
     return in_short(rules.ranked, value)[0] + (" s" if rules.ranked == TRAIN_TIME else "")
 
 
@@ -56,10 +56,10 @@ def digits(rules: Ruleset, value: float | None, *, signed: bool = False, metric:
         return NONE
     name = metric or rules.ranked
     if name == STEPS:
-        form = f"{value:+.1f}" if signed else f"{value:.1f}"
+        form = f"{value:+z.1f}" if signed else f"{value:z.1f}"
         return _minus(form.removesuffix(".0"))
     decimals = 3 if name == TRAIN_TIME else 5 if abs(value) < 100 else 2
-    return _minus(f"{value:{'+' if signed else ''}.{decimals}f}")
+    return _minus(f"{value:{'+' if signed else ''}z.{decimals}f}")
 
 
 def _minus(said: str) -> str:

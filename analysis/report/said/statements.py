@@ -75,7 +75,7 @@ def _test_facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
     yield "test", test.name
     yield "n", f"{verdict.n} of {runs} runs" if looks is not None and runs > verdict.n else str(verdict.n)
     yield from _sample_facts(verdict)
-    yield "z" if test.df is None else "t", f"{test.statistic:.6f}"
+    yield "z" if test.df is None else "t", f"{test.statistic:z.6f}"
     yield "df", degrees(test)
     yield "p" if looks is None else "sequential p", plain_p(test.p_value)
     side = "lower" if verdict.direction == HIGHER else "upper"

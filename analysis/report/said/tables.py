@@ -60,7 +60,7 @@ def remade_table(runs: Iterable[Result], metric: str) -> Table:
             "attempt": str(one.attempt),
             "state": one.state,
             "after": or_dash(one.wall_s, "{:.4g} s"),
-            f"last {metric}": or_dash(one.last, "{:.8f}"),
+            f"last {metric}": or_dash(one.last, "{:z.8f}"),
             "log": printable(f"{one.log}:{one.line}") if one.log is not None else "-",
             "reason": printable(redacted(one.reason or "-")),
         }
@@ -77,7 +77,7 @@ def _others(verdict: Verdict) -> Table:
         {
             "configuration": printable(settings_of(group[0], every)) if len(every) > 1 else "as claimed",
             "runs": str(len(group)),
-            verdict.metric: ", ".join(f"{run.value(verdict.metric):.6f}" for run in group[:MOST_VALUES])
+            verdict.metric: ", ".join(f"{run.value(verdict.metric):z.6f}" for run in group[:MOST_VALUES])
             + (", ..." if len(group) > MOST_VALUES else ""),
             "logs": ", ".join(place(run) for run in group[:MOST_VALUES])
             + (", ..." if len(group) > MOST_VALUES else ""),
@@ -100,7 +100,7 @@ def run_name(run: Result, number: int) -> str:
 
 def _run_cells(result: Result, number: int, metrics: Sequence[str]) -> dict[str, str]:
     run = result.run
-    values = {name: or_dash(result.value(name), "{:.8f}") for name in metrics}
+    values = {name: or_dash(result.value(name), "{:z.8f}") for name in metrics}
     if not result.succeeded:
         values[metrics[0]] = result.state
     return {
@@ -119,7 +119,7 @@ def sensitivity(verdict: Verdict) -> Table:
         {
             "reading": also.reading,
             "verdict": WORDS[also.verdict],
-            "statistic": or_dash(also.test and also.test.statistic, "{:.4f}"),
+            "statistic": or_dash(also.test and also.test.statistic, "{:z.4f}"),
             "df": or_dash(also.test and degrees(also.test)),
             "p": or_dash(also.test and plain_p(also.test.p_value)),
             "assumes": also.assumes,

@@ -12,7 +12,8 @@ from analysis.record.selection import Why
 from analysis.rules.keys import PAIRED
 from analysis.sweepdir.layout import CANDIDATE, CONTROL
 from analysis.untrusted.refusal import EvidenceError, UsageError, nearest
-from analysis.verdict.taken import at_its_look
+from analysis.verdict.criteria import first_counts
+from analysis.verdict.taken import at_its_look, at_level_of
 from analysis.verdict.tested import Tested, rules_test
 from analysis.verdict.verdict import Verdict
 
@@ -35,18 +36,31 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What one test takes from a run: the test of the runs that count, with it and without it.
+
+    criterion: the further criterion that is tested, None for the rules' first test. metric, statistic: what it compares.
+    """
+
+    criterion: str | None
+    metric: str
+    statistic: str
+    with_it: Outcome
+    without_it: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """What a run is to a verdict.
 
-    arm: candidate, control or verifier. why: why it does not count, None where it does. with_it, without_it: the test of
-    the runs that count; None where no test depends on it.
+    arm: candidate, control or verifier. why: why it does not count, None where it does. effects: on each test that
+    depends on it.
     """
 
     result: Result
     arm: str
     why: Why | None = None
-    with_it: Outcome | None = None
-    without_it: Outcome | None = None
+    effects: tuple[Effect, ...] = ()
 
 
 def parts_named(case: Case, verdict: Verdict, name: str) -> list[Part]:
@@ -92,29 +106,40 @@ def _nearest(parts: Sequence[Part], name: str) -> str:
 
 
 def _with_tests(case: Case, verdict: Verdict, part: Part) -> Part:
-    """Return the part with the tests of the runs that count and it, and of those other than it."""
-    taken = verdict.sequential.taken if verdict.sequential is not None else 0
-    counted = case.at_look(taken) if taken else case
-    if part.arm == CONTROL and counted.source is not Source.CONTROL:
-        counted = _against_control(case, counted, taken)
-    unused = part.arm == VERIFIER or (part.arm == CONTROL and counted.source is not Source.CONTROL)
-    if unused or verdict.test is None or part.result.value(case.rules.metric) is None:
+    """Return the part with every test that depends on it: of the runs that count and it, and of those other than it."""
+    if part.arm == VERIFIER or not verdict.is_decided:
         return part
+    taken = verdict.sequential.taken if verdict.sequential is not None else 0
+    asked: list[tuple[str | None, Case]] = []
+    if first_counts(case):
+        asked.append((None, at_level_of(case, taken) if taken else case))
+    asked += [(one.name, at_its_look(case, one, taken)) for one in case.further]
+    effects = [_effect(name, counted, part) for name, counted in asked if _depends(counted, part)]
+    return replace(part, effects=tuple(effects))
+
+
+def _depends(counted: Case, part: Part) -> bool:
+    is_in = part.arm != CONTROL or counted.source is Source.CONTROL
+    return is_in and part.result.value(counted.rules.metric) is not None
+
+
+def _effect(name: str | None, counted: Case, part: Part) -> Effect:
     if counted.rules.test == PAIRED and part.why is None:
-        rest = counted.without_seed(part.result.seed)
-        return replace(part, with_it=_outcome(counted), without_it=_outcome(rest))
-    others = tuple(one for one in (counted.control if part.arm == CONTROL else counted.runs) if one is not part.result)
-    with_it, without_it = (
-        replace(counted, control=some) if part.arm == CONTROL else replace(counted, runs=some)
-        for some in ((*others, part.result), others)
+        with_it, without_it = counted, counted.without_seed(part.result.seed)
+    else:
+        arm = counted.control if part.arm == CONTROL else counted.runs
+        others = tuple(one for one in arm if one is not part.result)
+        with_it, without_it = (
+            replace(counted, control=some) if part.arm == CONTROL else replace(counted, runs=some)
+            for some in ((*others, part.result), others)
+        )
+    return Effect(
+        criterion=name,
+        metric=counted.rules.metric,
+        statistic=counted.rules.statistic,
+        with_it=_outcome(with_it),
+        without_it=_outcome(without_it),
     )
-    return replace(part, with_it=_outcome(with_it), without_it=_outcome(without_it))
-
-
-def _against_control(case: Case, counted: Case, taken: int) -> Case:
-    """Return the Case asked its further criterion that is against the control's runs; without one, as it is counted."""
-    asked = (at_its_look(case, one, taken) for one in case.further if one.metric == case.rules.metric)
-    return next((one for one in asked if one.source is Source.CONTROL), counted)
 
 
 def _outcome(case: Case) -> Outcome:
