@@ -73,7 +73,7 @@ def test_make_targets_that_documents_name_exist_and_the_readme_names_all() -> No
 @each_page
 def test_commands_that_a_document_names_exist(page: Path) -> None:
     for line in re.findall(
-        r"python -m ((?:analysis|orchestration|trainer|benchmarks|tests)\.\w+(?: [a-z]+)?)", text_of(page)
+        r"python -m ((?:analysis|orchestration|trainer|benchmarks|tests)(?:\.\w+)+(?: [a-z]+)?)", text_of(page)
     ):
         module, *verb = line.split()
         path = ROOT / module.replace(".", "/")
