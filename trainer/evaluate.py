@@ -67,7 +67,9 @@ def evaluate(artifact: Path, data: str, tokenizer: str) -> tuple[float, float]:
         if dtype is None or kept_kinds != {name: kinds[name] for name in train_gpt.ARTIFACT_SETTINGS}:
             raise ValueError("its settings are not the ones that this trainer writes")
         paths: dict[str, Any] = {"data_path": data, "tokenizer_path": tokenizer}
-        settings = train_gpt.Settings(**kept, **paths, train_batch_tokens=train_gpt.SLOTS * kept["train_seq_len"])
+        settings = train_gpt.Settings(
+            **kept, **paths, train_batch_tokens=train_gpt.MICRO_BATCHES * kept["train_seq_len"]
+        )
         settings.check(world_size=1)
         if settings.train_seq_len > LONGEST_SEQUENCE:
             raise ValueError(f"its sequences are {settings.train_seq_len} tokens long, over {LONGEST_SEQUENCE}")

@@ -5,7 +5,7 @@
 Environment variables configure it (see Settings). It runs on CUDA (nccl) or a CPU (gloo), on 1, 2, 4 or 8 ranks. Every
 record holds a copy of this one file: its bytes count in the artifact, and its SHA-256 identifies the program.
 
-A step is 8 slots of tokens; each of N ranks takes 8/N of them. So a gradient step is the same on a laptop and on eight
+A step is 8 micro-batches; each of N ranks takes 8/N of them. So a gradient step is the same on a laptop and on eight
 GPUs. The seed sets the initial weights; the order of the data is fixed. Activations are bfloat16 on CUDA, CPU_DTYPE on a
 CPU. With DETERMINISTIC=1 a seed gives the same losses to the last bit on one machine and number of ranks.
 
@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -39,13 +39,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Log = Callable[[str], None]
-# its name before torch 2.13
+# torch before 2.13 has the second
 all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
 
-SLOTS = 8  # parts of a gradient step, over all ranks
-RULER = "=" * 100
+MICRO_BATCHES = 8  # of a step, over all ranks
 
 # -- Settings --
+
+ARCHITECTURE = ("vocab_size", "num_layers", "model_dim", "num_heads", "num_kv_heads", "mlp_mult")
+ARCHITECTURE += ("rope_base", "logit_softcap", "train_seq_len")
 
 
 class SettingsError(ValueError):
@@ -78,7 +80,7 @@ class Settings:
     train_seq_len: int = 4096
     train_batch_tokens: int = 393216  # of one step, all ranks
     iterations: int = 20000
-    warmup_steps: int = 20
+    warmup_steps: int = 20  # untimed and undone: they prime compilation
     warmdown_iters: int = 3000
     max_wallclock_seconds: float = 600.0  # 0 = no cap
     embed_lr: float = 0.6  # untied embedding only
@@ -89,7 +91,7 @@ class Settings:
     muon_momentum: float = 0.99
     muon_momentum_warmup_start: float = 0.92
     muon_momentum_warmup_steps: int = 1500
-    muon_backend_steps: int = 5
+    muon_backend_steps: int = 5  # Newton-Schulz iterations
     beta1: float = 0.9
     beta2: float = 0.95
     adam_eps: float = 1e-8
@@ -103,13 +105,14 @@ class Settings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """Read the variables that are set; an empty one counts as not set."""
-        values: dict[str, Any] = {}
+        booleans = {"0": False, "1": True, "false": False, "true": True}
+        values = {}
         for field in fields(cls):
-            text, kind = env.get(field.name.upper(), ""), type(field.default)
-            read = {"0": False, "1": True, "false": False, "true": True}.__getitem__ if kind is bool else kind
+            text, kind = env.get(field.name.upper()), type(field.default)
+            if not text:
+                continue
             try:
-                if text:
-                    values[field.name] = read(text.lower() if kind is bool else text)
+                values[field.name] = booleans[text.lower()] if kind is bool else kind(text)
             except (KeyError, ValueError):
                 wanted = {bool: "0 or 1", int: "a whole number", float: "a number"}[kind]
                 raise SettingsError(f"{field.name.upper()} must be {wanted}, not {text!r}.") from None
@@ -117,16 +120,14 @@ class Settings:
 
     def check(self, world_size: int) -> None:
         """Refuse shapes, batches and rank counts that cannot work."""
-        positive = ("vocab_size", "num_layers", "model_dim", "num_heads", "num_kv_heads", "mlp_mult", "logit_softcap")
-        positive += ("train_seq_len", "train_batch_tokens", "val_batch_size", "muon_backend_steps")
-        for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
+        positive = (*ARCHITECTURE, "train_batch_tokens", "val_batch_size", "muon_backend_steps")
+        for name, value in asdict(self).items():
             if isinstance(value, str):
                 continue
             if not 0 <= value < math.inf:
-                raise SettingsError(f"{name.upper()} must be a finite number and not negative, got {value}.")
+                raise SettingsError(f"{name.upper()} must be finite and not negative, not {value}.")
             if value == 0 and name in positive:
-                raise SettingsError(f"{name.upper()} must be more than 0, got {value}.")
+                raise SettingsError(f"{name.upper()} must be more than 0, not {value}.")
             if value >= 1 and name in ("beta1", "beta2"):
                 raise SettingsError(f"{name.upper()} must be less than 1, not {value}.")
         if world_size not in (1, 2, 4, 8):
@@ -136,15 +137,15 @@ class Settings:
         if self.seed >= 2**63:
             raise SettingsError(f"SEED must be less than 2^63, not {self.seed}.")
         if self.model_dim % (2 * self.num_heads):
-            raise SettingsError(f"MODEL_DIM={self.model_dim} is no multiple of two times NUM_HEADS={self.num_heads}.")
+            raise SettingsError(f"MODEL_DIM={self.model_dim} must be a multiple of 2 * NUM_HEADS={self.num_heads}.")
         if self.num_heads % self.num_kv_heads:
-            raise SettingsError(f"NUM_KV_HEADS={self.num_kv_heads} does not divide NUM_HEADS={self.num_heads}.")
-        least = SLOTS * self.train_seq_len
-        sequences = f"{SLOTS} sequences of TRAIN_SEQ_LEN={self.train_seq_len} ({least} tokens)"
+            raise SettingsError(f"NUM_KV_HEADS={self.num_kv_heads} must divide NUM_HEADS={self.num_heads}.")
+        least = MICRO_BATCHES * self.train_seq_len
+        sequences = f"{MICRO_BATCHES} sequences of TRAIN_SEQ_LEN={self.train_seq_len} ({least} tokens)"
         if self.train_batch_tokens % least:
-            raise SettingsError(f"TRAIN_BATCH_TOKENS={self.train_batch_tokens} is not a multiple of {sequences}.")
+            raise SettingsError(f"TRAIN_BATCH_TOKENS={self.train_batch_tokens} must be a multiple of {sequences}.")
         if self.val_batch_size < least:
-            raise SettingsError(f"VAL_BATCH_SIZE={self.val_batch_size} is smaller than {sequences}.")
+            raise SettingsError(f"VAL_BATCH_SIZE={self.val_batch_size} must be at least {sequences}.")
         if self.deterministic and self.max_wallclock_seconds > 0:
             raise SettingsError("DETERMINISTIC=1 needs MAX_WALLCLOCK_SECONDS=0: a cap ties the rates to the clock.")
         if Path(self.run_id).name != self.run_id:
@@ -154,7 +155,7 @@ class Settings:
 # -- Data: shards of uint16 tokens, and the bytes of each token --
 
 SHARD_START = (20240520, 1)  # magic, version
-SHARD_HEADER = 1024  # bytes
+SHARD_HEADER = 1024  # bytes: 256 int32, the third is the number of tokens
 
 
 def open_shard(path: Path) -> np.ndarray:
@@ -162,8 +163,8 @@ def open_shard(path: Path) -> np.ndarray:
     size, header = path.stat().st_size, np.fromfile(path, dtype="<i4", count=3)
     if size < SHARD_HEADER:
         raise SettingsError(f"DATA_PATH holds {path} with {size} bytes; a shard's header alone has {SHARD_HEADER}.")
-    if (*header[:2],) != SHARD_START:
-        wanted = f"expected magic and version {SHARD_START}; got {(*header[:2].tolist(),)}"
+    if (start := tuple(header[:2].tolist())) != SHARD_START:
+        wanted = f"expected magic and version {SHARD_START}; got {start}"
         raise SettingsError(f"DATA_PATH holds {path}, which does not start with a token shard's header ({wanted}).")
     count, present = int(header[2]), (size - SHARD_HEADER) / 2
     if count != present:
@@ -256,70 +257,6 @@ class TokenBytes:
         return self.size[target] + (self.marked[target] & ~self.silent[previous])
 
 
-# -- Machine --
-
-ATTENTION = ("cudnn", "flash", "mem_efficient", "math")
-
-
-def choose_attention(s: Settings, device: torch.device) -> str:
-    """Time a layer's attention by each kernel, both passes; enable only rank 0's fastest; return all times in words."""
-    heads, head_dim = (s.num_heads, s.num_kv_heads, s.num_kv_heads), s.model_dim // s.num_heads
-    shape = (s.train_batch_tokens // SLOTS // s.train_seq_len, s.train_seq_len)
-    qkv = torch.randn(*shape, sum(heads), head_dim, device=device).bfloat16().requires_grad_()
-    gradient = torch.randn(*shape, s.num_heads, head_dim, device=device).bfloat16()
-    tries = ATTENTION[1:] if s.train_seq_len % 128 else ATTENTION  # cudnn before 9.15 errs at other lengths
-    if s.deterministic:
-        tries = ("flash", "math")
-
-    def enable(name: str) -> None:
-        for each in ATTENTION:
-            getattr(torch.backends.cuda, f"enable_{each}_sdp")(each == name)
-
-    def layer() -> None:
-        q, k, v = (part.transpose(1, 2) for part in qkv.split(heads, dim=2))  # strided as in the model
-        attend(q, k, v).transpose(1, 2).backward(gradient)
-
-    times, said = {}, []
-    for name in tries:
-        enable(name)
-        try:
-            times[name] = best_ms(layer)
-            said.append(f"{name} {times[name]:.3f} ms")
-        except RuntimeError as error:
-            said.append(f"{name} cannot run: {str(error).partition(chr(10))[0]}")
-    if not times:
-        raise SettingsError(f"No attention kernel can run here: {', '.join(said)}.")
-    chosen = [min(times, key=times.__getitem__)]
-    if dist.is_initialized():
-        dist.broadcast_object_list(chosen)
-    enable(chosen[0])
-    torch.compiler.config.cache_key_tag = chosen[0]  # reuse no graph compiled for another kernel
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    return f"Attention by {chosen[0]} ({', '.join(said)})"
-
-
-def best_ms(call: Callable[[], None]) -> float:
-    """Return the least of five times, after a call that warms up."""
-    call()
-    times = []
-    for _ in range(5):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        call()
-        torch.cuda.synchronize()
-        times.append(1000.0 * (time.perf_counter() - start))
-    return min(times)
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc not to hand freed memory back: the system would clear the pages of each activation anew."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            libc.mallopt(option, 32 << 20)
-
-
 # -- Model --
 
 
@@ -328,7 +265,7 @@ def rms_norm(x: Tensor) -> Tensor:
 
 
 def project(x: Tensor, weight: Tensor) -> Tensor:
-    """Multiply in the activations' type; the weight itself stays float32."""
+    """Apply a linear layer's weight in the type of x; the weight itself stays float32."""
     return F.linear(x, weight.to(x.dtype))
 
 
@@ -341,7 +278,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the halves (a, b) of each head into (a cos + b sin, b cos - a sin).
+    """Apply RoPE: turn the halves (a, b) of each head into (a cos + b sin, b cos - a sin).
 
     x: (batch, length, heads, head_dim); cos, sin: (length, 1, head_dim), the second half of sin negated.
     """
@@ -366,7 +303,8 @@ class Attention(nn.Module):
         qkv = project(x, weight).view(batch, length, -1, self.head_dim)
         qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
         q, k = rotate(rms_norm(qk), cos[:length, None], sin[:length, None]).split((self.heads, self.kv_heads), dim=2)
-        y = attend(*(each.transpose(1, 2) for each in (q * self.q_gain.to(x.dtype)[:, None], k, v)))
+        q = q * self.q_gain.to(x.dtype)[:, None]
+        y = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         return project(y.transpose(1, 2).reshape(batch, length, -1), self.out.weight)
 
 
@@ -383,6 +321,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, x0: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         mix = self.mix.to(x.dtype)
+        # addcmul(a, b, c) = a + b * c in one kernel
         x = torch.addcmul(mix[0] * x, mix[1], x0)
         x = torch.addcmul(x, self.attn_scale.to(x.dtype), self.attn(rms_norm(x), cos, sin))
         hidden = F.relu(project(rms_norm(x), self.up.weight)).square()
@@ -400,8 +339,8 @@ class GPT(nn.Module):
             nn.init.normal_(self.embed.weight, std=s.tied_embed_init_std)
         self.embed.to(torch.bfloat16)
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.num_layers))
-        self.pushes = s.num_layers // 2
-        self.skip_weights = nn.Parameter(torch.ones(min(self.pushes, s.num_layers - self.pushes), s.model_dim))
+        self.half = s.num_layers // 2
+        self.skip_weights = nn.Parameter(torch.ones(self.half, s.model_dim))
         self.head = None if s.tie_embeddings else nn.Linear(s.model_dim, s.vocab_size, bias=False)
         if self.head is not None:
             nn.init.zeros_(self.head.weight)
@@ -413,21 +352,20 @@ class GPT(nn.Module):
         self.register_buffer("sin", torch.cat((sin, -sin), dim=1), persistent=False)
 
     def compile_halves(self) -> None:
-        """Compile each half as one graph."""
         self.front = torch.compile(self.front, dynamic=False, fullgraph=True)
         self.back = torch.compile(self.back, dynamic=False, fullgraph=True)
 
     def front(self, tokens: Tensor) -> list[Tensor]:
         """Return the normalised embedding and the outputs of the first half."""
         states = [rms_norm(F.embedding(tokens, self.embed.weight.to(self.dtype)))]
-        for block in self.blocks[: self.pushes]:
+        for block in self.blocks[: self.half]:
             states.append(block(states[-1], states[0], self.cos, self.sin))
         return states
 
     def back(self, states: list[Tensor], targets: Tensor) -> Tensor:
         x0, stack = states[0], states[1:]  # torch.compile before 2.13 makes `x0, *stack` a tuple
         x = states[-1]
-        for index, block in enumerate(self.blocks[self.pushes :]):
+        for index, block in enumerate(self.blocks[self.half :]):
             if stack:
                 x = torch.addcmul(x, self.skip_weights[index].to(x.dtype), stack.pop())
             x = block(x, x0, self.cos, self.sin)
@@ -437,9 +375,9 @@ class GPT(nn.Module):
         return F.cross_entropy(capped, targets.flatten(), reduction="none")
 
     def forward(self, tokens: Tensor, targets: Tensor, at_seam: Callable[[], None] | None = None) -> Tensor:
-        """Return the nats (batch x length), in float32, of `targets` (batch, length) given `tokens` of the same shape.
+        """Return each target's loss in nats: flat, float32. `tokens` and `targets` are (batch, length).
 
-        The backward pass calls `at_seam` once it has the second half's gradients, but for the tied embedding's.
+        The backward pass calls `at_seam` once the second half's gradients are complete, except a tied embedding's.
         """
         states = self.front(tokens)
         if at_seam is not None:
@@ -453,14 +391,14 @@ class GPT(nn.Module):
 class Gradients:
     """The gradients of a step in one flat float32 buffer: one all-reduce for each half of the model.
 
-    The second half comes first, because it is complete first; the embedding and the loss come last. A backward pass
-    leaves its results in each `grad`; `add` moves them here in few kernels, where preset gradients take one each.
+    `early` is the second half, whose gradients are complete first. `late` is the rest, with the embedding and the loss.
+    `add` moves every `grad` here in few kernels; autograd itself would need one for each parameter.
     """
 
     def __init__(self, model: GPT) -> None:
-        back = [*model.blocks[model.pushes :].parameters(), model.skip_weights]
+        back = [*model.blocks[model.half :].parameters(), model.skip_weights]
         back += [model.head.weight] if model.head is not None else []
-        parameters = [*back, *model.blocks[: model.pushes].parameters(), model.embed.weight]
+        parameters = [*back, *model.blocks[: model.half].parameters(), model.embed.weight]
         sizes = [p.numel() for p in parameters]
         self.flat = torch.zeros(sum(sizes) + 1, device=model.embed.weight.device)
         *views, self.loss = self.flat.split([*sizes, 1])
@@ -488,7 +426,7 @@ class Gradients:
             self.early_sum.wait()
             self.early_sum = None
         if clip_norm > 0:
-            gradients = self.flat[:-1]
+            gradients = self.flat[:-1]  # without the loss
             gradients.mul_((clip_norm / (gradients.norm() + 1e-6)).clamp(max=1.0))
         for p, view in self.views.items():
             p.grad = view.to(p.dtype)
@@ -516,13 +454,13 @@ def orthogonalise(g: Tensor, steps: int, dtype: torch.dtype = torch.bfloat16) ->
 
 
 def deal(matrices: list[nn.Parameter], ranks: int) -> list[list[nn.Parameter]]:
-    """Share matrices between ranks by their iteration's arithmetic: the most first, each to the idlest rank."""
+    """Share the matrices among the ranks by cost: the costliest first, each to the least loaded rank."""
 
     def work(p: nn.Parameter) -> int:
         short, long = sorted(p.shape)
-        return 2 * short * short * long + short**3
+        return 2 * short * short * long + short**3  # of one iteration
 
-    shares: list[list[nn.Parameter]] = [[] for _ in range(ranks)]
+    shares = [[] for _ in range(ranks)]
     for p in sorted(matrices, key=work, reverse=True):
         min(shares, key=lambda share: sum(map(work, share))).append(p)
     return [sorted(share, key=lambda p: p.shape) for share in shares]
@@ -537,8 +475,8 @@ class Muon:
         self.steps, self.dtype, self.world_size = steps, dtype, world_size
         device = matrices[0].device
         self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if device.type == "cuda" else orthogonalise
-        # matrices of one shape: their rank, and their span in its updates
-        self.groups: list[tuple[int, list[nn.Parameter], slice]] = []
+        # each: a rank, its matrices of one shape, their span in its updates
+        self.groups = []
         for owner, share in enumerate(deal(matrices, world_size)):
             start = 0
             for shape, same in itertools.groupby(share, key=lambda p: p.shape):
@@ -549,9 +487,12 @@ class Muon:
         longest = max(span.stop for *_, span in self.groups)
         self.updates = torch.zeros(world_size, longest, dtype=dtype, device=device)
         self.mine = self.updates[0] if world_size == 1 else torch.zeros_like(self.updates[0])
-        own = [(group, span) for owner, group, span in self.groups if owner == rank]
-        # with their momentum
-        self.own = [(group, span, torch.zeros(len(group), *group[0].shape, device=device)) for group, span in own]
+        # this rank's groups, with their momentum
+        self.own = [
+            (group, span, torch.zeros(len(group), *group[0].shape, device=device))
+            for owner, group, span in self.groups
+            if owner == rank
+        ]
 
     @torch.no_grad()
     def step(self, lr: float, momentum: float) -> None:
@@ -560,7 +501,7 @@ class Muon:
             buffer.mul_(momentum).add_(g)
             g.add_(buffer, alpha=momentum)
             self.mine[span] = self.orthogonalise(g, self.steps, self.dtype).flatten()
-        if self.world_size > 1:  # as bytes: some gloo lacks bfloat16
+        if self.world_size > 1:  # as bytes: some gloo builds lack bfloat16
             all_gather(self.updates.view(torch.uint8).view(-1), self.mine.view(torch.uint8))
         for owner, group, span in self.groups:
             rows, cols = group[0].shape
@@ -569,7 +510,7 @@ class Muon:
 
 
 def lr_scale(s: Settings, step: int, elapsed_ms: float) -> float:
-    """Return the rates' scale: 1, then linear to 0 over the last WARMDOWN_ITERS steps, or so many mean step times."""
+    """Return the learning rates' factor: 1, then linear to 0 over WARMDOWN_ITERS steps or, under a cap, their mean time."""
     if s.max_wallclock_seconds > 0:
         remaining = 1000.0 * s.max_wallclock_seconds - elapsed_ms
         warmdown = s.warmdown_iters * elapsed_ms / max(step, 1)
@@ -586,17 +527,18 @@ def muon_momentum(s: Settings, step: int) -> float:
 
 # -- Artifact: int8 + zlib --
 
-INT8_MIN_ELEMENTS = 65536  # tensors of at most this size stay floats
-INT8_CLIP_QUANTILE = 0.9999984
+FLOAT_MAX_ELEMENTS = 65536  # larger tensors become int8
+INT8_CLIP_QUANTILE = 0.9999984  # of absolute values, a row
 CONTROL_TENSORS = ("attn_scale", "mlp_scale", "mix", "q_gain", "skip_weights")
+ARTIFACT_SETTINGS = (*ARCHITECTURE, "tie_embeddings", "val_batch_size")
 
 
 def quantise(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Pack large matrices as int8 with one scale a row, other large tensors with one scale, small ones as floats."""
-    packed: dict[str, dict[str, Tensor]] = {"int8": {}, "scale": {}, "float": {}}
+    """Pack large matrices as int8 with a scale a row, other large tensors with one; the rest float16, CONTROL_TENSORS float32."""
+    packed = {"int8": {}, "scale": {}, "float": {}}
     for name, value in state.items():
         t = value.detach().float().cpu()
-        if t.numel() <= INT8_MIN_ELEMENTS:
+        if t.numel() <= FLOAT_MAX_ELEMENTS:
             control = name.rsplit(".", 1)[-1] in CONTROL_TENSORS
             packed["float"][name] = t.clone() if control else t.half()
             continue
@@ -646,25 +588,19 @@ def write_whole(path: Path, content: bytes, keep: bool = True) -> None:
 
 
 def rescue(path: Path, floats: bytes) -> str:
-    """Write the float weights beside the artifact, or else to a temporary folder, and say where they are."""
-    for folder in (os.getcwd, tempfile.mkdtemp):
+    """Write the float weights next to the artifact, or else in a temporary folder; say where they are."""
+    for find in (os.getcwd, tempfile.mkdtemp):
         with contextlib.suppress(OSError):
-            rescued = Path(folder(), f"{path}.float.pt")
+            rescued = Path(find(), f"{path}.float.pt")
             write_whole(rescued, floats)
             return f"The float weights are in {rescued}: torch.load reads them."
     return "No folder takes the float weights either."
 
 
-ARTIFACT_SETTINGS = (
-    *("vocab_size", "num_layers", "model_dim", "num_heads", "num_kv_heads", "mlp_mult", "tie_embeddings"),
-    *("rope_base", "logit_softcap", "train_seq_len", "val_batch_size"),
-)
-
-
 # -- Validation --
 
 
-CPU_TOKENS = 1024  # at once on a CPU: activations stay in cache
+CPU_TOKENS = 1024  # in one pass on a CPU: activations stay in cache
 
 
 class Validation:
@@ -682,12 +618,12 @@ class Validation:
         check_tokens(tokens, s.vocab_size, s.data_path)
         self.tokens = self.windows * s.train_seq_len
         self.seq_len, self.token_bytes, self.rank, self.world_size = s.train_seq_len, token_bytes, rank, world_size
-        batch_tokens = s.val_batch_size // SLOTS
+        batch_tokens = s.val_batch_size // MICRO_BATCHES
         if device.type == "cpu":
             batch_tokens = min(batch_tokens, CPU_TOKENS)
-        self.batch = min(max(batch_tokens // s.train_seq_len, 1), self.windows)
+        self.batch = min(max(batch_tokens // s.train_seq_len, 1), self.windows)  # windows
         flat = torch.from_numpy(tokens[: self.tokens + 1].astype(np.int64)).to(device)
-        self.flat = F.pad(flat, (0, -self.windows % self.batch * s.train_seq_len))
+        self.flat = F.pad(flat, (0, (-self.windows % self.batch) * s.train_seq_len))
 
     @torch.no_grad()
     def run(self, model: nn.Module) -> tuple[float, float]:
@@ -699,13 +635,76 @@ class Validation:
             real = min(self.windows - first, self.batch) * self.seq_len
             nats = model(x, y)[:real]
             sums[0] += nats.double().sum()
-            sums[1] += self.token_bytes.count(x.reshape(-1)[:real], y.reshape(-1)[:real]).sum()
+            sums[1] += self.token_bytes.count(x.flatten()[:real], y.flatten()[:real]).sum()
         if self.world_size > 1:
             dist.all_reduce(sums)
         nats_total, bytes_total = sums.tolist()
         if not math.isfinite(nats_total):
             raise DivergedError(f"The validation loss is {nats_total}: the run has diverged.")
         return nats_total / self.tokens, nats_total / math.log(2) / bytes_total
+
+
+# -- Machine --
+
+ATTENTION = ("cudnn", "flash", "mem_efficient", "math")
+
+
+def best_ms(call: Callable[[], None]) -> float:
+    """Return the least of six times: the first call warms up."""
+    times = []
+    for _ in range(6):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        times.append(1000.0 * (time.perf_counter() - start))
+    return min(times)
+
+
+def choose_attention(s: Settings, device: torch.device) -> str:
+    """Time one layer's attention, forward and backward, by each kernel; enable rank 0's fastest; describe all."""
+    heads, head_dim = (s.num_heads, s.num_kv_heads, s.num_kv_heads), s.model_dim // s.num_heads
+    shape = (s.train_batch_tokens // MICRO_BATCHES // s.train_seq_len, s.train_seq_len)
+    qkv = torch.randn(*shape, sum(heads), head_dim, device=device).bfloat16().requires_grad_()
+    gradient = torch.randn(*shape, s.num_heads, head_dim, device=device).bfloat16()
+    tries = ATTENTION[1:] if s.train_seq_len % 128 else ATTENTION  # cudnn before 9.15 errs at other lengths
+    if s.deterministic:
+        tries = ("flash", "math")  # the others add in random order
+
+    def enable(name: str) -> None:
+        for each in ATTENTION:
+            getattr(torch.backends.cuda, f"enable_{each}_sdp")(each == name)
+
+    def layer() -> None:
+        q, k, v = (part.transpose(1, 2) for part in qkv.split(heads, dim=2))  # strided as in the model
+        attend(q, k, v).transpose(1, 2).backward(gradient)
+
+    times, said = {}, []
+    for name in tries:
+        enable(name)
+        try:
+            times[name] = best_ms(layer)
+            said.append(f"{name} {times[name]:.3f} ms")
+        except RuntimeError as error:
+            said.append(f"{name} cannot run: {str(error).partition(chr(10))[0]}")
+    if not times:
+        raise SettingsError(f"No attention kernel can run here: {', '.join(said)}.")
+    chosen = [min(times, key=times.get)]
+    if dist.is_initialized():
+        dist.broadcast_object_list(chosen)
+    enable(chosen[0])
+    torch.compiler.config.cache_key_tag = chosen[0]  # reuse no graph compiled for another kernel
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return f"Attention by {chosen[0]} ({', '.join(said)})"
+
+
+def keep_freed_memory() -> None:
+    """Stop glibc from returning freed memory: Linux would zero every activation's pages again."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            libc.mallopt(option, 32 << 20)
 
 
 # -- The run --
@@ -716,7 +715,7 @@ class Trainer:
 
     def __init__(self, s: Settings, rank: int, world_size: int, device: torch.device, dtype: torch.dtype) -> None:
         self.s, self.rank, self.world_size, self.device = s, rank, world_size, device
-        self.tokens = s.train_batch_tokens // world_size  # of this rank in a step
+        self.step_tokens = s.train_batch_tokens // world_size  # of this rank
         shards = open_shards(s.data_path, "train")
         check_tokens(shards[0], s.vocab_size, s.data_path)
         self.train_shards, self.stream = len(shards), TokenStream(shards)
@@ -732,21 +731,22 @@ class Trainer:
         self.gradients = Gradients(model)
         matrices = [layer.weight for layer in model.blocks.modules() if isinstance(layer, nn.Linear)]
         self.muon = Muon(matrices, s.muon_backend_steps, rank, world_size, dtype)
-        known, embed_lr = set(matrices), s.tied_embed_lr if s.tie_embeddings else s.embed_lr
-        vectors = [model.skip_weights, *(p for p in model.blocks.parameters() if p not in known)]
+        in_muon = set(matrices)
+        vectors = [model.skip_weights, *(p for p in model.blocks.parameters() if p not in in_muon)]
+        embed_lr = s.tied_embed_lr if s.tie_embeddings else s.embed_lr
         rates = [([model.embed.weight], embed_lr), (vectors, s.scalar_lr)]
         rates += [([model.head.weight], s.head_lr)] if model.head is not None else []
-        groups = [{"params": own, "lr": lr, "base_lr": lr} for own, lr in rates]
+        groups = [{"params": own, "base_lr": lr} for own, lr in rates]
         self.adam = torch.optim.Adam(groups, betas=(s.beta1, s.beta2), eps=s.adam_eps, fused=True)
-        self.passes = SLOTS // world_size  # of this rank in a step
-        while device.type == "cpu" and self.passes > 1 and self.tokens // self.passes < CPU_TOKENS:
+        self.passes = MICRO_BATCHES // world_size  # of this rank in a step; a CPU merges small micro-batches
+        while device.type == "cpu" and self.passes > 1 and self.step_tokens // self.passes < CPU_TOKENS:
             self.passes //= 2
-        self.ahead: tuple[int, tuple[Tensor, Tensor]] | None = None
+        self.ahead = None  # the next step and its batch
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return this rank's inputs and targets of a step: (passes, sequences, TRAIN_SEQ_LEN) each."""
         s = self.s
-        span = self.stream.read(step * s.train_batch_tokens + self.rank * self.tokens, self.tokens + 1)
+        span = self.stream.read(step * s.train_batch_tokens + self.rank * self.step_tokens, self.step_tokens + 1)
         check_tokens(span, s.vocab_size, s.data_path)
         tokens = torch.from_numpy(span)
         if self.device.type == "cuda":
@@ -761,9 +761,11 @@ class Trainer:
             self.ahead = step, self.batch(step)
         gradients.flat.zero_()
         self.model.zero_grad()
-        for index, (x, y) in enumerate(zip(*self.ahead[1], strict=True), 1):
-            at_seam = gradients.reduce_early if index == self.passes and self.world_size > 1 else None
-            loss = self.model(x, y, at_seam).mean() / (self.passes * self.world_size)
+        inputs, targets = self.ahead[1]
+        for i in range(self.passes):
+            last = i == self.passes - 1
+            at_seam = gradients.reduce_early if last and self.world_size > 1 else None
+            loss = self.model(inputs[i], targets[i], at_seam).mean() / (self.passes * self.world_size)
             loss.backward()
             gradients.add()
             gradients.loss += loss.detach()
@@ -774,8 +776,8 @@ class Trainer:
         self.muon.step(s.matrix_lr * scale, muon_momentum(s, step))
         self.ahead = step + 1, self.batch(step + 1)  # read while the device works
 
-    def rehearse(self) -> None:
-        """Write the float weights and remove them: lack of room is found before the training is paid for."""
+    def check_room(self) -> None:
+        """Write the float weights and remove them, to find a full disk before training is paid for."""
         content, where = torch_bytes(self.model.state_dict()), "."
         try:
             where = os.getcwd()
@@ -785,7 +787,7 @@ class Trainer:
             raise SettingsError(f"{what}. Make room, or start in another folder.") from None
 
     def warm_up(self, log: Log) -> None:
-        """Take real steps that prime compilation and memory, then put all back to the start."""
+        """Take real steps that prime compilation and memory, then restore the start."""
         saved = [p.detach().clone() for p in self.model.parameters()]
         for step in range(self.s.warmup_steps):
             self.step(step, 1.0)
@@ -802,15 +804,16 @@ class Trainer:
     def train(self, log: Log) -> None:
         """Train to the last step or the cap. The time of validation does not count."""
         s, total, cap_ms = self.s, self.s.iterations, 1000.0 * self.s.max_wallclock_seconds
-        step, elapsed_ms, spent, began = 0, 0.0, "train_time:0ms step_avg:0.00ms", time.perf_counter()
+        step, elapsed_ms, spent = 0, 0.0, "train_time:0ms step_avg:0.00ms"
+        began = time.perf_counter()
         while True:
-            last = step == total or 0 < cap_ms <= elapsed_ms
-            if last or (s.val_loss_every > 0 and step % s.val_loss_every == 0):
+            done = step == total or 0 < cap_ms <= elapsed_ms
+            if done or (s.val_loss_every > 0 and step % s.val_loss_every == 0):
                 paused = time.perf_counter()
                 val_loss, val_bpb = self.validation.run(self.model)
                 log(f"step:{step}/{total} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} {spent}")
                 began += time.perf_counter() - paused
-            if last:
+            if done:
                 break
             self.step(step, lr_scale(s, step, elapsed_ms))
             step += 1
@@ -843,7 +846,8 @@ class Trainer:
             log(f"Serialized model: {len(floats)} bytes")
             log(f"Code size: {code_bytes} bytes")
             log(f"Total submission size: {len(floats) + code_bytes} bytes")
-            kept = {name: getattr(s, name) for name in ARTIFACT_SETTINGS} | {"dtype": str(self.model.dtype)[6:]}
+            kept = {name: getattr(s, name) for name in ARTIFACT_SETTINGS}
+            kept["dtype"] = str(self.model.dtype).removeprefix("torch.")
             try:
                 packed = quantise(state)
                 raw = torch_bytes({"settings": kept, **packed})
@@ -851,15 +855,15 @@ class Trainer:
                 write_whole(path, compressed)
             except Exception as error:
                 raise SystemExit(f"train_gpt.py: {path} failed: {error!r}. {rescue(path, floats)}") from None
-            weights, payload = len(compressed), sum(payload_bytes(part) for part in packed.values())
+            payload = sum(payload_bytes(part) for part in packed.values())
             ratios = f"payload:{payload} raw_torch:{len(raw)} payload_ratio:{payload_bytes(state) / payload:.2f}x"
-            log(f"Serialized model int8+zlib: {weights} bytes ({ratios})")
-            log(f"Total submission size int8+zlib: {weights + code_bytes} bytes")
+            log(f"Serialized model int8+zlib: {len(compressed)} bytes ({ratios})")
+            log(f"Total submission size int8+zlib: {len(compressed) + code_bytes} bytes")
             log(f"artifact:{path}")
         if self.world_size > 1:
             dist.barrier()
-        content = zlib.decompress(path.read_bytes())
-        self.model.load_state_dict(dequantise(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)))
+        content = io.BytesIO(zlib.decompress(path.read_bytes()))
+        self.model.load_state_dict(dequantise(torch.load(content, map_location="cpu", weights_only=True)))
         start = time.perf_counter()
         val_loss, val_bpb = self.validation.run(self.model)
         eval_ms = 1000.0 * (time.perf_counter() - start)
@@ -885,7 +889,7 @@ def log_settings(log: Log, t: Trainer) -> None:
     log(f"train_loader:dataset:{Path(s.data_path).resolve().name} train_shards:{t.train_shards}")
     log(f"val_loader:shards pattern={Path(s.data_path) / 'fineweb_val_*.bin'} tokens:{t.validation.tokens}")
     log(f"model_params:{sum(p.numel() for p in t.model.parameters())}")
-    log(f"world_size:{t.world_size} grad_accum_steps:{SLOTS // t.world_size}")
+    log(f"world_size:{t.world_size} grad_accum_steps:{MICRO_BATCHES // t.world_size}")
     log(f"attention_mode:gqa num_heads:{s.num_heads} num_kv_heads:{s.num_kv_heads}")
     log(
         f"tie_embeddings:{s.tie_embeddings} embed_lr:{embed_lr} head_lr:{head_lr} "
@@ -899,7 +903,6 @@ def log_settings(log: Log, t: Trainer) -> None:
 
 
 def run(rank: int, world_size: int, local_rank: int) -> None:
-    """Run one rank."""
     cuda = torch.cuda.is_available()
     settings = Settings.from_env(os.environ)
     settings.check(world_size)
@@ -922,14 +925,18 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
         choice = f"Running on CPU in {settings.cpu_dtype} on {torch.get_num_threads()} threads a rank"
     trainer = Trainer(settings, rank, world_size, device, dtype)
     if rank == 0:
-        trainer.rehearse()
+        trainer.check_room()
     source = Path(__file__).read_bytes()
-    log: Log = (lambda line: print(line, flush=True)) if rank == 0 else (lambda line: None)
+
+    def log(line: str) -> None:
+        if rank == 0:
+            print(line, flush=True)
+
     log(source.decode())
-    log(RULER)
+    log("=" * 100)
     if rank == 0:
         log_machine(log, choice)
-    log(RULER)
+    log("=" * 100)
     log_settings(log, trainer)
     trainer.warm_up(log)
     trainer.train(log)
@@ -949,8 +956,8 @@ def ranks(env: Mapping[str, str]) -> tuple[int, int, int]:
         if not text.isdecimal():
             raise SettingsError(f"{name} must be a whole number, not {text!r}.")
     rank, world_size, local_rank, _ = map(int, found.values())
-    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if world_size > 1 else ():
-        if not env.get(name):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        if world_size > 1 and not env.get(name):
             raise SettingsError(f"WORLD_SIZE={world_size} needs {name}, which is not set: start with torchrun.")
     if rank >= world_size:
         raise SettingsError(f"RANK={rank} must be less than WORLD_SIZE={world_size}.")

@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.trainer import fake_cuda
 from trainer import train_gpt
-from trainer.train_gpt import GPT, SLOTS, Gradients, Muon, Settings
+from trainer.train_gpt import GPT, MICRO_BATCHES, Gradients, Muon, Settings
 
 RECIPES = {"seq4096": (4096, 393216), "seq2048": (2048, 524288), "baseline": (1024, 524288)}
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -142,7 +142,7 @@ class Observer:
             sources.update(kernels_of(source))
 
     def inputs(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        shape = count // SLOTS // self.settings.train_seq_len, self.settings.train_seq_len
+        shape = count // MICRO_BATCHES // self.settings.train_seq_len, self.settings.train_seq_len
         x = torch.empty(shape, dtype=torch.long, device="cuda")
         return x, torch.empty_like(x)
 

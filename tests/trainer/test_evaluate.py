@@ -119,7 +119,7 @@ def other_tensor(content: dict[str, Any]) -> bytes:
         (set_to(num_layers=10**12), "it says 1000000000000 layers and holds"),
         (set_to(model_dim=1 << 20), "do not fit the model in its settings"),
         (set_to(model_dim=1 << 40), "Storage size calculation overflowed"),
-        (set_to(train_seq_len=1 << 40), "VAL_BATCH_SIZE=1024 is smaller than 8 sequences"),
+        (set_to(train_seq_len=1 << 40), "VAL_BATCH_SIZE=1024 must be at least 8 sequences"),
         (
             set_to(train_seq_len=1 << 40, val_batch_size=1 << 50),
             "its sequences are 1099511627776 tokens long, over 65536",

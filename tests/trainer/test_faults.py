@@ -52,7 +52,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_folder_with_room_is_left_as_it_was(trainer: Trainer) -> None:
     Path("final_model.int8.ptz").write_text("an earlier one")
-    trainer.rehearse()
+    trainer.check_room()
     assert names(Path.cwd()) == ["final_model.int8.ptz"]
     assert Path("final_model.int8.ptz").read_text() == "an earlier one"
 
@@ -60,7 +60,7 @@ def test_a_folder_with_room_is_left_as_it_was(trainer: Trainer) -> None:
 def test_a_full_disk_is_found_before_training(trainer: Trainer) -> None:
     needed = len(train_gpt.torch_bytes(trainer.model.state_dict()))
     with files_of_at_most(LIMIT), pytest.raises(SettingsError) as error:
-        trainer.rehearse()
+        trainer.check_room()
     assert f"{Path.cwd()} cannot take the weights ({needed} bytes): [Errno 27] File too large" in str(error.value)
     assert names(Path.cwd()) == []
 
@@ -68,12 +68,12 @@ def test_a_full_disk_is_found_before_training(trainer: Trainer) -> None:
 def test_a_folder_that_is_gone_or_has_the_artifacts_name_is_found_before_training(trainer: Trainer) -> None:
     Path("final_model.int8.ptz").mkdir()
     with pytest.raises(SettingsError, match=r"final_model\.int8\.ptz is a folder"):
-        trainer.rehearse()
+        trainer.check_room()
     assert names(Path.cwd()) == ["final_model.int8.ptz"]
     Path("final_model.int8.ptz").rmdir()
     Path.cwd().rmdir()
     with pytest.raises(SettingsError, match=r"cannot take the weights .* \[Errno 2\]"):
-        trainer.rehearse()
+        trainer.check_room()
 
 
 @pytest.mark.slow
