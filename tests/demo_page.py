@@ -1,6 +1,6 @@
 """What README.md and docs/tutorial.md show of the demo, and the picture of its report.
 
-mkdir -p build && make demo | tee build/demo.txt    # a run whose numbers the documents are to show
+mkdir -p build && make demo > build/demo.txt        # a run whose numbers the documents are to show
 python -m tests.demo_page                           # put them there, take the picture, name the lines that were not printed
 """
 
