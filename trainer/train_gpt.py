@@ -14,8 +14,10 @@ The result is the loss of the artifact, not of the weights in memory: int8, zlib
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
+import faulthandler
 import io
 import itertools
 import math
@@ -121,6 +123,7 @@ class Settings:
     def check(self, world_size: int) -> None:
         """Refuse shapes, batches and rank counts that cannot work."""
         positive = (*ARCHITECTURE, "train_batch_tokens", "val_batch_size", "muon_backend_steps")
+        limits = {"beta1": 1, "beta2": 1, "seed": 2**63, "logit_softcap": 1000}  # float32 is too coarse above
         for name, value in asdict(self).items():
             if isinstance(value, str):
                 continue
@@ -128,14 +131,12 @@ class Settings:
                 raise SettingsError(f"{name.upper()} must be finite and not negative, not {value}.")
             if value == 0 and name in positive:
                 raise SettingsError(f"{name.upper()} must be more than 0, not {value}.")
-            if value >= 1 and name in ("beta1", "beta2"):
-                raise SettingsError(f"{name.upper()} must be less than 1, not {value}.")
+            if value >= limits.get(name, math.inf):
+                raise SettingsError(f"{name.upper()} must be less than {limits[name]}, not {value}.")
         if world_size not in (1, 2, 4, 8):
             raise SettingsError(f"WORLD_SIZE={world_size} must be 1, 2, 4 or 8: set --nproc_per_node.")
         if self.cpu_dtype not in ("float32", "bfloat16"):
             raise SettingsError(f"CPU_DTYPE must be float32 or bfloat16, not {self.cpu_dtype!r}.")
-        if self.seed >= 2**63:
-            raise SettingsError(f"SEED must be less than 2^63, not {self.seed}.")
         if self.model_dim % (2 * self.num_heads):
             raise SettingsError(f"MODEL_DIM={self.model_dim} must be a multiple of 2 * NUM_HEADS={self.num_heads}.")
         if self.num_heads % self.num_kv_heads:
@@ -299,7 +300,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         batch, length, _ = x.shape
-        weight = torch.cat((self.q.weight, self.k.weight, self.v.weight))  # one product reads x once, not three times
+        weight = torch.cat((self.q.weight, self.k.weight, self.v.weight))  # one product reads x once
         qkv = project(x, weight).view(batch, length, -1, self.head_dim)
         qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
         q, k = rotate(rms_norm(qk), cos[:length, None], sin[:length, None]).split((self.heads, self.kv_heads), dim=2)
@@ -486,7 +487,7 @@ class Muon:
                 start = span.stop
         longest = max(span.stop for *_, span in self.groups)
         self.updates = torch.zeros(world_size, longest, dtype=dtype, device=device)
-        self.mine = self.updates[0] if world_size == 1 else torch.zeros_like(self.updates[0])
+        self.mine = self.updates[0] if world_size == 1 else self.updates[0].clone()
         # this rank's groups, with their momentum
         self.own = [
             (group, span, torch.zeros(len(group), *group[0].shape, device=device))
@@ -537,7 +538,7 @@ def quantise(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Pack large matrices as int8 with a scale a row, other large tensors with one; the rest float16, CONTROL_TENSORS float32."""
     packed = {"int8": {}, "scale": {}, "float": {}}
     for name, value in state.items():
-        t = value.detach().float().cpu()
+        t = value.float()
         if t.numel() <= FLOAT_MAX_ELEMENTS:
             control = name.rsplit(".", 1)[-1] in CONTROL_TENSORS
             packed["float"][name] = t.clone() if control else t.half()
@@ -738,10 +739,10 @@ class Trainer:
         rates += [([model.head.weight], s.head_lr)] if model.head is not None else []
         groups = [{"params": own, "base_lr": lr} for own, lr in rates]
         self.adam = torch.optim.Adam(groups, betas=(s.beta1, s.beta2), eps=s.adam_eps, fused=True)
-        self.passes = MICRO_BATCHES // world_size  # of this rank in a step; a CPU merges small micro-batches
+        self.passes = MICRO_BATCHES // world_size  # a CPU merges small micro-batches
         while device.type == "cpu" and self.passes > 1 and self.step_tokens // self.passes < CPU_TOKENS:
             self.passes //= 2
-        self.ahead = None  # the next step and its batch
+        self.ahead = 0, self.batch(0)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return this rank's inputs and targets of a step: (passes, sequences, TRAIN_SEQ_LEN) each."""
@@ -757,7 +758,7 @@ class Trainer:
     def step(self, step: int, scale: float) -> None:
         """Take one gradient step. Then `gradients.loss` is the mean loss over all ranks."""
         s, gradients = self.s, self.gradients
-        if self.ahead is None or self.ahead[0] != step:
+        if self.ahead[0] != step:
             self.ahead = step, self.batch(step)
         gradients.flat.zero_()
         self.model.zero_grad()
@@ -774,7 +775,8 @@ class Trainer:
             group["lr"] = group["base_lr"] * scale
         self.adam.step()
         self.muon.step(s.matrix_lr * scale, muon_momentum(s, step))
-        self.ahead = step + 1, self.batch(step + 1)  # read while the device works
+        if step + 1 < s.iterations:
+            self.ahead = step + 1, self.batch(step + 1)  # read while the device works
 
     def check_room(self) -> None:
         """Write the float weights and remove them, to find a full disk before training is paid for."""
@@ -788,12 +790,11 @@ class Trainer:
 
     def warm_up(self, log: Log) -> None:
         """Take real steps that prime compilation and memory, then restore the start."""
-        saved = [p.detach().clone() for p in self.model.parameters()]
+        saved = {name: t.clone() for name, t in self.model.state_dict().items()}
         for step in range(self.s.warmup_steps):
             self.step(step, 1.0)
             log(f"warmup_step:{step + 1}/{self.s.warmup_steps}")
-        for p, value in zip(self.model.parameters(), saved, strict=True):
-            p.data.copy_(value)
+        self.model.load_state_dict(saved)
         for *_, momentum in self.muon.own:
             momentum.zero_()
         self.adam.state.clear()
@@ -942,9 +943,8 @@ def run(rank: int, world_size: int, local_rank: int) -> None:
     trainer.train(log)
     trainer.finish(log, len(source))
     if world_size > 1:
-        # no teardown: gloo's threads sometimes abort it, and the run would count as failed
+        # no teardown: gloo's threads sometimes abort in it
         dist.barrier()
-        sys.stdout.flush()
         os._exit(0)
 
 
@@ -964,11 +964,14 @@ def ranks(env: Mapping[str, str]) -> tuple[int, int, int]:
     return rank, world_size, local_rank
 
 
-def end_by_sigterm(*_: Any) -> None:
-    """Log a last line, then end as the signal does by default."""
+def end_by_sigterm() -> None:
+    """Log a last line at SIGTERM, then end by it. In a thread: the main one may wait for a GPU."""
+    told, tell = os.pipe()
+    faulthandler.register(signal.SIGTERM, tell, False)  # writes at once
+    os.read(told, 1)
     with contextlib.suppress(OSError):
         os.write(1, b"terminated: SIGTERM\n")
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.unregister(signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -977,7 +980,7 @@ def main() -> None:
     try:
         rank, world_size, local_rank = ranks(os.environ)
         if rank == 0:
-            signal.signal(signal.SIGTERM, end_by_sigterm)
+            _thread.start_new_thread(end_by_sigterm, ())
         run(rank, world_size, local_rank)
     except (SettingsError, DivergedError, torch.OutOfMemoryError) as error:
         said = str(error)

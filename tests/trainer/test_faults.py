@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from analysis.reading.reader import read_log
 from tests.conftest import ROOT, clean_environment, until
 from tests.trainer.conftest import TinyData
 from trainer import train_gpt
-from trainer.train_gpt import Settings, SettingsError, Trainer
+from trainer.shards import shard_bytes, write_whole
+from trainer.train_gpt import Settings, SettingsError, Trainer, open_shards
 
 TRAINER = ROOT / "trainer" / "train_gpt.py"
 LIMIT = 40_000  # bytes: less than the tiny model's float weights and its artifact
@@ -145,3 +148,48 @@ def test_sigterm_ends_the_log_with_a_line_and_the_process_by_that_signal(tiny_da
     (run,) = read_log(log)
     assert run.last_step == int(re.findall(r"^step:(\d+)/", lines[-2])[0])
     assert not run.finals
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_rank_that_waits_for_another(tiny_data: TinyData, tmp_path: Path) -> None:
+    """Stop rank 1, so that rank 0 waits inside torch, where Python runs no handler of its own."""
+    endless = {"ITERATIONS": "1000000", "VAL_LOSS_EVERY": "0", "TRAIN_LOG_EVERY": "1"}
+    environment = clean_environment() | tiny_data.env | endless | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        environment["MASTER_PORT"] = str(free.getsockname()[1])
+    logs = [tmp_path / "0.log", tmp_path / "1.log"]
+    ranks = []
+    try:
+        for rank, log in enumerate(logs):
+            own = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            with open(log, "wb") as out:
+                ranks.append(subprocess.Popen([sys.executable, str(TRAINER)], stdout=out, env=own, cwd=tmp_path))
+        until(lambda: b"step:20/" in logs[0].read_bytes(), log=logs[0])
+        ranks[1].send_signal(signal.SIGSTOP)
+        seen = [-1, logs[0].stat().st_size]
+        while seen[-1] != seen[-2]:  # until rank 0 waits
+            time.sleep(0.5)
+            seen.append(logs[0].stat().st_size)
+        ranks[0].send_signal(signal.SIGTERM)
+        assert ranks[0].wait(10) == -signal.SIGTERM
+        assert logs[0].read_text().endswith("\nterminated: SIGTERM\n")
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_a_token_beyond_the_vocabulary_ends_only_a_run_that_trains_on_it(
+    tiny_data: TinyData, tmp_path: Path, used: int
+) -> None:
+    env = tiny_data.env | {"ITERATIONS": str(2 + used), "DATA_PATH": str(tmp_path)}
+    tokens = open_shards(str(tiny_data.folder), "train")[0]
+    spoilt = tokens[512:2048].copy()
+    spoilt[2 * 512 + 1 - 512] = 400  # an input of the third step alone
+    shards = {"train_000000": tokens[:512], "train_000001": spoilt, "val_000000": tokens[:2048]}
+    for name, part in shards.items():
+        write_whole(tmp_path / f"fineweb_{name}.bin", shard_bytes(part))
+    trainer = Trainer(Settings.from_env(env), 0, 1, torch.device("cpu"), torch.float32)
+    with pytest.raises(SettingsError, match="holds token 400, outside VOCAB_SIZE=400") if used else nullcontext():
+        trainer.train(lambda line: None)

@@ -73,6 +73,7 @@ def test_values_are_read_by_type() -> None:
         ({"CPU_DTYPE": "float16"}, 1, ["CPU_DTYPE", "'float16'"]),
         ({"BETA1": "1"}, 1, ["BETA1", "1.0"]),
         ({"SEED": "99999999999999999999"}, 1, ["SEED", "99999999999999999999"]),
+        ({"LOGIT_SOFTCAP": "1e6"}, 1, ["LOGIT_SOFTCAP", "less than 1000", "1000000.0"]),
     ],
 )
 def test_bad_settings(env: dict[str, str], world_size: int, words: list[str]) -> None:
