@@ -98,7 +98,8 @@ def until(condition: Callable[[], object], within_s: float = 300, log: Path | No
 
 def clean_environment() -> dict[str, str]:
     """The environment without what CI, a cluster or a recipe may have set."""
-    unwanted = ("COLUMNS", "GITHUB_", "RAY_", "SEED", "DATA_PATH", "TOKENIZER_PATH", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    ours = ("SEED", "DATA_PATH", "TOKENIZER_PATH", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    unwanted = ("COLUMNS", "MAKE", "MFLAGS", "GITHUB_", "RAY_", *ours)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return kept | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
 
