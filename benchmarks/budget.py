@@ -19,9 +19,10 @@ COPY_TBS = 2.8
 # Forward at 64 columns a head, causal, 4,096 tokens, by the FlashAttention-3 paper (arXiv:2407.08608). Backward is slower.
 BEST_ATTENTION_TFLOPS = 420.0
 RECOMPUTED = 3.5 / 3  # backward computes the scores again: 2.5 times forward's arithmetic, usually counted as 2
-# Kernels of a step and what they cost beyond their own work: assumptions
-KERNELS, GAP_US = 300, 2.5
-MUON_KERNELS, MUON_KERNEL_US = 200, 8.0  # of small matrices, one after the other
+# Kernels of a step, counted from benchmarks/results/lowering.md, and what they cost beyond their own work: assumptions
+KERNELS, GAP_US = 355, 2.5  # 226 of Triton, 111 products, 18 of attention
+# On rank 0 of eight: 45 products, 10 of Triton, 15 of momentum, 2 for each of 24 groups to apply. One after the other, of small matrices
+MUON_KERNELS, MUON_KERNEL_US = 118, 8.0
 HOST_MS = 0.5  # the GPU waits once a step for the host
 
 GPUS, SHARE_TOKENS = 8, 49_152
@@ -188,7 +189,7 @@ def _update(r: Recipe) -> list[Part]:
     muon_gb = 10 * r.matrix_params * 4 / GPUS / 1e9 + 2 * r.matrix_params * 4 / 1e9
     adam_gb = (r.params * 4 * 2 + 28 * (r.params - r.matrix_params)) / 1e9
     muon_ms = MUON_KERNELS * MUON_KERNEL_US / 1000
-    small = f"{MUON_KERNELS} small kernels of {MUON_KERNEL_US:.0f} us, assumed"
+    small = f"{MUON_KERNELS} small kernels, counted, of {MUON_KERNEL_US:.0f} us, assumed"
     return [
         Part("Muon, a GPU's own share", newton / 1e12, muon_gb, muon_ms, small),
         Part("Adam, gradients zeroed", 0.0, adam_gb, adam_gb / COPY_TBS, f"a copy's {COPY_TBS} TB/s"),
@@ -203,7 +204,7 @@ def _waiting(r: Recipe) -> list[Part]:
     gaps_ms = KERNELS * GAP_US / 1000
     return [
         Part("collectives", 0.0, 0.0, sent_gb / COLLECTIVE_TBS, f"{sent_gb:.2f} GB at {COLLECTIVE_TBS} TB/s, assumed"),
-        Part("gaps between kernels", 0.0, 0.0, gaps_ms, f"{KERNELS} of {GAP_US} us, assumed"),
+        Part("gaps between kernels", 0.0, 0.0, gaps_ms, f"{KERNELS}, counted, of {GAP_US} us, assumed"),
         Part("host, once a step", 0.0, 0.0, HOST_MS, "assumed"),
     ]
 
