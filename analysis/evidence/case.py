@@ -44,13 +44,14 @@ class Case:
     """Every run that was found, the rules as they apply with what chose them, and what must be beaten.
 
     runs, control: those that count. left_out: every other run, with the reason. sota: the number to beat, in the
-    metric's unit; None where the control's runs or the rules' target are to be beaten. control_is_planned: whether the control's runs are those of
-    the plan, which must be beaten. label: the final metric's label that the reviewer chose. waived: the criteria that the
-    reviewer does not ask. control_step: the step whose validation counts for the control, where the rules choose one. looks: when a sequential test
-    looks, None for a fixed one. plan: how the runs keep to a plan. registry: what a
-    registry holds of it, None where none was named. second: a second lab's Case. claims: what JSON
-    and README say, each with what the logs say. checked: which checks could be made. not_counted: logs that the claim does not speak of.
-    arms: which folders are compared, None where the runs are one sample. fault: why no verdict can rest on the runs.
+    metric's unit; None where the control's runs or the rules' target are to be beaten. control_is_planned: whether
+    the control's runs are those of the plan, which must be beaten. label: the final metric's label that the reviewer
+    chose. waived: the criteria that the reviewer does not ask. control_step: the step whose validation counts for the
+    control, where the rules choose one. looks: when a sequential test looks, None for a fixed one. plan: how the runs
+    keep to a plan. registry: what a registry holds of it, None where none was named. second: a second lab's Case.
+    claims: what JSON and README say, each with what the logs say. checked: which checks could be made. not_counted:
+    logs that the claim does not speak of. arms: which folders are compared, None where the runs are one sample.
+    fault: why no verdict can rest on the runs.
     """
 
     rules: Ruleset

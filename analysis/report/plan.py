@@ -19,10 +19,8 @@ def as_text(asked: Question, rows: list[Row], width: Width = WHOLE) -> str:
     """Return the table for people, what to do, and the commands that do it. These are never wrapped."""
     table = text_table(fitted([_cells(asked, row) for row in rows], width.table, "design", ["mean seeds"]))
     said = [*advice(asked, rows), *(f"assumes: {one}" for one in assumptions(asked, rows))]
-    lines, todo = (
-        [*named(_facts(asked), width.prose), "", *table, "", *wrapped(said, width.prose)],
-        commands(asked, rows),
-    )
+    lines = [*named(_facts(asked), width.prose), "", *table, "", *wrapped(said, width.prose)]
+    todo = commands(asked, rows)
     return "\n".join([*lines, *(["", *todo] if todo else [])]) + "\n"
 
 

@@ -49,9 +49,8 @@ def decide_untested(case: Case) -> Verdict:
 
 def _lost(case: Case) -> Verdict:
     standing, lost = None, case.failed
-    with suppress(
-        EvidenceError
-    ):  # a control's run may have failed, or have no result yet: the claim is lost without it
+    # a control's run may have failed, or have no result yet: the claim is lost without it
+    with suppress(EvidenceError):
         standing = case.number_to_beat
     succeeded = [run for run in case.runs if run.succeeded]
     factor = metric_per_unit(case.rules, succeeded, case.rules.unit)

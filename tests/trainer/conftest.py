@@ -13,6 +13,7 @@ import torch
 
 from trainer.corpus import encode, excerpts, train_tokenizer
 from trainer.shards import shard_bytes, write_whole
+from trainer.train_gpt import GPT
 
 TINY_VOCAB = 400
 TINY_MODEL = {
@@ -46,11 +47,16 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def disturb(model: torch.nn.Module) -> None:
+def disturb(model: torch.nn.Module, by: float = 0.1) -> None:
     """Move every parameter off its initial value, which is zero for some."""
     with torch.no_grad():
         for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
+            p.add_(torch.randn_like(p) * by)
+
+
+def matrices_of(model: GPT) -> list[torch.nn.Parameter]:
+    """Return the block matrices, which Muon updates."""
+    return [layer.weight for layer in model.blocks.modules() if isinstance(layer, torch.nn.Linear)]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.trainer import fake_cuda
+from tests.trainer.conftest import matrices_of
 from trainer import train_gpt
 from trainer.train_gpt import GPT, MICRO_BATCHES, Gradients, Muon, Settings
 
@@ -171,8 +172,7 @@ class Observer:
         """Update twice as rank 0, without the exchange between the ranks. Each shape of a batch is one graph."""
         torch._dynamo.reset()
         self.gradients.reduce(0.0)
-        matrices = [layer.weight for layer in self.model.blocks.modules() if isinstance(layer, torch.nn.Linear)]
-        optimizer = Muon(matrices, self.settings.muon_backend_steps, 0, world_size, torch.bfloat16)
+        optimizer = Muon(matrices_of(self.model), self.settings.muon_backend_steps, 0, world_size, torch.bfloat16)
         where = f"Muon at world size {world_size}"
         self.note(where, lambda: optimizer.step(0.02, 0.95), None)
         self.note(f"{where}, the second update", lambda: optimizer.step(0.02, 0.95))

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from benchmarks.plain import model as plain
 from benchmarks.plain.settings import Settings as PlainSettings
-from tests.trainer.conftest import TINY_MODEL
+from tests.trainer.conftest import TINY_MODEL, disturb
 from trainer.train_gpt import GPT, Gradients, Settings, orthogonalise, payload_bytes, quantise
 
 TINY, PLAIN = Settings.from_env(TINY_MODEL), PlainSettings.of(TINY_MODEL)
@@ -48,9 +48,7 @@ def disturbed(layers: int, cap: float = 30.0) -> tuple[GPT, plain.Model]:
     changed = {"num_layers": layers, "logit_softcap": cap}
     model = GPT(replace(TINY, **changed), torch.float32)
     reference = plain.Model(replace(PLAIN, **changed), torch.float32)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.2)
+    disturb(model, by=0.2)
     reference.load_state_dict(model.state_dict())
     model.embed.float()  # the values stay bfloat16's
     reference.embed.float()
@@ -80,9 +78,7 @@ def test_the_gradients_equal_the_plain_models() -> None:
 def test_bfloat16_activations_stay_near_float32() -> None:
     torch.manual_seed(1)
     low, high = GPT(TINY), GPT(TINY, torch.float32)
-    with torch.no_grad():
-        for p in low.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
+    disturb(low)
     high.load_state_dict(low.state_dict())
     tokens = torch.randint(0, TINY.vocab_size, (4, 33))
     with torch.no_grad():
@@ -129,9 +125,7 @@ def test_each_half_is_one_graph_and_is_compiled_once(monkeypatch: pytest.MonkeyP
 def random_model(layers: int = 3) -> tuple[GPT, torch.Tensor]:
     torch.manual_seed(2)
     model = GPT(replace(TINY, num_layers=layers))
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
+    disturb(model)
     return model, torch.randint(0, TINY.vocab_size, (2, 16))
 
 

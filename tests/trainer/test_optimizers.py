@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.trainer.conftest import TINY_MODEL, TinyData
+from tests.trainer.conftest import TINY_MODEL, TinyData, matrices_of
 from trainer import train_gpt
 from trainer.train_gpt import (
     GPT,
@@ -57,13 +57,9 @@ def test_newton_schulz_equals_its_polynomial_of_the_singular_values(
     torch.testing.assert_close(found.double(), u * s[:, None] @ v, rtol=0, atol=tolerance)
 
 
-def matrices(model: GPT) -> list[torch.nn.Parameter]:
-    return [layer.weight for layer in model.blocks.modules() if isinstance(layer, torch.nn.Linear)]
-
-
 def test_a_muon_step_is_nesterov_orthogonal_and_scaled() -> None:
     torch.manual_seed(4)
-    owned = matrices(GPT(TINY))
+    owned = matrices_of(GPT(TINY))
     before = [p.detach().clone() for p in owned]
     for p in owned:
         p.grad = torch.randn_like(p)
@@ -77,7 +73,7 @@ def test_a_muon_step_is_nesterov_orthogonal_and_scaled() -> None:
 
 def test_the_ranks_share_the_work_of_the_iterations() -> None:
     """Count the arithmetic of a 512-wide model with 9 layers: 18 matrices of each of three kinds."""
-    owned = matrices(GPT(Settings()))
+    owned = matrices_of(GPT(Settings()))
 
     def work(p: torch.Tensor) -> int:  # G G', G' G and the product with X, in multiply-adds
         n, m = min(p.shape), max(p.shape)
